@@ -1,0 +1,107 @@
+# Everything a developer runs. Each target sets up what it needs on a machine that has only Python 3.11, gcc and make.
+#
+#   make demo      the main job on real input: bateau crawls Python's own web server and proves the result
+#   make test      the suite on the default Python
+#   make test-all  the suite on 3.11, 3.12 and 3.13
+#   make check     ruff, pyright, mypy, import direction, documentation snippets
+#   make bench     measurements beside asyncio, uvloop, trio, anyio
+#   make docs      the documentation as HTML in site/
+#   make native    build the native twin in place, where its sources exist
+#   make test-asan the suite over the native twin under the address sanitizer
+#   make clean     remove what was built, environments included
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+# `make test T='tests/kernel -k shield'` passes arguments to pytest; `make demo ARGS='--all'` to the demo.
+T ?=
+ARGS ?=
+
+VERSIONS := 3.11 3.12 3.13
+DEFAULT  := 3.11
+VENV     := .venv
+BIN      := $(VENV)/bin
+
+# The C twin of the kernel. While this list is empty bateau is pure Python only.
+NATIVE_SOURCES := $(wildcard src/bateau/_native/*.c)
+
+
+# The environment of a version: the default's is .venv, the others' are .venv-3.12, ...
+venv-of = $(if $(filter $(DEFAULT),$(1)),$(VENV),$(VENV)-$(1))
+
+.PHONY: help env native demo test test-all $(VERSIONS:%=test-%) check lint types bench docs test-asan format clean
+
+help:
+	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
+
+# ---------------------------------------------------------------- environments
+# One stamp per environment, younger than pyproject.toml: repeated calls cost nothing, a changed dependency is installed.
+env: $(VENV)/.stamp
+
+$(VENV)/.stamp: pyproject.toml scripts/make-env
+	scripts/make-env $(DEFAULT) $(VENV) dev,bench
+	@touch $@
+
+$(VENV)-%/.stamp: pyproject.toml scripts/make-env
+	scripts/make-env $* $(VENV)-$* test,bench
+	@touch $@
+
+# ---------------------------------------------------------------- native
+native: env
+ifeq ($(NATIVE_SOURCES),)
+	@echo "bateau: no native sources in this tree yet: pure Python only"
+else
+	$(BIN)/python -m pip install --quiet --no-build-isolation -e .
+endif
+
+# ---------------------------------------------------------------- run, test, check
+demo: env native
+	$(BIN)/bateau demo $(ARGS)
+
+test: env native
+	$(BIN)/python -m pytest $(T)
+
+test-all: $(VERSIONS:%=test-%)
+
+# Written per version, so that `make test-3.12` is a target of its own and `make -j` may run them side by side.
+define test-version
+test-$(1): $(call venv-of,$(1))/.stamp
+	$(call venv-of,$(1))/bin/python -m pytest $$(T)
+endef
+$(foreach v,$(VERSIONS),$(eval $(call test-version,$(v))))
+
+check: lint types
+	$(BIN)/python -m pytest -q tests/project
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: env
+	$(BIN)/pyright
+	$(BIN)/mypy
+
+format: env
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: env native
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: env
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "documentation: site/index.html"
+
+test-asan: env
+ifeq ($(NATIVE_SOURCES),)
+	@echo "bateau: nothing native exists yet (src/bateau/_native has no C source), so there is nothing to sanitize"
+else
+	scripts/test-asan $(T)
+endif
+
+clean:
+	rm -rf $(VENV) $(VERSIONS:%=$(VENV)-%) build dist site src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	find src -name '*.so' -delete 2>/dev/null || true
