@@ -1,0 +1,80 @@
+"""Fixtures of the whole suite: the leak check around every test, and the ways in (`entry`, `runtime`).
+
+Warnings are errors (pyproject), exceptions that nobody could catch are errors (pytest's unraisable and thread hooks, fed by the
+garbage collection that the leak check does while the guilty test is still the current one).
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+from collections.abc import Iterator
+
+import pytest
+
+from support.entries import ENTRIES, KERNEL, RUNTIMES, Entry, Runtime, require
+from support.leaks import ErrorLog, Snapshot
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--law", type=int, action="append", default=[], help="run only the tests of this law (repeatable)")
+
+
+def pytest_report_header() -> str:
+    return f"bateau kernel: {KERNEL}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted = set(config.getoption("--law"))
+    if not wanted:
+        return
+    kept = [item for item in items if any(wanted.intersection(mark.args) for mark in item.iter_markers("law"))]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
+
+
+def pytest_collection_finish() -> None:
+    # Every test ends with a full collection, so that what it dropped is reported as its own. Setting aside the modules that
+    # collection imported makes that cost about a millisecond instead of a tenth of a second.
+    # Hypothesis comes first: when it is imported it asks the collector who refers to trio's random generator, and the collector
+    # does not look among what is set aside. (Its pytest plugin imports it at the end of every run.)
+    importlib.import_module("hypothesis")
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture
+def asyncio_errors() -> Iterator[list[str]]:
+    """What asyncio logged as an error during the test; a test that provokes some asserts on them and clears the list."""
+    with ErrorLog() as log:
+        yield log.messages
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest, asyncio_errors: list[str]) -> Iterator[None]:
+    """Fail a test that leaks; `@pytest.mark.no_leak_check("why")` stands aside."""
+    before = Snapshot()
+    yield
+    if request.node.get_closest_marker("no_leak_check"):
+        return
+    leaks = before.settled_leaks()
+    problems = [f"left behind {leak}" for leak in leaks] + [f"asyncio logged: {error}" for error in asyncio_errors]
+    if problems:
+        pytest.fail(
+            "\n".join(["the test did not clean up:", *(f"  * {problem}" for problem in problems)]), pytrace=False
+        )
+
+
+@pytest.fixture(params=RUNTIMES)
+def runtime(request: pytest.FixtureRequest) -> Runtime:
+    """An owned program on each runtime: `runtime.run(main, *args)`."""
+    require(request.param)
+    return Runtime(request.param)
+
+
+@pytest.fixture(params=ENTRIES)
+def entry(request: pytest.FixtureRequest) -> Entry:
+    """Each way into a bateau program, owned and adopted: `entry.run(main, *args)`."""
+    way = Entry(request.param)
+    require(way.runtime)
+    return way

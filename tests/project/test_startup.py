@@ -1,0 +1,50 @@
+"""`import bateau` is light: it loads no event loop, no sockets, no threads, and takes a few milliseconds."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+# What a program that only wanted a lock or a scope should never pay for. `_thread` is enough for locks and idents.
+HEAVY = {
+    "asyncio",
+    "trio",
+    "uvloop",
+    "anyio",
+    "sniffio",
+    "socket",
+    "ssl",
+    "threading",
+    "selectors",
+    "subprocess",
+    "concurrent",
+}
+
+BUDGET_MS = 30.0
+TRIES = 15
+
+
+def python(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *args], capture_output=True, text=True, timeout=60, check=True)
+
+
+def test_import_loads_nothing_heavy() -> None:
+    # Against a bare interpreter: what site and .pth files of the environment load is not ours.
+    script = "import sys; before = set(sys.modules); import bateau; print(*sorted(set(sys.modules) - before))"
+    loaded = set(python("-I", "-c", script).stdout.split())
+    assert "bateau" in loaded
+    assert not HEAVY.intersection(loaded)
+
+
+def test_import_is_fast() -> None:
+    # Not a stopwatch around a process: the interpreter's own account of the import, the best of many tries. Noise only adds.
+    best = min(_import_ms() for _ in range(TRIES))
+    assert best < BUDGET_MS, f"`import bateau` took {best:.1f} ms at best; see python -X importtime -c 'import bateau'"
+
+
+def _import_ms() -> float:
+    report = python("-I", "-X", "importtime", "-c", "import bateau").stderr
+    line = re.search(r"^import time:\s*\d+ \|\s*(\d+) \|\s*bateau$", report, re.MULTILINE)
+    assert line, f"no line for bateau in:\n{report}"
+    return int(line[1]) / 1000

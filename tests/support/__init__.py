@@ -1,0 +1,1 @@
+"""What the tests share; imported as `support` (pyproject puts tests/ on the path)."""
