@@ -27,6 +27,10 @@ BIN      := $(VENV)/bin
 # The C twin of the kernel. While this list is empty bateau is pure Python only.
 NATIVE_SOURCES := $(wildcard src/bateau/_native/*.c)
 
+# The suite is run once per kernel (why not from inside: tests/support/entries.py, KERNEL).
+KERNELS := pure $(if $(NATIVE_SOURCES),native)
+pytest-over-kernels = $(foreach k,$(KERNELS),BATEAU_PURE=$(if $(filter pure,$(k)),1,) $(1)/bin/python -m pytest $(T) &&) true
+
 
 # The environment of a version: the default's is .venv, the others' are .venv-3.12, ...
 venv-of = $(if $(filter $(DEFAULT),$(1)),$(VENV),$(VENV)-$(1))
@@ -41,12 +45,10 @@ help:
 env: $(VENV)/.stamp
 
 $(VENV)/.stamp: pyproject.toml scripts/make-env
-	scripts/make-env $(DEFAULT) $(VENV) dev,bench
-	@touch $@
+	@scripts/make-env $(DEFAULT) $(VENV) dev,bench
 
 $(VENV)-%/.stamp: pyproject.toml scripts/make-env
-	scripts/make-env $* $(VENV)-$* test,bench
-	@touch $@
+	@scripts/make-env $* $(VENV)-$* test,bench
 
 # ---------------------------------------------------------------- native
 native: env
@@ -61,14 +63,14 @@ demo: env native
 	$(BIN)/bateau demo $(ARGS)
 
 test: env native
-	$(BIN)/python -m pytest $(T)
+	$(call pytest-over-kernels,$(VENV))
 
 test-all: $(VERSIONS:%=test-%)
 
 # Written per version, so that `make test-3.12` is a target of its own and `make -j` may run them side by side.
 define test-version
 test-$(1): $(call venv-of,$(1))/.stamp
-	$(call venv-of,$(1))/bin/python -m pytest $$(T)
+	$$(call pytest-over-kernels,$(call venv-of,$(1)))
 endef
 $(foreach v,$(VERSIONS),$(eval $(call test-version,$(v))))
 
@@ -102,6 +104,6 @@ else
 endif
 
 clean:
-	rm -rf $(VENV) $(VERSIONS:%=$(VENV)-%) build dist site src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VERSIONS:%=$(VENV)-%) .venv*.lock build dist site src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 	find src -name '*.so' -delete 2>/dev/null || true

@@ -19,7 +19,7 @@ IDLE_POOLS = (
     "Trio thread",  # trio's thread cache: they end after ten idle seconds
 )
 
-SETTLE_SECONDS = 2.0
+SETTLE_SECONDS = float(os.environ.get("BATEAU_TEST_SETTLE", "2"))
 
 
 def open_descriptors() -> dict[int, str]:
