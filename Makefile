@@ -35,7 +35,7 @@ pytest-over-kernels = $(foreach k,$(KERNELS),BATEAU_PURE=$(if $(filter pure,$(k)
 # The environment of a version: the default's is .venv, the others' are .venv-3.12, ...
 venv-of = $(if $(filter $(DEFAULT),$(1)),$(VENV),$(VENV)-$(1))
 
-.PHONY: help env native demo test test-all $(VERSIONS:%=test-%) check lint types bench docs test-asan format clean
+.PHONY: help env native demo test test-all $(VERSIONS:%=test-%) check lint types project bench docs test-asan format clean
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -74,8 +74,8 @@ test-$(1): $(call venv-of,$(1))/.stamp
 endef
 $(foreach v,$(VERSIONS),$(eval $(call test-version,$(v))))
 
-check: lint types
-	$(BIN)/python -m pytest -q tests/project
+# Three parts; `make -k check` runs the rest when one of them fails.
+check: lint types project
 
 lint: env
 	$(BIN)/ruff check .
@@ -84,6 +84,10 @@ lint: env
 types: env
 	$(BIN)/pyright
 	$(BIN)/mypy
+
+# What is true of the project: import direction, start-up cost, docstrings, documentation snippets, the test fixtures.
+project: env
+	$(BIN)/python -m pytest -q tests/project
 
 format: env
 	$(BIN)/ruff check --fix .

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.entries import ENTRIES, KERNEL, RUNTIMES, Entry, Runtime, require
-from support.leaks import ErrorLog, Snapshot
+from support.leaks import ErrorLog, Snapshot, make_process_globals
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,6 +34,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
+    make_process_globals()
     # Every test ends with a full collection, so that what it dropped is reported as its own. Setting aside the modules that
     # collection imported makes that cost about a millisecond instead of a tenth of a second.
     # Hypothesis comes first: when it is imported it asks the collector who refers to trio's random generator, and the collector

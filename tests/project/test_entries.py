@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import sniffio
+
 from support.entries import Entry, Runtime
 
 

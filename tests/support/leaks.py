@@ -22,6 +22,15 @@ IDLE_POOLS = (
 SETTLE_SECONDS = float(os.environ.get("BATEAU_TEST_SETTLE", "2"))
 
 
+def make_process_globals() -> None:
+    """Let libraries open now what they open once per process and keep, so that no test is blamed for it."""
+    try:
+        import uvloop
+    except ImportError:
+        return
+    uvloop.new_event_loop().close()  # libuv's pipe for signals
+
+
 def open_descriptors() -> dict[int, str]:
     """Each open descriptor and what it refers to (`socket:[123]`, a path, `anon_inode:[eventpoll]`)."""
     found: dict[int, str] = {}
