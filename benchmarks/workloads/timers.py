@@ -1,0 +1,85 @@
+"""Ten thousand tasks that sleep: spawn, set a timer, be woken by it, end.
+
+One operation is one task with one sleep, from its spawning to its joining. The durations differ and come in no order
+(100 to 300 ms, the same sequence on every side), so that no timer structure can live off a sorted input.
+
+Cases
+  10k_sleeps  10k tasks (2k with --quick) in one scope.
+
+Where semantics differ
+  * None in what a sleep does. trio and anyio build a cancel scope for each.
+  * The process is idle part of the time; only CPU time is to be compared, wall time is mostly the sleep itself.
+  * A system that falls behind wakes more timers per turn and so pays fewer turns. Nobody is punished for being late here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..model import Case, Measured, Stopwatch, Workload
+
+
+def duration(i: int) -> float:
+    """Seconds that the i-th task sleeps. 7919 is prime to 2000: every step of 0.1 ms occurs, scattered."""
+    return 0.1 + (i * 7919 % 2000) * 0.0001
+
+
+def asyncio_side() -> Mapping[str, Measured]:
+    import asyncio
+
+    async def sleeps(n: int, clock: Stopwatch) -> None:
+        with clock:
+            async with asyncio.TaskGroup() as group:
+                for i in range(n):
+                    group.create_task(asyncio.sleep(duration(i)))
+
+    return {"10k_sleeps": sleeps}
+
+
+def trio_side() -> Mapping[str, Measured]:
+    import trio
+
+    async def sleeps(n: int, clock: Stopwatch) -> None:
+        with clock:
+            async with trio.open_nursery() as nursery:
+                for i in range(n):
+                    nursery.start_soon(trio.sleep, duration(i))
+
+    return {"10k_sleeps": sleeps}
+
+
+def anyio_side() -> Mapping[str, Measured]:
+    import anyio
+
+    async def sleeps(n: int, clock: Stopwatch) -> None:
+        with clock:
+            async with anyio.create_task_group() as group:
+                for i in range(n):
+                    group.start_soon(anyio.sleep, duration(i))
+
+    return {"10k_sleeps": sleeps}
+
+
+def bateau_side() -> Mapping[str, Measured]:
+    import bateau
+    import bateau.time
+
+    # A public bateau wait is an operation, not a coroutine; the peers' sleep is one already. Wrap it, as users would.
+    async def sleeper(seconds: float) -> None:
+        await bateau.time.sleep(seconds)
+
+    async def sleeps(n: int, clock: Stopwatch) -> None:
+        with clock:
+            async with bateau.scope() as scope:
+                for i in range(n):
+                    scope.spawn(sleeper, duration(i))
+
+    return {"10k_sleeps": sleeps}
+
+
+WORKLOAD = Workload(
+    "timers",
+    "Ten thousand tasks that sleep",
+    (Case("10k_sleeps", "task with a sleep", fixed=10_000, fixed_quick=2_000, busy=False),),
+    {"asyncio": asyncio_side, "trio": trio_side, "anyio": anyio_side, "bateau": bateau_side},
+)
