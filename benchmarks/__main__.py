@@ -81,15 +81,16 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def _available(names: list[str]) -> list[System]:
-    """The systems that can run here; says on stderr which cannot and why."""
+def _available(names: list[str]) -> tuple[list[System], list[str]]:
+    """The systems that can run here, and why the others cannot."""
     systems: list[System] = []
+    left_out: list[str] = []
     for name in names:
         if missing := missing_modules(SYSTEMS[name]):
-            print(f"{name} is left out: no module {', '.join(missing)} in {sys.executable}", file=sys.stderr)
+            left_out.append(f"{name}: no module {', '.join(missing)} in {sys.executable}")
         else:
             systems.append(SYSTEMS[name])
-    return systems
+    return systems, left_out
 
 
 def _progress(line: str) -> None:
@@ -100,22 +101,26 @@ def _progress(line: str) -> None:
 def main() -> int:
     """Run, print, write. Returns 0, 1 if a measurement failed, 130 if interrupted."""
     options = parser().parse_args()
+    systems, left_out = _available(options.systems)
     plan = Plan(
         workloads=[load(name) for name in options.only],
-        systems=_available(options.systems),
+        systems=systems,
         rounds=options.rounds or (3 if options.quick else 5),
         target=options.target or (0.1 if options.quick else 0.5),
         quick=options.quick,
         pin=not options.no_pin,
     )
     if not plan.systems:
-        print("nothing to measure: none of the systems is installed", file=sys.stderr)
+        print("nothing to measure:", *left_out, sep="\n  ", file=sys.stderr)
         return 1
     about = report.conditions()
     outcome = run(plan, _progress)
+    outcome.left_out[:0] = left_out
     _progress("")
     rows = report.summarise(outcome, plan, options.baseline)
     print(report.text(rows, plan, options.baseline))
+    for what in outcome.left_out:
+        print(f"\nleft out: {what}", file=sys.stderr)
     for cell, why in outcome.failures.items():
         print(f"\n{'/'.join(cell)} was not measured:\n{why}", file=sys.stderr)
     for path in options.output:

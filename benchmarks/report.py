@@ -97,6 +97,8 @@ def conditions() -> dict[str, object]:
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "commit": _commit(),
         "versions": versions,
+        # BATEAU_PURE and its like choose what is measured.
+        "environment": {name: value for name, value in os.environ.items() if name.startswith("BATEAU_")},
     }
 
 
@@ -191,8 +193,8 @@ def markdown(rows: Sequence[Row], plan: Plan, baseline: str, outcome: Outcome, a
     for title, found in _tables(rows, plan):
         out += ["", f"## {title}", "", f"| {' | '.join(headings)} |", "| --- |" + " ---: |" * (len(headings) - 1)]
         out += [f"| {' | '.join(_cells(row))} |" for row in found]
-    if outcome.failures:
-        out += ["", "## Not measured", ""]
+    if outcome.failures or outcome.left_out:
+        out += ["", "## Not measured", "", *(f"- {what}" for what in outcome.left_out)]
         out += [f"- {'/'.join(cell)}: {why.splitlines()[-1]}" for cell, why in outcome.failures.items()]
     if outcome.interrupted:
         out += ["", "The run was interrupted; later rounds are missing."]
@@ -218,6 +220,7 @@ def as_json(rows: Sequence[Row], plan: Plan, baseline: str, outcome: Outcome, ab
         "interrupted": outcome.interrupted,
         "rows": [asdict(row) for row in rows],
         "samples": [asdict(sample) for sample in outcome.samples],
+        "left_out": outcome.left_out,
         "failures": [{"cell": list(cell), "reason": why} for cell, why in outcome.failures.items()],
     }
     return json.dumps(document, indent=1) + "\n"

@@ -73,6 +73,8 @@ class Outcome:
     samples: list[Sample] = field(default_factory=list[Sample])
     failures: dict[tuple[str, str, str], str] = field(default_factory=dict[tuple[str, str, str], str])
     """Why (workload, case, system) has no figures."""
+    left_out: list[str] = field(default_factory=list[str])
+    """What could not even be tried here, and why."""
     interrupted: bool = False
 
 
@@ -92,10 +94,9 @@ def cores(pin: bool) -> tuple[int | None, int | None]:
 
 @contextmanager
 def echo_client() -> Iterator[Path | None]:
-    """The compiled client of ``tcp_echo``, in a temporary directory; None (said on stderr) where there is no C compiler."""
+    """The compiled client of ``tcp_echo``, in a temporary directory; None where it cannot be compiled."""
     compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")
     if compiler is None or not sys.platform.startswith("linux"):
-        print("tcp_echo is left out: its client needs Linux and a C compiler (install gcc, or set CC)", file=sys.stderr)
         yield None
         return
     with tempfile.TemporaryDirectory(prefix="bateau-bench-") as directory:
@@ -129,6 +130,8 @@ def run(plan: Plan, progress: Callable[[str], None]) -> Outcome:
     outcome = Outcome()
     cpu, client_cpu = cores(plan.pin)
     with echo_client() as client:
+        if client is None and any(workload.name == "tcp_echo" for workload in plan.workloads):
+            outcome.left_out.append("tcp_echo: its client needs Linux and a C compiler (install gcc, or set CC)")
         cells = [
             (workload, case, system)
             for workload in plan.workloads

@@ -12,7 +12,7 @@ Where semantics differ
     scope joins.
   * Python's garbage collector is on. With 100k live tasks it is a large part of every figure; a system pays for each
     tracked object that it keeps per task.
-  * trio adds the children of a tick in shuffled order; the others run them first come, first served.
+  * trio runs the tasks of a tick in an order that it shuffles; the others run them first come, first served.
 """
 
 from __future__ import annotations
