@@ -1,0 +1,67 @@
+"""Async generators on our own engine: one that is dropped half-way is closed by a task of the engine, never by the GC."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncGenerator
+from contextvars import copy_context
+from types import TracebackType
+from typing import Any
+from weakref import WeakSet
+
+from .engine import Engine
+from .hazard import report
+from .task import Task
+
+
+class AsyncGens:
+    """Installs the interpreter's hooks for the length of a run (``with``), and closes what is left at the end."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._open: WeakSet[AsyncGenerator[Any, Any]] = WeakSet()
+        self._saved: list[Any] = []
+
+    def __enter__(self) -> None:
+        self._saved.append(sys.get_asyncgen_hooks())
+        sys.set_asyncgen_hooks(firstiter=self._open.add, finalizer=self._dropped)
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        sys.set_asyncgen_hooks(*self._saved.pop())
+
+    def _dropped(self, agen: AsyncGenerator[Any, Any]) -> None:
+        self._open.discard(agen)
+        code = agen.ag_code
+        report(
+            "dropped_without_close",
+            f"async generator {code.co_qualname} was dropped before its end; iterate it inside "
+            "`async with contextlib.aclosing(...)` so that it is closed where you leave it",
+            (code.co_filename, code.co_firstlineno),
+        )
+        try:
+            self._engine.call_threadsafe(lambda: self._close_in_task(agen))
+        except RuntimeError:
+            return  # the engine has ended; the generator is closed by the interpreter as any other
+
+    def _close_in_task(self, agen: AsyncGenerator[Any, Any]) -> None:
+        task: Task[None] = Task(self._engine, _close(agen), name="close of async generator", context=copy_context())
+        self._engine.spawn_root(task)
+
+    def close_all(self) -> None:
+        """Start closing every generator still open; the caller drives until the tasks have ended."""
+        for agen in list(self._open):
+            self._close_in_task(agen)
+        self._open.clear()
+
+
+async def _close(agen: AsyncGenerator[Any, Any]) -> None:
+    try:
+        await agen.aclose()
+    except Exception as error:
+        report(
+            "unretrieved_error",
+            f"async generator {agen.ag_code.co_qualname} failed while being closed: {error!r}",
+            (agen.ag_code.co_filename, agen.ag_code.co_firstlineno),
+        )

@@ -1,0 +1,392 @@
+"""The cancellation tree, and the one place that delivers a cancellation.
+
+Theory of operation. Every scope, timeout, shield and task is a ``CancelNode``. A task's ``node`` is the innermost node
+it has entered (itself at first). A node is *effectively* cancelled if it was cancelled itself, or if it is not shielded
+and its parent is effectively cancelled; ``effective`` caches the record of that, so an operation checks one attribute.
+Cancelling a node walks its unshielded subtree once, iteratively, and delivers to each task whose innermost node it
+reached: N tasks cost O(N), and nothing is ever retried by polling.
+
+Delivery has two forms. A task parked in one of our operations has that operation aborted and is woken: no native
+cancellation is involved, so there is nothing to take back. Anything else (a foreign await, a running task) is the
+host's ``deliver``.
+
+Stopping is the first, gentle phase: a flag that spreads through the same tree, through shields too, and ends only
+operations that declare ``ends_on_stop`` (accept loops, iterators).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from .current import current_task, current_task_or_none
+from .errors import Cancelled, CancelRecord, ScopeError, user_site
+
+if TYPE_CHECKING:
+    from .host import Host, Timer
+    from .task import Task
+
+
+_FOREVER = float("inf")
+
+
+class CancelNode:
+    """One node of the tree. Public forms of it are ``Scope``, ``Task`` and the timeouts.
+
+    Invariants:
+    - ``effective is not None``  iff  ``record is not None`` or (``not shielded`` and ``parent.effective is not None``).
+      On a host with a native tree (``foreign_tree``) it may lag behind a native cancellation.
+    - a node is in ``parent.children`` exactly while it is entered (scopes) or alive (tasks).
+    - ``task`` is the task whose body runs inside the node; for a task node, the task itself.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "cancelled_caught",
+        "children",
+        "deadline_at",
+        "effective",
+        "given",
+        "host_data",
+        "on_stop_calls",
+        "parent",
+        "record",
+        "shielded",
+        "stopping",
+        "task",
+        "timer",
+    )
+
+    def __init__(self) -> None:
+        self.parent: CancelNode | None = None
+        # Insertion-ordered, because the order of deliveries must not depend on hashes. None until there is one.
+        self.children: dict[CancelNode, None] | None = None
+        self.task: Task[Any] | None = None
+        self.shielded = False
+        self.record: CancelRecord | None = None
+        self.effective: CancelRecord | None = None
+        self.stopping: CancelRecord | None = None
+        self.on_stop_calls: list[Callable[[], object]] | None = None
+        self.deadline_at: float | None = None
+        self.timer: Timer | None = None
+        # Native cancellations (asyncio's task.cancel()) sent to ``task`` in this node's name, not yet taken back.
+        self.given = 0
+        # Whatever the host keeps per node: asyncio the cancelling() count at entry, trio its CancelScope.
+        self.host_data: Any = None
+        self.cancelled_caught = False
+
+    # -- asking ------------------------------------------------------------------------------------------------------
+
+    def _cancel(self, record: CancelRecord) -> bool:
+        """Cancel this node. Returns whether this was news."""
+        if self.record is not None:
+            return False
+        self.record = record
+        task = self.task
+        if self.effective is None:
+            _spread(self, record)
+        if task is not None:
+            task.host.cancel_native(self)
+        return True
+
+    def _stop(self, record: CancelRecord) -> None:
+        """Ask this subtree to stop: set the flag, call the callbacks, end the stop-aware waits."""
+        todo: list[CancelNode] = [self]
+        for node in todo:
+            if node.stopping is not None:
+                continue
+            node.stopping = record
+            if node.children:
+                todo.extend(node.children)
+            calls, node.on_stop_calls = node.on_stop_calls, None
+            for call in calls or ():
+                call()
+            task = node.task
+            if task is not None and task.node is node:
+                operation = task.waiting
+                if operation is not None and operation.ends_on_stop:
+                    operation.end_by_stop()
+
+    # -- deadlines ---------------------------------------------------------------------------------------------------
+
+    def _arm(self, host: Host) -> None:
+        """Start the timer of an entered node. There is none before something could be waiting for it (law 10)."""
+        if self.deadline_at is not None and self.deadline_at != _FOREVER and self.timer is None and self.record is None:
+            if self.deadline_at <= host.now():
+                self._expire()
+            else:
+                self.timer = host.call_at(self.deadline_at, self._expire)
+
+    def _disarm(self) -> None:
+        timer, self.timer = self.timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _expire(self) -> None:
+        self.timer = None
+        self._cancel(self._deadline_record())
+
+    def _deadline_record(self) -> CancelRecord:
+        task = self.task
+        return CancelRecord("deadline passed", task_name=task.name if task is not None else None)
+
+
+def _spread(top: CancelNode, record: CancelRecord) -> None:
+    """Mark the unshielded subtree of ``top`` and deliver to the tasks found. Iterative: trees may be deep."""
+    todo = [top]
+    found: list[Task[Any]] = []
+    for node in todo:
+        node.effective = record
+        task = node.task
+        if task is not None and task.node is node:
+            found.append(task)
+        if node.children:
+            for child in node.children:
+                if not child.shielded and child.effective is None:
+                    todo.append(child)
+    for task in found:
+        deliver(task)
+
+
+def deliver(task: Task[Any]) -> None:
+    """Bring the cancellation of ``task.node`` to the task. The only caller of ``Host.deliver``."""
+    if task.node.effective is None or task.ended:
+        return
+    operation = task.waiting
+    if not task.started and task.scope is not None:
+        task.scope.hurry(task)
+    elif operation is None:
+        task.host.deliver(task)
+    elif not operation.shielded and operation.abort():
+        task.host.wake(task)
+    # Else the operation has been granted already: its value is delivered, and the next one raises (law 11).
+
+
+def make_cancelled(task: Task[Any], record: CancelRecord | None = None) -> BaseException:
+    """The exception to raise in ``task``: the host's exact type, with our record."""
+    if record is None:
+        record = task.node.effective
+    if record is None:
+        record = CancelRecord("cancelled", task_name=task.name)
+    exc = task.host.cancelled_type()(record)
+    task.delivered = exc
+    return exc
+
+
+# -- entering and leaving ----------------------------------------------------------------------------------------------
+
+
+def enter(node: CancelNode) -> Task[Any]:
+    """The current task enters ``node``. Raises ``ScopeError`` if it was entered before."""
+    task = current_task()
+    if node.task is not None:
+        raise ScopeError(f"this {type(node).__name__} has been entered before; make a new one for each block")
+    parent = task.node
+    node.task = task
+    node.parent = parent
+    if parent.children is None:
+        parent.children = {}
+    parent.children[node] = None
+    node.stopping = parent.stopping
+    if node.record is not None:  # cancelled before it was entered
+        node.effective = node.record
+    elif not node.shielded:
+        node.effective = parent.effective
+    task.node = node
+    host = task.host
+    host.enter_node(node)
+    if node.record is not None:
+        host.cancel_native(node)
+        deliver(task)
+    elif node.deadline_at is not None:
+        node._arm(host)
+    return task
+
+
+def leave(node: CancelNode, exc: BaseException | None) -> bool:
+    """The current task leaves ``node`` with ``exc``. Returns whether the node absorbs it (a cancellation of its own).
+
+    Raises ``ScopeError`` if the node is not this task's innermost one: some scope was left open inside it.
+    """
+    task = node.task
+    assert task is not None and node.parent is not None
+    node._disarm()
+    if task.node is not node:
+        _left_out_of_order(node, task)
+    here = current_task_or_none()
+    parent = node.parent
+    task.node = parent
+    if parent.children is not None:
+        parent.children.pop(node, None)
+    if here is not task:
+        task.host.leave_node(node, None)
+        raise ScopeError(
+            f"{_title(node)} was entered by task {task.name!r} and is being left by "
+            f"{f'task {here.name!r}' if here is not None else 'code outside any task'}; "
+            "enter and leave a scope in the same task (a generator or fixture that yields inside it breaks this)"
+        )
+    decided = task.host.leave_node(node, exc)
+    if decided is None:
+        outer = parent.effective
+        decided = node.record is not None and isinstance(exc, Cancelled) and (outer is None or node.shielded)
+    if node.record is not None and decided:
+        node.cancelled_caught = True
+    if exc is task.delivered or exc is None:
+        task.delivered = None
+    if parent.effective is not None and node.effective is None:
+        deliver(task)  # leaving a shield: the outer cancellation was held back until now
+    return decided
+
+
+def _left_out_of_order(node: CancelNode, task: Task[Any]) -> None:
+    """Unlink ``node`` from the middle of its task's chain, so that the damage ends here, and raise."""
+    inner: CancelNode | None = task.node
+    parent = node.parent
+    assert parent is not None
+    blame = inner
+    while inner is not None and inner.parent is not node:
+        inner = inner.parent
+    if inner is not None:
+        inner.parent = parent
+        if node.children is not None:
+            node.children.pop(inner, None)
+        if parent.children is not None:
+            parent.children.pop(node, None)
+            parent.children[inner] = None
+    task.host.leave_node(node, None)
+    raise ScopeError(
+        f"{_title(node)} is being left while {_title(blame) if blame is not None else 'another'}, "
+        f"entered later by task {task.name!r}, is still open; scopes must be left in the reverse order of entering "
+        "(was one opened in a generator that is suspended at a yield?)"
+    )
+
+
+def _title(node: CancelNode) -> str:
+    return f"{type(node).__name__} {getattr(node, 'name', '')!r}"
+
+
+# -- the light nodes: timeouts, shields --------------------------------------------------------------------------------
+
+
+class Cancellable(CancelNode):
+    """What a scope and a timeout have in common: they can be cancelled, and have a deadline that can be moved."""
+
+    __slots__ = ("relative", "site")
+
+    def __init__(
+        self,
+        *,
+        seconds: float | None = None,
+        at: float | None = None,
+        shield: bool = False,
+        site: tuple[str, int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.shielded = shield
+        self.relative = check_seconds(seconds)
+        self.deadline_at = at
+        self.site = site if site is not None else user_site(sys._getframe(1))
+
+    @property
+    def deadline(self) -> float | None:
+        """When this scope expires, on the runtime's clock (``bateau.now()``), or None. Known once entered."""
+        return self.deadline_at
+
+    @property
+    def cancel_called(self) -> bool:
+        """Whether this scope itself was cancelled, by its deadline or by ``cancel``."""
+        return self.record is not None
+
+    def cancel(self, reason: str = "scope cancelled") -> None:
+        """Cancel what runs inside. Not a cancellation point. From the runtime's thread only."""
+        task = current_task_or_none()
+        self._cancel(CancelRecord(reason, task_name=task.name if task is not None else None))
+
+    def reschedule(self, when: float | None) -> None:
+        """Move the deadline to ``when`` on the runtime's clock; None takes it away. Raises once expired or left."""
+        if self.record is not None:
+            raise ScopeError("this scope has been cancelled already; its deadline can't be moved any more")
+        if self.task is not None and self.parent is not None and self not in (self.parent.children or {}):
+            raise ScopeError("this scope has been left; its deadline can't be moved any more")
+        self.deadline_at = when
+        self.relative = None
+        self._disarm()
+        if self.task is not None:
+            self._arm(self.task.host)
+
+    def _enter(self) -> None:
+        if self.relative is not None:
+            self.deadline_at = current_task().host.now() + self.relative
+        enter(self)
+
+    def _deadline_record(self) -> CancelRecord:
+        name = self.task.name if self.task is not None else None
+        text = "deadline passed" if self.relative is None else f"timeout of {self.relative:g} s passed"
+        return CancelRecord(text, task_name=name, site=self.site)
+
+
+class CancelScope(Cancellable):
+    """A block of code that can be cancelled as one: a deadline, a shield, or both. Works in ``with`` and ``async with``.
+
+    Leaving it never suspends. ``cancelled_caught`` tells afterwards whether the block was cut short by this scope.
+    """
+
+    __slots__ = ()
+
+    def __enter__(self) -> CancelScope:
+        self._enter()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> bool:
+        absorbed = leave(self, exc)
+        if absorbed:
+            self._after_absorbing(exc)
+        return absorbed
+
+    async def __aenter__(self) -> CancelScope:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> bool:
+        return self.__exit__(exc_type, exc, tb)
+
+    def _after_absorbing(self, exc: BaseException | None) -> None:
+        """A hook for the forms that raise."""
+
+
+class RaisingTimeout(CancelScope):
+    """A ``CancelScope`` that turns its own expiry into ``TimeoutError``; an explicit ``cancel`` is only absorbed."""
+
+    __slots__ = ("expired",)
+
+    def __init__(
+        self, *, seconds: float | None = None, at: float | None = None, site: tuple[str, int] | None = None
+    ) -> None:
+        super().__init__(seconds=seconds, at=at, site=site or user_site(sys._getframe(1)))
+        self.expired = False
+
+    def _expire(self) -> None:
+        self.expired = self.record is None
+        super()._expire()
+
+    def _after_absorbing(self, exc: BaseException | None) -> None:
+        if self.expired:
+            record = self.record
+            assert record is not None
+            raise TimeoutError(f"{record.reason} [{record.filename}:{record.lineno}]") from exc
+
+
+def check_seconds(seconds: float | None, what: str = "seconds") -> float | None:
+    """``seconds`` if it is a duration; raises ``TypeError`` or ``ValueError`` that say what was given."""
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
+        raise TypeError(f"{what} must be a number of seconds or None, not {type(seconds).__name__}")
+    if not seconds >= 0:  # also catches NaN
+        raise ValueError(f"{what} must be 0 or more, not {seconds!r}")
+    return seconds

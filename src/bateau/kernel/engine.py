@@ -1,0 +1,369 @@
+"""The host used where bateau itself drives: a ready queue, timers, and ``turn``.
+
+It does no I/O: a *driver* supplies ``now()``, ``poll(timeout)`` and a thread-safe ``wake()``, and calls ``turn``. Every
+ordering decision is one call of ``choose(n)``; in production there is no chooser and the answer is 0, the oldest.
+"""
+
+from __future__ import annotations
+
+import heapq
+from _thread import get_ident
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from .cancellation import CancelNode
+from .current import tls
+from .errors import Cancelled
+from .host import Host
+from .task import Task
+
+
+class Driver(Protocol):
+    """What an engine needs of the world outside."""
+
+    def now(self) -> float:
+        """The clock, in seconds."""
+        ...
+
+    def wake(self) -> None:
+        """From any thread: end a ``poll`` that blocks, or make the next one return at once."""
+        ...
+
+
+class SchedulingPolicy(Protocol):
+    """Which ready task runs next. The engine's default is a FIFO; see ``bateau.scheduling`` for a worked example."""
+
+    def push(self, task: Task[Any]) -> None:
+        """``task`` became ready."""
+        ...
+
+    def pop(self) -> Task[Any]:
+        """Take out the next task to step; called only when not empty."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+class _Park:
+    """What our operations yield to this engine."""
+
+    def __repr__(self) -> str:
+        return "<park>"
+
+
+PARK = _Park()
+
+
+class EngineTimer:
+    """One pending call. Cancelled timers stay in the heap as husks, and are swept when they are the majority."""
+
+    __slots__ = ("engine", "fn", "order", "when")
+
+    def __init__(self, engine: Engine, when: float, order: int, fn: Callable[[], None]) -> None:
+        self.engine = engine
+        self.when = when
+        self.order = order
+        self.fn: Callable[[], None] | None = fn
+
+    def __lt__(self, other: EngineTimer) -> bool:
+        return (self.when, self.order) < (other.when, other.order)
+
+    def cancel(self) -> None:
+        """Never call ``fn``."""
+        if self.fn is not None:
+            self.fn = None
+            self.engine._timer_cancelled()
+
+
+class Engine(Host):
+    """The kernel's own host. One per thread and run.
+
+    Invariants: a task has ``scheduled`` set iff it is in the ready queue (or postponed while it is mid-step further up the
+    stack of a nested turn). ``_husks`` counts the cancelled timers still in the heap.
+    """
+
+    name = "engine"
+
+    def __init__(
+        self,
+        driver: Driver,
+        *,
+        policy: SchedulingPolicy | None = None,
+        choose: Callable[[int], int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.driver = driver
+        self.now = driver.now  # type: ignore[method-assign]  # one call less on a hot path
+        self.thread_id = get_ident()
+        self.ready: deque[Task[Any]] = deque()
+        self.policy = policy
+        self.choose = choose
+        # Tasks outside every scope: the program's main, and the engine's own helpers. Insertion-ordered.
+        self.roots: dict[Task[Any], None] = {}
+        self.holds: dict[int, str] = {}
+        self._hold_ids = 0
+        # Set by a bridge that understands what foreign awaitables yield; returns False if it does not.
+        self.on_foreign: Callable[[Task[Any], Any], bool] | None = None
+        self.deliver_foreign: Callable[[Task[Any]], None] | None = None
+        self.on_step: Callable[[Task[Any]], None] | None = None
+        self.native_cancelling: Callable[[Task[Any]], int] | None = None
+        self.exact_cancelled_type: type[BaseException] = Cancelled
+        self._soon: deque[Callable[[], None]] = deque()
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._closed = False
+        self._timers: list[EngineTimer] = []
+        self._timer_order = 0
+        self._husks = 0
+        self._mid_step: list[Task[Any]] = []
+        self._postponed: list[Task[Any]] = []
+
+    # -- the five operations -------------------------------------------------------------------------------------------
+
+    def current(self) -> Task[Any] | None:
+        return tls.task
+
+    def park(self, task: Task[Any]) -> Any:
+        return PARK
+
+    def wake(self, task: Task[Any]) -> None:
+        if not task.scheduled and not task.ended:
+            task.scheduled = True
+            if self.policy is None:
+                self.ready.append(task)
+            else:
+                self.policy.push(task)
+
+    def deliver(self, task: Task[Any]) -> None:
+        # Our own operations check for themselves; only a wait on something foreign needs the bridge.
+        if self.deliver_foreign is not None:
+            self.deliver_foreign(task)
+
+    def enter_node(self, node: CancelNode) -> None:
+        if self.native_cancelling is not None and node.task is not None:
+            node.host_data = self.native_cancelling(node.task)
+
+    def leave_node(self, node: CancelNode, exc: BaseException | None) -> bool | None:
+        task = node.task
+        if self.native_cancelling is None or task is None or task.face is None:
+            return None
+        for _ in range(node.given):
+            task.face.uncancel()
+        node.given = 0
+        if isinstance(exc, Cancelled) and self.native_cancelling(task) > (node.host_data or 0):
+            return False
+        return None
+
+    def cancel_native(self, node: CancelNode) -> None:
+        """There is no native tree: ours is the one."""
+
+    def cancelled_type(self) -> type[BaseException]:
+        return self.exact_cancelled_type
+
+    def rearm(self, task: Task[Any], exc: BaseException) -> None:
+        face = task.face
+        if face is None:
+            raise exc
+        face.rearm(exc)
+
+    # -- tasks ---------------------------------------------------------------------------------------------------------
+
+    def start(self, task: Task[Any]) -> None:
+        self.wake(task)
+
+    def spawn_root(self, task: Task[Any]) -> None:
+        """Start a task that belongs to no scope: the main task, or a helper of the engine's own."""
+        self.roots[task] = None
+        task.started = True
+        self.wake(task)
+
+    # -- services ------------------------------------------------------------------------------------------------------
+
+    def call_at(self, when: float, fn: Callable[[], None]) -> EngineTimer:
+        self._timer_order += 1
+        timer = EngineTimer(self, when, self._timer_order, fn)
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    def call_soon(self, fn: Callable[[], None]) -> None:
+        self._soon.append(fn)
+
+    def call_threadsafe(self, fn: Callable[[], None]) -> None:
+        if self._closed:
+            raise RuntimeError(f"{self.describe()} has ended")
+        self._inbox.append(fn)
+        self.driver.wake()
+
+    def hold(self, what: str) -> Callable[[], None]:
+        self._hold_ids += 1
+        key = self._hold_ids
+        self.holds[key] = what
+
+        def release() -> None:
+            self.holds.pop(key, None)
+
+        return release
+
+    def _timer_cancelled(self) -> None:
+        self._husks += 1
+        if self._husks > 64 and self._husks * 2 > len(self._timers):
+            self._timers = [timer for timer in self._timers if timer.fn is not None]
+            heapq.heapify(self._timers)
+            self._husks = 0
+
+    # -- the turn ------------------------------------------------------------------------------------------------------
+
+    def turn(self, budget: int = 256) -> None:
+        """Run what is due: calls from other threads, timers, then at most ``budget`` task steps."""
+        self._run_calls()
+        if self._timers:
+            self._run_timers()
+        ready = self.ready
+        if self.policy is not None or self.choose is not None:
+            self._turn_by_policy(budget)
+            return
+        step = self.step
+        while ready and budget:
+            budget -= 1
+            step(ready.popleft())
+
+    def _turn_by_policy(self, budget: int) -> None:
+        policy, choose, ready = self.policy, self.choose, self.ready
+        while budget:
+            budget -= 1
+            if policy is not None:
+                if not len(policy):
+                    return
+                self.step(policy.pop())
+            else:
+                if not ready:
+                    return
+                assert choose is not None
+                index = choose(len(ready)) if len(ready) > 1 else 0
+                task = ready[index]
+                del ready[index]
+                self.step(task)
+
+    def _run_calls(self) -> None:
+        for queue in (self._inbox, self._soon):
+            for _ in range(len(queue)):
+                queue.popleft()()
+
+    def _run_timers(self) -> None:
+        now = self.now()
+        timers = self._timers
+        while timers and timers[0].when <= now:
+            timer = heapq.heappop(timers)
+            fn, timer.fn = timer.fn, None
+            if fn is None:
+                self._husks -= 1
+            else:
+                fn()
+                timers = self._timers  # a cancellation inside may have swept the heap into a new list
+
+    def timeout(self) -> float | None:
+        """How long a poll may block: 0 with work waiting, None with no timer."""
+        if self.ready or self._soon or self._inbox or (self.policy is not None and len(self.policy)):
+            return 0
+        timers = self._timers
+        while timers and timers[0].fn is None:
+            heapq.heappop(timers)
+            self._husks -= 1
+        if not timers:
+            return None
+        return max(0.0, timers[0].when - self.now())
+
+    def step(self, task: Task[Any]) -> None:
+        """Resume ``task`` once."""
+        if self._mid_step and task in self._mid_step:
+            self._postponed.append(task)  # suspended further up this very stack; see ``nested``
+            return
+        task.scheduled = False
+        if task.ended:
+            return
+        if self.on_step is not None:
+            self.on_step(task)
+        coro, context = task.coro, task.context
+        assert coro is not None and context is not None
+        outer = tls.task
+        tls.task = task
+        try:
+            throwing = task.throwing
+            if throwing is None:
+                trap = context.run(coro.send, None)
+            else:
+                task.throwing = None
+                trap = context.run(coro.throw, throwing)
+        except StopIteration as stop:
+            tls.task = outer
+            self._ended(task, stop.value, None)
+        except BaseException as error:
+            tls.task = outer
+            tb = error.__traceback__
+            error.__traceback__ = tb.tb_next if tb is not None else None
+            self._ended(task, None, error)
+        else:
+            tls.task = outer
+            if trap is PARK:
+                return
+            if trap is None:
+                self.wake(task)
+            elif self.on_foreign is None or not self.on_foreign(task, trap):
+                task.throwing = foreign_trap_error(self, task, trap)
+                self.wake(task)
+
+    def _ended(self, task: Task[Any], value: Any, error: BaseException | None) -> None:
+        self.roots.pop(task, None)
+        task.finish(value, error)
+
+    def nested(self, task: Task[Any]) -> _Nested:
+        """While a sync call inside ``task``'s step turns this engine, that task can't be stepped: put it aside."""
+        return _Nested(self, task)
+
+    def outside_waits(self) -> list[str]:
+        """What could still wake something: names of timers and holds. Subclasses add fds."""
+        found = list(self.holds.values())
+        if any(timer.fn is not None for timer in self._timers):
+            found.append("a timer")
+        return found
+
+    def close(self) -> None:
+        """Nothing will be stepped any more; calls from other threads are refused."""
+        self._closed = True
+
+
+class _Nested:
+    """See ``Engine.nested``."""
+
+    def __init__(self, engine: Engine, task: Task[Any]) -> None:
+        self.engine = engine
+        self.task = task
+
+    def __enter__(self) -> None:
+        self.engine._mid_step.append(self.task)
+        self._saved = tls.task
+        tls.task = None
+
+    def __exit__(self, *exc_info: object) -> None:
+        engine = self.engine
+        tls.task = self._saved
+        engine._mid_step.pop()
+        postponed, engine._postponed = engine._postponed, []
+        for task in postponed:
+            task.scheduled = False
+            engine.wake(task)
+
+
+def foreign_trap_error(host: Host, task: Task[Any], trap: Any) -> TypeError:
+    """Something of another runtime was awaited: one error naming both, and the way out (S11)."""
+    module = type(trap).__module__.split(".")[0]
+    owner = module if module in ("trio", "curio", "asyncio", "_asyncio") else f"another library ({module})"
+    hint = {
+        "trio": "run this program with runtime='trio' to use trio's primitives",
+        "asyncio": "import asyncio inside the program so that its loop is set up",
+        "_asyncio": "import asyncio inside the program so that its loop is set up",
+    }.get(module, "await it in a program of its own runtime")
+    return TypeError(
+        f"task {task.name!r} runs on {host.describe()} and awaited something of {owner} "
+        f"(it yielded {trap!r}); {hint}"
+    )

@@ -1,0 +1,66 @@
+"""Where the kernel reports what is not an error but should not happen silently.
+
+A hazard has one name, shared by lint, report, console and book. By default it is a ``HazardWarning`` at the line to
+blame, so ``python -W error`` and test suites turn it into a failure; ``add_sink`` lets a tool take it instead.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+from .errors import HazardWarning
+
+
+class Finding(NamedTuple):
+    """One sighting of a hazard: its shared name, the sentence, and the line to blame."""
+
+    name: str
+    message: str
+    filename: str
+    lineno: int
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.message} [{self.filename}:{self.lineno}]"
+
+
+Sink = Callable[[Finding], None]
+
+_sinks: list[Sink] = []
+
+
+def add_sink(sink: Sink) -> Callable[[], None]:
+    """Send findings to ``sink`` instead of warnings. Returns the function that takes it out again."""
+    _sinks.append(sink)
+
+    def remove() -> None:
+        _sinks.remove(sink)
+
+    return remove
+
+
+def report(name: str, message: str, site: tuple[str, int]) -> None:
+    """Report a hazard. Where warnings are errors it is printed by the unraisable hook: the kernel goes on."""
+    finding = Finding(name, message, *site)
+    if _sinks:
+        for sink in _sinks:
+            sink(finding)
+        return
+    try:
+        warnings.warn_explicit(f"{name}: {message}", HazardWarning, site[0] or "<unknown>", site[1])
+    except HazardWarning as error:
+        # Reports come from the middle of the scheduler, where raising would break the program that is being told about.
+        sys.unraisablehook(_Unraisable(error, message))
+
+
+class _Unraisable:
+    """What ``sys.unraisablehook`` wants to see."""
+
+    def __init__(self, error: BaseException, message: str) -> None:
+        self.exc_type = type(error)
+        self.exc_value = error
+        self.exc_traceback = error.__traceback__
+        self.err_msg = f"bateau hazard: {message}"
+        self.object = None

@@ -1,0 +1,171 @@
+"""What a host gives the kernel: identify, park, wake, deliver, shield; and the services around them.
+
+A host is one running loop (or kernel engine) on one thread. Everything here is called on the host's own thread, except
+``call_threadsafe``. Primitives never see a host: they fire operations, and ``operation`` and ``cancellation`` talk to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from .cancellation import CancelNode
+    from .scope import Scope
+    from .task import Task
+
+
+class Timer(Protocol):
+    """A pending call; ``cancel`` is idempotent and immediate."""
+
+    def cancel(self) -> None: ...
+
+
+class Host:
+    """The base of every host. The five operations have no default; the services may have one."""
+
+    name: str = "?"
+    # The thread it runs on, for telling a local wake from a foreign one.
+    thread_id: int = 0
+    # True where cancellation may come from a native tree that ours does not see (trio): operations then ask
+    # ``is_cancelled`` instead of looking at the node alone.
+    foreign_tree: bool = False
+
+    def __init__(self) -> None:
+        # Where ``local`` primitives are at home: hosts that share one thread and loop share one domain.
+        self.domain: object = self
+        # Values of run-scoped variables; they live as long as this run.
+        self.run_vars: dict[Any, Any] = {}
+
+    # -- the five ------------------------------------------------------------------------------------------------
+
+    def current(self) -> Task[Any] | None:
+        """Identify: the task running now on this host, or None."""
+        raise NotImplementedError
+
+    def park(self, task: Task[Any]) -> Any:
+        """Park: the object an operation yields to suspend ``task`` until ``wake``."""
+        raise NotImplementedError
+
+    def wake(self, task: Task[Any]) -> None:
+        """Wake: make a parked task run. Doubled wakes are one; waking a running or ended task is harmless."""
+        raise NotImplementedError
+
+    def deliver(self, task: Task[Any]) -> None:
+        """Deliver: the innermost node of ``task`` is cancelled and it is not parked in one of our operations.
+
+        Where it awaits something foreign, that await gets one native cancellation per cancelled scope; a running
+        task gets it once it has suspended in something foreign.
+        """
+        raise NotImplementedError
+
+    def enter_node(self, node: CancelNode) -> None:
+        """Shield (and scope): ``node`` was entered by its task; mirror it in the native tree if there is one."""
+
+    def leave_node(self, node: CancelNode, exc: BaseException | None) -> bool | None:
+        """The node is being left with ``exc``. Take back native cancellations given in its name.
+
+        Returns None to let the kernel's tree decide whether the node absorbs ``exc``; a bool where the host decided.
+        """
+        return None
+
+    async def open_scope(self, scope: Scope) -> None:
+        """``scope`` was entered; hosts with a native tree open their nursery. Awaited only with ``foreign_tree``."""
+
+    async def close_scope(self, scope: Scope, cancelled: BaseException | None) -> BaseException | None:
+        """All children have ended; close the nursery. Returns the cancellation that leaves the block, if any."""
+        return cancelled
+
+    # -- cancellation's native side ----------------------------------------------------------------------------------
+
+    def cancelled_type(self) -> type[BaseException]:
+        """The exact exception type a cancelled task of this host sees; a subclass of (or) ``bateau.Cancelled``."""
+        raise NotImplementedError
+
+    def cancel_native(self, node: CancelNode) -> None:
+        """``node`` itself was cancelled; hosts with a native tree cancel their mirror of it."""
+
+    def is_cancelled(self, task: Task[Any]) -> bool:
+        """Whether the next operation of ``task`` must raise. Only asked where ``foreign_tree`` is true."""
+        return task.node.effective is not None
+
+    def raise_cancelled(self, task: Task[Any]) -> Any:
+        """An iterator for ``yield from`` that raises the pending cancellation (without suspending)."""
+        from .cancellation import make_cancelled
+
+        raise make_cancelled(task)
+
+    def resume_aborted(self, task: Task[Any], sent: Any) -> None:
+        """A parked operation was aborted by a cancellation and now resumes with ``sent``: raise."""
+        from .cancellation import make_cancelled
+
+        raise make_cancelled(task)
+
+    def rearm(self, task: Task[Any], exc: BaseException) -> None:
+        """A native cancellation arrived at a wait that had already been granted: give it back, for the next wait."""
+        raise exc
+
+    # -- tasks -------------------------------------------------------------------------------------------------------
+
+    def start(self, task: Task[Any]) -> None:
+        """Make ``task`` (with its coroutine and context set) runnable; call ``task.finish(...)`` when it ends."""
+        raise NotImplementedError
+
+    def pause(self, task: Task[Any]) -> Any:
+        """The object an operation yields to let the others run once."""
+        return None
+
+    # -- time, threads, fds ------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """This host's clock, in seconds; monotonic, with an arbitrary start."""
+        raise NotImplementedError
+
+    def call_at(self, when: float, fn: Callable[[], None]) -> Timer:
+        """Call ``fn`` on this host's thread once ``now() >= when``."""
+        raise NotImplementedError
+
+    def call_soon(self, fn: Callable[[], None]) -> None:
+        """Call ``fn`` on this host's thread, after what is now running, before any poll that blocks."""
+        raise NotImplementedError
+
+    def call_threadsafe(self, fn: Callable[[], None]) -> None:
+        """Like ``call_soon``, from any thread; interrupts a blocking poll. Raises ``RuntimeError`` if the host ended."""
+        raise NotImplementedError
+
+    def add_reader(self, fd: int, fn: Callable[[], None]) -> None:
+        """Call ``fn`` each time ``fd`` is readable, until ``remove_reader``. One reader per fd."""
+        raise NotImplementedError
+
+    def remove_reader(self, fd: int) -> None:
+        """Undo ``add_reader``; harmless where there is none. Must come before the fd is closed."""
+        raise NotImplementedError
+
+    def add_writer(self, fd: int, fn: Callable[[], None]) -> None:
+        """Call ``fn`` each time ``fd`` is writable, until ``remove_writer``. One writer per fd."""
+        raise NotImplementedError
+
+    def remove_writer(self, fd: int) -> None:
+        """Undo ``add_writer``; harmless where there is none. Must come before the fd is closed."""
+        raise NotImplementedError
+
+    def hold(self, what: str) -> Callable[[], None]:
+        """Something outside (a thread, a child process) will call back: no deadlock can be proven until the returned
+        function is called."""
+        return _nothing
+
+    def wake_threadsafe(self, task: Task[Any]) -> None:
+        """``wake`` from any thread. A host that has ended swallows it: its tasks have ended too."""
+        try:
+            self.call_threadsafe(lambda: self.wake(task))
+        except RuntimeError:
+            return
+
+    def describe(self) -> str:
+        """For messages: the runtime's name and thread."""
+        return f"runtime {self.name!r} on thread {self.thread_id}"
+
+
+def _nothing() -> None:
+    """The release of a hold on a host that keeps no count."""
+

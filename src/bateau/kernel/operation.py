@@ -1,0 +1,343 @@
+"""Operations: how everything waits.
+
+A public waiting call returns an ``Operation``: a single-use awaitable that starts at its first step. Its subclass says
+what to do in four small sync methods:
+
+- ``poll``        try to have the effect at once; on success put the result in ``value`` and return True
+- ``register``    join the resource's queue (the state is PARKED already)
+- ``unregister``  leave the queue, without a trace
+- ``undo``        give back an effect whose value nobody will receive
+
+Two styles exist. *Handed over* (locks, channels): who makes the wait possible has the effect on the waiter's behalf and
+calls ``fire(value)``; from then on the operation is granted, and a cancellation that arrives before the task steps comes
+at its next operation (law 11). *Retried* (sockets, ``RetryOperation``): the wake is only a hint, ``poll`` decides.
+
+States: NEW -> DONE (ready at once) | PARKED -> FIRED -> DONE | ABORTED (cancelled: no effect).
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from _thread import get_ident
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from .current import current_task
+from .errors import Stopped, user_site
+from .swallowed import check_swallowed
+
+if TYPE_CHECKING:
+    from .resource import Resource
+    from .task import Task
+
+T = TypeVar("T")
+
+NEW, PARKED, FIRED, DONE, ABORTED = range(5)
+STATE_NAMES = ("new", "parked", "fired", "done", "aborted")
+
+# How many operations a task may complete without waiting before it lets the others run (law 13).
+STEP_BUDGET = 64
+
+
+class Operation(Generic[T]):
+    """One wait of one task on one resource. See the module's head for what a subclass provides."""
+
+    __slots__ = ("__weakref__", "error", "resource", "state", "task", "value", "watcher")
+
+    # Waits that must not be abandoned (a scope waiting for its children) ignore cancellation until granted.
+    shielded = False
+    # Waits that end with ``Stopped`` when their scope is asked to stop (accept loops, iterators).
+    ends_on_stop = False
+
+    def __init__(self, resource: Resource) -> None:
+        self.resource = resource
+        self.state = NEW
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.task: Task[Any] | None = None
+        # Told instead of the task when this operation is fired: the select that waits on several.
+        self.watcher: Watcher | None = None
+
+    # -- what a subclass provides ------------------------------------------------------------------------------------
+
+    def poll(self) -> bool:
+        """Try to have the effect now, without waiting. True: done, the result is in ``value``."""
+        return False
+
+    def register(self) -> None:
+        """Join the queue of those to be fired."""
+        raise NotImplementedError
+
+    def unregister(self) -> None:
+        """Leave the queue; nothing happened."""
+        raise NotImplementedError
+
+    def undo(self, value: Any) -> None:
+        """The effect happened but its value can't be delivered (the coroutine was closed): give it back."""
+
+    def describe(self) -> str:
+        """The verb and the resource, for messages: ``acquire of lock 'db'``."""
+        return f"{type(self).__name__} on {self.resource.describe()}"
+
+    # -- granting (called by the resource) ---------------------------------------------------------------------------
+
+    def claim(self) -> bool:
+        """The resource wants to grant this operation: may it? A select says no once it has chosen another arm."""
+        watcher = self.watcher
+        return watcher is None or watcher.claim(self)
+
+    def fire(self, value: Any = None) -> None:
+        """Grant a parked operation, which the caller has taken out of its queue: its effect has happened."""
+        self.value = value
+        self._fired()
+
+    def fail(self, error: BaseException) -> None:
+        """End a parked operation with an error, instead of granting it."""
+        self.error = error
+        self._fired()
+
+    def _fired(self) -> None:
+        self.state = FIRED
+        watcher = self.watcher
+        if watcher is not None:
+            watcher.fired(self)
+            return
+        task = self.task
+        assert task is not None
+        host = task.host
+        if self.resource.mutex is None or host.thread_id == get_ident():
+            host.wake(task)
+        else:
+            host.wake_threadsafe(task)
+
+    # -- the life of a wait ------------------------------------------------------------------------------------------
+
+    def begin(self, task: Task[Any]) -> bool:
+        """Have the effect at once (True) or join the queue (False), as one transition of a shared resource."""
+        self.task = task
+        resource = self.resource
+        mutex = resource.mutex
+        if mutex is None:
+            resource.check_home(task.host)
+            if self.poll():
+                self.state = DONE
+                return True
+            self.state = PARKED
+            self.register()
+            return False
+        with mutex:
+            if self.poll():
+                self.state = DONE
+                return True
+            self.state = PARKED
+            self.register()
+            return False
+
+    def abort(self) -> bool:
+        """Take a parked operation back without effect. False if it had been granted before: then the grant counts."""
+        mutex = self.resource.mutex
+        if mutex is None:
+            if self.state is not PARKED:
+                return False
+            self.unregister()
+            self.state = ABORTED
+            return True
+        with mutex:
+            if self.state is not PARKED:
+                return False
+            self.unregister()
+            self.state = ABORTED
+            return True
+
+    def end_by_stop(self) -> None:
+        """The scope was asked to stop: a stop-aware wait ends with ``Stopped``."""
+        if self.abort():
+            self.fail(Stopped("the scope was asked to stop"))
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        if self.state is not NEW:
+            raise RuntimeError(
+                f"this {type(self).__name__} was awaited before; each call gives a single-use awaitable, so call again"
+            )
+        task = current_task()
+        host = task.host
+        self.state = ABORTED  # until it begins: an operation that raises before that had no effect
+        if not self.shielded:
+            if task.node.effective is not None or host.foreign_tree and host.is_cancelled(task):
+                check_swallowed(task)
+                yield from host.raise_cancelled(task)
+            if self.ends_on_stop and task.node.stopping is not None:
+                raise Stopped("the scope was asked to stop")
+        task.budget -= 1
+        if task.budget < 0:
+            task.budget = STEP_BUDGET
+            yield from yield_once(task, self.shielded)
+        if not self.begin(task):
+            yield from _wait(self, task)
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        return self.value
+
+    def __del__(self) -> None:
+        if self.state is NEW:
+            warn_never_awaited(self)
+
+
+class Watcher:
+    """What an operation tells instead of waking its task (the interface; ``select`` implements it)."""
+
+    __slots__ = ()
+
+    def claim(self, op: Operation[Any]) -> bool:
+        """May ``op`` be granted? Atomic: of several operations racing, at most one hears True."""
+        raise NotImplementedError
+
+    def fired(self, op: Operation[Any]) -> None:
+        """``op`` was granted (or failed)."""
+        raise NotImplementedError
+
+
+def _wait(op: Operation[Any], task: Task[Any]) -> Generator[Any, Any, None]:
+    """Suspend until ``op`` is fired or aborted. Waking without either is spurious, and harmless."""
+    host = task.host
+    task.waiting = op
+    try:
+        while True:
+            sent = yield host.park(task)
+            state = op.state
+            if state is FIRED:
+                op.state = DONE
+                break
+            if state is ABORTED:
+                host.resume_aborted(task, sent)
+    except BaseException as exc:
+        _thrown(op, task, exc)
+    finally:
+        task.waiting = None
+        task.budget = STEP_BUDGET
+
+
+def _thrown(op: Operation[Any], task: Task[Any], exc: BaseException) -> None:
+    """Foreign code threw ``exc`` into the parked operation: a native cancellation, or the closing of the coroutine."""
+    if op.state is PARKED and op.abort():
+        raise exc
+    if op.state is ABORTED:
+        raise exc
+    # Granted before: the value counts. A cancellation comes at the next wait; a closed coroutine gives the value back.
+    op.state = DONE
+    if isinstance(exc, GeneratorExit):
+        if op.error is None:
+            op.undo(op.value)
+        raise exc
+    task.host.rearm(task, exc)
+
+
+def yield_once(task: Task[Any], shielded: bool = False) -> Generator[Any, Any, None]:
+    """Let the others run once, and check for cancellation after it."""
+    host = task.host
+    yield host.pause(task)
+    if not shielded and (task.node.effective is not None or host.foreign_tree and host.is_cancelled(task)):
+        yield from host.raise_cancelled(task)
+
+
+class RetryOperation(Operation[T]):
+    """An operation whose wake is only a hint: ``poll`` is asked again, until it has had its effect.
+
+    Its cancellation never loses anything: between two polls nothing has happened.
+    """
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        if self.state is not NEW:
+            raise RuntimeError(
+                f"this {type(self).__name__} was awaited before; each call gives a single-use awaitable, so call again"
+            )
+        task = current_task()
+        host = task.host
+        self.state = ABORTED
+        if task.node.effective is not None or host.foreign_tree and host.is_cancelled(task):
+            check_swallowed(task)
+            yield from host.raise_cancelled(task)
+        if self.ends_on_stop and task.node.stopping is not None:
+            raise Stopped("the scope was asked to stop")
+        task.budget -= 1
+        if task.budget < 0:
+            task.budget = STEP_BUDGET
+            yield from yield_once(task)
+        while not self.begin(task):
+            yield from self.wait_hint(task)
+            if self.error is not None:
+                error, self.error = self.error, None
+                raise error
+        return self.value
+
+    def wait_hint(self, task: Task[Any]) -> Generator[Any, Any, None]:
+        """Suspend until there may be something to poll for. Hosts with a better way to wait for an fd take it here."""
+        host = task.host
+        task.waiting = self
+        try:
+            while True:
+                sent = yield host.park(task)
+                if self.state is FIRED:
+                    return
+                if self.state is ABORTED:
+                    host.resume_aborted(task, sent)
+        except BaseException:
+            if self.state is PARKED:
+                self.abort()
+            raise
+        finally:
+            task.waiting = None
+            task.budget = STEP_BUDGET
+
+
+class Checkpoint(Operation[None]):
+    """``checkpoint()`` and ``yield_now()``: a cancellation check, and a turn for the others."""
+
+    __slots__ = ("always",)
+
+    def __init__(self, resource: Resource, always: bool) -> None:
+        super().__init__(resource)
+        self.always = always
+
+    def poll(self) -> bool:
+        return True
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        if self.always and self.state is NEW:
+            self.state = ABORTED
+            task = current_task()
+            host = task.host
+            if task.node.effective is not None or host.foreign_tree and host.is_cancelled(task):
+                check_swallowed(task)
+                yield from host.raise_cancelled(task)
+            task.budget = STEP_BUDGET
+            yield from yield_once(task)
+            self.state = DONE
+            return
+        yield from super().__await__()
+
+
+def warn_never_awaited(op: Operation[Any]) -> None:
+    """An operation was made and dropped. The finaliser runs in the very statement that dropped it, hence the line."""
+    site = user_site(sys._getframe(2))
+    try:
+        warnings.warn_explicit(f"{op.describe()} was never awaited: nothing happened", RuntimeWarning, *site)
+    except RuntimeWarning as error:
+        sys.unraisablehook(NeverAwaited(error))
+
+
+class NeverAwaited:
+    """For ``sys.unraisablehook``, where warnings are errors: a finaliser can't raise."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.exc_type = type(error)
+        self.exc_value = error
+        self.exc_traceback = error.__traceback__
+        self.err_msg = None
+        self.object = None
+
+

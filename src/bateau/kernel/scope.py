@@ -1,0 +1,502 @@
+"""Scopes: where tasks live. A scope's block ends when its last child has ended, not before (law 1).
+
+Theory of operation. A scope is a node of the cancellation tree that also owns tasks. Leaving its block goes through four
+steps, in this order: wait for the foreground children; cancel and wait for the background ones; run what was deferred
+(last in, first out), under the cleanup budget; leave the node and raise what is to be raised. The waits are shielded: a
+scope can't be left early, cancellation reaches the children instead.
+
+What is raised: if any child failed, a group of all failures (the body's included). If only the body failed, its own
+exception, unwrapped. Else a cancellation that is not this scope's own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextvars import copy_context
+from types import CoroutineType, TracebackType
+from typing import Any, TypeVar, TypeVarTuple, overload
+
+from .cancellation import Cancellable, CancelNode, deliver, leave
+from .cleanup import DEFAULT_BUDGET, Cleanup
+from .current import current_task, current_task_or_none
+from .errors import Cancelled, CancelRecord, ScopeError
+from .host import Host, Timer
+from .operation import Checkpoint, Operation
+from .policy import AllMustSucceed, Policy
+from .resource import Resource
+from .starting import Starting
+from .task import Join, Task
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+# Set by the package: runs a sync function on a worker thread. The kernel itself has no threads.
+run_blocking: Callable[..., Coroutine[Any, Any, Any]] | None = None
+
+
+class Scope(Cancellable, Resource):
+    """Owns the tasks spawned in it. Made by ``bateau.scope()``; use with ``async with``.
+
+    Entering is not a cancellation point. Leaving waits for every child, and is one: a cancellation from outside is
+    raised after the children have ended.
+
+    Invariants: ``_foreground`` and ``_background`` count the children that have not ended, those queued for ``limit``
+    included; ``_running`` counts those started. ``_host`` is set from entering on.
+    """
+
+    __slots__ = (
+        "_background",
+        "_closing",
+        "_deferred",
+        "_delayed",
+        "_drain",
+        "_errors",
+        "_foreground",
+        "_host",
+        "_queued",
+        "_running",
+        "cleanup_budget",
+        "limit",
+        "name",
+        "native",
+        "policy",
+    )
+    kind = "scope"
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        policy: Policy | None = None,
+        limit: int | None = None,
+        seconds: float | None = None,
+        at: float | None = None,
+        shield: bool = False,
+        cleanup_budget: float = DEFAULT_BUDGET,
+        site: tuple[str, int] | None = None,
+    ) -> None:
+        super().__init__(seconds=seconds, at=at, shield=shield, site=site)
+        if limit is not None and (not isinstance(limit, int) or limit < 1):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
+            raise ValueError(f"limit must be a whole number of tasks, 1 or more, not {limit!r}")
+        self.name = name or ""
+        self.policy = policy if policy is not None else AllMustSucceed()
+        self.limit = limit
+        self.cleanup_budget = cleanup_budget
+        self.native: Any = None
+        self._host: Host | None = None
+        self._closing = False
+        self._foreground = 0
+        self._background = 0
+        self._running = 0
+        self._errors: list[BaseException] = []
+        self._queued: deque[Task[Any]] | None = None
+        self._delayed: dict[Task[Any], Timer] | None = None
+        self._deferred: list[tuple[Callable[..., Any], tuple[Any, ...]]] | None = None
+        self._drain: Drain | None = None
+
+    # -- spawning ------------------------------------------------------------------------------------------------------
+
+    @overload
+    def spawn(
+        self,
+        fn: Callable[[*Ts], Awaitable[T]],
+        /,
+        *args: *Ts,
+        name: str | None = None,
+        background: bool = False,
+        priority: int = 0,
+    ) -> Task[T]: ...
+    @overload
+    def spawn(
+        self,
+        fn: Coroutine[Any, Any, T],
+        /,
+        *,
+        name: str | None = None,
+        background: bool = False,
+        priority: int = 0,
+    ) -> Task[T]: ...
+    def spawn(
+        self, fn: Any, /, *args: Any, name: str | None = None, background: bool = False, priority: int = 0
+    ) -> Task[Any]:
+        """Start ``fn(*args)`` (an async function, or a coroutine object) as a child task and return its handle.
+
+        Returns at once; not a cancellation point. The child always runs up to its first wait, even if the scope is
+        cancelled meanwhile, so that what it was given can be cleaned up. ``background=True``: cancelled when the body and
+        the others have ended. ``priority`` is for scheduling policies. Raises ``ScopeError`` on a scope that is not open.
+        """
+        host = self._check_open(fn)
+        coro = as_coroutine(fn, args)
+        frame = sys._getframe(1)
+        task = Task(
+            host,
+            coro,
+            scope=self,
+            name=name,
+            site=(frame.f_code.co_filename, frame.f_lineno),
+            context=copy_context(),
+        )
+        if coro is not fn:
+            task.factory = (fn, args)
+        if priority:
+            task.priority = priority
+        self._admit(task, background)
+        return task
+
+    def spawn_blocking(self, fn: Callable[[*Ts], T], /, *args: *Ts, name: str | None = None) -> Task[T]:
+        """Run the sync ``fn(*args)`` on a worker thread, as a child task; the handle awaits its result.
+
+        Cancelling the handle does not kill the thread; the scope waits until the function has returned.
+        """
+        if run_blocking is None:
+            raise RuntimeError("worker threads are not available: bateau's kernel is used without the bateau package")
+        frame = sys._getframe(1)
+        host = self._check_open(fn)
+        task: Task[T] = Task(
+            host,
+            run_blocking(fn, *args),
+            scope=self,
+            name=name or getattr(fn, "__qualname__", None),
+            site=(frame.f_code.co_filename, frame.f_lineno),
+            context=copy_context(),
+        )
+        self._admit(task, False)
+        return task
+
+    async def start(self, fn: Callable[..., Awaitable[Any]], /, *args: Any, name: str | None = None) -> Any:
+        """Spawn ``fn(*args, task_status=...)`` and wait until it calls ``task_status.started(value)``; returns the value.
+
+        A cancellation point. If the child fails before it is started, its error is raised here; if this wait is
+        cancelled, the child is cancelled and awaited first.
+        """
+        host = self._check_open(fn)
+        status: Starting[Any] = Starting()
+        coro = as_coroutine(fn, args, {"task_status": status})
+        site = (sys._getframe(1).f_code.co_filename, sys._getframe(1).f_lineno)
+        task = Task(host, coro, scope=self, name=name, site=site, context=copy_context())
+        task.starting = status
+        status.child = task
+        self._admit(task, False)
+        try:
+            return await status.wait()
+        except BaseException:
+            if not task.ended:
+                task.cancel("the wait for its start was cancelled")
+                await ShieldedJoin(task)
+            raise
+
+    def _check_open(self, fn: Any) -> Host:
+        host = self._host
+        if host is None or self.parent is None:
+            problem = "has not been entered: write `async with scope:` around it"
+        elif self._closing and not (self._foreground or self._background):
+            problem = "has ended"
+        else:
+            return host
+        if isinstance(fn, CoroutineType):
+            fn.close()
+        raise ScopeError(f"can't spawn into {self.describe()}: it {problem}")
+
+    def _admit(self, task: Task[Any], background: bool) -> None:
+        task.parent = self
+        if self.children is None:
+            self.children = {}
+        self.children[task] = None
+        task.effective = self.effective
+        task.stopping = self.stopping
+        if background:
+            task.background = True
+            self._background += 1
+        else:
+            self._foreground += 1
+        if self.limit is not None and self._running >= self.limit:
+            if self._queued is None:
+                self._queued = deque()
+            self._queued.append(task)
+        else:
+            self._start(task)
+
+    def _start(self, task: Task[Any]) -> None:
+        self._running += 1
+        task.started = True
+        task.host.start(task)
+        if task.effective is not None:
+            deliver(task)
+
+    # -- the ends of children ------------------------------------------------------------------------------------------
+
+    def child_ended(self, task: Task[Any]) -> None:
+        """Called by the task, once each time it ends."""
+        self._running -= 1
+        error = task._error
+        starting = task.starting
+        if starting is not None and not starting.is_started:
+            starting.child_ended(error, task.was_cancelled)
+        elif not self.policy.child_ended(self, task) and error is not None and not task.was_cancelled:
+            task.error_seen = True
+            self._errors.append(error)
+        if not task.ended:
+            return  # restarted: it still counts
+        if task.background:
+            self._background -= 1
+        else:
+            self._foreground -= 1
+        if task.was_cancelled and self.record is not None:
+            self.cancelled_caught = True
+        if self._queued and (self.limit is None or self._running < self.limit):
+            self._start(self._queued.popleft())
+        drain = self._drain
+        if drain is not None and drain.satisfied():
+            self._drain = None
+            drain.fire(None)
+
+    def restart(self, task: Task[Any], delay: float) -> None:
+        """For supervision: run the task's function again, ``delay`` seconds from now, under the same handle."""
+        fn, args = task.factory
+        task.coro = as_coroutine(fn, args)
+        task.context = copy_context()
+        task._error = None
+        task.ended = False
+        task.started = False
+        task.node = task
+        assert self.children is not None
+        self.children[task] = None
+        if delay:
+            if self._delayed is None:
+                self._delayed = {}
+            self._delayed[task] = task.host.call_at(task.host.now() + delay, lambda: self.hurry(task))
+        else:
+            self._start(task)
+
+    def hurry(self, task: Task[Any]) -> None:
+        """A delayed restart is due, or must not be waited for any longer."""
+        timer = self._delayed.pop(task, None) if self._delayed else None
+        if timer is not None:
+            timer.cancel()
+            self._start(task)
+
+    # -- stopping ------------------------------------------------------------------------------------------------------
+
+    def stop(self, grace: float | None = None, reason: str = "asked to stop") -> None:
+        """Ask everything inside to stop: phase one. Not a cancellation point.
+
+        ``bateau.stopping()`` turns true, ``on_stop`` callbacks run, accept loops and iterators end, running work goes on.
+        After ``grace`` seconds (None: never) the scope is cancelled: phase two.
+        """
+        task = current_task_or_none()
+        record = CancelRecord(reason, task_name=task.name if task is not None else None)
+        self._stop(record)
+        if grace is not None and self._host is not None and self.record is None:
+            when = self._host.now() + grace
+            if self.deadline_at is None or when < self.deadline_at:
+                self._disarm()
+                self.deadline_at = when
+                self.relative = grace
+                self._arm(self._host)
+
+    # -- what must be closed -------------------------------------------------------------------------------------------
+
+    def own(self, obj: T) -> T:
+        """Close ``obj`` (its ``aclose()`` or ``close()``) when the scope ends, after the children. Returns ``obj``."""
+        close = getattr(obj, "aclose", None) or getattr(obj, "close", None)
+        if close is None:
+            raise TypeError(f"a {type(obj).__name__} has neither aclose() nor close(); use scope.defer(fn, ...)")
+        self.defer(close)
+        return obj
+
+    def defer(self, fn: Callable[[*Ts], Any], /, *args: *Ts) -> None:
+        """Call ``fn(*args)``, sync or async, when the scope ends: after the children, last deferred first."""
+        if not callable(fn):
+            raise TypeError(f"defer needs a function, not {type(fn).__name__}")
+        if self._host is None or self.parent is None:
+            raise ScopeError(f"can't defer in {self.describe()}: it has not been entered")
+        if self._deferred is None:
+            self._deferred = []
+        self._deferred.append((fn, args))
+
+    async def _run_deferred(self) -> None:
+        """Each runs, whatever the others raise; a cancelled scope gives them ``cleanup_budget`` seconds in all."""
+        deferred = self._deferred
+        if not deferred:
+            return
+        async with Cleanup(self.cleanup_budget, site=self.site):
+            while deferred:
+                fn, args = deferred.pop()
+                try:
+                    result = fn(*args)
+                    if hasattr(result, "__await__"):
+                        await result
+                except Cancelled:
+                    continue  # the budget is used up (reported by Cleanup): the rest gets its chance to close at once
+                except BaseException as error:
+                    self._errors.append(error)
+
+    # -- the block -----------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Scope:
+        self._enter()
+        assert self.task is not None
+        self._host = host = self.task.host
+        if host.foreign_tree:
+            await host.open_scope(self)
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> bool:
+        host, parent, task = self._host, self.parent, self.task
+        assert host is not None and parent is not None and task is not None
+        if current_task_or_none() is not task:
+            leave(self, exc)  # raises, naming both tasks
+        self._closing = True
+        cancelled: BaseException | None = None
+        if isinstance(exc, Cancelled):
+            cancelled = exc
+            if self.effective is None:
+                self._cancel(CancelRecord("the task was cancelled by code outside bateau", task_name=task.name))
+        elif exc is not None:
+            self._cancel(CancelRecord(f"the body failed with {type(exc).__name__}", task_name=task.name, cause=exc))
+        cancelled = await self._wait_for_children(cancelled)
+        await self._run_deferred()
+        if host.foreign_tree:
+            cancelled = await host.close_scope(self, cancelled)
+        absorbed = leave(self, cancelled)
+        self._host = None
+        error = self._to_raise(exc if cancelled is not exc else None)
+        if error is not None:
+            if cancelled is not None and not absorbed and parent.effective is None and not host.foreign_tree:
+                host.rearm(task, cancelled)  # a native cancellation must not be lost behind the errors
+            if error is exc:
+                return False
+            raise error
+        if cancelled is not None:
+            if absorbed or cancelled is exc:
+                return absorbed
+            raise cancelled
+        if parent.effective is not None:
+            await Checkpoint(self, False)
+        return False
+
+    async def _wait_for_children(self, cancelled: BaseException | None) -> BaseException | None:
+        """Wait for the foreground, cancel the background, wait for it. Returns the native cancellation met, if any."""
+        while True:
+            try:
+                await Drain(self, background=False)
+                if self._background:
+                    self._cancel_background()
+                    await Drain(self, background=True)
+                return cancelled
+            except Cancelled as native:
+                cancelled = cancelled or native
+                self._cancel(CancelRecord("the task was cancelled by code outside bateau"))
+
+    def _cancel_background(self) -> None:
+        record = CancelRecord("the scope's other work has ended", site=self.site)
+        for child in tuple(self.children or ()):
+            if isinstance(child, Task) and child.background:
+                child._cancel(record)
+
+    def _to_raise(self, body_error: BaseException | None) -> BaseException | None:
+        errors = self._errors
+        if body_error is not None and all(error is not body_error for error in errors):
+            if not errors:
+                return body_error
+            errors.insert(0, body_error)
+        if not errors:
+            return self.policy.conclude(self)
+        for error in errors:
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                return error
+        return BaseExceptionGroup(f"{self.describe()}: {_count(errors)}", errors)
+
+    # -- as a resource -------------------------------------------------------------------------------------------------
+
+    def waiters(self) -> Iterable[Operation[Any]]:
+        return (self._drain,) if self._drain is not None else ()
+
+    def satisfiers(self) -> tuple[Task[Any], ...]:
+        return self.tasks
+
+    @property
+    def tasks(self) -> tuple[Task[Any], ...]:
+        """The children that have not ended, in the order they were spawned."""
+        return tuple(child for child in self.children or () if isinstance(child, Task))
+
+    def describe(self) -> str:
+        label = f"scope {self.name!r}" if self.name else "scope"
+        return f"{label} ({self.site[0]}:{self.site[1]})"
+
+    def __repr__(self) -> str:
+        return f"<{self.describe()}, {self._foreground + self._background} tasks>"
+
+
+class Drain(Operation[None]):
+    """A scope's wait for its children. Shielded: cancellation reaches the children instead."""
+
+    __slots__ = ("background", "scope")
+    shielded = True
+
+    def __init__(self, scope: Scope, *, background: bool) -> None:
+        super().__init__(scope)
+        self.scope = scope
+        self.background = background
+
+    def satisfied(self) -> bool:
+        """Whether the children waited for have ended."""
+        scope = self.scope
+        return not scope._foreground and not (self.background and scope._background)
+
+    def poll(self) -> bool:
+        return self.satisfied()
+
+    def register(self) -> None:
+        self.scope._drain = self
+
+    def unregister(self) -> None:
+        self.scope._drain = None
+
+    def describe(self) -> str:
+        return f"end of the children of {self.scope.describe()}"
+
+
+class ShieldedJoin(Join[T]):
+    """A join that can't be cancelled."""
+
+    __slots__ = ()
+    shielded = True
+
+
+def as_coroutine(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Coroutine[Any, Any, Any]:
+    """The coroutine of ``fn(*args)``, or ``fn`` itself if it is one. Raises ``TypeError`` that says what to do."""
+    if isinstance(fn, CoroutineType):
+        if args:
+            raise TypeError("arguments can't be given with a coroutine object; pass the function instead")
+        return fn
+    if not callable(fn):
+        if hasattr(fn, "__await__"):
+            return _awaiting(fn)
+        raise TypeError(f"expected an async function or a coroutine object, not {type(fn).__name__}")
+    result = fn(*args, **(kwargs or {}))
+    if isinstance(result, CoroutineType):
+        return result
+    if hasattr(result, "__await__"):
+        return _awaiting(result)
+    raise TypeError(
+        f"{getattr(fn, '__qualname__', fn)!s} returned a {type(result).__name__}, not an awaitable: "
+        "spawn needs an async function; for a sync one use scope.spawn_blocking(fn, ...)"
+    )
+
+
+async def _awaiting(awaitable: Awaitable[T]) -> T:
+    return await awaitable
+
+
+def _count(errors: list[BaseException]) -> str:
+    return "1 task failed" if len(errors) == 1 else f"{len(errors)} failures"
+
+
+def current_scope_node() -> CancelNode:
+    """The innermost node of the current task, for messages and tests."""
+    return current_task().node

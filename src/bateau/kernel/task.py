@@ -1,0 +1,311 @@
+"""Tasks: a coroutine, its place in the cancellation tree, and the handle through which others await it."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Generator, Iterable
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from .cancellation import CancelNode
+from .current import current_task_or_none
+from .errors import Cancelled, CancelRecord, TaskCancelled
+from .operation import STEP_BUDGET, Operation
+from .recursion import shorten_recursion
+from .resource import OUTSIDE, Resource, WaitQueue
+
+if TYPE_CHECKING:
+    from .host import Host
+    from .scope import Scope
+
+T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
+
+_counter = 0
+
+
+class Outcome(Generic[T_co]):
+    """How a task ended: with a value, an error, or cancelled (``error`` is then the cancellation)."""
+
+    __slots__ = ("_value", "cancelled", "error")
+
+    def __init__(self, value: Any, error: BaseException | None, cancelled: bool) -> None:
+        self._value = value
+        self.error = error
+        self.cancelled = cancelled
+
+    @property
+    def ok(self) -> bool:
+        """Whether it returned."""
+        return self.error is None
+
+    def unwrap(self) -> T_co:
+        """The value; raises the task's error, or ``TaskCancelled``."""
+        error = self.error
+        if error is None:
+            return self._value  # type: ignore[no-any-return]
+        if self.cancelled:
+            raise _as_task_cancelled("the task", error)
+        raise error
+
+    def __repr__(self) -> str:
+        if self.error is None:
+            return f"<Outcome value={self._value!r}>"
+        return "<Outcome cancelled>" if self.cancelled else f"<Outcome error={self.error!r}>"
+
+
+class Task(CancelNode, Resource, Generic[T_co]):
+    """A running piece of a program; await it for its result.
+
+    ``await task`` returns the task's value or raises its error; a cancelled task raises ``TaskCancelled`` in a stranger,
+    and inside a failing scope the await raises ``Cancelled``. It is a cancellation point; cancelling the wait does not
+    cancel the task.
+
+    Invariants: ``node`` is the innermost node entered and not left (the task itself at first). ``waiting`` is set exactly
+    while the task is parked in one of our operations. ``ended`` is final, and set before anyone is told.
+    """
+
+    __slots__ = (
+        "_error",
+        "_name",
+        "_value",
+        "background",
+        "boxes",
+        "budget",
+        "context",
+        "coro",
+        "delivered",
+        "ended",
+        "error_seen",
+        "face",
+        "factory",
+        "host",
+        "host_task",
+        "id",
+        "joiners",
+        "node",
+        "priority",
+        "scheduled",
+        "scope",
+        "spawn_site",
+        "started",
+        "starting",
+        "throwing",
+        "was_cancelled",
+        "waiting",
+    )
+    kind = "task"
+
+    def __init__(
+        self,
+        host: Host,
+        coro: Coroutine[Any, Any, T_co] | None,
+        *,
+        scope: Scope | None = None,
+        name: str | None = None,
+        site: tuple[str, int] = ("<unknown>", 0),
+        context: Context | None = None,
+    ) -> None:
+        global _counter
+        _counter += 1
+        CancelNode.__init__(self)
+        self.id = _counter
+        self.task = self
+        self.node: CancelNode = self
+        self.host = host
+        self.coro = coro
+        self.scope = scope
+        self.context = context
+        self.spawn_site = site
+        self._name = name
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self.was_cancelled = False
+        self.ended = False
+        self.started = False
+        self.background = False
+        self.priority = 0
+        self.budget = STEP_BUDGET
+        self.waiting: Operation[Any] | None = None
+        # The cancellation last raised in this task, until it is seen to have done its work (law 8).
+        self.delivered: BaseException | None = None
+        self.joiners: WaitQueue | None = None
+        # For ``scope.start``: the status object whose failure goes to the starter, not to the policy.
+        self.starting: Any = None
+        # For supervision: makes the coroutine anew.
+        self.factory: Any = None
+        self.error_seen = False
+        # The host's own: its native task; whether it is in a ready queue; an exception to throw at the next step;
+        # the face it shows to asyncio; the stack of a boxed recursion.
+        self.host_task: Any = None
+        self.scheduled = False
+        self.throwing: BaseException | None = None
+        self.face: Any = None
+        self.boxes: Any = None
+
+    # -- the handle ----------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The name given at spawn, or one made of the function and a number."""
+        if self._name is None:
+            code_name = getattr(self.coro, "__qualname__", None) or "task"
+            self._name = f"{code_name}-{self.id}"
+        return self._name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._name = name
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self.ended
+
+    def cancel(self, reason: str = "task cancelled") -> bool:
+        """Cancel this task: from now on each of its operations raises ``Cancelled``, until it ends.
+
+        Returns at once (not a cancellation point), whether this was news. Await the task to know that it has ended.
+        """
+        if self.ended:
+            return False
+        caller = current_task_or_none()
+        record = CancelRecord(reason, task_name=caller.name if caller is not None else None)
+        return self._cancel(record)
+
+    def stop(self, reason: str = "asked to stop") -> None:
+        """Ask this task to stop: the first phase, see ``Scope.stop``."""
+        caller = current_task_or_none()
+        self._stop(CancelRecord(reason, task_name=caller.name if caller is not None else None))
+
+    def outcome(self) -> Outcome[T_co]:
+        """How it ended; raises ``RuntimeError`` while it has not."""
+        if not self.ended:
+            raise RuntimeError(f"task {self.name!r} has not ended yet; await it first")
+        self.error_seen = True
+        return Outcome(self._value, self._error, self.was_cancelled)
+
+    def __await__(self) -> Generator[Any, Any, T_co]:
+        return Join(self).__await__()
+
+    def join(self) -> Join[T_co]:
+        """The operation that ``await task`` runs, for ``select``."""
+        return Join(self)
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def finish(self, value: Any, error: BaseException | None) -> None:
+        """The coroutine has ended; called once, by the host. First the scope learns it, then those who wait."""
+        if self.ended:
+            return
+        name = self.name  # made while the coroutine can still be asked
+        self.ended = True
+        self.coro = None
+        self.context = None
+        self.waiting = None
+        self.delivered = None
+        self._disarm()
+        self._value = value
+        if error is not None:
+            self._error = error
+            if isinstance(error, Cancelled):
+                self.was_cancelled = True
+            else:
+                if isinstance(error, RecursionError):
+                    shorten_recursion(error)
+                _note_spawn_site(error, name, self.spawn_site)
+        if self.parent is not None and self.parent.children is not None:
+            self.parent.children.pop(self, None)
+        scope = self.scope
+        if scope is not None:
+            scope.child_ended(self)
+        if self.joiners is not None and self.ended:  # a supervisor may have restarted it
+            while (op := self.joiners.pop()) is not None:
+                self.error_seen = True
+                settle(op, self)
+
+    # -- as a resource -------------------------------------------------------------------------------------------------
+
+    def waiters(self) -> Iterable[Operation[Any]]:
+        return self.joiners or ()
+
+    def satisfiers(self) -> Iterable[Task[Any]] | Literal["outside"]:
+        return (self,) if not self.ended else OUTSIDE
+
+    def describe(self) -> str:
+        return f"task {self.name!r}"
+
+    def __repr__(self) -> str:
+        if self.ended:
+            state = "cancelled" if self.was_cancelled else "failed" if self._error is not None else "done"
+        elif self.waiting is not None:
+            state = f"waiting: {self.waiting.describe()}"
+        else:
+            state = "active"
+        return f"<Task {self.name!r} {state}>"
+
+
+class Join(Operation[T]):
+    """Waiting for a task to end."""
+
+    __slots__ = ("target",)
+
+    def __init__(self, target: Task[T]) -> None:
+        super().__init__(target)
+        self.target = target
+
+    def poll(self) -> bool:
+        if not self.target.ended:
+            return False
+        self.target.error_seen = True
+        _settle_now(self, self.target)
+        return True
+
+    def register(self) -> None:
+        if self.target is self.task:
+            raise RuntimeError(f"task {self.target.name!r} awaits itself; it would never end")
+        if self.target.joiners is None:
+            self.target.joiners = WaitQueue()
+        self.target.joiners.add(self)
+
+    def unregister(self) -> None:
+        if self.target.joiners is not None:
+            self.target.joiners.discard(self)
+
+    def describe(self) -> str:
+        return f"await of {self.target.describe()}"
+
+
+def _settle_now(op: Operation[Any], task: Task[Any]) -> None:
+    """Put the outcome of ``task`` into an operation that has not parked."""
+    error = task._error
+    if error is None:
+        op.value = task._value
+    elif task.was_cancelled:
+        op.error = _as_task_cancelled(f"task {task.name!r}", error)
+    else:
+        op.error = error
+
+
+def settle(op: Operation[Any], task: Task[Any]) -> None:
+    """Fire a parked operation with the outcome of ``task``."""
+    _settle_now(op, task)
+    if op.error is not None:
+        op.fail(op.error)
+    else:
+        op.fire(op.value)
+
+
+def _as_task_cancelled(who: str, error: BaseException) -> TaskCancelled:
+    record = error.record if isinstance(error, Cancelled) else None
+    reason = f": {record}" if record is not None else ""
+    result = TaskCancelled(f"{who} was cancelled{reason}", record)
+    result.__cause__ = error
+    return result
+
+
+def _note_spawn_site(error: BaseException, name: str, site: tuple[str, int]) -> None:
+    """Tracebacks end where the task began; this note leads on to who spawned it (law 18)."""
+    try:
+        error.add_note(f"in task {name!r}, spawned at {site[0]}:{site[1]}")
+    except (AttributeError, TypeError):
+        return  # an exception that takes no notes is still delivered

@@ -1,0 +1,282 @@
+"""The native runtime: bateau's own loop. This is its pure form: the kernel's engine over epoll (or ``selectors``).
+
+It is an asyncio event loop as well, from the moment asyncio is imported: see ``native_asyncio``.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from ..kernel.asyncgens import AsyncGens
+from ..kernel.current import tls
+from ..kernel.engine import Engine, SchedulingPolicy
+from ..kernel.errors import Cancelled, CancelRecord, Deadlock
+from ..kernel.explain import explain_deadlock
+from ..kernel.task import Task
+from .base import Runtime, Session
+
+T = TypeVar("T")
+
+_READ = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP if hasattr(select, "epoll") else 0
+_WRITE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR if hasattr(select, "epoll") else 0
+
+# Task steps between two looks at the sockets while there is always something to run.
+TURN_BUDGET = 256
+
+
+class Reactor:
+    """The driver: fd readiness by epoll, a thread-safe wake by eventfd, the monotonic clock.
+
+    Invariant: an fd is registered with epoll iff it is in ``_readers`` or ``_writers``; whoever closes an fd removes it
+    here first (one owner closes, so that a reused number can never be mistaken for it).
+    """
+
+    now = staticmethod(time.monotonic)
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._wake_fd, select.EPOLLIN)
+        self._readers: dict[int, Callable[[], None]] = {}
+        self._writers: dict[int, Callable[[], None]] = {}
+
+    def wake(self) -> None:
+        try:
+            os.eventfd_write(self._wake_fd, 1)
+        except (BlockingIOError, ValueError, OSError):
+            return  # full means awake already; closed means there is nobody to wake
+
+    def poll(self, timeout: float | None) -> None:
+        """Wait at most ``timeout`` seconds (None: for ever) and call what is ready."""
+        try:
+            events = self._epoll.poll(-1 if timeout is None else timeout)
+        except InterruptedError:
+            return
+        for fd, mask in events:
+            if fd == self._wake_fd:
+                os.eventfd_read(fd)
+                continue
+            if mask & _READ and (reader := self._readers.get(fd)) is not None:
+                reader()
+            if mask & _WRITE and (writer := self._writers.get(fd)) is not None:
+                writer()
+
+    def watch(self, table: dict[int, Callable[[], None]], fd: int, fn: Callable[[], None]) -> None:
+        """Add or replace the callback of ``fd`` in ``table`` (readers or writers)."""
+        known = fd in self._readers or fd in self._writers
+        new = fd not in table
+        table[fd] = fn
+        try:
+            if not known:
+                self._epoll.register(fd, self._mask(fd))
+            elif new:
+                self._epoll.modify(fd, self._mask(fd))
+        except BaseException:
+            if new:
+                del table[fd]
+            raise
+
+    def unwatch(self, table: dict[int, Callable[[], None]], fd: int) -> None:
+        """Take ``fd`` out of ``table``."""
+        if table.pop(fd, None) is None:
+            return
+        if fd in self._readers or fd in self._writers:
+            self._epoll.modify(fd, self._mask(fd))
+        else:
+            self._epoll.unregister(fd)
+
+    def _mask(self, fd: int) -> int:
+        return (select.EPOLLIN | select.EPOLLRDHUP if fd in self._readers else 0) | (
+            select.EPOLLOUT if fd in self._writers else 0
+        )
+
+    def watched(self) -> list[int]:
+        """The fds that may still bring something."""
+        return sorted({*self._readers, *self._writers})
+
+    def close(self) -> None:
+        self._epoll.close()
+        fd, self._wake_fd = self._wake_fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class NativeEngine(Engine):
+    """The engine over the reactor."""
+
+    name = "native"
+
+    def __init__(self, policy: SchedulingPolicy | None = None, choose: Callable[[int], int] | None = None) -> None:
+        self.reactor = Reactor()
+        super().__init__(self.reactor, policy=policy, choose=choose)
+        # The task whose end ends the run: after it, nothing must block.
+        self.main: Task[Any] | None = None
+        # The asyncio side, once asyncio is imported.
+        self.aio: Any = None
+
+    def add_reader(self, fd: int, fn: Callable[[], None]) -> None:
+        self.reactor.watch(self.reactor._readers, fd, fn)
+
+    def remove_reader(self, fd: int) -> None:
+        self.reactor.unwatch(self.reactor._readers, fd)
+
+    def add_writer(self, fd: int, fn: Callable[[], None]) -> None:
+        self.reactor.watch(self.reactor._writers, fd, fn)
+
+    def remove_writer(self, fd: int) -> None:
+        self.reactor.unwatch(self.reactor._writers, fd)
+
+    def outside_waits(self) -> list[str]:
+        found = super().outside_waits() + [f"fd {fd}" for fd in self.reactor.watched()]
+        if self.aio is not None and self.aio.is_busy():
+            found.append("asyncio")
+        return found
+
+    def advance(self) -> None:
+        """One turn and one poll. Raises ``Deadlock`` where nothing can ever happen again."""
+        if self.aio is not None:
+            self.aio.advance()
+            return
+        self.turn(TURN_BUDGET)
+        if self.main is not None and self.main.ended:
+            return
+        timeout = self.timeout()
+        if self.aio is not None:  # asyncio was imported in this very turn: its loop polls from now on
+            return
+        if timeout is None and not self.outside_waits():
+            raise Deadlock(explain_deadlock(self.roots))
+        self.reactor.poll(timeout)
+
+    def close(self) -> None:
+        super().close()
+        if self.aio is not None:
+            self.aio.close()
+        self.reactor.close()
+
+
+class EngineSession(Session):
+    """A session of any engine that has ``advance()``."""
+
+    def __init__(self, engine: Any) -> None:
+        self.host = engine
+        self.engine = engine
+        self._pid = os.getpid()
+        self.asyncgens = AsyncGens(engine)
+
+    def run(self, root: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        engine = self.engine
+        if os.getpid() != self._pid:
+            raise RuntimeError("this session was opened before fork(); open a new one in the child process")
+        task: Task[T] = Task(engine, root(), name="main", context=_fresh_context())
+        engine.spawn_root(task)
+        engine.main = task
+        with self.asyncgens:
+            self._drive(task)
+        if task._error is not None:
+            task.error_seen = True
+            raise task._error
+        return task._value  # type: ignore[no-any-return]
+
+    def _drive(self, task: Task[Any]) -> None:
+        engine = self.engine
+        deadlock: Deadlock | None = None
+        while not task.ended:
+            try:
+                engine.advance()
+            except Deadlock as error:
+                if deadlock is not None:
+                    raise deadlock from None  # its cleanup is stuck as well: there is no way to end it in order
+                deadlock = error
+                task._cancel(CancelRecord("deadlock", task_name="main", cause=error))
+        if deadlock is not None and (task._error is None or isinstance(task._error, Cancelled)):
+            raise deadlock
+
+    def close(self) -> None:
+        """Cancel and await what is left outside every scope, then free the loop."""
+        engine = self.engine
+        if engine._closed or os.getpid() != self._pid:
+            return
+        try:
+            with self.asyncgens:
+                self._end_leftovers()
+        finally:
+            engine.close()
+
+    def _end_leftovers(self) -> None:
+        engine = self.engine
+        self.asyncgens.close_all()
+        for task in tuple(engine.roots):
+            task._cancel(CancelRecord("the program has ended"))
+        if engine.aio is not None:
+            engine.aio.cancel_leftovers()
+        rounds = 0
+        while engine.roots or (engine.aio is not None and engine.aio.has_leftovers()):
+            try:
+                engine.advance()
+            except Deadlock:
+                rounds += 1
+                if rounds > 1:
+                    return
+                for task in tuple(engine.roots):
+                    if task.coro is not None:
+                        task.coro.close()
+                    task.finish(None, Cancelled())
+                    engine.roots.pop(task, None)
+
+
+def _fresh_context() -> Any:
+    from contextvars import copy_context
+
+    return copy_context()
+
+
+class NativeRuntime(Runtime):
+    """The default on Linux. ``policy``: a scheduling policy instead of the FIFO."""
+
+    name = "native"
+    features = frozenset(
+        {"asyncio", "deadlock_detection", "nested_block_on", "scheduling_policy", "fds"},
+    )
+
+    def __init__(self, policy: Callable[[], SchedulingPolicy] | None = None) -> None:
+        super().__init__()
+        self._policy = policy
+
+    def unavailable(self) -> str | None:
+        if not hasattr(select, "epoll") or not hasattr(os, "eventfd"):
+            return f"needs epoll and eventfd, which {sys.platform} has not; use runtime='asyncio'"
+        return None
+
+    def open(self) -> EngineSession:
+        engine = NativeEngine(self._policy() if self._policy is not None else None)
+        engine.name = self.name
+        return NativeSession(engine)
+
+
+class NativeSession(EngineSession):
+    """Adds the asyncio side while the session runs."""
+
+    def run(self, root: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        from .native_bridge import asyncio_side
+
+        with asyncio_side(self.engine):
+            return super().run(root)
+
+    def close(self) -> None:
+        from .native_bridge import asyncio_side
+
+        if self.engine._closed:
+            return
+        with asyncio_side(self.engine):
+            super().close()
+
+
+def running_engine() -> NativeEngine | None:
+    """The native engine whose task runs on this thread, or None."""
+    task = tls.task
+    return task.host if task is not None and isinstance(task.host, NativeEngine) else None
