@@ -1,0 +1,283 @@
+"""Waiting for file descriptors: the one layer between everything that has an fd and the running host.
+
+Sockets, pipes and terminals try their non-blocking system call first; when it would block, an ``FdOperation`` parks on one
+*side* (reading or writing) of an ``FdWatch`` and tries again when the host says that the fd is ready.
+
+Registrations are left in place between waits: level-triggered readiness makes that harmless, and a loop of reads then costs
+no ``epoll_ctl`` per call. A readiness event that finds nobody waiting takes the registration out.
+
+Ownership: an ``FdWatch`` never closes the fd. Whoever owns the fd calls ``FdWatch.close()`` first, which takes out every
+registration and wakes the waiters with ``Closed``, and only then closes the fd, once. So no event of an old fd can reach
+whoever gets the same number next.
+"""
+
+from __future__ import annotations
+
+import select
+from _thread import get_ident
+from collections.abc import Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from ..kernel.errors import Closed, WrongRuntime
+from ..kernel.operation import FIRED, PARKED, RetryOperation
+from ..kernel.resource import OUTSIDE, Resource
+
+if TYPE_CHECKING:
+    from ..kernel.host import Host
+    from ..kernel.operation import Operation
+    from ..kernel.task import Task
+
+T = TypeVar("T")
+
+
+class Side:
+    """One direction of an ``FdWatch``: who waits for it, and where it is registered.
+
+    Invariants: ``host`` is not None iff ``fd`` is registered there in this direction. Every operation in ``waiters`` is
+    PARKED. ``quiet`` is True only while ``host`` is set: the last attempt left nothing to do and no event came since, so that
+    an attempt before the next event would be a wasted system call.
+    """
+
+    __slots__ = ("host", "quiet", "waiters", "watch", "write")
+
+    def __init__(self, watch: FdWatch, write: bool) -> None:
+        self.watch = watch
+        self.write = write
+        self.host: Host | None = None
+        self.quiet = False
+        self.waiters: list[Operation[Any]] = []
+
+    def add(self, op: Operation[Any]) -> None:
+        """Park ``op`` here. Raises ``Closed``, or ``OSError`` where the fd can't be watched."""
+        watch = self.watch
+        if watch.closed:
+            raise watch.closed_error()
+        if self.host is None:
+            self._arm(op)
+        self.waiters.append(op)
+
+    def discard(self, op: Operation[Any]) -> None:
+        """Take a parked ``op`` out; the registration stays until an event finds nobody."""
+        if op in self.waiters:
+            self.waiters.remove(op)
+
+    def _arm(self, op: Operation[Any]) -> None:
+        task = op.task
+        assert task is not None
+        host = task.host
+        if op.watcher is None and getattr(host, "wait_fd", None) is not None:
+            return  # the host suspends the task on the fd itself: see FdOperation.wait_hint
+        try:
+            if self.write:
+                host.add_writer(self.watch.fd, self.ready)
+            else:
+                host.add_reader(self.watch.fd, self.ready)
+        except PermissionError:
+            # Regular files and some devices can't be watched because they are always ready.
+            host.call_soon(self.ready)
+        else:
+            self.host = host
+
+    def ready(self) -> None:
+        """The host says: an attempt may succeed now."""
+        self.quiet = False
+        waiters = self.waiters
+        if not waiters:
+            self.disarm()
+            return
+        if len(waiters) == 1:
+            op = waiters[0]
+            if op.claim():
+                waiters.clear()
+                op.fire()
+            return
+        self.waiters = []
+        for op in waiters:
+            if op.claim():
+                op.fire()
+            else:
+                self.waiters.append(op)
+
+    def disarm(self) -> None:
+        """Take the registration out, if there is one."""
+        host, self.host = self.host, None
+        self.quiet = False
+        if host is not None:
+            if self.write:
+                host.remove_writer(self.watch.fd)
+            else:
+                host.remove_reader(self.watch.fd)
+
+
+class FdWatch(Resource):
+    """The readiness of one file descriptor, which should be non-blocking. It belongs to the runtime that first waits on it.
+
+    ``label`` is what messages call it, a text or a function that makes one.
+    """
+
+    __slots__ = ("__weakref__", "_home", "_label", "_thread", "closed", "fd", "reading", "writing")
+    kind: ClassVar[str] = "fd"
+
+    def __init__(self, fd: int, *, label: str | Callable[[], str] | None = None) -> None:
+        if fd < 0:
+            raise ValueError(f"a file descriptor is 0 or more, not {fd}; was it closed?")
+        self.fd = fd
+        self.closed = False
+        self.reading = Side(self, False)
+        self.writing = Side(self, True)
+        self._label = label
+        self._home: Host | None = None
+        self._thread = 0
+
+    def readable(self) -> Ready:
+        """Await it: until a read would not block (data, end of stream, or an error to be told).
+
+        A cancellation point; cancelled, it had no effect. Raises ``Closed`` if the watch is closed meanwhile.
+        """
+        return Ready(self.reading)
+
+    def writable(self) -> Ready:
+        """Await it: until a write of at least one byte would not block. See ``readable``."""
+        return Ready(self.writing)
+
+    def close(self) -> None:
+        """Stop watching: every waiter wakes with ``Closed``. The fd stays open; its owner closes it next. Idempotent.
+
+        Raises ``WrongRuntime`` from another thread than that of the runtime it is used in.
+        """
+        if self.closed:
+            return
+        home = self._home
+        busy = self.reading.host is not None or self.writing.host is not None or bool(self.waiters())
+        if home is not None and busy and get_ident() != self._thread and not getattr(home, "_closed", False):
+            raise WrongRuntime(
+                f"{self.describe()} is used by {home.describe()} and is being closed from thread {get_ident()}; "
+                "close it there (bateau.thread.from_thread, or the host's call_threadsafe)"
+            )
+        self.closed = True
+        parked = False
+        for side in (self.reading, self.writing):
+            side.disarm()
+            waiters, side.waiters = side.waiters, []
+            for op in waiters:
+                if op.claim():
+                    parked = True
+                    op.fail(self.closed_error())
+        notify = getattr(home, "notify_closing", None)
+        if parked and notify is not None:
+            notify(self.fd)
+
+    def closed_error(self) -> Closed:
+        """The error of using it after ``close``."""
+        return Closed(f"{self.describe()} is closed; open a new one")
+
+    # -- as a resource -------------------------------------------------------------------------------------------------
+
+    def check_home(self, host: Host) -> None:
+        """Raise ``WrongRuntime`` if this belongs to another runtime than ``host``."""
+        home = self._home
+        if home is host:
+            return
+        if home is None or home.domain is host.domain:
+            self._home = host
+            self._thread = get_ident()
+            return
+        raise WrongRuntime(
+            f"{self.describe()} belongs to {home.describe()} and is being used from {host.describe()}; "
+            "open one in each, or hand the data over through a channel"
+        )
+
+    def waiters(self) -> Iterable[Operation[Any]]:
+        return (*self.reading.waiters, *self.writing.waiters)
+
+    def satisfiers(self) -> Any:
+        return OUTSIDE
+
+    def describe(self) -> str:
+        label = self._label
+        if label is None:
+            return f"fd {self.fd}"
+        return label if isinstance(label, str) else label()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.describe()}{', closed' if self.closed else ''}>"
+
+
+class FdOperation(RetryOperation[T]):
+    """Base of every wait on an fd: a subclass's ``poll`` tries the system call; this class parks on the side.
+
+    A subclass that keeps something while it waits gives it up in ``given_up``.
+    """
+
+    __slots__ = ("side",)
+
+    def __init__(self, side: Side) -> None:
+        super().__init__(side.watch)
+        self.side = side
+
+    def register(self) -> None:
+        self.side.add(self)
+
+    def unregister(self) -> None:
+        self.side.discard(self)
+        self.given_up()
+
+    def given_up(self) -> None:
+        """The wait ends without success. Called at least once in that case, and never after success."""
+
+    def wait_hint(self, task: Task[Any]) -> Generator[Any, Any, None]:
+        wait_fd = getattr(task.host, "wait_fd", None)
+        try:
+            if wait_fd is None:
+                yield from super().wait_hint(task)
+            else:
+                yield from self._wait_in_host(task, wait_fd)
+        except BaseException:
+            if self.state is FIRED:
+                self.given_up()  # ``abort`` had nothing to take out of the queue any more
+            raise
+        if self.error is not None:
+            self.given_up()
+
+    def _wait_in_host(self, task: Task[Any], wait_fd: Callable[[int, bool], Any]) -> Generator[Any, Any, None]:
+        task.waiting = self
+        try:
+            yield from wait_fd(self.side.watch.fd, self.side.write)
+        except PermissionError:
+            pass  # a regular file: always ready
+        except BaseException:
+            if self.state is PARKED:
+                self.abort()
+                raise
+            if self.state is not FIRED or self.error is None:
+                raise
+            # Closed while it waited: the error that says so replaces the host's own.
+        finally:
+            task.waiting = None
+        if self.state is PARKED:
+            self.side.discard(self)
+            self.state = FIRED
+
+
+class Ready(FdOperation[None]):
+    """``FdWatch.readable()`` and ``writable()``."""
+
+    __slots__ = ()
+
+    def poll(self) -> bool:
+        side = self.side
+        watch = side.watch
+        if watch.closed:
+            raise watch.closed_error()
+        poller = select.poll()
+        poller.register(watch.fd, select.POLLOUT if side.write else select.POLLIN)
+        for _fd, mask in poller.poll(0):
+            if mask & select.POLLNVAL:
+                raise Closed(
+                    f"{watch.describe()} was closed behind bateau's back: its descriptor is not valid any more"
+                )
+            return True
+        return False
+
+    def describe(self) -> str:
+        return f"{'writability' if self.side.write else 'readability'} of {self.resource.describe()}"
