@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .runtimes import detect as _detect  # adopted use must work however a program reaches us  # noqa: F401
+
 if TYPE_CHECKING:
     from . import channel as channel
     from . import fs as fs
@@ -68,8 +70,8 @@ if TYPE_CHECKING:
     from .scopes import scope as scope
     from .scopes import shield as shield
     from .scopes import timeout as timeout
-    from .select import Select as Select
-    from .select import select as select
+    from .selecting import Select as Select
+    from .selecting import select as select
 
 __version__ = "0.1.0"
 
@@ -86,7 +88,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     **{name: (".kernel.task", name) for name in ("Outcome", "Task")},
     **{name: (".kernel.token", name) for name in ("Token", "token")},
     **{name: (".combine", name) for name in ("join", "race")},
-    **{name: (".select", name) for name in ("Select", "select")},
+    **{name: (".selecting", name) for name in ("Select", "select")},
     **{name: (".running", name) for name in ("main", "run")},
     **{name: (".scopes", name) for name in ("cleanup", "deadline", "fail_after", "move_on_after", "scope")},
     **{name: (".scopes", name) for name in ("shield", "timeout")},

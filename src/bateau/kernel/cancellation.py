@@ -235,8 +235,9 @@ def leave(node: CancelNode, exc: BaseException | None) -> bool:
         node.cancelled_caught = True
     if exc is task.delivered or exc is None:
         task.delivered = None
-    if parent.effective is not None and node.effective is None:
-        deliver(task)  # leaving a shield: the outer cancellation was held back until now
+    if parent.effective is not None and exc is None:
+        # Leaving a shield, or a cancelled scope from which the body returned: what waits outside has not been told yet.
+        deliver(task)
     return decided
 
 

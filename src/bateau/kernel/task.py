@@ -83,6 +83,7 @@ class Task(CancelNode, Resource, Generic[T_co]):
         "id",
         "joiners",
         "node",
+        "parked",
         "priority",
         "scheduled",
         "scope",
@@ -134,9 +135,10 @@ class Task(CancelNode, Resource, Generic[T_co]):
         # For supervision: makes the coroutine anew.
         self.factory: Any = None
         self.error_seen = False
-        # The host's own: its native task; whether it is in a ready queue; an exception to throw at the next step;
-        # the face it shows to asyncio; the stack of a boxed recursion.
+        # The host's own: its native task; what it is parked on; whether it is in a ready queue; an exception to throw at
+        # the next step; the face it shows to asyncio; the stack of a boxed recursion.
         self.host_task: Any = None
+        self.parked: Any = None
         self.scheduled = False
         self.throwing: BaseException | None = None
         self.face: Any = None

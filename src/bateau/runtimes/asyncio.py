@@ -1,0 +1,92 @@
+"""The asyncio family of runtimes, owned: ``asyncio`` on its own loop, and ``uvloop``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Coroutine
+from importlib.util import find_spec
+from typing import Any, TypeVar
+
+from ..kernel.hazard import report
+from .base import Runtime, Session
+
+T = TypeVar("T")
+
+
+class AsyncioSession(Session):
+    """One loop in an ``asyncio.Runner``; it stays open over several runs."""
+
+    def __init__(self, loop_factory: Callable[[], Any] | None) -> None:
+        import asyncio
+
+        from .asyncio_host import host_of
+
+        self._pid = os.getpid()
+        self._runner = asyncio.Runner(loop_factory=loop_factory)
+        self._runner.__enter__()
+        self.host = host_of(self._runner.get_loop())
+
+    def run(self, root: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        if os.getpid() != self._pid:
+            raise RuntimeError("this session was opened before fork(); open a new one in the child process")
+        return self._runner.run(_run_root(root))
+
+    def close(self) -> None:
+        if os.getpid() == self._pid:
+            self._runner.close()
+
+
+async def _run_root(root: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """The main task: runs the program, then ends what foreign ``create_task`` left behind (they are roots of their own)."""
+    try:
+        return await root()
+    finally:
+        await _end_leftovers()
+
+
+async def _end_leftovers() -> None:
+    import asyncio
+
+    leftovers = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in leftovers:
+        code = getattr(task.get_coro(), "cr_code", None)
+        report(
+            "leftover_task",
+            f"the program ended while asyncio task {task.get_name()!r} was still running; it is cancelled now. "
+            "Spawn it in a scope, or await it",
+            (code.co_filename, code.co_firstlineno) if code is not None else ("<unknown>", 0),
+        )
+        task.cancel("the program has ended")
+    for outcome in await asyncio.gather(*leftovers, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            report("unretrieved_error", f"a leftover asyncio task failed with {outcome!r}", ("<unknown>", 0))
+
+
+class AsyncioRuntime(Runtime):
+    """asyncio's own loop. ``loop_factory``: any other loop that speaks its interface."""
+
+    name = "asyncio"
+    features = frozenset({"asyncio", "fds"})
+
+    def __init__(self, loop_factory: Callable[[], Any] | None = None) -> None:
+        super().__init__()
+        self._loop_factory = loop_factory
+
+    def open(self) -> AsyncioSession:
+        return AsyncioSession(self._loop_factory)
+
+
+class UvloopRuntime(AsyncioRuntime):
+    """asyncio on uvloop."""
+
+    name = "uvloop"
+
+    def unavailable(self) -> str | None:
+        if find_spec("uvloop") is None:
+            return "uvloop is not installed; pip install 'bateau[uvloop]'"
+        return None
+
+    def open(self) -> AsyncioSession:
+        import uvloop
+
+        return AsyncioSession(uvloop.new_event_loop)

@@ -1,0 +1,227 @@
+"""The host that rides on asyncio's own tasks, for any loop: asyncio's, uvloop's, a third party's.
+
+Theory of operation. Each bateau task is an ``asyncio.Task``. Our operations park on a fresh future of the loop, so waking
+is ``set_result``. Cancelling a task parked in one of our operations needs no native cancellation: the operation is aborted
+and wakes. Only a wait on something foreign gets ``asyncio.Task.cancel()``, at most once per cancelled scope, and always
+from a loop callback, when the task is known to be suspended: then the ``CancelledError`` is thrown at the very point where
+it is suspended, and none can be left over to hit something later. What a scope gave is taken back (``uncancel``) when the
+scope is left, and a cancellation that came from foreign code meanwhile is never absorbed: ``cancelling()`` tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from _thread import get_ident
+from asyncio import events, tasks
+from collections.abc import Callable, Coroutine
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from ..kernel.cancellation import CancelNode
+from ..kernel.errors import Cancelled
+from ..kernel.host import Host, Timer
+from ..kernel.task import Task
+
+_hosts: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncioHost] = WeakKeyDictionary()
+# For task classes without a ``__dict__``; the others carry their record as ``_bateau``.
+_slotted: WeakKeyDictionary[Any, Task[Any]] = WeakKeyDictionary()
+
+
+def adopt_cancelled_error() -> None:
+    """Make ``except bateau.Cancelled`` match asyncio's exact type, which stays what asyncio compares with ``is``."""
+    if not issubclass(asyncio.CancelledError, Cancelled):
+        asyncio.CancelledError.__bases__ = (Cancelled,)
+
+
+def host_of(loop: asyncio.AbstractEventLoop) -> AsyncioHost:
+    """The one host of ``loop``."""
+    host = _hosts.get(loop)
+    if host is None:
+        host = _hosts[loop] = AsyncioHost(loop)
+    return host
+
+
+def find_current_task() -> Task[Any] | None:
+    """The record of the asyncio task running on this thread, made when it is first asked for."""
+    loop = events._get_running_loop()
+    if loop is None:
+        return None
+    native = tasks.current_task(loop)
+    if native is None:
+        return None
+    try:
+        return native._bateau  # type: ignore[attr-defined,no-any-return]
+    except AttributeError:
+        found = _slotted.get(native)
+        return found if found is not None else _adopt(loop, native)
+
+
+def _adopt(loop: asyncio.AbstractEventLoop, native: asyncio.Task[Any]) -> Task[Any]:
+    task: Task[Any] = Task(host_of(loop), None, name=native.get_name())
+    task.started = True
+    task.scheduled = True
+    _bind(native, task)
+    return task
+
+
+def _bind(native: asyncio.Task[Any], task: Task[Any]) -> None:
+    task.host_task = native
+    try:
+        native._bateau = task  # type: ignore[attr-defined]
+    except AttributeError:
+        _slotted[native] = task
+
+
+class AsyncioHost(Host):
+    """See the module's head. On this host ``task.scheduled`` means: its first step has begun."""
+
+    name = "asyncio"
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        adopt_cancelled_error()
+        self.loop = loop
+        self.thread_id = get_ident()
+        self.name = "uvloop" if type(loop).__module__.startswith("uvloop") else "asyncio"
+        # A native engine that is also an asyncio loop says so, and shares its home.
+        self.domain = getattr(loop, "bateau_domain", self)
+        self._to_poke: dict[Task[Any], None] = {}
+
+    # -- the five operations -------------------------------------------------------------------------------------------
+
+    def current(self) -> Task[Any] | None:
+        return find_current_task()
+
+    def park(self, task: Task[Any]) -> Any:
+        future = self.loop.create_future()
+        future._asyncio_future_blocking = True  # what ``await future`` would set; we yield it ourselves
+        task.parked = future
+        return future
+
+    def wake(self, task: Task[Any]) -> None:
+        future = task.parked
+        if future is not None and not future.done():
+            future.set_result(None)
+
+    def deliver(self, task: Task[Any]) -> None:
+        if not self._to_poke:
+            self.loop.call_soon(self._poke)
+        self._to_poke[task] = None
+
+    def enter_node(self, node: CancelNode) -> None:
+        assert node.task is not None
+        node.host_data = node.task.host_task.cancelling()
+
+    def leave_node(self, node: CancelNode, exc: BaseException | None) -> bool | None:
+        assert node.task is not None
+        native = node.task.host_task
+        while node.given:
+            node.given -= 1
+            native.uncancel()
+        if isinstance(exc, Cancelled) and native.cancelling() > node.host_data:
+            return False
+        return None
+
+    # -- native cancellation -------------------------------------------------------------------------------------------
+
+    def _poke(self) -> None:
+        """Runs as a loop callback: every task is suspended (or has ended)."""
+        pending, self._to_poke = self._to_poke, {}
+        for task in pending:
+            if task.ended or task.waiting is not None or task.node.effective is None:
+                continue  # ended, cancelled by way of our own operation, or out of the cancelled scope already
+            if not task.scheduled:
+                self.deliver(task)  # its first step stands in the loop's queue before this callback's next turn
+                continue
+            holder = _outermost_cancelled(task)
+            if holder is not None and not holder.given:
+                holder.given += 1
+                task.host_task.cancel(msg=task.node.effective)
+
+    def cancelled_type(self) -> type[BaseException]:
+        return asyncio.CancelledError
+
+    def cancel_native(self, node: CancelNode) -> None:
+        """There is no native tree to mirror in."""
+
+    def rearm(self, task: Task[Any], exc: BaseException) -> None:
+        native = task.host_task
+        if not isinstance(exc, asyncio.CancelledError):
+            raise exc
+        # The count stays the same. uncancel comes first: since 3.13 it forgets the pending throw when it reaches 0.
+        if native.cancelling():
+            native.uncancel()
+        native.cancel(*exc.args[:1])
+
+    # -- tasks ---------------------------------------------------------------------------------------------------------
+
+    def start(self, task: Task[Any]) -> None:
+        assert task.coro is not None
+        native = asyncio.Task(_main(task, task.coro), loop=self.loop, name=task.name, context=task.context)
+        _bind(native, task)
+        native.add_done_callback(_ended)
+
+    # -- services ------------------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        return self.loop.time()
+
+    def call_at(self, when: float, fn: Callable[[], None]) -> Timer:
+        return self.loop.call_at(when, fn)
+
+    def call_soon(self, fn: Callable[[], None]) -> None:
+        self.loop.call_soon(fn)
+
+    def call_threadsafe(self, fn: Callable[[], None]) -> None:
+        self.loop.call_soon_threadsafe(fn)
+
+    def add_reader(self, fd: int, fn: Callable[[], None]) -> None:
+        self.loop.add_reader(fd, fn)
+
+    def remove_reader(self, fd: int) -> None:
+        if not self.loop.is_closed():
+            self.loop.remove_reader(fd)
+
+    def add_writer(self, fd: int, fn: Callable[[], None]) -> None:
+        self.loop.add_writer(fd, fn)
+
+    def remove_writer(self, fd: int) -> None:
+        if not self.loop.is_closed():
+            self.loop.remove_writer(fd)
+
+
+async def _main(task: Task[Any], coro: Coroutine[Any, Any, Any]) -> None:
+    """What the asyncio task of one of our children runs: errors go to the scope, never to asyncio's logger."""
+    task.scheduled = True
+    try:
+        value = await coro
+    except BaseException as error:
+        tb = error.__traceback__
+        error.__traceback__ = tb.tb_next if tb is not None else None
+        task.finish(None, error)
+    else:
+        task.finish(value, None)
+
+
+def _ended(native: asyncio.Task[Any]) -> None:
+    """Cut the cycle between the two tasks; and end one that foreign code cancelled before its first step."""
+    task: Task[Any] | None = getattr(native, "_bateau", None) or _slotted.get(native)
+    if task is None:
+        return
+    if not task.ended and task.coro is not None:
+        task.coro.close()
+        task.finish(None, asyncio.CancelledError("cancelled before it began"))
+    task.host_task = None
+    task.parked = None
+
+
+def _outermost_cancelled(task: Task[Any]) -> CancelNode | None:
+    """The outermost node of this task's own through which the cancellation reaches its innermost one."""
+    found: CancelNode | None = None
+    node: CancelNode | None = task.node
+    while node is not None and node.effective is not None:
+        found = node
+        if node is task or node.shielded:
+            break
+        node = node.parent
+    return found
