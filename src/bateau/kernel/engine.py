@@ -305,6 +305,8 @@ class Engine(Host):
         else:
             tls.task = outer
             if trap is PARK:
+                if task.throwing is not None:  # a native cancellation asked for while it ran
+                    self.wake(task)
                 return
             if trap is None:
                 self.wake(task)
@@ -315,6 +317,8 @@ class Engine(Host):
     def _ended(self, task: Task[Any], value: Any, error: BaseException | None) -> None:
         self.roots.pop(task, None)
         task.finish(value, error)
+        if task.face is not None:
+            task.face.ended()
 
     def nested(self, task: Task[Any]) -> _Nested:
         """While a sync call inside ``task``'s step turns this engine, that task can't be stepped: put it aside."""
@@ -348,6 +352,8 @@ class _Nested:
         engine = self.engine
         tls.task = self._saved
         engine._mid_step.pop()
+        if engine.on_step is not None:
+            engine.on_step(self.task)
         postponed, engine._postponed = engine._postponed, []
         for task in postponed:
             task.scheduled = False

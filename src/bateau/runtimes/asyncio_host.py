@@ -133,7 +133,7 @@ class AsyncioHost(Host):
             if not task.scheduled:
                 self.deliver(task)  # its first step stands in the loop's queue before this callback's next turn
                 continue
-            holder = _outermost_cancelled(task)
+            holder = outermost_cancelled(task)
             if holder is not None and not holder.given:
                 holder.given += 1
                 task.host_task.cancel(msg=task.node.effective)
@@ -215,7 +215,7 @@ def _ended(native: asyncio.Task[Any]) -> None:
     task.parked = None
 
 
-def _outermost_cancelled(task: Task[Any]) -> CancelNode | None:
+def outermost_cancelled(task: Task[Any]) -> CancelNode | None:
     """The outermost node of this task's own through which the cancellation reaches its innermost one."""
     found: CancelNode | None = None
     node: CancelNode | None = task.node

@@ -19,6 +19,7 @@ from ..kernel.errors import Cancelled, CancelRecord, Deadlock
 from ..kernel.explain import explain_deadlock
 from ..kernel.task import Task
 from .base import Runtime, Session
+from .native_bridge import asyncio_is_ready, asyncio_side, attach
 
 T = TypeVar("T")
 
@@ -132,13 +133,17 @@ class NativeEngine(Engine):
         self.reactor.unwatch(self.reactor._writers, fd)
 
     def outside_waits(self) -> list[str]:
-        found = super().outside_waits() + [f"fd {fd}" for fd in self.reactor.watched()]
-        if self.aio is not None and self.aio.is_busy():
+        aio = self.aio
+        own = aio.own_fd() if aio is not None else -1
+        found = super().outside_waits() + [f"fd {fd}" for fd in self.reactor.watched() if fd != own]
+        if aio is not None and aio.is_busy():
             found.append("asyncio")
         return found
 
     def advance(self) -> None:
         """One turn and one poll. Raises ``Deadlock`` where nothing can ever happen again."""
+        if self.aio is None and asyncio_is_ready():  # imported by another thread
+            attach(self)
         if self.aio is not None:
             self.aio.advance()
             return
@@ -177,6 +182,7 @@ class EngineSession(Session):
         engine.main = task
         with self.asyncgens:
             self._drive(task)
+            self._end_foreign_leftovers()
         if task._error is not None:
             task.error_seen = True
             raise task._error
@@ -196,6 +202,17 @@ class EngineSession(Session):
         if deadlock is not None and (task._error is None or isinstance(task._error, Cancelled)):
             raise deadlock
 
+    def _end_foreign_leftovers(self) -> None:
+        """Tasks made by foreign ``create_task`` don't outlive the program that made them."""
+        engine = self.engine
+        aio = getattr(engine, "aio", None)
+        if aio is None or not aio.has_leftovers():
+            return
+        aio.cancel_leftovers()
+        engine.main = None  # nothing of the program's is left to watch for
+        while aio.has_leftovers():
+            engine.advance()
+
     def close(self) -> None:
         """Cancel and await what is left outside every scope, then free the loop."""
         engine = self.engine
@@ -212,10 +229,10 @@ class EngineSession(Session):
         self.asyncgens.close_all()
         for task in tuple(engine.roots):
             task._cancel(CancelRecord("the program has ended"))
-        if engine.aio is not None:
-            engine.aio.cancel_leftovers()
+        self._end_foreign_leftovers()
+        engine.main = None
         rounds = 0
-        while engine.roots or (engine.aio is not None and engine.aio.has_leftovers()):
+        while engine.roots:
             try:
                 engine.advance()
             except Deadlock:
@@ -262,14 +279,10 @@ class NativeSession(EngineSession):
     """Adds the asyncio side while the session runs."""
 
     def run(self, root: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        from .native_bridge import asyncio_side
-
         with asyncio_side(self.engine):
             return super().run(root)
 
     def close(self) -> None:
-        from .native_bridge import asyncio_side
-
         if self.engine._closed:
             return
         with asyncio_side(self.engine):

@@ -1,0 +1,365 @@
+"""The native engine as an asyncio event loop: asyncio libraries run in native programs.
+
+Theory of operation. ``NativeLoop`` is asyncio's own selector loop with one thing replaced: its selector. Each
+``select(timeout)`` first gives the kernel's engine a turn and then polls the engine's reactor, in which the selector's own
+epoll is one more fd. From the moment asyncio is imported, the program is driven by ``loop._run_once()``, so callbacks,
+timers, transports, debug mode and executors are asyncio's, unchanged.
+
+A native task that awaits an asyncio future suspends until that future is done. To asyncio it shows a ``TaskFace``, which
+has what libraries ask of ``asyncio.current_task()``: edge-triggered ``cancel``, ``cancelling``, ``uncancel``, callbacks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import sys
+from _thread import get_ident
+from asyncio import events, futures, tasks
+from collections.abc import Callable, Generator
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from ..kernel.current import tls
+from ..kernel.errors import Deadlock
+from ..kernel.explain import explain_deadlock
+from ..kernel.hazard import report
+from ..kernel.task import Task
+from .asyncio_host import adopt_cancelled_error, outermost_cancelled
+
+if TYPE_CHECKING:
+    from .native import NativeEngine
+
+_swap_current: Callable[[Any, Any], Any] | None = getattr(tasks, "_swap_current_task", None)
+
+
+def _set_current(loop: asyncio.AbstractEventLoop, face: TaskFace | None) -> None:
+    """Publish what ``asyncio.current_task()`` returns."""
+    if _swap_current is not None:
+        _swap_current(loop, face)
+    elif face is not None:
+        tasks._current_tasks[loop] = face  # type: ignore[attr-defined]
+    else:
+        tasks._current_tasks.pop(loop, None)  # type: ignore[attr-defined]
+
+
+class _TurningSelector(selectors.EpollSelector):
+    """asyncio's selector; waiting on it turns the engine."""
+
+    def __init__(self, side: AsyncioSide) -> None:
+        super().__init__()
+        self._side = side
+        self.is_ready = False
+        side.engine.add_reader(self.fileno(), self._became_ready)
+
+    def _became_ready(self) -> None:
+        self.is_ready = True
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        self._side.turn_and_poll(timeout)
+        if not self.is_ready:
+            return []
+        self.is_ready = False
+        return super().select(0)
+
+    def close(self) -> None:
+        self._side.engine.remove_reader(self.fileno())
+        super().close()
+
+
+class NativeLoop(asyncio.SelectorEventLoop):
+    """The running loop of a native program. It can't be run or stopped by hand: the program does that."""
+
+    def __init__(self, side: AsyncioSide) -> None:
+        self.bateau_domain = side.engine
+        super().__init__(_TurningSelector(side))
+
+    def stop(self) -> None:
+        raise RuntimeError("this loop belongs to a running bateau program; cancel a scope of it instead of stopping it")
+
+    def claim_thread(self) -> None:
+        """Be this thread's running loop, as ``run_forever`` would make it."""
+        self._thread_id = get_ident()
+        events._set_running_loop(self)
+
+    def release_thread(self) -> None:
+        """Undo ``claim_thread``."""
+        self._thread_id = None
+        events._set_running_loop(None)
+
+
+class AsyncioSide:
+    """What an engine gets when asyncio is imported."""
+
+    def __init__(self, engine: NativeEngine) -> None:
+        adopt_cancelled_error()
+        self.engine = engine
+        self.loop = NativeLoop(self)
+        # Native tasks suspended in an asyncio future: who completes those, we can't know.
+        self._foreign: dict[Task[Any], None] = {}
+        engine.on_foreign = self._await_future
+        engine.deliver_foreign = self._deliver
+        engine.on_step = self._publish
+        engine.native_cancelling = lambda task: task.face.cancelling() if task.face is not None else 0
+        engine.exact_cancelled_type = asyncio.CancelledError
+
+    def enter(self) -> None:
+        """Become this thread's running loop; also in the middle of a step."""
+        self.loop.claim_thread()
+        if tls.task is not None and tls.task.host is self.engine:
+            self._publish(tls.task)
+
+    def leave(self) -> None:
+        """The session's run is over."""
+        _set_current(self.loop, None)
+        self.loop.release_thread()
+
+    # -- driving -------------------------------------------------------------------------------------------------------
+
+    def advance(self) -> None:
+        """One round of asyncio's loop, which turns the engine inside its select."""
+        self.loop._run_once()  # type: ignore[attr-defined]
+
+    def turn_and_poll(self, timeout: float | None) -> None:
+        """The inside of ``select``: see the module's head."""
+        engine, loop = self.engine, self.loop
+        engine.turn()
+        _set_current(loop, None)
+        if loop._ready or (engine.main is not None and engine.main.ended):  # type: ignore[attr-defined]
+            timeout = 0
+        else:
+            due = engine.timeout()
+            if due is not None and (timeout is None or due < timeout):
+                timeout = due
+            scheduled = loop._scheduled  # type: ignore[attr-defined]
+            if scheduled and timeout is not None:  # a timer may have been set during the turn
+                timeout = min(timeout, max(0.0, scheduled[0].when() - loop.time()))
+            elif scheduled:
+                timeout = max(0.0, scheduled[0].when() - loop.time())
+        if timeout is None and not engine.outside_waits():
+            raise Deadlock(explain_deadlock(engine.roots))
+        engine.reactor.poll(timeout)
+
+    def is_busy(self) -> bool:
+        """Whether asyncio may still bring something: a deadlock can't be proven then."""
+        loop = self.loop
+        if self._foreign or loop._scheduled or loop._ready:  # type: ignore[attr-defined]
+            return True
+        # One fd is the loop's own self-pipe.
+        return len(loop._selector.get_map()) > 1 or self.has_leftovers()  # type: ignore[attr-defined]
+
+    def own_fd(self) -> int:
+        """The fd of the selector inside the reactor: not a wait of the program's."""
+        return self.loop._selector.fileno()  # type: ignore[attr-defined,no-any-return]
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def has_leftovers(self) -> bool:
+        """Whether tasks made by foreign ``create_task`` are still alive."""
+        return bool(asyncio.all_tasks(self.loop))
+
+    def cancel_leftovers(self) -> None:
+        """They are roots outside every scope: cancel and report them (the caller drives until they have ended)."""
+        for task in asyncio.all_tasks(self.loop):
+            code = getattr(task.get_coro(), "cr_code", None)
+            report(
+                "leftover_task",
+                f"the program ended while asyncio task {task.get_name()!r} was still running; it is cancelled now. "
+                "Spawn it in a scope, or await it",
+                (code.co_filename, code.co_firstlineno) if code is not None else ("<unknown>", 0),
+            )
+            task.cancel("the program has ended")
+
+    def close(self) -> None:
+        """Free asyncio's loop and its threads."""
+        executor = self.loop._default_executor  # type: ignore[attr-defined]
+        if executor is not None:
+            executor.shutdown(wait=True)
+        self.leave()
+        self.loop.close()
+
+    # -- tasks that await asyncio's futures ----------------------------------------------------------------------------
+
+    def _publish(self, task: Task[Any]) -> None:
+        face = task.face
+        if face is None:
+            face = task.face = TaskFace(task, self.loop)
+        _set_current(self.loop, face)
+
+    def _await_future(self, task: Task[Any], future: Any) -> bool:
+        blocking = getattr(future, "_asyncio_future_blocking", None)
+        if blocking is None:
+            return False
+        if not blocking or futures._get_loop(future) is not self.loop:  # type: ignore[attr-defined]
+            problem = "is attached to a different loop" if blocking else "was yielded without `await`"
+            task.throwing = RuntimeError(f"task {task.name!r} got the future {future!r}, which {problem}")
+            self.engine.wake(task)
+            return True
+        future._asyncio_future_blocking = False
+        face: TaskFace = task.face
+        face._fut_waiter = future
+        self._foreign[task] = None
+        future.add_done_callback(face.wake_up, context=task.context)
+        if task.throwing is not None and future.cancel(*task.throwing.args[:1]):
+            task.throwing = None  # a cancellation asked for while it ran: the future carries it now
+        elif task.throwing is not None:
+            self.engine.wake(task)
+        elif task.node.effective is not None:
+            self._deliver(task)
+        return True
+
+    def _deliver(self, task: Task[Any]) -> None:
+        """Our own scope was cancelled: a foreign await gets one native cancellation per cancelled scope."""
+        face: TaskFace | None = task.face
+        if face is None or face._fut_waiter is None:
+            return  # it runs, or will: its next operation of ours raises, its next foreign one comes by here
+        holder = outermost_cancelled(task)
+        if holder is not None and not holder.given:
+            holder.given += 1
+            face.cancel(task.node.effective)
+
+    def resumed(self, task: Task[Any]) -> None:
+        """The future is done."""
+        self._foreign.pop(task, None)
+        self.engine.wake(task)
+
+
+class TaskFace:
+    """A native task as asyncio's libraries see it. Cancellation through it is asyncio's: once, and counted."""
+
+    _asyncio_future_blocking = False
+
+    def __init__(self, task: Task[Any], loop: NativeLoop) -> None:
+        self._task = task
+        self._loop = loop
+        self._cancels = 0
+        self._fut_waiter: Any = None
+        self._callbacks: list[tuple[Callable[[Any], object], Context | None]] = []
+
+    # -- cancellation --------------------------------------------------------------------------------------------------
+
+    @property
+    def _must_cancel(self) -> bool:
+        return self._task.throwing is not None
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Throw one ``CancelledError`` at the point where the task is, or will next be, suspended."""
+        task = self._task
+        if task.ended:
+            return False
+        self._cancels += 1
+        waiter = self._fut_waiter
+        if waiter is not None and waiter.cancel(msg=msg):
+            return True
+        task.throwing = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+        if tls.task is not task:
+            task.host.wake(task)
+        return True
+
+    def cancelling(self) -> int:
+        """How many cancellations were asked for and not taken back."""
+        return self._cancels
+
+    def uncancel(self) -> int:
+        """Take one back."""
+        if self._cancels:
+            self._cancels -= 1
+            if not self._cancels and sys.version_info >= (3, 13):
+                self._task.throwing = None
+        return self._cancels
+
+    def rearm(self, exc: BaseException) -> None:
+        """A cancellation met a wait that had been granted: it comes at the next one. The count stays."""
+        self._task.throwing = exc
+
+    def wake_up(self, future: Any) -> None:
+        """The awaited future is done; it hands over its result or error itself when the task resumes."""
+        self._fut_waiter = None
+        aio = self._task.host.aio  # type: ignore[attr-defined]
+        aio.resumed(self._task)
+
+    # -- what else libraries ask of a task -----------------------------------------------------------------------------
+
+    def get_loop(self) -> NativeLoop:
+        """The running loop."""
+        return self._loop
+
+    def get_name(self) -> str:
+        """The task's name."""
+        return self._task.name
+
+    def set_name(self, value: object) -> None:
+        """Rename the task."""
+        self._task.name = str(value)
+
+    def get_coro(self) -> Any:
+        """Its coroutine."""
+        return self._task.coro
+
+    def get_context(self) -> Any:
+        """Its context."""
+        return self._task.context
+
+    def get_stack(self, *, limit: int | None = None) -> list[Any]:
+        """Its frames, outermost first."""
+        frames: list[Any] = []
+        awaited: Any = self._task.coro
+        while awaited is not None and (frame := getattr(awaited, "cr_frame", None)) is not None:
+            frames.append(frame)
+            awaited = awaited.cr_await
+        return frames if limit is None else frames[-limit:]
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self._task.ended
+
+    def cancelled(self) -> bool:
+        """Whether it ended by cancellation."""
+        return self._task.was_cancelled
+
+    def result(self) -> Any:
+        """Its value; raises its error."""
+        if not self._task.ended:
+            raise asyncio.InvalidStateError("Result is not set.")
+        if self._task._error is not None:
+            raise self._task._error
+        return self._task._value
+
+    def exception(self) -> BaseException | None:
+        """Its error; raises its cancellation."""
+        if not self._task.ended:
+            raise asyncio.InvalidStateError("Exception is not set.")
+        if self._task.was_cancelled and self._task._error is not None:
+            raise self._task._error
+        return self._task._error
+
+    def add_done_callback(self, fn: Callable[[Any], object], *, context: Context | None = None) -> None:
+        """Call ``fn(self)`` soon after its end."""
+        if self._task.ended:
+            self._loop.call_soon(fn, self, context=context)
+        else:
+            self._callbacks.append((fn, context))
+
+    def remove_done_callback(self, fn: Callable[[Any], object]) -> int:
+        """Take ``fn`` out; returns how many were found."""
+        kept = [pair for pair in self._callbacks if pair[0] != fn]
+        removed = len(self._callbacks) - len(kept)
+        self._callbacks = kept
+        return removed
+
+    def ended(self) -> None:
+        """Told by the engine."""
+        callbacks, self._callbacks = self._callbacks, []
+        for fn, context in callbacks:
+            self._loop.call_soon(fn, self, context=context)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        if not self._task.ended:
+            self._asyncio_future_blocking = True
+            yield self
+        return self.result()
+
+    __iter__ = __await__
+
+    def __repr__(self) -> str:
+        return f"<TaskFace of {self._task!r}>"
