@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from .kernel.cancellation import CancelScope, RaisingTimeout
 from .kernel.cleanup import DEFAULT_BUDGET, Cleanup
 from .kernel.policy import Policy
+from .kernel import scope as _kernel_scope
 from .kernel.scope import Scope
+
+
+def _run_blocking(fn: Callable[..., Any], *args: Any) -> Coroutine[Any, Any, Any]:
+    """``Scope.spawn_blocking`` is the kernel's, worker threads are not: this is where they meet, on first use."""
+    from .thread import run
+
+    return run(fn, *args)
+
+
+_kernel_scope.run_blocking = _run_blocking
 
 
 def _site() -> tuple[str, int]:
