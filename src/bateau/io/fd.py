@@ -57,7 +57,7 @@ class Side:
         self.waiters.append(op)
 
     def discard(self, op: Operation[Any]) -> None:
-        """Take a parked ``op`` out; the registration stays until an event finds nobody."""
+        """Take ``op`` out, if it is in; the registration stays until an event finds nobody."""
         if op in self.waiters:
             self.waiters.remove(op)
 
@@ -65,7 +65,7 @@ class Side:
         task = op.task
         assert task is not None
         host = task.host
-        if op.watcher is None and getattr(host, "wait_fd", None) is not None:
+        if op.watcher is None and isinstance(op, FdOperation) and op.waits_in(host):
             return  # the host suspends the task on the fd itself: see FdOperation.wait_hint
         try:
             if self.write:
@@ -226,12 +226,11 @@ class FdOperation(RetryOperation[T]):
         """The wait ends without success. Called at least once in that case, and never after success."""
 
     def wait_hint(self, task: Task[Any]) -> Generator[Any, Any, None]:
-        wait_fd = getattr(task.host, "wait_fd", None)
         try:
-            if wait_fd is None:
-                yield from super().wait_hint(task)
+            if self.waits_in(task.host):
+                yield from self._wait_in_host(task)
             else:
-                yield from self._wait_in_host(task, wait_fd)
+                yield from super().wait_hint(task)
         except BaseException:
             if self.state is FIRED:
                 self.given_up()  # ``abort`` had nothing to take out of the queue any more
@@ -239,10 +238,15 @@ class FdOperation(RetryOperation[T]):
         if self.error is not None:
             self.given_up()
 
-    def _wait_in_host(self, task: Task[Any], wait_fd: Callable[[int, bool], Any]) -> Generator[Any, Any, None]:
+    def waits_in(self, host: Host) -> bool:
+        """Whether ``host`` suspends a task on an fd by a means of its own (trio does), instead of calling back."""
+        return getattr(host, "wait_fd", None) is not None
+
+    def _wait_in_host(self, task: Task[Any]) -> Generator[Any, Any, None]:
         task.waiting = self
+        host: Any = task.host
         try:
-            yield from wait_fd(self.side.watch.fd, self.side.write)
+            yield from host.wait_fd(self.side.watch.fd, self.side.write)
         except PermissionError:
             pass  # a regular file: always ready
         except BaseException:
@@ -257,6 +261,42 @@ class FdOperation(RetryOperation[T]):
         if self.state is PARKED:
             self.side.discard(self)
             self.state = FIRED
+
+
+class FdsOperation(FdOperation[T]):
+    """A wait on several sides at once, of one fd or of many: the first that is ready leads to another ``poll``.
+
+    ``sides`` may change from one ``poll`` to the next.
+    """
+
+    __slots__ = ("sides",)
+
+    def __init__(self, resource: Resource, sides: tuple[Side, ...]) -> None:
+        RetryOperation.__init__(self, resource)
+        self.sides = sides
+
+    def waits_in(self, host: Host) -> bool:
+        return False  # no host suspends a task on several fds
+
+    def register(self) -> None:
+        try:
+            for side in self.sides:
+                side.add(self)
+        except BaseException:
+            self._leave()
+            raise
+
+    def unregister(self) -> None:
+        self._leave()
+        self.given_up()
+
+    def _fired(self) -> None:
+        self._leave()
+        super()._fired()
+
+    def _leave(self) -> None:
+        for side in self.sides:
+            side.discard(self)
 
 
 class Ready(FdOperation[None]):

@@ -101,6 +101,9 @@ class Reactor:
         return sorted({*self._readers, *self._writers})
 
     def close(self) -> None:
+        # With the epoll set the registrations are gone: streams closed after the program's end find nothing to take out.
+        self._readers.clear()
+        self._writers.clear()
         self._epoll.close()
         fd, self._wake_fd = self._wake_fd, -1
         if fd >= 0:
