@@ -199,6 +199,20 @@ class Watcher:
         raise NotImplementedError
 
 
+class Guard:
+    """What must not stay open over a wait of its task (the interface; the borrow of a ``Cell`` implements it).
+
+    Opening one sets the task's ``budget`` to 0, so that its next operation, whichever it is, comes by ``yield_once`` and is
+    refused there before it has begun: what nobody uses costs no operation anything.
+    """
+
+    __slots__ = ()
+
+    def refuse(self, task: Task[Any], shielded: bool) -> None:
+        """``task`` is about to wait: raise. A ``shielded`` wait (the end of a scope) must go on: only remember it."""
+        raise NotImplementedError
+
+
 def _wait(op: Operation[Any], task: Task[Any]) -> Generator[Any, Any, None]:
     """Suspend until ``op`` is fired or aborted. Waking without either is spurious, and harmless."""
     host = task.host
@@ -236,6 +250,8 @@ def _thrown(op: Operation[Any], task: Task[Any], exc: BaseException) -> None:
 
 def yield_once(task: Task[Any], shielded: bool = False) -> Generator[Any, Any, None]:
     """Let the others run once, and check for cancellation after it."""
+    if task.guard is not None:
+        task.guard.refuse(task, shielded)
     host = task.host
     yield host.pause(task)
     if not shielded and (task.node.effective is not None or host.foreign_tree and host.is_cancelled(task)):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from .cancellation import CancelNode
 from .current import current_task_or_none
 from .errors import Cancelled, CancelRecord, TaskCancelled
-from .operation import STEP_BUDGET, Operation
+from .operation import STEP_BUDGET, Guard, Operation
 from .recursion import shorten_recursion
 from .resource import OUTSIDE, Resource, WaitQueue
 
@@ -68,6 +68,7 @@ class Task(CancelNode, Resource, Generic[T_co]):
         "_error",
         "_name",
         "_value",
+        "at_end",
         "background",
         "boxes",
         "budget",
@@ -78,6 +79,7 @@ class Task(CancelNode, Resource, Generic[T_co]):
         "error_seen",
         "face",
         "factory",
+        "guard",
         "host",
         "host_task",
         "id",
@@ -130,6 +132,10 @@ class Task(CancelNode, Resource, Generic[T_co]):
         # The cancellation last raised in this task, until it is seen to have done its work (law 8).
         self.delivered: BaseException | None = None
         self.joiners: WaitQueue | None = None
+        # Told when the coroutine has ended, by key: the locks that others wait for while this task holds them.
+        self.at_end: dict[object, Callable[[Task[Any]], None]] | None = None
+        # What must not stay open over a wait (the borrow of a ``Cell``); ``yield_once`` asks it.
+        self.guard: Guard | None = None
         # For ``scope.start``: the status object whose failure goes to the starter, not to the policy.
         self.starting: Any = None
         # For supervision: makes the coroutine anew.
@@ -224,6 +230,10 @@ class Task(CancelNode, Resource, Generic[T_co]):
             while (op := self.joiners.pop()) is not None:
                 self.error_seen = True
                 settle(op, self)
+        calls, self.at_end = self.at_end, None
+        if calls is not None:
+            for call in tuple(calls.values()):
+                call(self)
 
     # -- as a resource -------------------------------------------------------------------------------------------------
 
