@@ -21,9 +21,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ..kernel.errors import BateauError, Unsupported
+from ..kernel.flow import checkpoint
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer, Self
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     WritableBuffer: TypeAlias = bytearray | memoryview
 else:
     ReadableBuffer = WritableBuffer = Any
-
-T = TypeVar("T")
 
 # The directions, for ``ready``; add them to ask for both.
 READ: Final = 1
@@ -64,13 +63,14 @@ class AsyncResource(ABC):
         Tasks that wait on the stream get ``Closed``.
         """
 
-    async def aclose(self) -> None:
+    def aclose(self) -> Awaitable[None]:
         """Finish in good order (send what is buffered, say goodbye if the protocol has a word for it), then close.
 
         A cancellation point. In a cancelled scope it closes at once, then raises ``Cancelled``; however it ends, the stream
         is closed. Harmless when closed already.
         """
         self.close()
+        return checkpoint()
 
     @property
     @abstractmethod
@@ -107,16 +107,13 @@ class AsyncRead(AsyncResource):
         this side was closed, ``Broken`` when the connection was lost, ``Busy`` while another task reads.
         """
 
-    async def readinto(self, buffer: WritableBuffer, /) -> int:
+    def readinto(self, buffer: WritableBuffer, /) -> Awaitable[int]:
         """Read into ``buffer`` (any writable bytes-like object): at least one byte, as much as there is and fits.
 
         Returns how many bytes were put there; 0 at the end, or for an empty buffer. Nothing touches the buffer after the call
         has returned or raised. A cancellation point; cancelled, it has taken nothing. Raises like ``read``.
         """
-        with memoryview(buffer) as view, view.cast("B") as target:
-            data = await self.read(len(target))
-            target[: len(data)] = data
-            return len(data)
+        return _read_into(self, buffer)
 
     def try_read(self, n: int = DEFAULT_SIZE, /) -> bytes:
         """Like ``read``, but never waits: raises ``WouldBlock`` where ``read`` would suspend. Not a cancellation point."""
@@ -156,13 +153,14 @@ class AsyncWrite(AsyncResource):
         """
         raise Unsupported(f"{type(self).__name__} can't write without waiting; use `await write(data)`")
 
-    async def flush(self) -> None:
+    def flush(self) -> Awaitable[None]:
         """Send on what is buffered here; returns once the layer below has taken over all of it.
 
         Without a buffer there is nothing to do. A cancellation point; cancelled, what was not sent stays in the buffer.
         """
+        return checkpoint()
 
-    async def write_eof(self) -> None:
+    def write_eof(self) -> Awaitable[None]:
         """Flush, then tell the other side that nothing more comes; reading goes on. Harmless the second time.
 
         A cancellation point; cancelled, the end has not been sent. Raises ``Unsupported`` where the transport can't close one
@@ -235,3 +233,11 @@ class AsyncBufWrite(AsyncWrite):
     @abstractmethod
     def buffered(self) -> int:
         """How many bytes wait in the buffer."""
+
+
+async def _read_into(stream: AsyncRead, buffer: WritableBuffer) -> int:
+    """``readinto`` for streams that can only ``read``."""
+    with memoryview(buffer) as view, view.cast("B") as target:
+        data = await stream.read(len(target))
+        target[: len(data)] = data
+        return len(data)
