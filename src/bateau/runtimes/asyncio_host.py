@@ -155,6 +155,10 @@ class AsyncioHost(Host):
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
 
+    def watch_end(self, task: Task[Any]) -> None:
+        if task.coro is None and not task.ended:  # adopted: nobody of ours sees its end
+            task.host_task.add_done_callback(lambda _: task.finish(None, None))
+
     def start(self, task: Task[Any]) -> None:
         assert task.coro is not None
         native = asyncio.Task(_main(task, task.coro), loop=self.loop, name=task.name, context=task.context)

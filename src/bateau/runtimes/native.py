@@ -156,7 +156,7 @@ class NativeEngine(Engine):
         timeout = self.timeout()
         if self.aio is not None:  # asyncio was imported in this very turn: its loop polls from now on
             return
-        if timeout is None and not self.outside_waits():
+        if timeout is None and self.is_stuck():
             raise Deadlock(explain_deadlock(self.roots))
         self.reactor.poll(timeout)
 

@@ -136,7 +136,7 @@ class AsyncioSide:
                 timeout = min(timeout, max(0.0, scheduled[0].when() - loop.time()))
             elif scheduled:
                 timeout = max(0.0, scheduled[0].when() - loop.time())
-        if timeout is None and not engine.outside_waits():
+        if timeout is None and engine.is_stuck():
             raise Deadlock(explain_deadlock(engine.roots))
         engine.reactor.poll(timeout)
 
