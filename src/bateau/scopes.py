@@ -6,10 +6,10 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from .kernel import scope as _kernel_scope
 from .kernel.cancellation import CancelScope, RaisingTimeout
 from .kernel.cleanup import DEFAULT_BUDGET, Cleanup
 from .kernel.policy import Policy
-from .kernel import scope as _kernel_scope
 from .kernel.scope import Scope
 
 

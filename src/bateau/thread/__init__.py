@@ -13,13 +13,31 @@ from typing import Any, TypeVar, TypeVarTuple
 from ..kernel.current import current_host
 from . import from_thread as from_thread
 from .from_thread import check_cancelled as check_cancelled
+from .futures import CallbackFuture as CallbackFuture
+from .futures import as_future as as_future
+from .futures import wrap_future as wrap_future
 from .jobs import DEFAULT_LIMIT as DEFAULT_LIMIT
-from .jobs import ThreadRun, Workers, workers_of
+from .jobs import ThreadRun, workers_of
+from .jobs import Workers as Workers
+from .portals import Portal as Portal
+from .portals import portal as portal
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-__all__ = ["DEFAULT_LIMIT", "Workers", "check_cancelled", "from_thread", "run", "workers"]
+__all__ = [
+    "DEFAULT_LIMIT",
+    "CallbackFuture",
+    "Portal",
+    "Workers",
+    "as_future",
+    "check_cancelled",
+    "from_thread",
+    "portal",
+    "run",
+    "workers",
+    "wrap_future",
+]
 
 
 async def run(

@@ -15,9 +15,9 @@ from __future__ import annotations
 import sys
 from _thread import _local, allocate_lock
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar, cast
 
 from ..kernel.cancellation import make_cancelled
 from ..kernel.current import current_task, tls
@@ -117,7 +117,7 @@ class Workers(Resource):
         while self.queued and self.running < self.limit:
             self._start(self.queued.popleft())
 
-    def satisfiers(self) -> Iterable[Task[Any]] | Literal["outside"]:
+    def satisfiers(self) -> Any:
         return OUTSIDE
 
     def describe(self) -> str:
@@ -365,7 +365,7 @@ class ThreadRun(Operation[T]):
             yield from _raise(task, error, native)
         if native is not None:
             host.rearm(task, native)
-        return self.value
+        return cast("T", self.value)
 
     def _wait(self, task: Task[Any]) -> Generator[Any, Any, None]:
         """Until the function has ended; do what it asks for in between."""
@@ -396,9 +396,10 @@ class ThreadRun(Operation[T]):
     def _serve(self, task: Task[Any], job: Job, request: Request) -> Generator[Any, Any, None]:
         """Do one request in the waiting task; what it raises goes to the thread."""
         try:
-            value = request.context.run(request.fn)
+            value: Any = request.context.run(request.fn)
             if isinstance(value, Coroutine):
-                value = yield from _in_context(request.context, value)  # pyright: ignore[reportUnknownArgumentType]
+                coro: Coroutine[Any, Any, Any] = value
+                value = yield from _in_context(request.context, coro)
         except GeneratorExit as exc:
             self._goes_on(job, exc)
             raise
@@ -481,7 +482,7 @@ class _NotYet(Resource):
     __slots__ = ()
     kind = "worker threads"
 
-    def satisfiers(self) -> Iterable[Task[Any]] | Literal["outside"]:
+    def satisfiers(self) -> Any:
         return OUTSIDE
 
 
