@@ -28,7 +28,7 @@ class Host:
     # The thread it runs on, for telling a local wake from a foreign one.
     thread_id: int = 0
     # True where cancellation may come from a native tree that ours does not see (trio): operations then ask
-    # ``is_cancelled`` instead of looking at the node alone.
+    # ``is_cancelled`` as well as the node. Each task keeps a copy, as ``foreign``.
     foreign_tree: bool = False
 
     def __init__(self) -> None:

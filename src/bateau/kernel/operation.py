@@ -23,7 +23,7 @@ from _thread import get_ident
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from .current import current_task
+from .current import current_task, tls
 from .errors import Stopped, user_site
 from .swallowed import check_swallowed
 
@@ -164,7 +164,7 @@ class Operation(Generic[T]):
         host = task.host
         self.state = ABORTED  # until it begins: an operation that raises before that had no effect
         if not self.shielded:
-            if task.node.effective is not None or host.foreign_tree and host.is_cancelled(task):
+            if task.node.effective is not None or task.foreign and host.is_cancelled(task):
                 check_swallowed(task)
                 yield from host.raise_cancelled(task)
             if self.ends_on_stop and task.node.stopping is not None:
@@ -254,7 +254,7 @@ def yield_once(task: Task[Any], shielded: bool = False) -> Generator[Any, Any, N
         task.guard.refuse(task, shielded)
     host = task.host
     yield host.pause(task)
-    if not shielded and (task.node.effective is not None or host.foreign_tree and host.is_cancelled(task)):
+    if not shielded and (task.node.effective is not None or task.foreign and host.is_cancelled(task)):
         yield from host.raise_cancelled(task)
 
 
@@ -274,7 +274,7 @@ class RetryOperation(Operation[T]):
         task = current_task()
         host = task.host
         self.state = ABORTED
-        if task.node.effective is not None or host.foreign_tree and host.is_cancelled(task):
+        if task.node.effective is not None or task.foreign and host.is_cancelled(task):
             check_swallowed(task)
             yield from host.raise_cancelled(task)
         if self.ends_on_stop and task.node.stopping is not None:
@@ -316,25 +316,27 @@ class Checkpoint(Operation[None]):
     __slots__ = ("always",)
 
     def __init__(self, resource: Resource, always: bool) -> None:
-        super().__init__(resource)
+        self.resource = resource
         self.always = always
-
-    def poll(self) -> bool:
-        return True
+        self.state = NEW
 
     def __await__(self) -> Generator[Any, Any, None]:
-        if self.always and self.state is NEW:
-            self.state = ABORTED
-            task = current_task()
-            host = task.host
-            if task.node.effective is not None or host.foreign_tree and host.is_cancelled(task):
-                check_swallowed(task)
-                yield from host.raise_cancelled(task)
+        if self.state is not NEW:
+            raise RuntimeError("this checkpoint was awaited before; each call gives a single-use awaitable")
+        self.state = DONE
+        task = tls.task or current_task()
+        host = task.host
+        if task.node.effective is not None or task.foreign and host.is_cancelled(task):
+            check_swallowed(task)
+            yield from host.raise_cancelled(task)
+        task.budget -= 1
+        if self.always or task.budget < 0:
             task.budget = STEP_BUDGET
-            yield from yield_once(task)
-            self.state = DONE
-            return
-        yield from super().__await__()
+            if task.guard is not None:
+                task.guard.refuse(task, False)
+            yield host.pause(task)
+            if task.node.effective is not None or task.foreign and host.is_cancelled(task):
+                yield from host.raise_cancelled(task)
 
 
 def warn_never_awaited(op: Operation[Any]) -> None:

@@ -127,17 +127,14 @@ class Scope(Cancellable, Resource):
         cancelled meanwhile, so that what it was given can be cleaned up. ``background=True``: cancelled when the body and
         the others have ended. ``priority`` is for scheduling policies. Raises ``ScopeError`` on a scope that is not open.
         """
-        host = self._check_open(fn)
-        coro = as_coroutine(fn, args)
+        host = self._host
+        if host is None or self._closing:
+            host = self._check_open(fn)
+        coro = fn if type(fn) is CoroutineType else fn(*args) if callable(fn) else None
+        if type(coro) is not CoroutineType or coro is fn:
+            coro = as_coroutine(fn, args, made=coro)
         frame = sys._getframe(1)
-        task = Task(
-            host,
-            coro,
-            scope=self,
-            name=name,
-            site=(frame.f_code.co_filename, frame.f_lineno),
-            context=copy_context(),
-        )
+        task: Task[Any] = Task(host, coro, self, name, (frame.f_code.co_filename, frame.f_lineno), copy_context())
         if coro is not fn:
             task.factory = (fn, args)
         if priority:
@@ -215,8 +212,13 @@ class Scope(Cancellable, Resource):
             if self._queued is None:
                 self._queued = deque()
             self._queued.append(task)
-        else:
-            self._start(task)
+            return
+        self._running += 1
+        task.started = True
+        host = task.host
+        host.start(task)
+        if task.effective is not None:
+            deliver(task)
 
     def _start(self, task: Task[Any]) -> None:
         self._running += 1
@@ -232,7 +234,9 @@ class Scope(Cancellable, Resource):
         self._running -= 1
         error = task._error
         starting = task.starting
-        if starting is not None and not starting.is_started:
+        if error is None and starting is None and type(self.policy) is AllMustSucceed:
+            pass  # by far the most frequent end, and nothing to decide
+        elif starting is not None and not starting.is_started:
             starting.child_ended(error, task.was_cancelled)
         elif not self.policy.child_ended(self, task) and error is not None and not task.was_cancelled:
             task.error_seen = True
@@ -468,8 +472,13 @@ class ShieldedJoin(Join[T]):
     shielded = True
 
 
-def as_coroutine(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Coroutine[Any, Any, Any]:
-    """The coroutine of ``fn(*args)``, or ``fn`` itself if it is one. Raises ``TypeError`` that says what to do."""
+def as_coroutine(
+    fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None, made: Any = None
+) -> Coroutine[Any, Any, Any]:
+    """The coroutine of ``fn(*args)`` (or what that call ``made``), or ``fn`` itself if it is one.
+
+    Raises ``TypeError`` that says what to do.
+    """
     if isinstance(fn, CoroutineType):
         if args:
             raise TypeError("arguments can't be given with a coroutine object; pass the function instead")
@@ -478,7 +487,7 @@ def as_coroutine(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None =
         if hasattr(fn, "__await__"):
             return _awaiting(fn)
         raise TypeError(f"expected an async function or a coroutine object, not {type(fn).__name__}")
-    result = fn(*args, **(kwargs or {}))
+    result = made if made is not None else fn(*args, **(kwargs or {}))
     if isinstance(result, CoroutineType):
         return result
     if hasattr(result, "__await__"):

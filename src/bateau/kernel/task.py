@@ -67,6 +67,7 @@ class Task(CancelNode, Resource, Generic[T_co]):
     __slots__ = (
         "_error",
         "_name",
+        "_unnumbered",
         "_value",
         "at_end",
         "background",
@@ -79,6 +80,7 @@ class Task(CancelNode, Resource, Generic[T_co]):
         "error_seen",
         "face",
         "factory",
+        "foreign",
         "guard",
         "host",
         "host_task",
@@ -102,7 +104,6 @@ class Task(CancelNode, Resource, Generic[T_co]):
         self,
         host: Host,
         coro: Coroutine[Any, Any, T_co] | None,
-        *,
         scope: Scope | None = None,
         name: str | None = None,
         site: tuple[str, int] = ("<unknown>", 0),
@@ -110,16 +111,32 @@ class Task(CancelNode, Resource, Generic[T_co]):
     ) -> None:
         global _counter
         _counter += 1
-        CancelNode.__init__(self)
-        self.id = _counter
+        # The fields of CancelNode, set here and not by its __init__: a call and 13 stores less per spawn, measured as
+        # 0.15 of 0.67 us.
+        self.parent = None
+        self.children = None
         self.task = self
+        self.shielded = False
+        self.record = None
+        self.effective = None
+        self.stopping = None
+        self.on_stop_calls = None
+        self.deadline_at = None
+        self.timer = None
+        self.given = 0
+        self.host_data = None
+        self.cancelled_caught = False
+        self.id = _counter
         self.node: CancelNode = self
         self.host = host
+        # The host's ``foreign_tree``, where every operation looks.
+        self.foreign = host.foreign_tree
         self.coro = coro
         self.scope = scope
         self.context = context
         self.spawn_site = site
         self._name = name
+        self._unnumbered = False
         self._value: Any = None
         self._error: BaseException | None = None
         self.was_cancelled = False
@@ -132,10 +149,6 @@ class Task(CancelNode, Resource, Generic[T_co]):
         # The cancellation last raised in this task, until it is seen to have done its work (law 8).
         self.delivered: BaseException | None = None
         self.joiners: WaitQueue | None = None
-        # Told when the coroutine has ended, by key: the locks that others wait for while this task holds them.
-        self.at_end: dict[object, Callable[[Task[Any]], None]] | None = None
-        # What must not stay open over a wait (the borrow of a ``Cell``); ``yield_once`` asks it.
-        self.guard: Guard | None = None
         # For ``scope.start``: the status object whose failure goes to the starter, not to the policy.
         self.starting: Any = None
         # For supervision: makes the coroutine anew.
@@ -149,20 +162,27 @@ class Task(CancelNode, Resource, Generic[T_co]):
         self.throwing: BaseException | None = None
         self.face: Any = None
         self.boxes: Any = None
+        # Told when the coroutine has ended, by key: the locks that others wait for while this task holds them.
+        self.at_end: dict[object, Callable[[Task[Any]], None]] | None = None
+        # What must not stay open over a wait (the borrow of a ``Cell``); ``yield_once`` asks it.
+        self.guard: Guard | None = None
 
     # -- the handle ----------------------------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
         """The name given at spawn, or one made of the function and a number."""
-        if self._name is None:
-            code_name = getattr(self.coro, "__qualname__", None) or "task"
-            self._name = f"{code_name}-{self.id}"
-        return self._name
+        name = self._name
+        if name is None or self._unnumbered:
+            base = name or getattr(self.coro, "__qualname__", None) or "task"
+            name = self._name = f"{base}-{self.id}"
+            self._unnumbered = False
+        return name
 
     @name.setter
     def name(self, name: str) -> None:
         self._name = name
+        self._unnumbered = False
 
     @property
     def done(self) -> bool:
@@ -205,13 +225,17 @@ class Task(CancelNode, Resource, Generic[T_co]):
         """The coroutine has ended; called once, by the host. First the scope learns it, then those who wait."""
         if self.ended:
             return
-        name = self.name  # made while the coroutine can still be asked
+        if self._name is None:
+            # Kept while the coroutine can still be asked; most names are never read, so the number is added on demand.
+            self._name = getattr(self.coro, "__qualname__", None)
+            self._unnumbered = True
         self.ended = True
         self.coro = None
         self.context = None
         self.waiting = None
         self.delivered = None
-        self._disarm()
+        if self.timer is not None:
+            self._disarm()
         self._value = value
         if error is not None:
             self._error = error
@@ -220,11 +244,11 @@ class Task(CancelNode, Resource, Generic[T_co]):
             else:
                 if isinstance(error, RecursionError):
                     shorten_recursion(error)
-                _note_spawn_site(error, name, self.spawn_site)
-        if self.parent is not None and self.parent.children is not None:
-            self.parent.children.pop(self, None)
+                _note_spawn_site(error, self.name, self.spawn_site)
         scope = self.scope
         if scope is not None:
+            if scope.children is not None:
+                scope.children.pop(self, None)
             scope.child_ended(self)
         if self.joiners is not None and self.ended:  # a supervisor may have restarted it
             while (op := self.joiners.pop()) is not None:
