@@ -7,6 +7,7 @@ scopes and timeouts. From threads that are not bateau's, use ``thread.portal()``
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from types import CoroutineType
 from typing import TypeVar, TypeVarTuple
 
 from ..kernel.current import current_task_or_none
@@ -58,9 +59,7 @@ def _job() -> Job:
 
 
 def _only_sync(fn: object, value: T) -> T:
-    if hasattr(value, "__await__"):
-        close = getattr(value, "close", None)
-        if close is not None:
-            close()
+    if isinstance(value, CoroutineType):
+        value.close()
         raise TypeError(f"{getattr(fn, '__qualname__', fn)!s} is async; use from_thread.run for it, not run_sync")
     return value

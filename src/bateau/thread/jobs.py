@@ -398,7 +398,7 @@ class ThreadRun(Operation[T]):
         try:
             value: Any = request.context.run(request.fn)
             if isinstance(value, Coroutine):
-                coro: Coroutine[Any, Any, Any] = value
+                coro = cast("Any", value)
                 value = yield from _in_context(request.context, coro)
         except GeneratorExit as exc:
             self._goes_on(job, exc)

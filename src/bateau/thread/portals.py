@@ -84,6 +84,9 @@ class Portal:
             raise _closed()
         future: Any = _future_type()()
         future.portal_host = host
+        if host.thread_id == get_ident():
+            self._begin(future, fn, args, name)
+            return future  # type: ignore[no-any-return]
         try:
             host.call_threadsafe(lambda: self._begin(future, fn, args, name))
         except RuntimeError:
