@@ -1,9 +1,12 @@
-"""Byte streams on any runtime: interfaces, buffers, and what can be done with any stream.
+"""Byte streams on any runtime: the interfaces, buffers around any stream, and what can be done with one.
 
-Names are loaded when first used, as in ``bateau`` itself.
+The interfaces are loaded at once, because everything that streams builds on them; the rest when it is first used.
 """
 
 from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from .abc import DEFAULT_SIZE as DEFAULT_SIZE
 from .abc import READ as READ
@@ -15,3 +18,54 @@ from .abc import AsyncResource as AsyncResource
 from .abc import AsyncStream as AsyncStream
 from .abc import AsyncWrite as AsyncWrite
 from .abc import LimitExceeded as LimitExceeded
+
+if TYPE_CHECKING:
+    from .buffered import BufReader as BufReader
+    from .buffered import BufStream as BufStream
+    from .buffered import BufWriter as BufWriter
+    from .copying import copy as copy
+    from .copying import copy_bidirectional as copy_bidirectional
+    from .duplex import DuplexStream as DuplexStream
+    from .duplex import duplex as duplex
+    from .halves import ReadHalf as ReadHalf
+    from .halves import WriteHalf as WriteHalf
+    from .halves import split as split
+    from .tracing import TracedStream as TracedStream
+    from .tracing import TraceEvent as TraceEvent
+    from .tracing import traced as traced
+
+# Where each name that is loaded on first use lives.
+_LATER: dict[str, str] = {
+    **dict.fromkeys(("BufReader", "BufStream", "BufWriter"), "buffered"),
+    **dict.fromkeys(("copy", "copy_bidirectional"), "copying"),
+    **dict.fromkeys(("DuplexStream", "duplex"), "duplex"),
+    **dict.fromkeys(("ReadHalf", "WriteHalf", "split"), "halves"),
+    **dict.fromkeys(("TraceEvent", "TracedStream", "traced"), "tracing"),
+}
+
+__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
+    "READ",
+    "WRITE",
+    "DEFAULT_SIZE",
+    "AsyncResource",
+    "AsyncRead",
+    "AsyncWrite",
+    "AsyncStream",
+    "AsyncBufRead",
+    "AsyncBufWrite",
+    "LimitExceeded",
+    *_LATER,
+]
+
+
+def __getattr__(name: str) -> Any:
+    found = _LATER.get(name)
+    if found is None:
+        raise AttributeError(f"module 'bateau.io' has no attribute {name!r}")
+    value = getattr(import_module(f".{found}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

@@ -27,7 +27,9 @@ from ..kernel.errors import BateauError, Unsupported
 from ..kernel.flow import checkpoint
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer, Self
+    from typing import Self
+
+    from typing_extensions import Buffer
 
     ReadableBuffer: TypeAlias = Buffer
     WritableBuffer: TypeAlias = bytearray | memoryview
@@ -85,6 +87,17 @@ class AsyncResource(ABC):
         """
         return default
 
+    def ready(self, directions: int = READ, /) -> Awaitable[int]:
+        """Wait until ``try_read`` (``READ``) or ``try_write`` (``WRITE``) would not block; ``READ | WRITE`` waits for either.
+
+        Returns those that are ready. The end of the stream counts as readable, an error as both. It may be wrong, as ``select()``
+        may: ``try_read`` decides. A cancellation point without effect. Raises ``Closed``, and ``Busy`` while another
+        task waits for the same direction.
+        """
+        raise Unsupported(
+            f"{type(self).__name__} can't wait for readiness; use `await read(n)` and `await write(data)`"
+        )
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -118,17 +131,6 @@ class AsyncRead(AsyncResource):
     def try_read(self, n: int = DEFAULT_SIZE, /) -> bytes:
         """Like ``read``, but never waits: raises ``WouldBlock`` where ``read`` would suspend. Not a cancellation point."""
         raise Unsupported(f"{type(self).__name__} can't read without waiting; use `await read(n)`")
-
-    def ready(self, directions: int = READ, /) -> Awaitable[int]:
-        """Wait until ``try_read`` (``READ``) or ``try_write`` (``WRITE``) would not block; ``READ | WRITE`` waits for either.
-
-        Returns those that are ready. The end of the stream counts as readable, an error as both. It may be wrong, as ``select()``
-        may: ``try_read`` decides. A cancellation point without effect. Raises ``Closed``, and ``Busy`` while another
-        task waits for the same direction.
-        """
-        raise Unsupported(
-            f"{type(self).__name__} can't wait for readiness; use `await read(n)` and `await write(data)`"
-        )
 
 
 class AsyncWrite(AsyncResource):

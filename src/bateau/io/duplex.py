@@ -11,17 +11,23 @@ means an empty buffer, a parked writer a full one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, TypeVarTuple
 
 from ..kernel.current import current_task_or_none
 from ..kernel.errors import Broken, WouldBlock
 from ..kernel.operation import Operation
-from ..kernel.resource import OUTSIDE, Flavour, Primitive
+from ..kernel.resource import Flavour, Primitive
 from . import guard
 from .abc import DEFAULT_SIZE, READ, WRITE, AsyncStream, ReadableBuffer
 
 if TYPE_CHECKING:
     from ..kernel.task import Task
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_UNLOCKED = nullcontext()
 
 
 class Pipe(Primitive):
@@ -51,7 +57,7 @@ class Pipe(Primitive):
 
     def readable(self) -> bool:
         """Whether a read would not wait."""
-        return bool(self.buffer) or self.eof
+        return self.eof or len(self.buffer) > 0
 
     def writable(self) -> bool:
         """Whether a write would not wait: there is room, or an error to be told."""
@@ -117,7 +123,7 @@ class Pipe(Primitive):
 
     def satisfiers(self) -> Iterable[Task[Any]] | Literal["outside"]:
         if self.mutex is not None:
-            return OUTSIDE  # plain threads may use it too
+            return "outside"  # plain threads may use it too
         other = self.last_writer if self.reader is not None else self.last_reader
         return (other,) if other is not None and not other.ended else ()
 
@@ -158,8 +164,11 @@ class _Read(Operation[bytes]):
         self.resource.reader = None
 
     def undo(self, value: bytes) -> None:
-        # May exceed the capacity for a moment: the bytes were in the buffer before, and the writer has filled their place.
-        self.resource.buffer[:0] = value
+        pipe = self.resource
+        with pipe.mutex or _UNLOCKED:
+            # May exceed the capacity for a moment: the writer may have filled the place of these bytes.
+            pipe.buffer[:0] = value
+            pipe.settle()
 
     def describe(self) -> str:
         return f"read of {self.resource.describe()}"
@@ -168,27 +177,32 @@ class _Read(Operation[bytes]):
 class _Write(Operation[None]):
     """``DuplexStream.write``: parked while the buffer is full and some of its data is left."""
 
-    __slots__ = ("data", "sent", "stream")
+    __slots__ = ("data", "sent", "size", "stream")
     resource: Pipe
 
     def __init__(self, stream: DuplexStream, data: ReadableBuffer) -> None:
         super().__init__(stream._out)
         self.stream = stream
         self.data = memoryview(data).cast("B")
+        self.size = len(self.data)
         self.sent = 0
 
     def poll(self) -> bool:
         pipe = self.resource
         self.stream._check_writing()
         pipe.last_writer = self.task
-        self.sent = pipe.put(self.data)
-        done = self.sent == len(self.data)
-        pipe.settle()
-        return done
+        while True:  # a parked reader may empty the buffer at once
+            moved = pipe.put(self.data[self.sent :])
+            self.sent += moved
+            pipe.settle()
+            if self.sent == self.size:
+                self.data.release()
+                return True
+            if not moved:
+                return False
 
     def register(self) -> None:
         self.resource.writer = self
-        self.resource.settle()
 
     def unregister(self) -> None:
         pipe = self.resource
@@ -212,14 +226,14 @@ class _Write(Operation[None]):
         rest = self.data[self.sent :]
         moved = pipe.put(rest)
         self.sent += moved
-        if self.sent == len(self.data) and self.claim():
+        if self.sent == self.size and self.claim():
             pipe.writer = None
             self.data.release()
             self.fire()
         return moved > 0
 
     def describe(self) -> str:
-        return f"write of {len(self.data)} bytes to {self.resource.describe()}"
+        return f"write of {self.size} bytes to {self.resource.describe()}"
 
 
 class _Ready(Operation[int]):
@@ -246,8 +260,8 @@ class _Ready(Operation[int]):
         if self.directions & WRITE:
             stream._check_writing(errors=False)
             stream._out.last_writer = self.task
-        self.value = self.now()
-        return self.value != 0
+        found = self.value = self.now()
+        return found != 0
 
     def register(self) -> None:
         if self.directions & READ:
@@ -372,7 +386,7 @@ class DuplexStream(AsyncStream):
     def __repr__(self) -> str:
         return f"<{self.describe()}{' closed' if self._closed else ''}>"
 
-    def _locked(self, fn: Callable[..., Any], *args: Any) -> Any:
+    def _locked(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """Call ``fn`` as one transition: under the mutex of the shared flavour, on the home thread of the local one."""
         mutex = self._in.mutex
         if mutex is None:

@@ -35,7 +35,7 @@ def closed(stream: str) -> Closed:
 
 def check_size(n: int) -> int:
     """``n`` if it can be a number of bytes to read; the error says what was given instead."""
-    if not isinstance(n, int) or isinstance(n, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
+    if isinstance(n, bool) or not isinstance(n, int):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
         raise TypeError(f"the number of bytes to read must be an int, not {type(n).__name__}")
     if n < 0:
         raise ValueError(

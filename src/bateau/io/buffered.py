@@ -1,0 +1,435 @@
+"""Buffers around any stream: ``BufReader``, ``BufWriter``, and ``BufStream``, which is both around one connection.
+
+Cancellation loses nothing here because of one rule: bytes enter a buffer in the very step in which the layer below gave
+them, and leave it in the very step in which they are returned (reading) or were taken by the layer below (writing).
+Between those steps there is no await.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Awaitable
+from typing import Any
+
+from ..kernel.errors import EndOfStream, Unsupported, WouldBlock, user_site
+from ..kernel.flow import checkpoint
+from . import guard
+from .abc import (
+    DEFAULT_SIZE,
+    READ,
+    WRITE,
+    AsyncBufRead,
+    AsyncBufWrite,
+    AsyncRead,
+    AsyncStream,
+    AsyncWrite,
+    LimitExceeded,
+    ReadableBuffer,
+    WritableBuffer,
+)
+
+
+def _check_buffer_size(size: int) -> int:
+    if size < 1:
+        raise ValueError(f"a buffer's size must be at least 1 byte, not {size!r}")
+    return size
+
+
+class BufReader(AsyncBufRead):
+    """Reads ``raw`` in large pieces and hands them out as bytes, lines or records.
+
+    ``size`` (bytes) bounds the buffer; only a ``readexactly``, ``readuntil`` or ``peek`` that asks for more lets it grow, up to
+    what was asked for. Owns ``raw``: closing the one closes the other.
+    """
+
+    # Invariant: ``_buffer`` holds what ``raw`` gave and no caller has got, in order.
+    __slots__ = ("__weakref__", "_buffer", "_size", "_slot", "raw")
+
+    def __init__(self, raw: AsyncRead, size: int = DEFAULT_SIZE) -> None:
+        self.raw = raw
+        self._size = _check_buffer_size(size)
+        self._buffer = bytearray()
+        self._slot = guard.Slot(self, "read")
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes can be read without asking ``raw``."""
+        return len(self._buffer)
+
+    def _take(self, n: int) -> bytes:
+        buffer = self._buffer
+        if n >= len(buffer):
+            data = bytes(buffer)
+            buffer.clear()
+        else:
+            with memoryview(buffer) as view:
+                data = bytes(view[:n])
+            del buffer[:n]
+        return data
+
+    async def _fill(self, goal: int) -> bool:
+        """Read once, so that the buffer holds at most ``goal`` bytes or its size. False at the end of the stream."""
+        data = await self.raw.read(max(goal, self._size) - len(self._buffer))
+        self._buffer += data
+        return bool(data)
+
+    async def read(self, n: int = DEFAULT_SIZE, /) -> bytes:
+        guard.check_size(n)
+        with self._slot:
+            if self._buffer or not n:
+                await checkpoint()
+                return self._take(n)
+            if n >= self._size:
+                return await self.raw.read(n)  # nothing to gain from a copy
+            await self._fill(n)
+            return self._take(n)
+
+    async def readinto(self, buffer: WritableBuffer, /) -> int:
+        with self._slot:
+            if not self._buffer:
+                return await self.raw.readinto(buffer)
+            await checkpoint()
+            with memoryview(buffer) as view, view.cast("B") as target:
+                data = self._take(len(target))
+                target[: len(data)] = data
+                return len(data)
+
+    def try_read(self, n: int = DEFAULT_SIZE, /) -> bytes:
+        guard.check_size(n)
+        self._slot.check()
+        return self._take(n) if self._buffer else self.raw.try_read(n)
+
+    async def ready(self, directions: int = READ, /) -> int:
+        if directions & READ and self._buffer:
+            await checkpoint()
+            return READ
+        return await self.raw.ready(directions)
+
+    async def readexactly(self, n: int, /) -> bytes:
+        guard.check_size(n)
+        with self._slot:
+            buffer = self._buffer
+            if len(buffer) >= n:
+                await checkpoint()
+            while len(buffer) < n:
+                if not await self._fill(n):
+                    partial = self._take(n)
+                    raise EndOfStream(
+                        f"the stream ended after {len(partial)} of the {n} bytes asked for (they are in `partial`)",
+                        partial=partial,
+                    )
+            return self._take(n)
+
+    async def readuntil(self, separator: bytes = b"\n", limit: int | None = None) -> bytes:
+        data = await self._until(separator, limit)
+        if data.endswith(separator):
+            return data
+        raise EndOfStream(
+            f"the stream ended after {len(data)} bytes without {separator!r} (they are in `partial`)", partial=data
+        )
+
+    async def readline(self, limit: int | None = None) -> bytes:
+        return await self._until(b"\n", limit)
+
+    async def _until(self, separator: bytes, limit: int | None) -> bytes:
+        """The bytes up to and with the separator, or all that was left at the end."""
+        if not separator:
+            raise ValueError("the separator must be at least one byte")
+        bound = self._size if limit is None else guard.check_size(limit)
+        buffer = self._buffer
+        width = len(separator)
+        searched = 0  # no separator starts before this
+        waited = False
+        with self._slot:
+            while True:
+                at = buffer.find(separator, searched)
+                if at >= 0 and at + width <= bound:
+                    if not waited:
+                        await checkpoint()
+                    return self._take(at + width)
+                if at >= 0 or len(buffer) >= bound:
+                    raise LimitExceeded(
+                        f"no {separator!r} within the limit of {bound} bytes; nothing was consumed: give a larger limit, or "
+                        "read() past it",
+                        limit=bound,
+                    )
+                searched = max(0, len(buffer) - width + 1)
+                if not await self._fill(bound):
+                    return self._take(len(buffer))
+                waited = True
+
+    async def peek(self, n: int = 1, /) -> bytes:
+        guard.check_size(n)
+        with self._slot:
+            buffer = self._buffer
+            if len(buffer) >= n:
+                await checkpoint()
+            while len(buffer) < n and await self._fill(n):
+                pass
+            with memoryview(buffer) as view:
+                return bytes(view[:n])
+
+    async def some(self) -> bytes:
+        """Everything buffered, at least one byte (``b""`` at the end), left in place until ``consume``: for ``copy``."""
+        with self._slot:
+            if self._buffer:
+                await checkpoint()
+            else:
+                await self._fill(1)
+            return bytes(self._buffer)
+
+    def consume(self, n: int) -> None:
+        """Take the first ``n`` buffered bytes away. Not a cancellation point."""
+        self._slot.check()
+        del self._buffer[:n]
+
+    def close(self) -> None:
+        self._buffer.clear()
+        self.raw.close()
+
+    async def aclose(self) -> None:
+        self._buffer.clear()
+        await self.raw.aclose()
+
+    @property
+    def closed(self) -> bool:
+        return self.raw.closed
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self.raw.get_extra_info(name, default)
+
+    def describe(self) -> str:
+        """For messages: what it reads from."""
+        return f"BufReader of {guard.title(self.raw)}"
+
+    def __repr__(self) -> str:
+        return f"<{self.describe()} ({len(self._buffer)}/{self._size} bytes)>"
+
+
+class BufWriter(AsyncBufWrite):
+    """Gathers small writes and hands them to ``raw`` in large pieces: when ``size`` bytes are full, and on ``flush``.
+
+    Owns ``raw``: ``aclose`` flushes and closes it. A write that doesn't fit waits until the buffer is empty, so a slow
+    reader on the other side slows the writer down. Cancelling it tears nothing where ``raw`` can ``try_write``.
+    """
+
+    # Invariants: ``len(_buffer) <= _size``; it holds what callers wrote and ``raw`` has not taken, in order.
+    __slots__ = ("__weakref__", "_buffer", "_closed", "_eof", "_site", "_size", "_slot", "_tries", "raw")
+
+    def __init__(self, raw: AsyncWrite, size: int = DEFAULT_SIZE) -> None:
+        self.raw = raw
+        self._size = _check_buffer_size(size)
+        self._buffer = bytearray()
+        self._closed = False
+        self._eof = False
+        self._tries = True  # until raw says that it has no try_write
+        self._slot = guard.Slot(self, "write")
+        self._site = user_site(sys._getframe(1))
+
+    @property
+    def buffered(self) -> int:
+        return len(self._buffer)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise guard.closed(self.describe())
+        if self._eof:
+            raise guard.closed(f"the sending direction of {self.describe()}")
+
+    async def write(self, data: ReadableBuffer, /) -> None:
+        with memoryview(data) as given, given.cast("B") as view, self._slot:
+            self._check_open()
+            if len(self._buffer) + len(view) <= self._size:
+                await checkpoint()
+                self._buffer += view
+                return
+            await self._drain()
+            if len(view) < self._size:
+                self._buffer += view
+            else:
+                await self.raw.write(view)
+
+    def try_write(self, data: ReadableBuffer, /) -> int:
+        self._slot.check()
+        self._check_open()
+        with memoryview(data) as given, given.cast("B") as view:
+            room = self._size - len(self._buffer)
+            if not room:
+                self._send_some()
+                room = self._size - len(self._buffer)
+            part = view[:room]
+            self._buffer += part
+            return len(part)
+
+    async def ready(self, directions: int = WRITE, /) -> int:
+        """As on any stream: writable while there is room in the buffer. Reading readiness is that of ``raw``."""
+        if directions & WRITE and len(self._buffer) < self._size:
+            await checkpoint()
+            return WRITE
+        return await self.raw.ready(directions)
+
+    def _send_some(self) -> None:
+        """Hand over what ``raw`` takes at once. Raises ``WouldBlock``, or ``Unsupported`` where it can't."""
+        with memoryview(self._buffer) as view:
+            sent = self.raw.try_write(view)
+        del self._buffer[:sent]
+
+    async def _drain(self) -> None:
+        """Hand over the whole buffer."""
+        buffer = self._buffer
+        raw = self.raw
+        if not buffer:
+            await checkpoint()
+        while buffer:
+            if self._tries:
+                try:
+                    self._send_some()
+                except WouldBlock:
+                    await raw.ready(WRITE)
+                except Unsupported:
+                    self._tries = False
+            else:
+                # A cancelled write leaves our copy in place: untouched, it is sent later; torn, raw itself says Broken.
+                await raw.write(bytes(buffer))
+                buffer.clear()
+
+    async def flush(self) -> None:
+        with self._slot:
+            if self._closed:
+                raise guard.closed(self.describe())
+            await self._flush()
+
+    async def _flush(self) -> None:
+        await self._drain()
+        if type(self.raw).flush is not AsyncWrite.flush:
+            await self.raw.flush()
+
+    async def write_eof(self) -> None:
+        with self._slot:
+            if self._closed:
+                raise guard.closed(self.describe())
+            await self._flush()
+            await self.raw.write_eof()
+            self._eof = True
+
+    def close(self) -> None:
+        self._closed = True
+        self._buffer.clear()
+        self.raw.close()
+
+    async def aclose(self) -> None:
+        if not self._closed:
+            try:
+                if not self._eof:
+                    with self._slot:
+                        await self._flush()
+            except BaseException:
+                self.close()
+                raise
+            self._closed = True
+        await self.raw.aclose()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed or self.raw.closed
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self.raw.get_extra_info(name, default)
+
+    def describe(self) -> str:
+        """For messages: what it writes to."""
+        return f"BufWriter of {guard.title(self.raw)}"
+
+    def __repr__(self) -> str:
+        return f"<{self.describe()} ({len(self._buffer)}/{self._size} bytes)>"
+
+    def __del__(self) -> None:
+        if self._buffer and not self._closed:
+            warnings.warn_explicit(
+                f"{self.describe()} was dropped with {len(self._buffer)} bytes unsent; use `async with` or await aclose()",
+                ResourceWarning,
+                *self._site,
+                source=self,
+            )
+
+
+class BufStream(AsyncBufRead, AsyncBufWrite, AsyncStream):
+    """A connection with a buffer in each direction: ``reader`` and ``writer`` around one stream, which it owns.
+
+    ``read_size`` and ``write_size`` bound the buffers, in bytes.
+    """
+
+    __slots__ = ("__weakref__", "raw", "reader", "writer")
+
+    def __init__(self, raw: AsyncStream, read_size: int = DEFAULT_SIZE, write_size: int = DEFAULT_SIZE) -> None:
+        self.raw = raw
+        self.reader = BufReader(raw, read_size)
+        self.writer = BufWriter(raw, write_size)
+
+    def read(self, n: int = DEFAULT_SIZE, /) -> Awaitable[bytes]:
+        return self.reader.read(n)
+
+    def readinto(self, buffer: WritableBuffer, /) -> Awaitable[int]:
+        return self.reader.readinto(buffer)
+
+    def try_read(self, n: int = DEFAULT_SIZE, /) -> bytes:
+        return self.reader.try_read(n)
+
+    def readexactly(self, n: int, /) -> Awaitable[bytes]:
+        return self.reader.readexactly(n)
+
+    def readuntil(self, separator: bytes = b"\n", limit: int | None = None) -> Awaitable[bytes]:
+        return self.reader.readuntil(separator, limit)
+
+    def readline(self, limit: int | None = None) -> Awaitable[bytes]:
+        return self.reader.readline(limit)
+
+    def peek(self, n: int = 1, /) -> Awaitable[bytes]:
+        return self.reader.peek(n)
+
+    def write(self, data: ReadableBuffer, /) -> Awaitable[None]:
+        return self.writer.write(data)
+
+    def try_write(self, data: ReadableBuffer, /) -> int:
+        return self.writer.try_write(data)
+
+    async def ready(self, directions: int = READ, /) -> int:
+        found = READ if directions & READ and self.reader.buffered else 0
+        if directions & WRITE and self.writer.buffered < self.writer._size:
+            found |= WRITE
+        if found:
+            await checkpoint()
+            return found
+        return await self.raw.ready(directions)
+
+    def flush(self) -> Awaitable[None]:
+        return self.writer.flush()
+
+    def write_eof(self) -> Awaitable[None]:
+        return self.writer.write_eof()
+
+    @property
+    def buffered(self) -> int:
+        return self.writer.buffered
+
+    def close(self) -> None:
+        self.writer.close()
+        self.reader.close()
+
+    def aclose(self) -> Awaitable[None]:
+        return self.writer.aclose()
+
+    @property
+    def closed(self) -> bool:
+        return self.writer.closed
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self.raw.get_extra_info(name, default)
+
+    def describe(self) -> str:
+        """For messages: what is buffered."""
+        return f"BufStream of {guard.title(self.raw)}"
+
+    def __repr__(self) -> str:
+        return f"<{self.describe()} ({self.reader.buffered} bytes in, {self.writer.buffered} bytes out)>"
