@@ -108,6 +108,11 @@ class CancelNode:
                 operation = task.waiting
                 if operation is not None and operation.ends_on_stop:
                     operation.end_by_stop()
+            elif task is None:
+                node.heard()
+
+    def heard(self) -> None:
+        """A stop or a cancellation has reached a node that no task has entered; see ``Listener``."""
 
     # -- deadlines ---------------------------------------------------------------------------------------------------
 
@@ -137,10 +142,13 @@ def _spread(top: CancelNode, record: CancelRecord) -> None:
     """Mark the unshielded subtree of ``top`` and deliver to the tasks found. Iterative: trees may be deep."""
     todo = [top]
     found: list[Task[Any]] = []
+    listeners: list[CancelNode] = []
     for node in todo:
         node.effective = record
         task = node.task
-        if task is not None and task.node is node:
+        if task is None:
+            listeners.append(node)
+        elif task.node is node:
             found.append(task)
         if node.children:
             for child in node.children:
@@ -148,6 +156,25 @@ def _spread(top: CancelNode, record: CancelRecord) -> None:
                     todo.append(child)
     for task in found:
         deliver(task)
+    for node in listeners:
+        node.heard()
+
+
+class Listener(CancelNode):
+    """A leaf that no task enters, told of what reaches its parent: through it a scope's token hears."""
+
+    __slots__ = ()
+
+    def attach(self, parent: CancelNode) -> None:
+        """Become a leaf of ``parent``; what has reached the parent already is heard at once."""
+        self.parent = parent
+        if parent.children is None:
+            parent.children = {}
+        parent.children[self] = None
+        self.stopping = parent.stopping
+        self.effective = parent.effective
+        if self.stopping is not None or self.effective is not None:
+            self.heard()
 
 
 def deliver(task: Task[Any]) -> None:

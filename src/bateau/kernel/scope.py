@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextvars import copy_context
 from types import CoroutineType, TracebackType
-from typing import Any, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, overload
 
 from .cancellation import Cancellable, CancelNode, deliver, leave
 from .cleanup import DEFAULT_BUDGET, Cleanup
@@ -28,6 +28,9 @@ from .policy import AllMustSucceed, Policy
 from .resource import Resource
 from .starting import Starting
 from .task import Join, Task
+
+if TYPE_CHECKING:
+    from .token import Token
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -57,6 +60,7 @@ class Scope(Cancellable, Resource):
         "_host",
         "_queued",
         "_running",
+        "_token",
         "cleanup_budget",
         "limit",
         "name",
@@ -95,6 +99,7 @@ class Scope(Cancellable, Resource):
         self._delayed: dict[Task[Any], Timer] | None = None
         self._deferred: list[tuple[Callable[..., Any], tuple[Any, ...]]] | None = None
         self._drain: Drain | None = None
+        self._token: Token | None = None
 
     # -- spawning ------------------------------------------------------------------------------------------------------
 
@@ -300,6 +305,21 @@ class Scope(Cancellable, Resource):
                 self.relative = grace
                 self._arm(self._host)
 
+    @property
+    def token(self) -> Token:
+        """A token view of this scope, for other threads and for code that polls or wants to be called back.
+
+        It fires when the scope is stopped or cancelled, from wherever; cancelling or stopping it does so to the scope.
+        Raises ``ScopeError`` on a scope that has not been entered.
+        """
+        if self._token is None:
+            from .token import ScopeToken
+
+            if self._host is None:
+                raise ScopeError(f"{self.describe()} has no token yet: write `async with scope:` around it")
+            self._token = ScopeToken(self, self._host)
+        return self._token
+
     # -- what must be closed -------------------------------------------------------------------------------------------
 
     def own(self, obj: T) -> T:
@@ -491,7 +511,9 @@ def as_coroutine(
     if isinstance(result, CoroutineType):
         return result
     if hasattr(result, "__await__"):
-        return _awaiting(result)
+        coro: Any = _awaiting(result)
+        coro.__qualname__ = getattr(fn, "__qualname__", coro.__qualname__)  # the task's name is made of it
+        return coro  # type: ignore[no-any-return]
     raise TypeError(
         f"{getattr(fn, '__qualname__', fn)!s} returned a {type(result).__name__}, not an awaitable: "
         "spawn needs an async function; for a sync one use scope.spawn_blocking(fn, ...)"
