@@ -34,7 +34,7 @@ Ts = TypeVarTuple("Ts")
 def block_on(fn: Callable[[*Ts], Awaitable[T]], /, *args: *Ts, runtime: str | Runtime | None = None) -> T: ...
 @overload
 def block_on(fn: Awaitable[T], /, *, runtime: str | Runtime | None = None) -> T: ...
-def block_on(fn: Callable[..., Any] | Awaitable[Any], /, *args: Any, runtime: str | Runtime | None = None) -> Any:
+def block_on(fn: Any, /, *args: Any, runtime: str | Runtime | None = None) -> Any:  # type: ignore[misc]  # mypy and *Ts
     """Wait, in sync code, for ``await fn(*args)`` (or for an awaitable) and return its value or raise its error.
 
     In plain code it runs on this thread's own loop, which stays open for the next call (and on ``runtime``, a name or an object; None:
@@ -81,6 +81,7 @@ class _Sessions:
         session = self.open.get(runtime)
         if session is None:
             session = self.open[runtime] = runtime.open()
+            session.keep_leftovers = True
         return session
 
     def close(self) -> None:

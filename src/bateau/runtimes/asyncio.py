@@ -29,19 +29,26 @@ class AsyncioSession(Session):
     def run(self, root: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if os.getpid() != self._pid:
             raise RuntimeError("this session was opened before fork(); open a new one in the child process")
-        return self._runner.run(_run_root(root))
+        return self._runner.run(_run_root(root, self.keep_leftovers))
 
     def close(self) -> None:
-        if os.getpid() == self._pid:
+        if os.getpid() != self._pid:
+            return
+        try:
+            if self.keep_leftovers:
+                self.keep_leftovers = False
+                self._runner.run(_end_leftovers())
+        finally:
             self._runner.close()
 
 
-async def _run_root(root: Callable[[], Coroutine[Any, Any, T]]) -> T:
+async def _run_root(root: Callable[[], Coroutine[Any, Any, T]], keep_leftovers: bool) -> T:
     """The main task: runs the program, then ends what foreign ``create_task`` left behind (they are roots of their own)."""
     try:
         return await root()
     finally:
-        await _end_leftovers()
+        if not keep_leftovers:
+            await _end_leftovers()
 
 
 async def _end_leftovers() -> None:

@@ -46,6 +46,8 @@ class Session:
     """One loop on one thread, open until ``close``. ``host`` is set while it is open."""
 
     host: Host
+    # Set where several runs share the session (``block_on``): what foreign ``create_task`` made lives on until ``close``.
+    keep_leftovers: bool = False
 
     def run(self, root: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run ``root()`` to its end as the session's main task, and return its value or raise its error."""

@@ -185,7 +185,8 @@ class EngineSession(Session):
         engine.main = task
         with self.asyncgens:
             self._drive(task)
-            self._end_foreign_leftovers()
+            if not self.keep_leftovers:
+                self._end_foreign_leftovers()
         if task._error is not None:
             task.error_seen = True
             raise task._error
