@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from . import report
@@ -93,6 +94,14 @@ def _available(names: list[str]) -> tuple[list[System], list[str]]:
     return systems, left_out
 
 
+def _by_reason(failures: Mapping[tuple[str, str, str], str]) -> dict[str, list[str]]:
+    """Whom each reason struck: a missing runtime fails everywhere with one traceback, which is then shown once."""
+    cells: dict[str, list[str]] = {}
+    for cell, why in failures.items():
+        cells.setdefault(why, []).append("/".join(cell))
+    return cells
+
+
 def _progress(line: str) -> None:
     if sys.stderr.isatty():
         print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
@@ -121,8 +130,8 @@ def main() -> int:
     print(report.text(rows, plan, options.baseline))
     for what in outcome.left_out:
         print(f"\nleft out: {what}", file=sys.stderr)
-    for cell, why in outcome.failures.items():
-        print(f"\n{'/'.join(cell)} was not measured:\n{why}", file=sys.stderr)
+    for why, cells in _by_reason(outcome.failures).items():
+        print(f"\nnot measured: {', '.join(cells)}\n{why}", file=sys.stderr)
     for path in options.output:
         write = report.as_json if path.suffix == ".json" else report.markdown
         path.write_text(write(rows, plan, options.baseline, outcome, about), encoding="utf-8")
