@@ -93,8 +93,16 @@ class _Sessions:
             session.close()
 
     def __del__(self) -> None:
-        if self.open and get_ident() == self._thread:
-            self.close()
+        """The thread ends, and drops its locals."""
+        if not self.open or get_ident() != self._thread:
+            return
+        active = getattr(sys.modules.get("threading"), "_active", {})
+        known = self._thread in active
+        self.close()
+        if not known:
+            # ``threading`` has crossed this thread off already; who asks it for the current one now makes it list a dummy
+            # for ever (asyncio's runner asks).
+            active.pop(self._thread, None)
 
 
 class _ThreadState(_local):
