@@ -340,7 +340,7 @@ def test_supervision_restarts_within_its_limit(entry: Any) -> None:
         async with bateau.scope(policy=policy) as scope:
             handle = scope.spawn(flaky)
             assert await handle == "up"
-        assert (runs, policy.restarts) == (3, 2)
+        assert (runs, policy.restarted) == (3, 2)
 
         async def hopeless() -> None:
             raise OSError("down")

@@ -172,8 +172,8 @@ class Engine(Host):
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
 
-    def start(self, task: Task[Any]) -> None:
-        self.wake(task)
+    # A new task is simply ready.
+    start = wake
 
     def spawn_root(self, task: Task[Any]) -> None:
         """Start a task that belongs to no scope: the main task, or a helper of the engine's own."""
@@ -374,7 +374,8 @@ class Engine(Host):
 
     def _waits_on_another_thread(self) -> bool:
         """Whether a task waits on a shared resource that somebody elsewhere could free. Such waits hold nothing: the
-        question is asked only here, where the answer matters, and the last answer is tried first."""
+        question is asked only here, where the answer matters, and the last answer is tried first.
+        """
         last = self._beyond
         if last is not None and last.state is PARKED and _is_beyond(last, self):
             return True

@@ -334,7 +334,7 @@ class Checkpoint(Operation[None]):
             task.budget = STEP_BUDGET
             if task.guard is not None:
                 task.guard.refuse(task, False)
-            yield host.pause(task)
+            yield host.pause(task) if task.foreign else None  # asyncio and the engine: a bare yield
             if task.node.effective is not None or task.foreign and host.is_cancelled(task):
                 yield from host.raise_cancelled(task)
 

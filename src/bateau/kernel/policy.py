@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 class Policy:
     """The base. One policy object serves one scope."""
 
+    # Whether it may call ``scope.restart``: children then keep their function and arguments.
+    restarts = False
+
     def child_ended(self, scope: Scope, task: Task[Any]) -> bool:
         """A child has ended. Return True if its error is dealt with (else the scope raises it at its end)."""
         return False
@@ -102,6 +105,8 @@ class Supervise(Policy):
     ``backoff`` seconds pass before each restart. The handle stays the same over restarts.
     """
 
+    restarts = True
+
     def __init__(self, *, max_restarts: int = 3, within: float = 60.0, backoff: float = 0.0) -> None:
         if max_restarts < 0:
             raise ValueError(f"max_restarts must be 0 or more, not {max_restarts!r}")
@@ -110,7 +115,7 @@ class Supervise(Policy):
         self.max_restarts = max_restarts
         self.within = within
         self.backoff = backoff
-        self.restarts = 0
+        self.restarted = 0
         self._times: dict[Task[Any], list[float]] = {}
 
     def child_ended(self, scope: Scope, task: Task[Any]) -> bool:
@@ -123,7 +128,7 @@ class Supervise(Policy):
             times = [t for t in self._times.get(task, ()) if now - t < self.within]
             if len(times) < self.max_restarts and scope.stopping is None:
                 self._times[task] = [*times, now]
-                self.restarts += 1
+                self.restarted += 1
                 scope.restart(task, self.backoff)
                 return True
             error.add_note(f"restarted {len(times)} times within {self.within:g} s; giving up")

@@ -138,9 +138,8 @@ class Scope(Cancellable, Resource):
         coro = fn if type(fn) is CoroutineType else fn(*args) if callable(fn) else None
         if type(coro) is not CoroutineType or coro is fn:
             coro = as_coroutine(fn, args, made=coro)
-        frame = sys._getframe(1)
-        task: Task[Any] = Task(host, coro, self, name, (frame.f_code.co_filename, frame.f_lineno), copy_context())
-        if coro is not fn:
+        task: Task[Any] = Task(host, coro, self, name, sys._getframe(1), copy_context())
+        if coro is not fn and self.policy.restarts:
             task.factory = (fn, args)
         if priority:
             task.priority = priority
@@ -154,14 +153,13 @@ class Scope(Cancellable, Resource):
         """
         if run_blocking is None:
             raise RuntimeError("worker threads are not available: bateau's kernel is used without the bateau package")
-        frame = sys._getframe(1)
         host = self._check_open(fn)
         task: Task[T] = Task(
             host,
             run_blocking(fn, *args),
             scope=self,
             name=name or getattr(fn, "__qualname__", None),
-            site=(frame.f_code.co_filename, frame.f_lineno),
+            site=sys._getframe(1),
             context=copy_context(),
         )
         self._admit(task, False)
@@ -176,8 +174,7 @@ class Scope(Cancellable, Resource):
         host = self._check_open(fn)
         status: Starting[Any] = Starting()
         coro = as_coroutine(fn, args, {"task_status": status})
-        site = (sys._getframe(1).f_code.co_filename, sys._getframe(1).f_lineno)
-        task = Task(host, coro, scope=self, name=name, site=site, context=copy_context())
+        task = Task(host, coro, scope=self, name=name, site=sys._getframe(1), context=copy_context())
         task.starting = status
         status.child = task
         self._admit(task, False)
