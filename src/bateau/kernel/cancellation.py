@@ -122,7 +122,7 @@ class CancelNode:
             if self.deadline_at <= host.now():
                 self._expire()
             else:
-                self.timer = host.call_at(self.deadline_at, self._expire)
+                self.timer = host.arm(self)
 
     def _disarm(self) -> None:
         timer, self.timer = self.timer, None
@@ -184,7 +184,7 @@ def deliver(task: Task[Any]) -> None:
     operation = task.waiting
     if not task.started and task.scope is not None:
         task.scope.hurry(task)
-    elif operation is None:
+    elif operation is None or task.host.foreign_tree:  # a native tree aborts our operations itself
         task.host.deliver(task)
     elif not operation.shielded and operation.abort():
         task.host.wake(task)
@@ -197,7 +197,7 @@ def make_cancelled(task: Task[Any], record: CancelRecord | None = None) -> BaseE
         record = task.node.effective
     if record is None:
         record = CancelRecord("cancelled", task_name=task.name)
-    exc = task.host.cancelled_type()(record)
+    exc = task.host.new_cancelled(record)
     task.delivered = exc
     return exc
 
@@ -325,7 +325,13 @@ class Cancellable(CancelNode):
     @property
     def cancel_called(self) -> bool:
         """Whether this scope itself was cancelled, by its deadline or by ``cancel``."""
+        self._sync()
         return self.record is not None
+
+    def _sync(self) -> None:
+        """Where deadlines are the host's own: learn whether this one has fired."""
+        if self.timer is not None and self.task is not None:
+            self.task.host.sync_node(self)
 
     def cancel(self, reason: str = "scope cancelled") -> None:
         """Cancel what runs inside. Not a cancellation point. From the runtime's thread only."""
@@ -334,6 +340,7 @@ class Cancellable(CancelNode):
 
     def reschedule(self, when: float | None) -> None:
         """Move the deadline to ``when`` on the runtime's clock; None takes it away. Raises once expired or left."""
+        self._sync()
         if self.record is not None:
             raise ScopeError("this scope has been cancelled already; its deadline can't be moved any more")
         if self.task is not None and self.parent is not None and self not in (self.parent.children or {}):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from .cancellation import CancelNode
+    from .errors import CancelRecord
     from .scope import Scope
     from .task import Task
 
@@ -81,6 +82,18 @@ class Host:
     def cancelled_type(self) -> type[BaseException]:
         """The exact exception type a cancelled task of this host sees; a subclass of (or) ``bateau.Cancelled``."""
         raise NotImplementedError
+
+    def new_cancelled(self, record: CancelRecord) -> BaseException:
+        """An exception of the exact type, carrying ``record``."""
+        return self.cancelled_type()(record)
+
+    def arm(self, node: CancelNode) -> Timer:
+        """Make the deadline of an entered node cancel it. Hosts whose native scopes have deadlines let those do it."""
+        assert node.deadline_at is not None
+        return self.call_at(node.deadline_at, node._expire)
+
+    def sync_node(self, node: CancelNode) -> None:
+        """The state of an armed node is being asked: hosts with deadlines of their own look whether it fired."""
 
     def cancel_native(self, node: CancelNode) -> None:
         """``node`` itself was cancelled; hosts with a native tree cancel their mirror of it."""
