@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .errors import Cancelled
+
 if TYPE_CHECKING:
     from .cancellation import CancelNode
     from .errors import CancelRecord
@@ -94,6 +96,13 @@ class Host:
 
     def sync_node(self, node: CancelNode) -> None:
         """The state of an armed node is being asked: hosts with deadlines of their own look whether it fired."""
+
+    def sync(self, task: Task[Any]) -> None:
+        """Like ``sync_node``, for every node around ``task``."""
+
+    def split_cancelled(self, error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+        """What a body raised, taken apart: its cancellation, and its failure. Some hosts raise both in one group."""
+        return (error, None) if isinstance(error, Cancelled) else (None, error)
 
     def cancel_native(self, node: CancelNode) -> None:
         """``node`` itself was cancelled; hosts with a native tree cancel their mirror of it."""

@@ -373,19 +373,21 @@ class Scope(Cancellable, Resource):
             leave(self, exc)  # raises, naming both tasks
         self._closing = True
         cancelled: BaseException | None = None
-        if isinstance(exc, Cancelled):
-            cancelled = exc
-            if self.effective is None:
+        failure: BaseException | None = None
+        if exc is not None:
+            host.sync(task)
+            cancelled, failure = host.split_cancelled(exc)
+            if failure is not None:
+                self._cancel(CancelRecord(f"the body failed with {type(exc).__name__}", task_name=task.name, cause=exc))
+            elif self.effective is None:
                 self._cancel(CancelRecord("the task was cancelled by code outside bateau", task_name=task.name))
-        elif exc is not None:
-            self._cancel(CancelRecord(f"the body failed with {type(exc).__name__}", task_name=task.name, cause=exc))
         cancelled = await self._wait_for_children(cancelled)
         await self._run_deferred()
         if host.foreign_tree:
             cancelled = await host.close_scope(self, cancelled)
         absorbed = leave(self, cancelled)
         self._host = None
-        error = self._to_raise(exc if cancelled is not exc else None)
+        error = self._to_raise(failure)
         if error is not None:
             if cancelled is not None and not absorbed and parent.effective is None and not host.foreign_tree:
                 host.rearm(task, cancelled)  # a native cancellation must not be lost behind the errors
@@ -396,7 +398,7 @@ class Scope(Cancellable, Resource):
             if absorbed or cancelled is exc:
                 return absorbed
             raise cancelled
-        if parent.effective is not None:
+        if parent.effective is not None or (host.foreign_tree and host.is_cancelled(task)):
             await Checkpoint(self, False)
         return False
 
