@@ -36,22 +36,23 @@ class Side:
     Invariants: ``host`` is not None iff ``fd`` is registered there in this direction. Every operation in ``waiters`` is
     PARKED. ``quiet`` is True only while ``host`` is set: the last attempt left nothing to do and no event came since, so that
     an attempt before the next event would be a wasted system call.
+    It does not know its watch, so that there is no reference cycle and what is dropped is freed at once.
     """
 
-    __slots__ = ("host", "quiet", "waiters", "watch", "write")
+    __slots__ = ("closed", "fd", "host", "quiet", "waiters", "write")
 
-    def __init__(self, watch: FdWatch, write: bool) -> None:
-        self.watch = watch
+    def __init__(self, fd: int, write: bool) -> None:
+        self.fd = fd
         self.write = write
+        self.closed = False
         self.host: Host | None = None
         self.quiet = False
         self.waiters: list[Operation[Any]] = []
 
     def add(self, op: Operation[Any]) -> None:
         """Park ``op`` here. Raises ``Closed``, or ``OSError`` where the fd can't be watched."""
-        watch = self.watch
-        if watch.closed:
-            raise watch.closed_error()
+        if self.closed:
+            raise Closed(f"{op.resource.describe()} is closed; open a new one")
         if self.host is None:
             self._arm(op)
         self.waiters.append(op)
@@ -69,9 +70,9 @@ class Side:
             return  # the host suspends the task on the fd itself: see FdOperation.wait_hint
         try:
             if self.write:
-                host.add_writer(self.watch.fd, self.ready)
+                host.add_writer(self.fd, self.ready)
             else:
-                host.add_reader(self.watch.fd, self.ready)
+                host.add_reader(self.fd, self.ready)
         except PermissionError:
             # Regular files and some devices can't be watched because they are always ready.
             host.call_soon(self.ready)
@@ -104,9 +105,9 @@ class Side:
         self.quiet = False
         if host is not None:
             if self.write:
-                host.remove_writer(self.watch.fd)
+                host.remove_writer(self.fd)
             else:
-                host.remove_reader(self.watch.fd)
+                host.remove_reader(self.fd)
 
 
 class FdWatch(Resource):
@@ -123,8 +124,8 @@ class FdWatch(Resource):
             raise ValueError(f"a file descriptor is 0 or more, not {fd}; was it closed?")
         self.fd = fd
         self.closed = False
-        self.reading = Side(self, False)
-        self.writing = Side(self, True)
+        self.reading = Side(fd, False)
+        self.writing = Side(fd, True)
         self._label = label
         self._home: Host | None = None
         self._thread = 0
@@ -134,11 +135,11 @@ class FdWatch(Resource):
 
         A cancellation point; cancelled, it had no effect. Raises ``Closed`` if the watch is closed meanwhile.
         """
-        return Ready(self.reading)
+        return Ready(self, self.reading)
 
     def writable(self) -> Ready:
         """Await it: until a write of at least one byte would not block. See ``readable``."""
-        return Ready(self.writing)
+        return Ready(self, self.writing)
 
     def close(self) -> None:
         """Stop watching: every waiter wakes with ``Closed``. The fd stays open; its owner closes it next. Idempotent.
@@ -147,16 +148,17 @@ class FdWatch(Resource):
         """
         if self.closed:
             return
-        home = self._home
-        busy = self.reading.host is not None or self.writing.host is not None or bool(self.waiters())
-        if home is not None and busy and get_ident() != self._thread and not getattr(home, "_closed", False):
+        if self.must_close_elsewhere():
+            assert self._home is not None
             raise WrongRuntime(
-                f"{self.describe()} is used by {home.describe()} and is being closed from thread {get_ident()}; "
-                "close it there (bateau.thread.from_thread, or the host's call_threadsafe)"
+                f"{self.describe()} is used by {self._home.describe()} and is being closed from thread {get_ident()}; "
+                "close it there (from a worker thread: by bateau.thread.from_thread)"
             )
+        home = self._home
         self.closed = True
         parked = False
         for side in (self.reading, self.writing):
+            side.closed = True
             side.disarm()
             waiters, side.waiters = side.waiters, []
             for op in waiters:
@@ -166,6 +168,13 @@ class FdWatch(Resource):
         notify = getattr(home, "notify_closing", None)
         if parked and notify is not None:
             notify(self.fd)
+
+    def must_close_elsewhere(self) -> bool:
+        """Whether there is something to take out or to wake, and it lives on another thread than the running one."""
+        home = self._home
+        if home is None or get_ident() == self._thread or getattr(home, "_closed", False):
+            return False
+        return self.reading.host is not None or self.writing.host is not None or bool(self.waiters())
 
     def closed_error(self) -> Closed:
         """The error of using it after ``close``."""
@@ -211,8 +220,8 @@ class FdOperation(RetryOperation[T]):
 
     __slots__ = ("side",)
 
-    def __init__(self, side: Side) -> None:
-        super().__init__(side.watch)
+    def __init__(self, watch: Resource, side: Side) -> None:
+        super().__init__(watch)
         self.side = side
 
     def register(self) -> None:
@@ -246,7 +255,7 @@ class FdOperation(RetryOperation[T]):
         task.waiting = self
         host: Any = task.host
         try:
-            yield from host.wait_fd(self.side.watch.fd, self.side.write)
+            yield from host.wait_fd(self.side.fd, self.side.write)
         except PermissionError:
             pass  # a regular file: always ready
         except BaseException:
@@ -266,13 +275,13 @@ class FdOperation(RetryOperation[T]):
 class FdsOperation(FdOperation[T]):
     """A wait on several sides at once, of one fd or of many: the first that is ready leads to another ``poll``.
 
-    ``sides`` may change from one ``poll`` to the next.
+    ``sides`` may change from one ``poll`` to the next; it is never empty (``side`` is the first).
     """
 
     __slots__ = ("sides",)
 
     def __init__(self, resource: Resource, sides: tuple[Side, ...]) -> None:
-        RetryOperation.__init__(self, resource)
+        super().__init__(resource, sides[0])
         self.sides = sides
 
     def waits_in(self, host: Host) -> bool:
@@ -305,12 +314,11 @@ class Ready(FdOperation[None]):
     __slots__ = ()
 
     def poll(self) -> bool:
-        side = self.side
-        watch = side.watch
-        if watch.closed:
-            raise watch.closed_error()
+        side, watch = self.side, self.resource
+        if side.closed:
+            raise Closed(f"{watch.describe()} is closed; open a new one")
         poller = select.poll()
-        poller.register(watch.fd, select.POLLOUT if side.write else select.POLLIN)
+        poller.register(side.fd, select.POLLOUT if side.write else select.POLLIN)
         for _fd, mask in poller.poll(0):
             if mask & select.POLLNVAL:
                 raise Closed(

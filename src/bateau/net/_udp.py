@@ -1,0 +1,248 @@
+"""UDP: datagrams, connected to one peer or not. A datagram is whole or it is an error, never silently cut."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Awaitable
+from types import TracebackType
+from typing import Any
+
+from ..kernel.flow import checkpoint
+from ..kernel.operation import DONE
+from ._errors import Address, Truncated, check_count, check_port, format_address, is_tuple, translated, with_address
+from ._resolve import AddrInfo, resolve
+from ._socket import Attempt, SocketOwner
+
+MAX_DATAGRAM = 65535
+
+
+class UdpSocket(SocketOwner):
+    """A UDP socket. Made by ``udp`` or ``from_socket``. Several tasks may send and receive: each call is one whole datagram.
+
+    ``async for data, address in sock`` gives what arrives, and ends when the scope is asked to stop or the socket is closed.
+    """
+
+    __slots__ = ()
+    _kind = "UDP socket"
+
+    def recvfrom(self, n: int = MAX_DATAGRAM, /) -> _Receive:
+        """Await it: the next datagram and the address of its sender.
+
+        A cancellation point; cancelled, no datagram is lost. Raises ``Truncated`` if it was longer than ``n`` bytes, ``Closed``,
+        ``Stopped`` when the scope is asked to stop, ``ConnectionRefusedError`` on a connected socket whose peer has no such port.
+        """
+        return _Receive(self, check_count(n))
+
+    def recv(self, n: int = MAX_DATAGRAM, /) -> _ReceiveData:
+        """Await it: the next datagram alone. See ``recvfrom``."""
+        return _ReceiveData(self, check_count(n))
+
+    def send(self, data: Any, /) -> Attempt[int]:
+        """Await it: send one datagram to the peer this socket is connected to; returns its length in bytes.
+
+        A cancellation point; cancelled, nothing was sent. Raises ``OSError`` for a datagram that is too large, or a peer that
+        refused an earlier one; ``Closed``.
+        """
+        _check_bytes(data)
+        return _Send(self, self._watch.writing, "send on", self._sock.send, data)
+
+    def sendto(self, data: Any, address: tuple[str, int], /) -> Attempt[int]:
+        """Await it: send one datagram to ``address``, an IP address and a port. See ``send``.
+
+        Raises ``ValueError`` for a host name: ``await net.resolve(host, port)`` gives addresses.
+        """
+        _check_bytes(data)
+        return _Send(self, self._watch.writing, "send on", self._sock.sendto, data, self._checked(address))
+
+    def try_recvfrom(self, n: int = MAX_DATAGRAM, /) -> tuple[bytes, Address] | None:
+        """The next datagram and its sender if one is there, else None. Not a cancellation point. Raises like ``recvfrom``."""
+        op = _Receive(self, check_count(n))
+        op.state = DONE  # it is only used for its attempt, and never awaited
+        if not op.poll():
+            return None
+        return op.value  # type: ignore[no-any-return]
+
+    def aclose(self) -> Awaitable[None]:
+        """``close``, then a cancellation check."""
+        self.close()
+        return checkpoint()
+
+    async def __aenter__(self) -> UdpSocket:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> UdpSocket:
+        return self
+
+    async def __anext__(self) -> tuple[bytes, Address]:
+        from ..kernel.errors import Closed, Stopped
+
+        try:
+            return await self.recvfrom()
+        except (Stopped, Closed):
+            raise StopAsyncIteration from None
+
+    def _checked(self, address: Any) -> Address:
+        """``address`` if the system takes it as it is: Python would look a name up, and block everybody."""
+        if not is_tuple(address) or not 2 <= len(address) <= 4:
+            raise TypeError(f"address must be a tuple (host, port), not {address!r}")
+        parts: tuple[Any, ...] = address
+        host = parts[0]
+        check_port(parts[1], names=False)
+        if not isinstance(host, str):
+            raise TypeError(f"the host of an address must be a string, not {type(host).__name__}")
+        if host == "<broadcast>":
+            return parts
+        try:
+            socket.inet_pton(self._family, host.partition("%")[0])
+        except OSError:
+            version = "IPv6" if self._family == socket.AF_INET6 else "IPv4"
+            raise ValueError(
+                f"sendto needs an {version} address on this socket, not {host!r}; await net.resolve({host!r}, {parts[1]}) "
+                "gives the addresses of a name"
+            ) from None
+        return parts
+
+
+class _Receive(Attempt[Any]):
+    __slots__ = ("n",)
+    ends_on_stop = True
+
+    def __init__(self, owner: UdpSocket, n: int) -> None:
+        super().__init__(owner, owner._watch.reading, "receive on", owner._sock.recvfrom, n + 1)
+        self.n = n
+
+    def poll(self) -> bool:
+        try:
+            if not super().poll():
+                return False
+        except OSError as error:
+            raise _named(error, self.owner) from error
+        data, address = self.value
+        if len(data) > self.n:  # one byte more was asked for than may come
+            raise Truncated(
+                f"a datagram from {format_address(self.owner.family, address)} was longer than the {self.n} bytes asked for; "
+                "its rest is lost. Ask for more (the default takes any)",
+                data=data[: self.n],
+                address=address,
+            )
+        return True
+
+
+class _ReceiveData(_Receive):
+    __slots__ = ()
+
+    def poll(self) -> bool:
+        if not super().poll():
+            return False
+        self.value = self.value[0]
+        return True
+
+
+class _Send(Attempt[int]):
+    __slots__ = ()
+
+    def poll(self) -> bool:
+        try:
+            return super().poll()
+        except OSError as error:
+            if error.errno == errno.EMSGSIZE:
+                size = len(memoryview(self.args[0]).cast("B"))
+                raise OSError(errno.EMSGSIZE, f"a datagram of {size} bytes is too large to send") from error
+            if error.errno == errno.EDESTADDRREQ:
+                raise OSError(
+                    errno.EDESTADDRREQ, "this UDP socket is not connected; use sendto(data, address) or udp(remote=...)"
+                ) from error
+            raise _named(error, self.owner) from error
+
+
+def _named(error: OSError, owner: SocketOwner) -> OSError:
+    """A closed socket is told as such; a refusal stays what it is: UDP has no connection that could break."""
+    if owner.closed or error.errno == errno.EBADF:
+        return translated(error, owner._describe(), closed=True)
+    return error
+
+
+def _check_bytes(data: Any) -> None:
+    if isinstance(data, str):
+        raise TypeError("a datagram is bytes, not str; use data.encode()")
+    try:
+        memoryview(data).release()
+    except TypeError:
+        raise TypeError(f"a datagram must be a bytes-like object, not {type(data).__name__}") from None
+
+
+async def udp(
+    local: tuple[str | None, int] | None = None,
+    remote: tuple[str, int] | None = None,
+    *,
+    family: int = 0,
+    reuse_port: bool = False,
+    broadcast: bool = False,
+) -> UdpSocket:
+    """A UDP socket bound to ``local`` and connected to ``remote``, each a ``(host, port)`` tuple or None.
+
+    Names are resolved, the first address that works is taken. ``local=("", 0)`` or no ``local`` binds to any free port; with
+    ``remote``, only that peer's datagrams arrive and ``send`` goes to it. ``family`` is needed only to choose IPv6 where there is no
+    address to tell. A cancellation point; cancelled, nothing stays open. Raises ``OSError`` naming the address that can't be
+    had, ``TypeError`` or ``ValueError`` for bad addresses.
+    """
+    remotes = await _rows(remote, family, "remote") if remote is not None else [None]
+    last: OSError | None = None
+    for row in remotes:
+        wanted = row.family if row is not None else family
+        locals_ = await _rows(local, wanted, "local") if local is not None else [None]
+        for here in locals_:
+            try:
+                return _open(here, row, wanted, reuse_port=reuse_port, broadcast=broadcast)
+            except OSError as error:
+                last = error
+    assert last is not None
+    raise last
+
+
+async def _rows(address: Any, family: int, what: str) -> list[AddrInfo]:
+    if not is_tuple(address) or len(address) != 2:
+        raise TypeError(f"{what} must be a tuple (host, port), not {address!r}")
+    host, port = address
+    check_port(port)
+    if what == "local" and not host:
+        host = "::" if family == socket.AF_INET6 else "0.0.0.0"
+    return await resolve(host, port, family=family, type=socket.SOCK_DGRAM)
+
+
+def _open(
+    here: AddrInfo | None, there: AddrInfo | None, family: int, *, reuse_port: bool, broadcast: bool
+) -> UdpSocket:
+    if not family:
+        family = here.family if here is not None else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    at: AddrInfo | None = None
+    verb = "opening"
+    try:
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if broadcast:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        at, verb = here, "binding to"
+        if here is not None:
+            sock.bind(here.sockaddr)
+        elif there is None:
+            sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", 0))
+        at, verb = there, "connecting to"
+        if there is not None:
+            sock.connect(there.sockaddr)
+        return UdpSocket(sock)
+    except OSError as error:
+        sock.close()
+        if at is None:
+            raise
+        raise with_address(error, verb, format_address(at.family, at.sockaddr)) from error
+    except BaseException:
+        sock.close()
+        raise
