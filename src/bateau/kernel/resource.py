@@ -9,7 +9,7 @@ from __future__ import annotations
 from _thread import RLock, get_ident
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from .current import current_task_or_none
 from .errors import WrongRuntime
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Flavour = Literal["local", "shared"]
 
 # What could satisfy a wait when it is not a task: a timer, an fd, a thread, a signal.
-OUTSIDE = "outside"
+OUTSIDE: Final = "outside"
 
 
 class Resource:

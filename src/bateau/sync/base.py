@@ -1,0 +1,90 @@
+"""What the primitives of this package have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from types import TracebackType
+from typing import Any
+
+from ..kernel.operation import Operation
+from ..kernel.resource import Flavour, Primitive, WaitQueue
+
+
+class Nothing:
+    """An awaitable that is ready: what an ``__aexit__`` that never suspends returns, without making a coroutine."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return _EXHAUSTED  # type: ignore[return-value]  # pyright: ignore[reportReturnType]  # an exhausted iterator is all that await needs
+
+
+_EXHAUSTED: Iterator[None] = iter(())
+NOTHING = Nothing()
+
+
+class _LocalEntry:
+    """Stands for the mutex where there is none."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Nothing to take."""
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Nothing to give back."""
+
+
+_LOCAL_ENTRY = _LocalEntry()
+
+
+class SyncPrimitive(Primitive):
+    """A primitive with one queue of waiting operations.
+
+    Invariant: ``_queue`` changes only inside a transition: under ``mutex`` (shared) or on the home thread (local).
+    """
+
+    __slots__ = ("_queue",)
+
+    def __init__(self, *, name: str | None, flavour: Flavour | None, queue: WaitQueue | None = None) -> None:
+        super().__init__(name=name, flavour=flavour)
+        self._queue = queue if queue is not None else WaitQueue()
+
+    def _transition(self) -> Any:
+        """For ``with`` around a sync transition. Raises ``WrongRuntime`` on a thread where a local primitive is not at home."""
+        mutex = self.mutex
+        if mutex is None:
+            self.check_thread()
+            return _LOCAL_ENTRY
+        return mutex
+
+    def waiters(self) -> Iterable[Operation[Any]]:
+        return self._queue
+
+    def _waiting(self) -> str:
+        """For ``_fill``: how many wait, if any."""
+        count = len(self._queue)
+        return f", {count} waiting" if count else ""
+
+
+class QueuedWait(Operation[Any]):
+    """An operation that parks in its primitive's ``_queue``."""
+
+    __slots__ = ()
+
+    def register(self) -> None:
+        self.resource._queue.add(self)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  # subclasses narrow it
+
+    def unregister(self) -> None:
+        self.resource._queue.discard(self)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+
+def check_count(value: object, what: str, least: int) -> int:
+    """``value`` if it is a whole number of at least ``least``; raises ``TypeError`` or ``ValueError`` that say what was given."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{what} must be a whole number, not {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{what} must be {least} or more, not {value}")
+    return value

@@ -1,0 +1,196 @@
+"""Condition: waiting, under a lock, until what the lock guards has changed.
+
+``wait`` is two waits in one: for the notification, in whose registration the lock is released (so none can come between),
+and for the lock again. The second is taken whatever happens, also when cancelled: the caller's ``async with`` will release it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NamedTuple, TypeVar
+
+from ..kernel.current import current_task
+from ..kernel.errors import Cancelled
+from ..kernel.operation import Operation
+from ..kernel.resource import Flavour
+from .base import Nothing, QueuedWait, SyncPrimitive, check_count
+from .errors import OwnershipError
+from .lock import Lock, LockStatistics, _Acquire
+from .owners import caller, name_of, owner_of
+
+T = TypeVar("T")
+
+
+class ConditionStatistics(NamedTuple):
+    """The state of a ``Condition`` at one moment: how many wait to be notified, and the state of its lock."""
+
+    tasks_waiting: int
+    lock_statistics: LockStatistics
+
+
+class Condition(SyncPrimitive):
+    """Tasks wait, under ``lock`` (one of its own unless given), until others notify them: ``async with condition:``.
+
+    It has the flavour of its lock. ``wait``, ``notify`` and ``notify_all`` raise ``OwnershipError`` unless the caller holds the
+    lock. Raises ``TypeError`` for a ``lock`` that is not a ``Lock``, ``ValueError`` for a ``flavour`` that is not the lock's.
+    """
+
+    __slots__ = ("lock",)
+    kind = "condition"
+
+    def __init__(self, lock: Lock | None = None, *, name: str | None = None, flavour: Flavour | None = None) -> None:
+        if lock is None:
+            lock = Lock(name=name, flavour=flavour)
+        elif not isinstance(lock, Lock):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
+            raise TypeError(f"lock must be a bateau.sync.Lock, not {type(lock).__name__}")
+        elif flavour is not None and flavour != lock.flavour:
+            raise ValueError(f"flavour is {flavour!r}, but the lock's is {lock.flavour!r}; a condition has its lock's")
+        super().__init__(name=name, flavour=lock.flavour)
+        # One transition covers both queues: the lock is released and the wait begun in one.
+        self.mutex = lock.mutex
+        self.lock = lock
+
+    # -- the lock ------------------------------------------------------------------------------------------------------
+
+    def acquire(self) -> Operation[bool]:
+        """Acquire the lock (see ``Lock.acquire``)."""
+        return self.lock.acquire()
+
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free, else return False. Never waits."""
+        return self.lock.try_acquire()
+
+    def release(self) -> None:
+        """Release the lock (see ``Lock.release``)."""
+        self.lock.release()
+
+    def locked(self) -> bool:
+        """Whether the lock is held."""
+        return self.lock.locked()
+
+    def __aenter__(self) -> Operation[bool]:
+        return self.lock.acquire()
+
+    def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> Nothing:
+        return self.lock.__aexit__(exc_type, exc, tb)
+
+    # -- waiting and notifying -----------------------------------------------------------------------------------------
+
+    async def wait(self) -> bool:
+        """Release the lock, wait to be notified, acquire the lock again; gives True.
+
+        A cancellation point. The lock is held again also when this raises; a cancelled wait has used up no notification.
+        Look at the condition again afterwards: another task may have been faster. ``wait_for`` does that.
+        """
+        try:
+            await _Wait(self)
+        except (OwnershipError, GeneratorExit):  # the lock was not given up; or this coroutine is closed and can't wait
+            raise
+        except BaseException:
+            await self._reacquire(notified=False)
+            raise
+        await self._reacquire(notified=True)
+        return True
+
+    async def wait_for(self, predicate: Callable[[], T]) -> T:
+        """Wait until ``predicate()``, a sync function, is true; returns what it gave. The lock is held when it is called.
+
+        A cancellation point unless it is true at once; cancellation leaves what ``wait`` leaves.
+        """
+        while not (result := predicate()):
+            await self.wait()
+        return result
+
+    async def _reacquire(self, *, notified: bool) -> None:
+        """Take the lock again, shielded from our cancellations; a native one is kept for the next wait."""
+        native: BaseException | None = None
+        while True:
+            try:
+                await _Reacquire(self.lock)
+                break
+            except Cancelled as exc:
+                native = native or exc
+        if native is None or not notified:
+            return  # not notified: a cancellation is being raised already
+        task = current_task()
+        try:
+            task.host.rearm(task, native)
+        except BaseException:
+            with self._transition():
+                self._notify(1)  # this one's notification is not lost with it
+            raise
+
+    def notify(self, n: int = 1) -> None:
+        """Wake the ``n`` tasks that have waited longest (or all, if fewer wait). Never suspends."""
+        check_count(n, "n", 0)
+        with self._transition():
+            self._check_held("notify")
+            self._notify(n)
+
+    def notify_all(self) -> None:
+        """Wake all who wait. Never suspends."""
+        with self._transition():
+            self._check_held("notify")
+            self._notify(len(self._queue))
+
+    def _notify(self, n: int) -> None:
+        while n and (op := self._queue.pop()) is not None:
+            n -= 1
+            op.fire(True)
+
+    def _check_held(self, what: str) -> None:
+        me = caller()
+        if self.lock._owner is None or self.lock._owner != me:
+            raise _not_held(self, name_of(me), what)
+
+    # -- seeing --------------------------------------------------------------------------------------------------------
+
+    def statistics(self) -> ConditionStatistics:
+        """How many tasks wait to be notified, and the state of the lock."""
+        return ConditionStatistics(len(self._queue), self.lock.statistics())
+
+    def _fill(self) -> str:
+        return f" ({len(self._queue)} waiting)"
+
+
+class _Wait(QueuedWait):
+    """Waiting to be notified. Registering releases the lock."""
+
+    __slots__ = ()
+    resource: Condition
+
+    def poll(self) -> bool:
+        condition = self.resource
+        me = owner_of(self)
+        if condition.lock._owner is None or condition.lock._owner != me:
+            raise _not_held(condition, name_of(me), "wait")
+        return False
+
+    def register(self) -> None:
+        super().register()
+        self.resource.lock._pass_on()
+
+    def undo(self, value: Any) -> None:
+        condition = self.resource
+        if condition.mutex is None:
+            condition._notify(1)
+        else:
+            with condition.mutex:
+                condition._notify(1)
+
+    def describe(self) -> str:
+        return f"wait for {self.resource.describe()}"
+
+
+class _Reacquire(_Acquire):
+    """Taking the lock again, whether cancelled or not."""
+
+    __slots__ = ()
+    shielded = True
+
+
+def _not_held(condition: Condition, who: str, what: str) -> OwnershipError:
+    return OwnershipError(f"{who} must hold the lock to {what}; write `async with condition:` around it: {condition!r}")
