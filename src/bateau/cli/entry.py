@@ -1,0 +1,76 @@
+"""Parsing the command line and handing over to the subcommand."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import bateau
+
+_EPILOG = """\
+examples:
+  bateau run app.py                       run a program on the default runtime
+  bateau run --runtime trio app.py        the same program on trio
+  bateau run app:main one two             call main("one", "two") of module app
+  bateau runtimes                         what is available here, and why not if not
+  bateau demo --all                       crawl a real file tree on every runtime and compare
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bateau",
+        description="Structured, observable, testable async for Python, on any runtime.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"bateau {bateau.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    run = commands.add_parser(
+        "run",
+        help="run a program or a function on a chosen runtime",
+        description="Run a script (app.py) or a function (module:function, or app.py:function). "
+        "An async function becomes the program's main; a script's own bateau.run(...) or @bateau.main takes the runtime "
+        "from here.",
+    )
+    run.add_argument("--runtime", "-r", metavar="R", help="a name that `bateau runtimes` lists (default: BATEAU_RUNTIME)")
+    run.add_argument("target", help="app.py, app.py:function or module:function")
+    run.add_argument("args", nargs=argparse.REMAINDER, help="handed to the program: sys.argv, or the function's arguments")
+
+    runtimes = commands.add_parser(
+        "runtimes",
+        help="list the runtimes: what is available here, and why not if not",
+        description="List every known runtime, bateau's own and those that others registered, and whether it can run here.",
+    )
+    runtimes.add_argument("--json", action="store_true", help="as JSON, for programs")
+
+    demo = commands.add_parser(
+        "demo",
+        help="crawl a real tree of files over HTTP and prove the result",
+        description="Start Python's own web server on the standard library's files, crawl it with a bounded number of "
+        "workers, hash every body, and compare with the disk. Ctrl-C stops (again: cancels) and still reports.",
+    )
+    demo.add_argument("--runtime", "-r", metavar="R", help="a name that `bateau runtimes` lists")
+    demo.add_argument("--all", action="store_true", help="run on every available runtime and compare the results")
+    demo.add_argument("--url", help="crawl this site instead (nothing is started and nothing is compared)")
+    demo.add_argument("--root", metavar="DIR", help="serve and check this folder instead of the standard library")
+    demo.add_argument("--workers", "-w", type=int, default=16, metavar="N", help="pages in flight at once (default: 16)")
+    demo.add_argument("--limit", type=int, metavar="N", help="visit at most N pages")
+    demo.add_argument("--timeout", type=float, default=10.0, metavar="S", help="seconds for one page (default: 10)")
+    demo.add_argument("--quiet", "-q", action="store_true", help="no progress line")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    args = _parser().parse_args(argv)
+    command = import_module({"run": ".run", "runtimes": ".runtimes", "demo": ".demo.command"}[args.command], __package__)
+    try:
+        status: int = command.main(args)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return status
