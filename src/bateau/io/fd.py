@@ -18,8 +18,9 @@ from _thread import get_ident
 from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from ..kernel.cancellation import make_cancelled
 from ..kernel.errors import Closed, WrongRuntime
-from ..kernel.operation import FIRED, PARKED, RetryOperation
+from ..kernel.operation import ABORTED, FIRED, PARKED, RetryOperation
 from ..kernel.resource import OUTSIDE, Resource
 
 if TYPE_CHECKING:
@@ -267,6 +268,9 @@ class FdOperation(RetryOperation[T]):
             # Closed while it waited: the error that says so replaces the host's own.
         finally:
             task.waiting = None
+        if self.state is ABORTED:
+            yield from host.raise_cancelled(task)
+            raise make_cancelled(task)
         if self.state is PARKED:
             self.side.discard(self)
             self.state = FIRED

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar, cast
 
+from ..kernel.errors import Closed, Stopped
 from ..kernel.flow import checkpoint
 from ..kernel.operation import DONE
 from ._errors import Address, Truncated, check_count, check_port, format_address, is_tuple, translated, with_address
 from ._resolve import AddrInfo, resolve
 from ._socket import Attempt, SocketOwner
+
+T = TypeVar("T")
 
 MAX_DATAGRAM = 65535
 
@@ -26,13 +29,13 @@ class UdpSocket(SocketOwner):
     __slots__ = ()
     _kind = "UDP socket"
 
-    def recvfrom(self, n: int = MAX_DATAGRAM, /) -> _Receive:
+    def recvfrom(self, n: int = MAX_DATAGRAM, /) -> _ReceiveFrom:
         """Await it: the next datagram and the address of its sender.
 
         A cancellation point; cancelled, no datagram is lost. Raises ``Truncated`` if it was longer than ``n`` bytes, ``Closed``,
-        ``Stopped`` when the scope is asked to stop, ``ConnectionRefusedError`` on a connected socket whose peer has no such port.
+        ``ConnectionRefusedError`` on a connected socket whose peer has no such port.
         """
-        return _Receive(self, check_count(n))
+        return _ReceiveFrom(self, check_count(n))
 
     def recv(self, n: int = MAX_DATAGRAM, /) -> _ReceiveData:
         """Await it: the next datagram alone. See ``recvfrom``."""
@@ -57,11 +60,11 @@ class UdpSocket(SocketOwner):
 
     def try_recvfrom(self, n: int = MAX_DATAGRAM, /) -> tuple[bytes, Address] | None:
         """The next datagram and its sender if one is there, else None. Not a cancellation point. Raises like ``recvfrom``."""
-        op = _Receive(self, check_count(n))
+        op = _ReceiveFrom(self, check_count(n))
         op.state = DONE  # it is only used for its attempt, and never awaited
         if not op.poll():
             return None
-        return op.value  # type: ignore[no-any-return]
+        return cast("tuple[bytes, Address]", op.value)
 
     def aclose(self) -> Awaitable[None]:
         """``close``, then a cancellation check."""
@@ -80,10 +83,8 @@ class UdpSocket(SocketOwner):
         return self
 
     async def __anext__(self) -> tuple[bytes, Address]:
-        from ..kernel.errors import Closed, Stopped
-
         try:
-            return await self.recvfrom()
+            return await _ReceiveNext(self, MAX_DATAGRAM)
         except (Stopped, Closed):
             raise StopAsyncIteration from None
 
@@ -109,12 +110,13 @@ class UdpSocket(SocketOwner):
         return parts
 
 
-class _Receive(Attempt[Any]):
+class _Receive(Attempt[T]):
     __slots__ = ("n",)
-    ends_on_stop = True
 
     def __init__(self, owner: UdpSocket, n: int) -> None:
-        super().__init__(owner, owner._watch.reading, "receive on", owner._sock.recvfrom, n + 1)
+        super().__init__(
+            owner, owner._watch.reading, "receive on", cast("Callable[[int], T]", owner._sock.recvfrom), n + 1
+        )
         self.n = n
 
     def poll(self) -> bool:
@@ -134,7 +136,18 @@ class _Receive(Attempt[Any]):
         return True
 
 
-class _ReceiveData(_Receive):
+class _ReceiveFrom(_Receive[tuple[bytes, Address]]):
+    __slots__ = ()
+
+
+class _ReceiveNext(_ReceiveFrom):
+    """The iterator's: it ends when the scope is asked to stop."""
+
+    __slots__ = ()
+    ends_on_stop = True
+
+
+class _ReceiveData(_Receive[bytes]):
     __slots__ = ()
 
     def poll(self) -> bool:
