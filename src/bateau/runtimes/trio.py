@@ -1,0 +1,192 @@
+"""The trio runtime, owned: ``bateau.run(main, runtime="trio")``. Adopted use needs no more than ``trio_host``.
+
+A single run is a plain ``trio.run``. A session that stays open over several runs keeps one trio loop alive in guest mode:
+the session's thread pumps it while a run is going on, and it stands still in between.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextvars import Context, copy_context
+from importlib.util import find_spec
+from math import inf
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple
+
+from .base import Runtime, Session
+
+if TYPE_CHECKING:
+    import trio
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_OLDEST = (0, 27)
+
+
+class TrioRuntime(Runtime):
+    """Trio's own loop. ``clock`` and ``instruments`` are handed to trio (``trio.testing.MockClock``, say)."""
+
+    name = "trio"
+    features = frozenset({"trio", "fds"})
+
+    def __init__(self, *, clock: trio.abc.Clock | None = None, instruments: Sequence[trio.abc.Instrument] = ()) -> None:
+        super().__init__()
+        self._options: dict[str, Any] = {"clock": clock, "instruments": instruments}
+
+    def unavailable(self) -> str | None:
+        if find_spec("trio") is None:
+            return "trio is not installed; pip install 'bateau[trio]'"
+        from importlib.metadata import version
+
+        found = version("trio")
+        if tuple(int(part) for part in found.split(".")[:2]) < _OLDEST:
+            return f"trio {found} is too old, {_OLDEST[0]}.{_OLDEST[1]} or later is needed; pip install 'bateau[trio]'"
+        return None
+
+    def open(self) -> Session:
+        return TrioSession(self._options)
+
+    def run(self, fn: Callable[[*Ts], Awaitable[T]], /, *args: *Ts) -> T:
+        from .program import Program
+
+        self.check_not_running()
+        session = OneRun(self._options)
+        return Program(self, session.host).run(session, fn, args)
+
+
+class OneRun(Session):
+    """A session for one run: ``trio.run`` on the spot."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        from .trio_host import TrioHost
+
+        self._options = options
+        self.host = TrioHost()
+
+    def run(self, root: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        import trio
+
+        job = _Job(root, copy_context())
+        try:
+            trio.run(job.run_in, self.host, **self._options)
+        except trio.TrioInternalError as error:
+            if isinstance(error.__cause__, KeyboardInterrupt):  # the third Ctrl-C, which stops even trio itself
+                raise KeyboardInterrupt from error
+            raise
+        return job.result()
+
+    def close(self) -> None:
+        """The run has closed everything already."""
+
+
+class _Job(Generic[T]):
+    """One run: what to run, and how it ended."""
+
+    def __init__(self, root: Callable[[], Coroutine[Any, Any, T]], context: Context) -> None:
+        self.root = root
+        self.context = context
+        self.done = False
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    async def run_in(self, host: Any) -> None:
+        """Run it as the current trio task."""
+        host.attach()
+        self.value, self.error = await host.run_main(self.root())
+        self.done = True
+
+    def result(self) -> T:
+        """Its value; raises its error."""
+        error, self.error = self.error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # the frame is in the error's traceback
+        return self.value  # type: ignore[no-any-return]
+
+
+class TrioSession(Session):
+    """A session for any number of runs, on one trio loop in guest mode. Use it from the thread that made it."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        from _queue import SimpleQueue
+
+        from .trio_host import TrioHost
+
+        self._options = options
+        self._pid = os.getpid()
+        self.host = self._trio_host = TrioHost()
+        self._calls: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        self._jobs: Any = None
+        self._outcome: Any = None
+        self._closed = False
+
+    def run(self, root: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        if self._closed:
+            raise RuntimeError("this session is closed; open a new one")
+        if os.getpid() != self._pid:
+            raise RuntimeError("this session was opened before fork(); open a new one in the child process")
+        # Started with the first run and not before: by then the program's own handler of Ctrl-C stands, so that trio
+        # leaves it alone.
+        if self._jobs is None:
+            self._jobs = self._start()
+        job: _Job[T] = _Job(root, copy_context())
+        self._jobs.send_nowait(job)
+        try:
+            self._pump(lambda: job.done)
+        except BaseException:
+            # Ctrl-C in the pump itself: the program must not be left half-way.
+            self._cancel_all()
+            self._pump(lambda: job.done)
+            raise
+        return job.result()
+
+    def _start(self) -> Any:
+        import trio
+
+        sender, jobs = trio.open_memory_channel[Any](inf)
+        trio.lowlevel.start_guest_run(
+            self._serve,
+            jobs,
+            run_sync_soon_threadsafe=self._calls.put,
+            run_sync_soon_not_threadsafe=self._calls.put,
+            done_callback=self._ended,
+            host_uses_signal_set_wakeup_fd=True,  # a signal interrupts the pump's wait
+            **self._options,
+        )
+        return sender
+
+    def _ended(self, outcome: Any) -> None:
+        self._outcome = outcome
+
+    def _pump(self, until: Callable[[], bool]) -> None:
+        while not until():
+            if self._outcome is not None:
+                self._closed = True
+                self._outcome.unwrap()  # trio's own error, which ended it before its time
+                return
+            self._calls.get()()
+
+    async def _serve(self, jobs: Any) -> None:
+        import trio
+
+        self._trio_host.attach()
+        async with jobs:
+            async for job in jobs:
+                async with trio.open_nursery() as nursery:
+                    self._nursery: trio.Nursery = nursery
+                    job.context.run(nursery.start_soon, job.run_in, self.host, name="main")
+
+    def _cancel_all(self) -> None:
+        self.host.call_threadsafe(lambda: self._nursery.cancel_scope.cancel())  # noqa: PLW0108  # looked up when it runs
+
+    def close(self) -> None:
+        if self._closed or os.getpid() != self._pid:
+            return
+        self._closed = True
+        if self._jobs is None or self._outcome is not None:
+            return
+        self._jobs.close()
+        self._pump(lambda: False)
