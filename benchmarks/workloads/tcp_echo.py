@@ -187,7 +187,7 @@ def bateau_side() -> Mapping[str, Measured]:
         session = Session(n, clock)
         done = Event()
 
-        async def echo(stream: bateau.net.TcpStream) -> None:
+        async def echo(stream: bateau.net.SocketStream) -> None:
             session.opened()
             async with stream:
                 while data := await stream.read(CHUNK):
@@ -195,13 +195,13 @@ def bateau_side() -> Mapping[str, Measured]:
             if session.closed():
                 done.set()
 
-        async def accept(listener: bateau.net.TcpListener, scope: bateau.Scope) -> None:
+        async def accept(listener: bateau.net.Listener, scope: bateau.Scope) -> None:
             while True:
                 scope.spawn(echo, await listener.accept())
 
         async with await bateau.net.listen_tcp(HOST, 0) as listener, bateau.scope() as scope:
             scope.spawn(accept, listener, scope)
-            session.start_client(listener.local_address[1])
+            session.start_client(listener.port)
             await done.wait()
             scope.cancel()
         session.finish()
