@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from .buffered import BufWriter as BufWriter
     from .copying import copy as copy
     from .copying import copy_bidirectional as copy_bidirectional
-    from .duplex import DuplexStream as DuplexStream
-    from .duplex import duplex as duplex
     from .halves import ReadHalf as ReadHalf
     from .halves import WriteHalf as WriteHalf
     from .halves import split as split
+    from .memory import DuplexStream as DuplexStream
+    from .memory import duplex as duplex
     from .tracing import TracedStream as TracedStream
     from .tracing import TraceEvent as TraceEvent
     from .tracing import traced as traced
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 _LATER: dict[str, str] = {
     **dict.fromkeys(("BufReader", "BufStream", "BufWriter"), "buffered"),
     **dict.fromkeys(("copy", "copy_bidirectional"), "copying"),
-    **dict.fromkeys(("DuplexStream", "duplex"), "duplex"),
+    **dict.fromkeys(("DuplexStream", "duplex"), "memory"),
     **dict.fromkeys(("ReadHalf", "WriteHalf", "split"), "halves"),
     **dict.fromkeys(("TraceEvent", "TracedStream", "traced"), "tracing"),
 }
 
-__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [
     "READ",
     "WRITE",
     "DEFAULT_SIZE",
@@ -54,7 +54,19 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "AsyncBufRead",
     "AsyncBufWrite",
     "LimitExceeded",
-    *_LATER,
+    "BufReader",
+    "BufStream",
+    "BufWriter",
+    "copy",
+    "copy_bidirectional",
+    "DuplexStream",
+    "duplex",
+    "ReadHalf",
+    "WriteHalf",
+    "split",
+    "TraceEvent",
+    "TracedStream",
+    "traced",
 ]
 
 

@@ -140,7 +140,7 @@ class _Read(Operation[bytes]):
     def __init__(self, stream: DuplexStream, n: int) -> None:
         super().__init__(stream._in)
         self.stream = stream
-        self.n = guard.check_size(n)
+        self.n = n
 
     def poll(self) -> bool:
         pipe = self.resource
@@ -180,10 +180,10 @@ class _Write(Operation[None]):
     __slots__ = ("data", "sent", "size", "stream")
     resource: Pipe
 
-    def __init__(self, stream: DuplexStream, data: ReadableBuffer) -> None:
+    def __init__(self, stream: DuplexStream, data: memoryview) -> None:
         super().__init__(stream._out)
         self.stream = stream
-        self.data = memoryview(data).cast("B")
+        self.data = data
         self.size = len(self.data)
         self.sent = 0
 
@@ -299,7 +299,7 @@ class DuplexStream(AsyncStream):
         self._closed = False
 
     def read(self, n: int = DEFAULT_SIZE, /) -> Operation[bytes]:
-        return _Read(self, n)
+        return _Read(self, guard.check_size(n))
 
     def try_read(self, n: int = DEFAULT_SIZE, /) -> bytes:
         guard.check_size(n)
@@ -316,7 +316,7 @@ class DuplexStream(AsyncStream):
         return data
 
     def write(self, data: ReadableBuffer, /) -> Operation[None]:
-        return _Write(self, data)
+        return _Write(self, memoryview(data).cast("B"))
 
     def try_write(self, data: ReadableBuffer, /) -> int:
         with memoryview(data) as view, view.cast("B") as raw:
