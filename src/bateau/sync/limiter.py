@@ -154,7 +154,11 @@ class Limiter(SyncPrimitive):
         return LimiterStatistics(len(self._borrowers), self._total, tuple(self._borrowers), len(self._queue))
 
     def holders(self) -> tuple[Task[Any], ...]:
-        return tuple(cast("Task[Any]", borrower) for borrower in tuple(self._borrowers) if isinstance(borrower, Task))
+        return tuple(
+            borrower  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # of any result
+            for borrower in tuple(self._borrowers)
+            if isinstance(borrower, Task)
+        )
 
     def satisfiers(self) -> Iterable[Task[Any]] | Literal["outside"]:
         holders = self.holders()
