@@ -146,6 +146,12 @@ class Host:
         """This host's clock, in seconds; monotonic, with an arbitrary start."""
         raise NotImplementedError
 
+    def wall_time(self) -> float:
+        """Seconds since the epoch; hosts with a virtual clock have a virtual one of these too."""
+        from time import time
+
+        return time()
+
     def call_at(self, when: float, fn: Callable[[], None]) -> Timer:
         """Call ``fn`` on this host's thread once ``now() >= when``."""
         raise NotImplementedError
@@ -193,4 +199,3 @@ class Host:
 
 def _nothing() -> None:
     """The release of a hold on a host that keeps no count."""
-
