@@ -19,9 +19,11 @@ from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..kernel.cancellation import make_cancelled
-from ..kernel.errors import Closed, WrongRuntime
-from ..kernel.operation import ABORTED, FIRED, PARKED, RetryOperation
+from ..kernel.current import current_task, tls
+from ..kernel.errors import Closed, Stopped, WrongRuntime
+from ..kernel.operation import ABORTED, DONE, FIRED, NEW, PARKED, STEP_BUDGET, RetryOperation, yield_once
 from ..kernel.resource import OUTSIDE, Resource
+from ..kernel.swallowed import check_swallowed
 
 if TYPE_CHECKING:
     from ..kernel.host import Host
@@ -48,9 +50,9 @@ class Side:
         self.closed = False
         self.host: Host | None = None
         self.quiet = False
-        self.waiters: list[Operation[Any]] = []
+        self.waiters: list[FdOperation[Any]] = []
 
-    def add(self, op: Operation[Any]) -> None:
+    def add(self, op: FdOperation[Any]) -> None:
         """Park ``op`` here. Raises ``Closed``, or ``OSError`` where the fd can't be watched."""
         if self.closed:
             raise Closed(f"{op.resource.describe()} is closed; open a new one")
@@ -58,16 +60,16 @@ class Side:
             self._arm(op)
         self.waiters.append(op)
 
-    def discard(self, op: Operation[Any]) -> None:
+    def discard(self, op: FdOperation[Any]) -> None:
         """Take ``op`` out, if it is in; the registration stays until an event finds nobody."""
         if op in self.waiters:
             self.waiters.remove(op)
 
-    def _arm(self, op: Operation[Any]) -> None:
+    def _arm(self, op: FdOperation[Any]) -> None:
         task = op.task
         assert task is not None
         host = task.host
-        if op.watcher is None and isinstance(op, FdOperation) and op.waits_in(host):
+        if op.watcher is None and task.foreign and op.waits_in(host):
             return  # the host suspends the task on the fd itself: see FdOperation.wait_hint
         try:
             if self.write:
@@ -89,10 +91,13 @@ class Side:
             return
         if len(waiters) == 1:
             op = waiters[0]
-            if op.claim():
+            if op.watcher is None and op.lone:  # ``fire`` written out
                 waiters.clear()
-                op.fire()
-            return
+                op.state = FIRED
+                task = op.task
+                assert task is not None
+                task.host.wake(task)
+                return
         self.waiters = []
         for op in waiters:
             if op.claim():
@@ -220,6 +225,8 @@ class FdOperation(RetryOperation[T]):
     """
 
     __slots__ = ("side",)
+    # Whether it waits on one side only, so that there is no other to leave when it is fired.
+    lone = True
 
     def __init__(self, watch: Resource, side: Side) -> None:
         super().__init__(watch)
@@ -235,18 +242,55 @@ class FdOperation(RetryOperation[T]):
     def given_up(self) -> None:
         """The wait ends without success. Called at least once in that case, and never after success."""
 
-    def wait_hint(self, task: Task[Any]) -> Generator[Any, Any, None]:
-        try:
-            if self.waits_in(task.host):
-                yield from self._wait_in_host(task)
-            else:
-                yield from super().wait_hint(task)
-        except BaseException:
-            if self.state is FIRED:
-                self.given_up()  # ``abort`` had nothing to take out of the queue any more
-            raise
-        if self.error is not None:
-            self.given_up()
+    def __await__(self) -> Generator[Any, Any, T]:
+        # ``RetryOperation.__await__`` with ``begin`` and ``wait_hint`` written out: this is every read and write.
+        if self.state is not NEW:
+            raise RuntimeError(
+                f"this {type(self).__name__} was awaited before; each call gives a single-use awaitable, so call again"
+            )
+        task = tls.task or current_task()
+        host = task.host
+        self.state = ABORTED
+        if task.node.effective is not None or task.foreign and host.is_cancelled(task):
+            check_swallowed(task)
+            yield from host.raise_cancelled(task)
+        if self.ends_on_stop and task.node.stopping is not None:
+            raise Stopped("the scope was asked to stop")
+        task.budget -= 1
+        if task.budget < 0:
+            task.budget = STEP_BUDGET
+            yield from yield_once(task)
+        self.task = task
+        self.resource.check_home(host)
+        while not self.poll():
+            self.state = PARKED
+            try:
+                self.register()
+                if task.foreign and self.waits_in(host):
+                    yield from self._wait_in_host(task)
+                else:
+                    task.waiting = self
+                    while True:
+                        sent = yield host.park(task)
+                        if self.state is FIRED:
+                            break
+                        if self.state is ABORTED:
+                            host.resume_aborted(task, sent)
+            except BaseException:
+                if self.state is PARKED:
+                    self.abort()
+                elif self.state is FIRED:
+                    self.given_up()  # ``abort`` has nothing to take out of the queue any more
+                raise
+            finally:
+                task.waiting = None
+                task.budget = STEP_BUDGET
+            if self.error is not None:
+                self.given_up()
+                error, self.error = self.error, None
+                raise error
+        self.state = DONE
+        return self.value  # type: ignore[no-any-return]
 
     def waits_in(self, host: Host) -> bool:
         """Whether ``host`` suspends a task on an fd by a means of its own (trio does), instead of calling back."""
@@ -260,14 +304,9 @@ class FdOperation(RetryOperation[T]):
         except PermissionError:
             pass  # a regular file: always ready
         except BaseException:
-            if self.state is PARKED:
-                self.abort()
-                raise
             if self.state is not FIRED or self.error is None:
                 raise
             # Closed while it waited: the error that says so replaces the host's own.
-        finally:
-            task.waiting = None
         if self.state is ABORTED:
             yield from host.raise_cancelled(task)
             raise make_cancelled(task)
@@ -283,6 +322,7 @@ class FdsOperation(FdOperation[T]):
     """
 
     __slots__ = ("sides",)
+    lone = False
 
     def __init__(self, resource: Resource, sides: tuple[Side, ...]) -> None:
         super().__init__(resource, sides[0])
