@@ -49,6 +49,9 @@ class Operation(Generic[T]):
     shielded = False
     # Waits that end with ``Stopped`` when their scope is asked to stop (accept loops, iterators).
     ends_on_stop = False
+    # Whether a select may try, register and take back this operation by itself. False for those that do something before
+    # their end (a write in several pieces): a select then awaits them in a child task.
+    selectable = True
 
     def __init__(self, resource: Resource) -> None:
         self.resource = resource
@@ -283,7 +286,15 @@ class RetryOperation(Operation[T]):
         if task.budget < 0:
             task.budget = STEP_BUDGET
             yield from yield_once(task)
+        waited = False
         while not self.begin(task):
+            if waited:  # a cancellation or stop that came after the hint found nothing parked to abort
+                if task.node.effective is not None or task.foreign and host.is_cancelled(task):
+                    if self.abort():
+                        yield from host.raise_cancelled(task)
+                elif self.ends_on_stop and task.node.stopping is not None and self.abort():
+                    raise Stopped("the scope was asked to stop")
+            waited = True
             yield from self.wait_hint(task)
             if self.error is not None:
                 error, self.error = self.error, None
