@@ -257,7 +257,7 @@ class Select(Resource, Generic[K, T]):
         elif made is not None and self._scope is not None:
             arm.made = None
             task = self._scope.spawn(made, name=f"select arm {arm.key!r}", background=True)
-            task.spawn_site = self.site
+            task._site_code = self.site
             arm.task = task
             self._tasks[task] = arm
 
@@ -669,6 +669,12 @@ def _named(error: BaseException, key: Any, select: Select[Any, Any]) -> BaseExce
         error = EndOfStream(f"arm {key!r} has ended")
     _note(error, key, select)
     return error
+
+
+async def next_outcome(select: Select[K, T]) -> tuple[K, Outcome[T]]:
+    """The next arm that has come to an end of some kind, and how; for ``race``."""
+    found: Any = await Next(select, raw=True)
+    return found  # type: ignore[no-any-return]
 
 
 # -- the fixed form ----------------------------------------------------------------------------------------------------
