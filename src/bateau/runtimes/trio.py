@@ -7,12 +7,16 @@ the session's thread pumps it while a run is going on, and it stands still in be
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from contextlib import contextmanager
 from contextvars import Context, copy_context
 from importlib.util import find_spec
 from math import inf
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple
 
+from ..kernel.errors import NestedRun
 from .base import Runtime, Session
 
 if TYPE_CHECKING:
@@ -108,7 +112,11 @@ class _Job(Generic[T]):
 
 
 class TrioSession(Session):
-    """A session for any number of runs, on one trio loop in guest mode. Use it from the thread that made it."""
+    """A session for any number of runs, on one trio loop in guest mode. Use it from the thread that made it.
+
+    Between runs the loop is not only still but invisible: other loops may run on the thread. Invariant: trio's state of
+    this thread is in ``_state`` while the loop is paused, and in trio's own hands while ``run`` or ``close`` pumps it.
+    """
 
     def __init__(self, options: dict[str, Any]) -> None:
         from _queue import SimpleQueue
@@ -120,7 +128,10 @@ class TrioSession(Session):
         self.host = self._trio_host = TrioHost()
         self._calls: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._jobs: Any = None
+        self._nursery: Any = None
         self._outcome: Any = None
+        self._state: dict[str, Any] = {}
+        self._hooks: Any = None
         self._closed = False
 
     def run(self, root: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -128,20 +139,28 @@ class TrioSession(Session):
             raise RuntimeError("this session is closed; open a new one")
         if os.getpid() != self._pid:
             raise RuntimeError("this session was opened before fork(); open a new one in the child process")
-        # Started with the first run and not before: by then the program's own handler of Ctrl-C stands, so that trio
-        # leaves it alone.
-        if self._jobs is None:
-            self._jobs = self._start()
         job: _Job[T] = _Job(root, copy_context())
-        self._jobs.send_nowait(job)
-        try:
-            self._pump(lambda: job.done)
-        except BaseException:
-            # Ctrl-C in the pump itself: the program must not be left half-way.
-            self._cancel_all()
-            self._pump(lambda: job.done)
-            raise
+        with _Interrupt(self._interrupted), self._present():
+            if self._jobs is None:
+                self._jobs = self._start()
+            self._jobs.send_nowait(job)
+            try:
+                self._pump(lambda: job.done)
+            except BaseException:
+                self._cancel_all()  # an interrupt in the pump itself: the program must not be left half-way
+                self._pump(lambda: job.done)
+                raise
         return job.result()
+
+    def close(self) -> None:
+        if self._closed or os.getpid() != self._pid:
+            return
+        self._closed = True
+        if self._jobs is None or self._outcome is not None:
+            return
+        with self._present():
+            self._jobs.close()
+            self._pump(lambda: False)
 
     def _start(self) -> Any:
         import trio
@@ -162,6 +181,7 @@ class TrioSession(Session):
         self._outcome = outcome
 
     def _pump(self, until: Callable[[], bool]) -> None:
+        """Drive the loop until ``until()``, or to its end."""
         while not until():
             if self._outcome is not None:
                 self._closed = True
@@ -169,24 +189,74 @@ class TrioSession(Session):
                 return
             self._calls.get()()
 
+    @contextmanager
+    def _present(self) -> Generator[None]:
+        """While the block runs, this is the trio loop of the thread."""
+        state = _trio_state()
+        if "runner" in state:
+            raise NestedRun("a trio loop is running on this thread already; await the function in it instead")
+        outer = sys.get_asyncgen_hooks()
+        state.update(self._state)
+        if self._hooks is not None:
+            sys.set_asyncgen_hooks(*self._hooks)
+        try:
+            yield
+        finally:
+            self._state = dict(state)
+            state.clear()
+            self._hooks = sys.get_asyncgen_hooks()
+            sys.set_asyncgen_hooks(*outer)
+
     async def _serve(self, jobs: Any) -> None:
         import trio
 
         self._trio_host.attach()
         async with jobs:
             async for job in jobs:
-                async with trio.open_nursery() as nursery:
-                    self._nursery: trio.Nursery = nursery
-                    job.context.run(nursery.start_soon, job.run_in, self.host, name="main")
+                async with trio.open_nursery() as self._nursery:
+                    job.context.run(self._nursery.start_soon, job.run_in, self.host)
+
+    def _interrupted(self) -> None:
+        self.host.call_threadsafe(self._cancel_all)
 
     def _cancel_all(self) -> None:
-        self.host.call_threadsafe(lambda: self._nursery.cancel_scope.cancel())  # noqa: PLW0108  # looked up when it runs
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
 
-    def close(self) -> None:
-        if self._closed or os.getpid() != self._pid:
+
+def _trio_state() -> dict[str, Any]:
+    """What trio keeps per thread while it runs. There is no public way to put a guest run aside."""
+    from trio._core import _run
+
+    return _run.GLOBAL_RUN_CONTEXT.__dict__
+
+
+class _Interrupt:
+    """Ctrl-C where nobody handles it (a session without a program): cancels the run, then raises. The second one raises
+    at once. It also keeps trio from taking the signal for as long as its loop lives, paused or not.
+    """
+
+    def __init__(self, cancel: Callable[[], None]) -> None:
+        self._cancel = cancel
+        self._count = 0
+        self._installed = False
+
+    def __enter__(self) -> None:
+        try:
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                signal.signal(signal.SIGINT, self._caught)
+                self._installed = True
+        except ValueError:  # not the main thread: signals are not ours
             return
-        self._closed = True
-        if self._jobs is None or self._outcome is not None:
-            return
-        self._jobs.close()
-        self._pump(lambda: False)
+
+    def _caught(self, signum: int, frame: Any) -> None:
+        self._count += 1
+        if self._count > 1:
+            raise KeyboardInterrupt
+        self._cancel()
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._installed:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self._count == 1:
+            raise KeyboardInterrupt from None
