@@ -163,9 +163,9 @@ class Operation(Generic[T]):
             raise RuntimeError(
                 f"this {type(self).__name__} was awaited before; each call gives a single-use awaitable, so call again"
             )
+        self.state = ABORTED  # until it begins: an operation that raises before that had no effect
         task = current_task()
         host = task.host
-        self.state = ABORTED  # until it begins: an operation that raises before that had no effect
         if not self.shielded:
             if task.node.effective is not None or task.foreign and host.is_cancelled(task):
                 check_swallowed(task)
@@ -274,9 +274,9 @@ class RetryOperation(Operation[T]):
             raise RuntimeError(
                 f"this {type(self).__name__} was awaited before; each call gives a single-use awaitable, so call again"
             )
+        self.state = ABORTED
         task = current_task()
         host = task.host
-        self.state = ABORTED
         if task.node.effective is not None or task.foreign and host.is_cancelled(task):
             check_swallowed(task)
             yield from host.raise_cancelled(task)
@@ -346,6 +346,8 @@ class Checkpoint(Operation[None]):
             if task.guard is not None:
                 task.guard.refuse(task, False)
             yield host.pause(task) if task.foreign else None  # asyncio and the engine: a bare yield
+            if task.foreign and self.always:
+                yield host.pause(task)  # trio shuffles each round: only after a second one has every other task run
             if task.node.effective is not None or task.foreign and host.is_cancelled(task):
                 yield from host.raise_cancelled(task)
 
