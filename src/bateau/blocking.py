@@ -21,6 +21,7 @@ from .kernel.current import current_task_or_none
 from .kernel.engine import Engine
 from .kernel.errors import Cancelled, CancelRecord, Deadlock, NestedRun, user_site
 from .kernel.hazard import report
+from .kernel.operation import ABORTED, Operation
 from .kernel.scope import as_coroutine
 from .kernel.task import Task
 from .runtimes import registry
@@ -279,7 +280,8 @@ def _foreign_step(task: Task[Any] | None) -> str | None:
     if loop is not None:
         return f"block_on was called in a callback of the asyncio loop {loop!r} on this thread, which it would block. {fix}"
     lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)
-    if lowlevel is not None and lowlevel.in_trio_run():
+    # Not in_trio_run: the loop that block_on itself keeps for this thread counts as running, while it stands still.
+    if lowlevel is not None and lowlevel.in_trio_task():
         return f"block_on was called inside a trio run on this thread, which it would block. {fix}"
     return None
 
@@ -288,3 +290,5 @@ def _dispose(fn: Any) -> None:
     """The awaitable will not be awaited; that is said by the error already."""
     if isinstance(fn, Coroutine):
         fn.close()
+    elif isinstance(fn, Operation):
+        fn.state = ABORTED

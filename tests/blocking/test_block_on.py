@@ -157,10 +157,10 @@ def test_contextvars_and_two_runtimes_on_one_thread():
     assert block_on(seen, runtime="asyncio") == "caller's"
 
 
-def test_run_beside_it():
-    assert block_on(double, 1) == 2
-    assert bateau.run(double, 2) == 4
-    assert block_on(double, 3) == 6
+def test_run_beside_it(runtime):
+    assert block_on(double, 1, runtime=runtime.name) == 2
+    assert runtime.run(double, 2) == 4
+    assert block_on(double, 3, runtime=runtime.name) == 6
 
 
 def test_closed_at_exit_without_a_word():

@@ -212,6 +212,8 @@ def test_the_limit_holds_and_is_first_come(entry):
         async with bateau.scope() as s:
             for i in range(5):
                 s.spawn_blocking(work, i)
+                await bateau.yield_now()  # trio steps its tasks in random order
+                await bateau.yield_now()
         assert order == list(range(5))
         with pytest.raises(ValueError, match="1 or more"):
             thread.workers().set_limit(0)
@@ -227,7 +229,8 @@ def test_cancelled_in_the_queue_it_is_never_run(entry):
         thread.workers().set_limit(1)
         async with bateau.scope() as s:
             s.spawn_blocking(gate.wait, 10)
-            await bateau.yield_now()
+            while not thread.workers().running:
+                await bateau.yield_now()
             with bateau.move_on_after(0.02) as block:
                 await thread.run(ran.append, 1)
             assert block.cancelled_caught
@@ -254,7 +257,8 @@ def test_a_limiter_of_the_caller(entry):
         gate = threading.Event()
         async with bateau.scope() as s:
             s.spawn_blocking(gate.wait, 10)
-            await bateau.yield_now()
+            while not thread.workers().running:
+                await bateau.yield_now()
             assert await thread.run(lambda: 5, limiter=Two()) == 5  # not held up by the run's own limit
             gate.set()
         assert (Two.busy, Two.entered) == (0, 1)
