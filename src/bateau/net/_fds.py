@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
+from ..kernel.operation import ABORTED
 from ._errors import Truncated, check_count
 from ._stream import SocketStream, StreamReading, StreamWrite
 
@@ -23,12 +24,14 @@ class SendFds(StreamWrite):
     __slots__ = ("fds",)
 
     def __init__(self, stream: SocketStream, data: Any, fds: Iterable[int]) -> None:
-        super().__init__(stream, data)
-        if not self.total:
-            raise ValueError("send_fds needs at least one byte of data: descriptors travel with a byte")
+        self.state = ABORTED  # until it is whole
         self.fds = array.array("i", fds)
         if len(self.fds) > MAX_FDS:
             raise ValueError(f"send_fds takes at most {MAX_FDS} descriptors at once, not {len(self.fds)}")
+        super().__init__(stream, data)
+        if not self.total:
+            self.state = ABORTED
+            raise ValueError("send_fds needs at least one byte of data: descriptors travel with a byte")
 
     def send(self) -> int:
         if self.sent or not self.fds:
@@ -43,11 +46,12 @@ class RecvFds(StreamReading[tuple[bytes, list[int]]]):
     __slots__ = ("max_fds", "n")
 
     def __init__(self, stream: SocketStream, n: int, max_fds: int) -> None:
-        super().__init__(stream)
+        self.state = ABORTED  # until it is whole
         self.n = check_count(n)
         self.max_fds = check_count(max_fds, "max_fds")
         if not n:
             raise ValueError("recv_fds needs room for at least one byte: descriptors travel with a byte")
+        super().__init__(stream)
 
     def poll(self) -> bool:
         stream = self.stream

@@ -19,7 +19,7 @@ from ..io.abc import DEFAULT_SIZE, READ, WRITE, AsyncStream
 from ..io.fd import FdOperation, FdsOperation, Side
 from ..kernel.current import current_task_or_none
 from ..kernel.errors import Broken, Busy, Closed, WouldBlock
-from ..kernel.operation import FIRED, NEW, PARKED
+from ..kernel.operation import ABORTED, FIRED, NEW, PARKED
 from ._errors import check_count, translated
 from ._socket import SocketOwner
 
@@ -57,6 +57,9 @@ class SocketStream(SocketOwner, AsyncStream):
         return StreamRead(self, n)
 
     def readinto(self, buffer: WritableBuffer, /) -> _ReadInto:
+        with memoryview(buffer) as view:
+            if view.readonly:
+                raise TypeError(f"readinto needs a writable buffer, not {type(buffer).__name__}; use a bytearray")
         return _ReadInto(self, buffer)
 
     def try_read(self, n: int = DEFAULT_SIZE, /) -> bytes:
@@ -93,6 +96,8 @@ class SocketStream(SocketOwner, AsyncStream):
         return _WriteEof(self)
 
     def ready(self, directions: int = READ, /) -> _StreamReady:
+        if directions not in (READ, WRITE, READ | WRITE):
+            raise ValueError(f"directions must be READ, WRITE or READ | WRITE, not {directions!r}")
         return _StreamReady(self, directions)
 
     # -- shared by the operations ---------------------------------------------------------------------------------------
@@ -156,6 +161,7 @@ class StreamRead(StreamReading[bytes]):
 
     def __init__(self, stream: SocketStream, n: int) -> None:
         # The chain of ``super().__init__`` written out, here and in ``StreamWrite``: it costs as much as the system call.
+        self.state = ABORTED  # until it is whole: what is refused was not forgotten
         self.n = n if type(n) is int and n >= 0 else check_count(n)
         self.stream = stream
         self.resource = watch = stream._watch
@@ -193,9 +199,6 @@ class _ReadInto(StreamReading[int]):
 
     def __init__(self, stream: SocketStream, buffer: WritableBuffer) -> None:
         super().__init__(stream)
-        with memoryview(buffer) as view:
-            if view.readonly:
-                raise TypeError(f"readinto needs a writable buffer, not {type(buffer).__name__}; use a bytearray")
         self.buffer: WritableBuffer | None = buffer
 
     def poll(self) -> bool:
@@ -245,6 +248,7 @@ class StreamWrite(StreamWriting[None]):
     __slots__ = ("data", "sent", "total")
 
     def __init__(self, stream: SocketStream, data: ReadableBuffer) -> None:
+        self.state = ABORTED
         if type(data) is bytes:
             self.data: Any = data
             self.total = len(data)
@@ -335,8 +339,6 @@ class _StreamReady(FdsOperation[int]):
     __slots__ = ("directions", "stream")
 
     def __init__(self, stream: SocketStream, directions: int) -> None:
-        if directions not in (READ, WRITE, READ | WRITE):
-            raise ValueError(f"directions must be READ, WRITE or READ | WRITE, not {directions!r}")
         self.stream = stream
         self.directions = directions
         watch = stream._watch
