@@ -198,8 +198,14 @@ def make_cancelled(task: Task[Any], record: CancelRecord | None = None) -> BaseE
     if record is None:
         record = CancelRecord("cancelled", task_name=task.name)
     exc = task.host.new_cancelled(record)
-    task.delivered = exc
+    note_delivered(task, exc)
     return exc
+
+
+def note_delivered(task: Task[Any], exc: BaseException) -> None:
+    """``exc`` is about to be raised in ``task``. Of several raised during one clean-up, the first is the one to watch."""
+    if task.delivered is None:
+        task.delivered = exc
 
 
 # -- entering and leaving ----------------------------------------------------------------------------------------------
@@ -260,8 +266,10 @@ def leave(node: CancelNode, exc: BaseException | None) -> bool:
         decided = node.record is not None and isinstance(exc, Cancelled) and (outer is None or node.shielded)
     if node.record is not None and decided:
         node.cancelled_caught = True
-    if exc is task.delivered or exc is None:
-        task.delivered = None
+    if decided or exc is None:
+        task.delivered = None  # it has come to where it was going; what is outside has not been raised yet
+    elif isinstance(exc, Cancelled):
+        task.delivered = exc
     if parent.effective is not None and exc is None:
         # Leaving a shield, or a cancelled scope from which the body returned: what waits outside has not been told yet.
         deliver(task)

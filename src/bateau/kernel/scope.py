@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, overload
 from .cancellation import Cancellable, CancelNode, deliver, leave
 from .cleanup import DEFAULT_BUDGET, Cleanup
 from .current import current_task, current_task_or_none
-from .errors import Cancelled, CancelRecord, ScopeError
+from .errors import Cancelled, CancelRecord, ScopeError, TaskCancelled
 from .host import Host, Timer
 from .operation import Checkpoint, Operation
 from .policy import AllMustSucceed, Policy
@@ -183,8 +183,17 @@ class Scope(Cancellable, Resource):
         except BaseException:
             if not task.ended:
                 task.cancel("the wait for its start was cancelled")
-                await ShieldedJoin(task)
+                await self._wait_for_end(task)
             raise
+
+    async def _wait_for_end(self, task: Task[Any]) -> None:
+        """Wait for a task that was cancelled, whatever comes; a failure of its cleanup counts as the scope's."""
+        try:
+            await ShieldedJoin(task)
+        except TaskCancelled:
+            return
+        except Exception as error:
+            self._errors.append(error)
 
     def _check_open(self, fn: Any) -> Host:
         host = self._host

@@ -202,21 +202,21 @@ async def _main(task: Task[Any], coro: Coroutine[Any, Any, Any]) -> None:
     except BaseException as error:
         tb = error.__traceback__
         error.__traceback__ = tb.tb_next if tb is not None else None
+        task.host_task = task.parked = None  # cuts the cycle between the two tasks
         task.finish(None, error)
     else:
+        task.host_task = task.parked = None
         task.finish(value, None)
 
 
 def _ended(native: asyncio.Task[Any]) -> None:
-    """Cut the cycle between the two tasks; and end one that foreign code cancelled before its first step."""
+    """End a task whose asyncio task foreign code cancelled before its first step: ``_main`` never ran."""
     task: Task[Any] | None = getattr(native, "_bateau", None) or _slotted.get(native)
-    if task is None:
+    if task is None or task.host_task is not native or task.coro is None:
         return
-    if not task.ended and task.coro is not None:
-        task.coro.close()
-        task.finish(None, asyncio.CancelledError("cancelled before it began"))
+    task.coro.close()
     task.host_task = None
-    task.parked = None
+    task.finish(None, asyncio.CancelledError("cancelled before it began"))
 
 
 def outermost_cancelled(task: Task[Any]) -> CancelNode | None:

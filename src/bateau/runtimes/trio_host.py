@@ -24,7 +24,7 @@ from weakref import ref
 
 import trio
 
-from ..kernel.cancellation import CancelNode
+from ..kernel.cancellation import CancelNode, note_delivered
 from ..kernel.errors import Cancelled, CancelRecord, ScopeError, Unsupported
 from ..kernel.host import Timer
 from ..kernel.task import Task
@@ -341,7 +341,7 @@ class TrioHost(TrioServices):
         if record is not None:
             _put_record(exc, record)
             if task.node.effective is not None:
-                task.delivered = exc
+                note_delivered(task, exc)
 
     def visible_record(self, task: Task[Any]) -> CancelRecord | None:
         """The record of the innermost node of ours whose cancellation ``task`` sees. None: it is cancelled by trio code."""
