@@ -212,7 +212,7 @@ class SendBroadcast(Operation[int], Generic[T]):
         self.resource.sending.discard(self)
 
     def describe(self) -> str:
-        return f"send on {self.resource.describe()}" + unused(self.resource.receivers, "receiver")
+        return f"send on {self.resource.describe()}" + unused(self, self.resource.receivers, "receiver")
 
 
 class RecvBroadcast(Operation[T]):
@@ -275,7 +275,7 @@ class RecvBroadcast(Operation[T]):
         return self.end._end_error()
 
     def describe(self) -> str:
-        return f"recv on {self.resource.describe()}" + unused(self.resource.state.senders, "sender")
+        return f"recv on {self.resource.describe()}" + unused(self, self.resource.state.senders, "sender")
 
 
 class NextBroadcast(RecvBroadcast[T]):

@@ -37,8 +37,12 @@ class State(Primitive):
         return f"{self.kind} {self.name!r}" if self.name else f"{self.kind} at {id(self):#x}"
 
     def report_lost(self, why: str, items: Iterable[object], site: Site) -> None:
-        """Items went where nobody will receive them, and nobody closed anything: say so."""
-        if not sys.is_finalizing():
+        """Items went where nobody will receive them, and nobody closed anything: say so.
+
+        Not where a task is being cancelled, or outside any: a program that ends early takes its queues with it.
+        """
+        task = None if sys.is_finalizing() else current_task_or_none()
+        if task is not None and task.node.effective is None:
             report("dropped_without_close", f"{self.label()}: {why}; lost: {listed(items)}", site)
 
 

@@ -133,7 +133,7 @@ class RecvOnce(Operation[T]):
 
     def describe(self) -> str:
         sender = self.resource.sender
-        return f"recv on {self.resource.describe()}" + unused(() if sender is None else (sender,), "sender")
+        return f"recv on {self.resource.describe()}" + unused(self, () if sender is None else (sender,), "sender")
 
 
 class OneSender(End, Generic[T]):

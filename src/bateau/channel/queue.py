@@ -207,7 +207,7 @@ class Send(Operation[None], Generic[T]):
         self.resource.sending.discard(self)
 
     def describe(self) -> str:
-        return f"send on {self.resource.describe()}" + unused(self.resource.receivers, "receiver")
+        return f"send on {self.resource.describe()}" + unused(self, self.resource.receivers, "receiver")
 
     def __await__(self) -> Generator[Any, Any, None]:
         """The base's, with a short way for a local channel where the item need not wait; the rest is the base's."""
@@ -304,7 +304,7 @@ class Recv(Operation[T]):
         return self.end._end_error()
 
     def describe(self) -> str:
-        return f"recv on {self.resource.describe()}" + unused(self.resource.senders, "sender")
+        return f"recv on {self.resource.describe()}" + unused(self, self.resource.senders, "sender")
 
     def __await__(self) -> Generator[Any, Any, T]:
         """The base's, written out for a local channel; the rest is the base's."""

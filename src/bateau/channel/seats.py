@@ -11,7 +11,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import ref
 
+from ..kernel.operation import PARKED
+
 if TYPE_CHECKING:
+    from ..kernel.operation import Operation
     from ..kernel.task import Task
 
 Site = tuple[str, int]
@@ -58,11 +61,13 @@ def users_of(seats: Iterable[Seat]) -> Iterable[Task[Any]] | Literal["outside"]:
     return tuple(found)
 
 
-def unused(seats: Iterable[Seat], what: str) -> str:
-    """For descriptions: a remark about the open ends that no living task has used, or nothing.
+def unused(op: Operation[Any], seats: Iterable[Seat], what: str) -> str:
+    """For the description of a parked ``op``: a remark about the open ends that no living task has used, or nothing.
 
     A sender that somebody forgot to close is the usual reason why a receiver waits for ever; this names its line.
     """
+    if op.state is not PARKED:
+        return ""
     sites = [seat.site for seat in tuple(seats) if not seat.alive()]
     if not sites:
         return ""

@@ -117,7 +117,7 @@ class Changed(Operation[T]):
         return self.resource.ended()
 
     def describe(self) -> str:
-        return f"change of {self.resource.describe()}" + unused(self.resource.senders, "sender")
+        return f"change of {self.resource.describe()}" + unused(self, self.resource.senders, "sender")
 
 
 class NextChange(Changed[T]):
@@ -142,16 +142,12 @@ class WaitFor(RetryOperation[T]):
 
     def begin(self, task: Task[Any]) -> bool:
         self.task = task
-        state, end = self.resource, self.end
+        state = self.resource
         if state.mutex is None:
             state.check_home(task.host)
         while True:
-            if end._seat is None:
-                raise end._closed_error()
-            value, version = state.current
-            if self.predicate(value):
-                end._seen = version
-                self.value = value
+            version = state.current[1]
+            if self.poll():
                 self.state = DONE
                 return True
             if state.mutex is None:
@@ -162,13 +158,24 @@ class WaitFor(RetryOperation[T]):
             if parked:
                 return False
 
+    def poll(self) -> bool:
+        state, end = self.resource, self.end
+        if end._seat is None:
+            raise end._closed_error()
+        value, version = state.current
+        if self.predicate(value):
+            end._seen = version
+            self.value = value
+            return True
+        if not state.senders and state.current[1] == version:
+            raise state.ended()
+        return False
+
     def _park(self, version: int) -> bool:
         """Join the queue, unless there is a newer value than the one looked at."""
         state = self.resource
         if state.current[1] != version:
             return False
-        if not state.senders:
-            raise state.ended()
         self.state = PARKED
         self.register()
         return True
@@ -191,7 +198,7 @@ class WaitFor(RetryOperation[T]):
         return self.resource.ended()
 
     def describe(self) -> str:
-        return f"wait_for on {self.resource.describe()}" + unused(self.resource.senders, "sender")
+        return f"wait_for on {self.resource.describe()}" + unused(self, self.resource.senders, "sender")
 
 
 class WatchSender(End, Generic[T]):
