@@ -185,6 +185,9 @@ class Host:
         function is called."""
         return _nothing
 
+    def forked(self) -> None:
+        """This process is the child of a fork, and the host the parent's: from now on, refuse to go on."""
+
     def wake_threadsafe(self, task: Task[Any]) -> None:
         """``wake`` from any thread. A host that has ended swallows it: its tasks have ended too."""
         try:

@@ -19,6 +19,7 @@ from ..kernel.errors import Cancelled, CancelRecord, Deadlock
 from ..kernel.explain import explain_deadlock
 from ..kernel.task import Task
 from .base import Runtime, Session
+from .forking import forked_error
 from .native_bridge import asyncio_is_ready, asyncio_side, attach
 
 T = TypeVar("T")
@@ -160,11 +161,19 @@ class NativeEngine(Engine):
             raise Deadlock(explain_deadlock(self.roots))
         self.reactor.poll(timeout)
 
+    def forked(self) -> None:
+        super().close()
+        self.advance = _refuse_in_child  # type: ignore[method-assign]
+
     def close(self) -> None:
         super().close()
         if self.aio is not None:
             self.aio.close()
         self.reactor.close()
+
+
+def _refuse_in_child() -> None:
+    raise forked_error()
 
 
 class EngineSession(Session):
@@ -261,7 +270,7 @@ class NativeRuntime(Runtime):
 
     name = "native"
     features = frozenset(
-        {"asyncio", "deadlock_detection", "nested_block_on", "scheduling_policy", "fds"},
+        {"asyncio", "deadlock_detection", "nested_block_on", "scheduling_policy", "fds", "fork"},
     )
 
     def __init__(self, policy: Callable[[], SchedulingPolicy] | None = None) -> None:

@@ -6,6 +6,7 @@ runtimes spawn into it and wait for what they spawned.
 
 from __future__ import annotations
 
+import os
 import sys
 from _thread import get_ident
 from collections.abc import Awaitable, Callable, Generator
@@ -18,6 +19,8 @@ from ..kernel.policy import Policy
 from ..kernel.resource import Primitive, WaitQueue
 from ..kernel.scope import Scope
 from ..kernel.task import Task
+
+from . import forking
 
 if TYPE_CHECKING:
     from .base import Runtime, Session
@@ -33,6 +36,8 @@ class Program:
         self.host = host
         self.root: Scope | None = None
         self.interrupts = 0
+        self._pid = os.getpid()
+        forking.watch(host)
 
     def run(self, session: Session, fn: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> T:
         """Run the main function to its end, with signals and ``rt.spawn`` in place."""
@@ -44,6 +49,10 @@ class Program:
         restore = self._catch_interrupts()
         try:
             return session.run(lambda: self._main(fn, args))
+        except Exception:
+            if os.getpid() != self._pid:
+                raise forking.forked_error() from None
+            raise
         except Cancelled:
             if self.interrupts > 1:
                 raise KeyboardInterrupt from None
