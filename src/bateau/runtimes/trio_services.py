@@ -209,6 +209,13 @@ class TrioServices(Host):
 
     # -- time and calls ------------------------------------------------------------------------------------------------
 
+    def forked(self) -> None:
+        # That a run is going on is a thread-local of trio's, which the child inherits and trio never asks the process about.
+        context = getattr(getattr(trio._core, "_run", None), "GLOBAL_RUN_CONTEXT", None)
+        for name in ("task", "runner"):
+            if hasattr(context, name):
+                delattr(context, name)
+
     def now(self) -> float:
         return self._clock()
 
