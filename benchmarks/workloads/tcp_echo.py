@@ -7,7 +7,7 @@ kernel's TCP: see the share of system time in the JSON output.
 
 Cases
   stream    one task per connection, in the form that the authors show first: ``asyncio.start_server``, ``trio.serve_tcp``,
-            an anyio listener's ``serve``, a bateau listener with one task per accepted connection. Reads of up to 4096 bytes.
+            an anyio listener's ``serve``, ``bateau.net.serve``. Reads of up to 4096 bytes.
   protocol  asyncio and uvloop only: the same server as an ``asyncio.Protocol``, callbacks without tasks. It is not the same
             program for its author (no backpressure here, no ``await``); it shows what asyncio's streams cost.
 
@@ -22,6 +22,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping
+from functools import partial
 from typing import cast
 
 from ..model import Case, Measured, Stopwatch, Workload
@@ -137,9 +138,7 @@ def trio_side() -> Mapping[str, Measured]:
                 done.set()
 
         async with trio.open_nursery() as nursery:
-            listeners: list[trio.SocketListener] = await nursery.start(
-                lambda **kw: trio.serve_tcp(echo, 0, host=HOST, **kw)
-            )
+            listeners: list[trio.SocketListener] = await nursery.start(partial(trio.serve_tcp, echo, 0, host=HOST))
             session.start_client(listeners[0].socket.getsockname()[1])
             await done.wait()
             nursery.cancel_scope.cancel()
@@ -189,18 +188,15 @@ def bateau_side() -> Mapping[str, Measured]:
 
         async def echo(stream: bateau.net.SocketStream) -> None:
             session.opened()
-            async with stream:
-                while data := await stream.read(CHUNK):
-                    await stream.write(data)
+            while data := await stream.read(CHUNK):
+                await stream.write(data)
+            await stream.aclose()
             if session.closed():
                 done.set()
 
-        async def accept(listener: bateau.net.Listener, scope: bateau.Scope) -> None:
-            while True:
-                scope.spawn(echo, await listener.accept())
-
-        async with await bateau.net.listen_tcp(HOST, 0) as listener, bateau.scope() as scope:
-            scope.spawn(accept, listener, scope)
+        listener = await bateau.net.listen_tcp(HOST, 0)
+        async with bateau.scope() as scope:
+            scope.spawn(bateau.net.serve, echo, listener)
             session.start_client(listener.port)
             await done.wait()
             scope.cancel()
