@@ -9,6 +9,8 @@ import pytest
 import bateau
 from bateau.channel import channel
 
+from .helpers import recv_one, send_one, until
+
 
 def test_items_come_in_order_and_each_once(entry):
     async def main():
@@ -169,8 +171,8 @@ def test_try_send_meets_a_parked_receiver_of_a_rendezvous(entry):
     async def main():
         tx, rx = channel[int](0)
         async with bateau.scope() as scope:
-            task = scope.spawn(_recv, rx)
-            await _until(lambda: tx.statistics().waiting_receivers == 1)
+            task = scope.spawn(recv_one, rx)
+            await until(lambda: tx.statistics().waiting_receivers == 1)
             tx.try_send(5)
             assert await task == 5
 
@@ -184,8 +186,8 @@ def test_waiting_senders_are_served_first_come_first(entry):
         await tx.send(-1)
         async with bateau.scope() as scope:
             for i in range(5):
-                scope.spawn(_send, tx, i)
-                await _until(lambda i=i: tx.statistics().waiting_senders == i + 1)
+                scope.spawn(send_one, tx, i)
+                await until(lambda i=i: tx.statistics().waiting_senders == i + 1)
             got = [rx.try_recv() for _ in range(3)]
             # A place that became free went to who waited for it, not to who comes now.
             with pytest.raises(bateau.WouldBlock):
@@ -203,8 +205,8 @@ def test_waiting_receivers_are_served_first_come_first(entry):
         async with bateau.scope() as scope:
             tasks = []
             for i in range(4):
-                tasks.append(scope.spawn(_recv, rx))
-                await _until(lambda i=i: rx.statistics().waiting_receivers == i + 1)
+                tasks.append(scope.spawn(recv_one, rx))
+                await until(lambda i=i: rx.statistics().waiting_receivers == i + 1)
             for i in range(4):
                 await tx.send(i)
             assert len(tx) == 0  # handed over, not stored: nobody can come in between
@@ -282,7 +284,7 @@ def test_handed_over_before_the_cancellation_is_delivered(entry):
 
         async with bateau.scope() as scope:
             task = scope.spawn(consume)
-            await _until(lambda: rx.statistics().waiting_receivers == 1)
+            await until(lambda: rx.statistics().waiting_receivers == 1)
             await tx.send(7)
             await tx.send(8)
             task.cancel()
@@ -306,7 +308,7 @@ def test_a_send_that_was_let_in_before_the_cancellation_counts(entry):
 
         async with bateau.scope() as scope:
             task = scope.spawn(produce)
-            await _until(lambda: tx.statistics().waiting_senders == 1)
+            await until(lambda: tx.statistics().waiting_senders == 1)
             assert rx.try_recv() == 1
             task.cancel()
         assert sent == [2]
@@ -346,7 +348,7 @@ def test_closing_the_coroutine_puts_the_item_back_in_front(entry):
 
         async with bateau.scope() as scope:
             task = scope.spawn(consume)
-            await _until(lambda: rx.statistics().waiting_receivers == 1)
+            await until(lambda: rx.statistics().waiting_receivers == 1)
             await tx.send(1)
             await tx.send(2)
             coro = task.coro
@@ -484,8 +486,8 @@ def test_statistics(entry):
         await tx.send(1)
         async with bateau.scope() as scope:
             await other.send(2)
-            scope.spawn(_send, other, 3)
-            await _until(lambda: rx.statistics().waiting_senders == 1)
+            scope.spawn(send_one, other, 3)
+            await until(lambda: rx.statistics().waiting_senders == 1)
             stats = rx.statistics()
             assert (stats.items, stats.open_senders, stats.open_receivers, stats.waiting_senders) == (2, 2, 1, 1)
             for _ in range(3):
@@ -510,7 +512,7 @@ def test_a_full_channel_names_its_receivers(entry):
             task = scope.spawn(handler, name="handler")
             await tx.send(1)
             await tx.send(2)
-            await _until(lambda: tx.statistics().waiting_senders == 1)
+            await until(lambda: tx.statistics().waiting_senders == 1)
             assert task.waiting is not None
             assert task.waiting.describe() == "send on channel 'C' (2/2)"
             assert list(task.waiting.resource.satisfiers()) == [task]
@@ -546,8 +548,8 @@ def test_a_forgotten_sender_is_named(entry):
     async def main():
         tx, rx = channel[int](2, name="C")
         async with bateau.scope() as scope:
-            task = scope.spawn(_recv, rx)
-            await _until(lambda: rx.statistics().waiting_receivers == 1)
+            task = scope.spawn(recv_one, rx)
+            await until(lambda: rx.statistics().waiting_receivers == 1)
             text = task.waiting.describe()
             assert task.waiting.resource.satisfiers() == "outside"
             await tx.send(1)
@@ -570,8 +572,8 @@ def test_an_empty_channel_names_its_senders(entry):
         async with bateau.scope() as scope:
             producer = scope.spawn(produce)
             assert await rx.recv() == 1
-            consumer = scope.spawn(_recv, rx)
-            await _until(lambda: rx.statistics().waiting_receivers == 1)
+            consumer = scope.spawn(recv_one, rx)
+            await until(lambda: rx.statistics().waiting_receivers == 1)
             assert list(consumer.waiting.resource.satisfiers()) == [producer]
             assert [op.task for op in consumer.waiting.resource.waiters()] == [consumer]
             producer.cancel()
@@ -585,7 +587,7 @@ def test_users_that_ended_are_forgotten(entry):
         tx, rx = channel[int](unbounded=True)
         async with bateau.scope() as scope:
             for i in range(200):
-                await scope.spawn(_send, tx, i)
+                await scope.spawn(send_one, tx, i)
         assert len(tx._seat.users) < 50
         rx.close()
 
@@ -601,17 +603,3 @@ def test_reprs(entry):
         assert "channel at 0x" in repr(channel[int](2))
 
     entry.run(main)
-
-
-async def _send(tx, item):
-    await tx.send(item)
-
-
-async def _recv(rx):
-    return await rx.recv()
-
-
-async def _until(condition):
-    with bateau.fail_after(5):
-        while not condition():
-            await bateau.yield_now()

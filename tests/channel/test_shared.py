@@ -1,0 +1,148 @@
+"""The shared flavour: two runtimes and plain threads on one channel (law 15, S22)."""
+
+from __future__ import annotations
+
+from threading import Thread
+
+import pytest
+
+import bateau
+from bateau.channel import broadcast, channel, oneshot, watch
+
+from .helpers import collect
+
+pytestmark = pytest.mark.law(15)
+COUNT = 2000
+
+
+@pytest.mark.parametrize("other", ["native", "asyncio", "trio"])
+@pytest.mark.parametrize("capacity", [0, 1, 64])
+def test_two_runtimes_pass_items_both_ways(runtime, other, capacity):
+    there_tx, there_rx = channel[int](capacity, flavour="shared")
+    back_tx, back_rx = channel[int](capacity, flavour="shared")
+
+    async def echo():
+        async with back_tx:
+            async for item in there_rx:
+                await back_tx.send(item)
+
+    async def main():
+        async def produce():
+            async with there_tx:
+                for i in range(COUNT):
+                    await there_tx.send(i)
+
+        async with bateau.scope() as scope:
+            scope.spawn(produce)
+            return await collect(back_rx)
+
+    # A shared channel tells no runtime that another will come: the thread is what may still bring something.
+    thread = Thread(target=lambda: bateau.run(_held, echo, runtime=other))
+    thread.start()
+    try:
+        assert runtime.run(_held, main) == list(range(COUNT))
+    finally:
+        thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_plain_threads_send_and_receive_without_waiting(runtime):
+    tx, rx = channel[int](unbounded=True, flavour="shared")
+
+    def produce(mine, numbers):
+        with mine:
+            for i in numbers:
+                mine.try_send(i)
+
+    threads = [Thread(target=produce, args=(tx.clone(), range(k, COUNT, 4))) for k in range(4)]
+    tx.close()
+
+    async def main():
+        for thread in threads:
+            thread.start()
+        return await collect(rx)
+
+    got = runtime.run(_held, main)
+    for thread in threads:
+        thread.join()
+    assert sorted(got) == list(range(COUNT))
+    for k in range(4):
+        assert [i for i in got if i % 4 == k] == list(range(k, COUNT, 4))
+
+
+def test_no_item_is_lost_to_timeouts_across_threads(runtime):
+    tx, rx = channel[int](2, flavour="shared")
+    got: list[int] = []
+
+    async def consume():
+        while True:
+            try:
+                with bateau.timeout(0.0003):
+                    got.append(await rx.recv())
+            except TimeoutError:
+                continue
+            except bateau.EndOfStream:
+                return
+
+    async def produce():
+        async with tx:
+            for i in range(400):
+                while True:
+                    with bateau.move_on_after(0.0003) as cut:
+                        await tx.send(i)
+                    if not cut.cancelled_caught:
+                        break
+
+    thread = Thread(target=lambda: bateau.run(_held, produce, runtime="native"))
+    thread.start()
+    runtime.run(_held, consume)
+    thread.join(10)
+    assert got == list(range(400))
+
+
+def test_oneshot_watch_and_broadcast_cross_threads(runtime):
+    answer_tx, answer_rx = oneshot[str](flavour="shared")
+    state_tx, state_rx = watch(0, flavour="shared")
+    news_tx, news_rx = broadcast[int](16, lag="wait", flavour="shared")
+
+    async def elsewhere():
+        async with news_tx:
+            for i in range(100):
+                await news_tx.send(i)
+        for i in range(1, 101):
+            state_tx.send(i)
+        answer_tx.send("done")
+
+    async def main():
+        assert await collect(news_rx) == list(range(100))
+        assert await state_rx.wait_for(lambda n: n == 100) == 100
+        return await answer_rx
+
+    thread = Thread(target=lambda: bateau.run(_held, elsewhere, runtime="native"))
+    thread.start()
+    assert runtime.run(_held, main) == "done"
+    thread.join(10)
+
+
+def test_modify_is_one_step_for_threads():
+    tx, rx = watch(0, flavour="shared")
+
+    def count():
+        for _ in range(2000):
+            tx.modify(lambda n: n + 1)
+
+    threads = [Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert rx.get() == 8000
+
+
+async def _held(fn):
+    """Run `fn` in a program that is told of the other thread, so that waiting for it is not taken for a deadlock."""
+    release = bateau.current_task().host.hold("the other thread of the test")
+    try:
+        return await fn()
+    finally:
+        release()
