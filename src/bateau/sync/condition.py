@@ -1,7 +1,8 @@
 """Condition: waiting, under a lock, until what the lock guards has changed.
 
-``wait`` is two waits in one: for the notification, in whose registration the lock is released (so none can come between),
-and for the lock again. The second is taken whatever happens, also when cancelled: the caller's ``async with`` will release it.
+``wait`` is two waits in one operation: for the notification, in whose registration the lock is released (so none can come
+between), and for the lock again, in whose queue the notifier puts it: those who are notified get the lock in their order.
+The lock is taken again whatever happens, also when cancelled: the caller's ``async with`` will release it.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from ..kernel.current import current_task
 from ..kernel.errors import Cancelled
 from ..kernel.operation import Operation
 from ..kernel.resource import Flavour
-from .base import Nothing, QueuedWait, SyncPrimitive, check_count
-from .errors import OwnershipError
+from .base import Nothing, SyncPrimitive, check_count
+from .errors import AbandonedLock, OwnershipError
 from .lock import Lock, LockStatistics, _Acquire
-from .owners import caller, name_of, owner_of
+from .owners import Owner, caller, name_of, owner_of
+from .places import PlacedAcquire
 
 T = TypeVar("T")
 
@@ -85,14 +87,21 @@ class Condition(SyncPrimitive):
         A cancellation point. The lock is held again also when this raises; a cancelled wait has used up no notification.
         Look at the condition again afterwards: another task may have been faster. ``wait_for`` does that.
         """
+        wait = _Wait(self)
         try:
-            await _Wait(self)
-        except (OwnershipError, GeneratorExit):  # the lock was not given up; or this coroutine is closed and can't wait
-            raise
+            await wait
+        except (OwnershipError, AbandonedLock, GeneratorExit):
+            raise  # the lock was not given up, can't be had again, or this coroutine is closed and can't wait
         except BaseException:
-            await self._reacquire(notified=False)
+            await self._reacquire()
+            if wait.notified:  # the host could not keep a native cancellation for later: somebody else is to be woken
+                with self._transition():
+                    self._notify(1)
             raise
-        await self._reacquire(notified=True)
+        if self.lock._owner != wait.owner:  # a native cancellation, kept for later, ended the wait for the lock
+            with self._transition():
+                self.lock._queue.discard(wait)
+            await self._reacquire()
         return True
 
     async def wait_for(self, predicate: Callable[[], T]) -> T:
@@ -104,7 +113,7 @@ class Condition(SyncPrimitive):
             await self.wait()
         return result
 
-    async def _reacquire(self, *, notified: bool) -> None:
+    async def _reacquire(self) -> None:
         """Take the lock again, shielded from our cancellations; a native one is kept for the next wait."""
         native: BaseException | None = None
         while True:
@@ -113,15 +122,9 @@ class Condition(SyncPrimitive):
                 break
             except Cancelled as exc:
                 native = native or exc
-        if native is None or not notified:
-            return  # not notified: a cancellation is being raised already
-        task = current_task()
-        try:
+        if native is not None:
+            task = current_task()
             task.host.rearm(task, native)
-        except BaseException:
-            with self._transition():
-                self._notify(1)  # this one's notification is not lost with it
-            raise
 
     def notify(self, n: int = 1) -> None:
         """Wake the ``n`` tasks that have waited longest (or all, if fewer wait). Never suspends."""
@@ -137,9 +140,11 @@ class Condition(SyncPrimitive):
             self._notify(len(self._queue))
 
     def _notify(self, n: int) -> None:
+        """Move the first waiters on to the queue of the lock, in order."""
         while n and (op := self._queue.pop()) is not None:
             n -= 1
-            op.fire(True)
+            assert isinstance(op, _Wait)
+            op.turn_to_lock(self.lock)
 
     def _check_held(self, what: str) -> None:
         me = caller()
@@ -156,33 +161,69 @@ class Condition(SyncPrimitive):
         return f" ({len(self._queue)} waiting)"
 
 
-class _Wait(QueuedWait):
-    """Waiting to be notified. Registering releases the lock."""
+class _Wait(PlacedAcquire):
+    """Waiting to be notified, then for the lock: a notified operation stays parked and moves to the queue of the lock.
 
-    __slots__ = ()
-    resource: Condition
+    Registering releases the lock. From being notified on, it can't be aborted: it will have the lock, and a cancellation comes
+    at the next wait. Invariant: ``resource`` is the condition until it is notified, the lock from then on; their mutex is one.
+    """
+
+    __slots__ = ("condition", "notified", "owner")
+    resource: SyncPrimitive
+
+    def __init__(self, condition: Condition) -> None:
+        super().__init__(condition)
+        self.condition = condition
+        self.notified = False
+        self.owner: Owner | None = None
 
     def poll(self) -> bool:
-        condition = self.resource
-        me = owner_of(self)
+        condition = self.condition
+        me = self.owner = owner_of(self)
         if condition.lock._owner is None or condition.lock._owner != me:
             raise _not_held(condition, name_of(me), "wait")
         return False
 
     def register(self) -> None:
-        super().register()
-        self.resource.lock._pass_on()
+        self.condition._queue.add(self)
+        self.condition.lock._pass_on()
+
+    def unregister(self) -> None:
+        self.condition._queue.discard(self)
+
+    def abort(self) -> bool:
+        return not self.notified and super().abort()
+
+    def turn_to_lock(self, lock: Lock) -> None:
+        """It is notified. The notifier holds the lock, or (handing on a notification) it may be free."""
+        self.notified = True
+        self.resource = lock
+        if lock._owner is None:
+            lock._owner = self.owner
+            self.fire(True)
+            return
+        lock._queue.join(self)
+        if not lock._watched:
+            lock._watch()
 
     def undo(self, value: Any) -> None:
-        condition = self.resource
+        condition = self.condition
         if condition.mutex is None:
-            condition._notify(1)
+            self._hand_on(condition)
         else:
             with condition.mutex:
-                condition._notify(1)
+                self._hand_on(condition)
+
+    def _hand_on(self, condition: Condition) -> None:
+        lock = condition.lock
+        if lock._owner == self.owner:
+            lock._pass_on()
+        else:
+            lock._queue.discard(self)
+        condition._notify(1)
 
     def describe(self) -> str:
-        return f"wait for {self.resource.describe()}"
+        return f"{'acquire of' if self.notified else 'wait for'} {self.resource.describe()}"
 
 
 class _Reacquire(_Acquire):
