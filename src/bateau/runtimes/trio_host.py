@@ -217,13 +217,18 @@ class TrioHost(TrioServices):
             return None
         node.host_data = None
         self._nodes.pop(native, None)
-        if task.node is not node.parent or find_current_task() is not task:
-            # Out of order, or from elsewhere: the kernel's error says so; trio's tree recovers as well as it can.
-            with suppress(RuntimeError):
+        seat: Seat = task.host_task
+        if find_current_task() is not task:
+            # The kernel's error says so. Trio's tree would break if this task left it: its own task does that later.
+            seat.abandoned.append(native)
+            return None
+        if task.node is not node.parent:
+            with suppress(
+                RuntimeError
+            ):  # out of order: the kernel's error says so, and trio recovers as well as it can
                 native.__exit__(None, None, None)
             return None
-        if isinstance(exc, trio.Cancelled) and node.effective is not None:
-            _put_record(exc, node.effective)
+        self._leave_abandoned(seat)
         try:
             absorbed = native.__exit__(type(exc) if exc is not None else None, exc, None) and exc is not None
         except RuntimeError as error:
@@ -236,12 +241,21 @@ class TrioHost(TrioServices):
                 task.delivered = None
         return absorbed
 
+    @staticmethod
+    def _leave_abandoned(seat: Seat) -> None:
+        """Leave what another task left in this one's place."""
+        while seat.abandoned:
+            with suppress(RuntimeError):
+                seat.abandoned.pop().__exit__(None, None, None)
+
     async def open_scope(self, scope: Scope) -> None:
         manager = trio.open_nursery()
         scope.native = _Nursery(manager, await manager.__aenter__())
 
     async def close_scope(self, scope: Scope, cancelled: BaseException | None) -> BaseException | None:
         native, scope.native = scope.native, None
+        if scope.task is not None:
+            self._leave_abandoned(scope.task.host_task)
         try:
             await native.manager.__aexit__(None, None, None)
         except RuntimeError:
@@ -420,6 +434,7 @@ class TrioHost(TrioServices):
             with task.host_data:
                 try:
                     value = await task.coro
+                    self._leave_abandoned(task.host_task)
                 except BaseException as error:
                     tb = error.__traceback__
                     error.__traceback__ = tb.tb_next if tb is not None else None

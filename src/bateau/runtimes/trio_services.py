@@ -59,7 +59,7 @@ class Seat:
     Invariant: the trio task's ``custom_sleep_data`` is this seat iff it is parked here and not yet rescheduled.
     """
 
-    __slots__ = ("host", "message", "ref", "task", "undo")
+    __slots__ = ("abandoned", "host", "message", "ref", "task", "undo")
 
     def __init__(self, host: TrioServices, task: Task[Any] | None, reference: ref[trio.lowlevel.Task]) -> None:
         self.host = host
@@ -68,6 +68,8 @@ class Seat:
         self.message = _message_of(trio.lowlevel.wait_task_rescheduled(self.abort))
         # Takes an fd out of trio's poller; trio's own abort function of that wait.
         self.undo: Callable[[Any], Any] | None = None
+        # Trio scopes of this task that another task has tried to leave.
+        self.abandoned: list[trio.CancelScope] = []
 
     def sit(self) -> Any:
         """Park: the message to yield."""
