@@ -14,15 +14,24 @@ from typing import Any, Protocol
 
 from .cancellation import CancelNode
 from .current import tls
-from .errors import Cancelled
+from .errors import Cancelled, Deadlock
+from .explain import explain_deadlock
 from .explain import all_tasks
 from .host import Host
 from .operation import PARKED, Operation
 from .task import Task
 
 
+# Task steps between two looks at the world outside while there is always something to run.
+TURN_BUDGET = 256
+
+
 class Driver(Protocol):
     """What an engine needs of the world outside."""
+
+    def poll(self, timeout: float | None) -> None:
+        """Wait at most ``timeout`` seconds (None: until something happens) and call the callbacks of what is ready."""
+        ...
 
     def now(self) -> float:
         """The clock, in seconds."""
@@ -111,6 +120,10 @@ class Engine(Host):
         self.on_step: Callable[[Task[Any]], None] | None = None
         self.native_cancelling: Callable[[Task[Any]], int] | None = None
         self.exact_cancelled_type: type[BaseException] = Cancelled
+        # The task whose end ends the run: after it, nothing must block.
+        self.main: Task[Any] | None = None
+        # The asyncio side of an engine that is an asyncio loop as well, once asyncio is imported.
+        self.aio: Any = None
         self._soon: deque[Callable[[], None]] = deque()
         self._inbox: deque[Callable[[], None]] = deque()
         self._closed = False
@@ -217,7 +230,7 @@ class Engine(Host):
 
     # -- the turn ------------------------------------------------------------------------------------------------------
 
-    def turn(self, budget: int = 256) -> None:
+    def turn(self, budget: int = TURN_BUDGET) -> None:
         """Run what is due: calls from other threads, timers, then at most ``budget`` task steps."""
         self._run_calls()
         if self._timers:
@@ -256,6 +269,17 @@ class Engine(Host):
                         self._trapped(task, trap)
         finally:
             tls.task = outer
+
+    def advance(self) -> None:
+        """One turn and one poll. Raises ``Deadlock`` where nothing can ever happen again."""
+        self.turn()
+        # In this very turn the program may have ended, or become an asyncio loop, which polls in its own way.
+        if (self.main is not None and self.main.ended) or self.aio is not None:
+            return
+        timeout = self.timeout()
+        if timeout is None and self.is_stuck():
+            raise Deadlock(explain_deadlock(self.roots))
+        self.driver.poll(timeout)
 
     def _turn_by_policy(self, budget: int) -> None:
         policy, choose, ready = self.policy, self.choose, self.ready

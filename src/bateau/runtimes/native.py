@@ -12,13 +12,10 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from ..kernel.asyncgens import AsyncGens
 from ..kernel.current import tls
 from ..kernel.engine import Engine, SchedulingPolicy
-from ..kernel.errors import Cancelled, CancelRecord, Deadlock
-from ..kernel.explain import explain_deadlock
-from ..kernel.task import Task
-from .base import Runtime, Session
+from .base import Runtime
+from .engine_session import EngineSession
 from .forking import forked_error
 from .native_bridge import asyncio_is_ready, asyncio_side, attach
 
@@ -26,9 +23,6 @@ T = TypeVar("T")
 
 _READ = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP if hasattr(select, "epoll") else 0
 _WRITE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR if hasattr(select, "epoll") else 0
-
-# Task steps between two looks at the sockets while there is always something to run.
-TURN_BUDGET = 256
 
 
 class Reactor:
@@ -119,10 +113,6 @@ class NativeEngine(Engine):
     def __init__(self, policy: SchedulingPolicy | None = None, choose: Callable[[int], int] | None = None) -> None:
         self.reactor = Reactor()
         super().__init__(self.reactor, policy=policy, choose=choose)
-        # The task whose end ends the run: after it, nothing must block.
-        self.main: Task[Any] | None = None
-        # The asyncio side, once asyncio is imported.
-        self.aio: Any = None
 
     def add_reader(self, fd: int, fn: Callable[[], None]) -> None:
         self.reactor.watch(self.reactor._readers, fd, fn)
@@ -145,21 +135,12 @@ class NativeEngine(Engine):
         return found
 
     def advance(self) -> None:
-        """One turn and one poll. Raises ``Deadlock`` where nothing can ever happen again."""
         if self.aio is None and asyncio_is_ready():  # imported by another thread
             attach(self)
         if self.aio is not None:
             self.aio.advance()
-            return
-        self.turn(TURN_BUDGET)
-        if self.main is not None and self.main.ended:
-            return
-        timeout = self.timeout()
-        if self.aio is not None:  # asyncio was imported in this very turn: its loop polls from now on
-            return
-        if timeout is None and self.is_stuck():
-            raise Deadlock(explain_deadlock(self.roots))
-        self.reactor.poll(timeout)
+        else:
+            super().advance()
 
     def forked(self) -> None:
         super().close()
@@ -174,95 +155,6 @@ class NativeEngine(Engine):
 
 def _refuse_in_child() -> None:
     raise forked_error()
-
-
-class EngineSession(Session):
-    """A session of any engine that has ``advance()``."""
-
-    def __init__(self, engine: Any) -> None:
-        self.host = engine
-        self.engine = engine
-        self._pid = os.getpid()
-        self.asyncgens = AsyncGens(engine)
-
-    def run(self, root: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        engine = self.engine
-        if os.getpid() != self._pid:
-            raise RuntimeError("this session was opened before fork(); open a new one in the child process")
-        task: Task[T] = Task(engine, root(), name="main", context=_fresh_context())
-        engine.spawn_root(task)
-        engine.main = task
-        with self.asyncgens:
-            self._drive(task)
-            if not self.keep_leftovers:
-                self._end_foreign_leftovers()
-        if task._error is not None:
-            task.error_seen = True
-            raise task._error
-        return task._value  # type: ignore[no-any-return]
-
-    def _drive(self, task: Task[Any]) -> None:
-        engine = self.engine
-        deadlock: Deadlock | None = None
-        while not task.ended:
-            try:
-                engine.advance()
-            except Deadlock as error:
-                if deadlock is not None:
-                    raise deadlock from None  # its cleanup is stuck as well: there is no way to end it in order
-                deadlock = error
-                task._cancel(CancelRecord("deadlock", task_name="main", cause=error))
-        if deadlock is not None and (task._error is None or isinstance(task._error, Cancelled)):
-            raise deadlock
-
-    def _end_foreign_leftovers(self) -> None:
-        """Tasks made by foreign ``create_task`` don't outlive the program that made them."""
-        engine = self.engine
-        aio = getattr(engine, "aio", None)
-        if aio is None or not aio.has_leftovers():
-            return
-        aio.cancel_leftovers()
-        engine.main = None  # nothing of the program's is left to watch for
-        while aio.has_leftovers():
-            engine.advance()
-
-    def close(self) -> None:
-        """Cancel and await what is left outside every scope, then free the loop."""
-        engine = self.engine
-        if engine._closed or os.getpid() != self._pid:
-            return
-        try:
-            with self.asyncgens:
-                self._end_leftovers()
-        finally:
-            engine.close()
-
-    def _end_leftovers(self) -> None:
-        engine = self.engine
-        self.asyncgens.close_all()
-        for task in tuple(engine.roots):
-            task._cancel(CancelRecord("the program has ended"))
-        self._end_foreign_leftovers()
-        engine.main = None
-        rounds = 0
-        while engine.roots:
-            try:
-                engine.advance()
-            except Deadlock:
-                rounds += 1
-                if rounds > 1:
-                    return
-                for task in tuple(engine.roots):
-                    if task.coro is not None:
-                        task.coro.close()
-                    task.finish(None, Cancelled())
-                    engine.roots.pop(task, None)
-
-
-def _fresh_context() -> Any:
-    from contextvars import copy_context
-
-    return copy_context()
 
 
 class NativeRuntime(Runtime):
