@@ -33,6 +33,11 @@ class SocketView:
         return f"<SocketView of {self._sock!r}>"
 
 
+# Every open socket, so that none is closed by the collector (which takes what belongs together in any order) before its
+# registrations are out: the number could be somebody else's by then.
+_held: set[socket.socket] = set()
+
+
 class SocketWatch(FdWatch):
     """The watch of a socket, which knows what to call it."""
 
@@ -43,6 +48,7 @@ class SocketWatch(FdWatch):
         self._sock = sock
         self._what = what
         self._names: tuple[str, str] | None = None
+        _held.add(sock)
 
     def describe(self) -> str:
         here, there = self.names()
@@ -66,6 +72,7 @@ class SocketWatch(FdWatch):
             names = self.names()
             super().close()
             self._names = names
+            _held.discard(self._sock)
 
 
 class SocketOwner:
