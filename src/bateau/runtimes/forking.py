@@ -8,6 +8,7 @@ comes back to ends with a clear error.
 from __future__ import annotations
 
 import os
+import signal
 from weakref import WeakSet
 
 from ..kernel.current import tls
@@ -27,7 +28,13 @@ def watch(host: Host) -> None:
 
 
 def _in_child() -> None:
+    if not _hosts:
+        return
     tls.task = None
+    try:
+        signal.set_wakeup_fd(-1)  # a signal to the child is none of the parent's business
+    except ValueError:
+        pass  # not the main thread: there is no such fd to give up
     for host in tuple(_hosts):
         host.forked()
     _hosts.clear()

@@ -51,10 +51,11 @@ class Runner:
         """
         self.runtime.check_not_running()
         if self._running:
-            raise NestedRun(f"this Runner is in the middle of a run on {self.host.describe()}; await the function instead")
+            raise NestedRun(
+                f"this Runner is in the middle of a run on {self.host.describe()}; await the function instead"
+            )
         session = self._open()
-        if self._context is None:
-            self._context = copy_context()
+        assert self._context is not None
         program = _Kept(self, session.host)
         self._running = True
         try:
@@ -93,7 +94,9 @@ class Runner:
             raise RuntimeError("this Runner is closed; make a new one")
         if self._session is None:
             self.runtime.check_not_running()
-            self._session = self.runtime.open()
+            if self._context is None:
+                self._context = copy_context()
+            self._session = self._context.run(self.runtime.open)
             self._session.keep_leftovers = True
             self._thread = get_ident()
             self._pid = os.getpid()
