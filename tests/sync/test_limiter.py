@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import bateau
 import pytest
+
+import bateau
 from bateau import sync
 from support.entries import Entry
 from support.waiting import until

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import bateau
 import pytest
+
+import bateau
 from bateau import sync
 from support.entries import Entry
 from support.waiting import until
