@@ -223,6 +223,8 @@ class Job:
         try:
             self.host.call_threadsafe(lambda: self._asked(request))
         except RuntimeError:
+            if self.abandoned is not None:
+                raise JobCancelled(self.cancelled or CancelRecord(self.abandoned, site=self.site)) from None
             raise RuntimeError(f"{self.label} can't call back: {self.host.describe()} has ended") from None
         request.answered.acquire()
         error, request.error = request.error, None

@@ -1,0 +1,144 @@
+"""Ctrl-C in a real process: the first asks to stop, the second cancels, the third raises on the spot. On every runtime."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from contextlib import ExitStack
+
+import pytest
+
+PROLOGUE = """
+import sys, time
+import bateau
+from bateau import thread
+
+def say(text):
+    print(text, flush=True)
+"""
+
+GRACEFUL = """
+async def main():
+    async with bateau.scope() as s:
+        say("ready")
+        while not bateau.stopping():
+            with bateau.move_on_after(0.02):
+                await thread.CallbackFuture()
+        say("stopped")
+    return 0
+"""
+
+STUBBORN = """
+async def main():
+    try:
+        say("ready")
+        future = thread.CallbackFuture()
+        while True:
+            with bateau.move_on_after(0.02):
+                await future
+            if bateau.stopping():
+                say("asked")
+                await future
+    finally:
+        say("cleanup")
+"""
+
+DEAF = """
+async def main():
+    say("ready")
+    try:
+        while True:
+            for _ in range(100):
+                time.sleep(0.01)   # holds the thread: nothing asynchronous can reach it
+            say("still here")
+    finally:
+        say("left")
+"""
+
+
+@pytest.fixture
+def start():
+    """Start a program in a process of its own; it is gone when the test ends, however that ends."""
+    with ExitStack() as stack:
+
+        def start(program, runtime):
+            text = PROLOGUE + textwrap.dedent(program) + f"\nsys.exit(bateau.run(main, runtime={runtime.name!r}))\n"
+            process = subprocess.Popen(
+                [sys.executable, "-X", "dev", "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield start
+
+
+def expect(process, line):
+    assert process.stdout.readline() == line + "\n"
+
+
+def finish(process):
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
+
+
+@pytest.mark.law(6)
+def test_the_first_asks_to_stop(runtime, start):
+    process = start(GRACEFUL, runtime)
+    expect(process, "ready")
+    process.send_signal(signal.SIGINT)
+    code, out, err = finish(process)
+    assert (code, out, err) == (0, "stopped\n", "")
+
+
+@pytest.mark.law(6)
+def test_the_second_cancels(runtime, start):
+    process = start(STUBBORN, runtime)
+    expect(process, "ready")
+    process.send_signal(signal.SIGINT)
+    expect(process, "asked")
+    process.send_signal(signal.SIGINT)
+    code, out, err = finish(process)
+    assert code in (-signal.SIGINT, 130)
+    assert out == "cleanup\n"
+    assert "KeyboardInterrupt" in err
+
+
+@pytest.mark.law(6)
+def test_the_third_raises_on_the_spot(runtime, start):
+    process = start(DEAF, runtime)
+    expect(process, "ready")
+    for _ in range(3):
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+    code, out, err = finish(process)
+    assert code in (-signal.SIGINT, 130)
+    assert out.endswith("left\n")
+    assert "KeyboardInterrupt" in err
+
+
+IDLE = """
+async def main():
+    async def guard():
+        with bateau.signal.open(bateau.signal.SIGUSR1) as stream:
+            async for _ in stream:
+                pass
+        say("stopped")
+    async with bateau.scope() as s:
+        s.spawn(guard)
+        for _ in range(3):
+            await bateau.yield_now()
+        say("ready")
+"""
+
+
+@pytest.mark.law(10)
+def test_an_idle_program_is_woken(runtime, start):
+    """The loop is asleep in its poll, with no timer: the signal alone has to bring it round."""
+    process = start(IDLE, runtime)
+    expect(process, "ready")
+    process.send_signal(signal.SIGINT)
+    assert finish(process) == (0, "stopped\n", "")
