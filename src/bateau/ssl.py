@@ -382,6 +382,8 @@ def wrap(
         raise TypeError(
             f"context must be an ssl.SSLContext (say, from bateau.ssl.create_default_context()), not {type(context).__name__}"
         )
+    if context.check_hostname and not server_side and not server_hostname:
+        raise ValueError("the context checks host names: say in server_hostname whose certificate is expected")
     return TLSStream(stream, context, server_side, server_hostname, suppress_ragged_eofs, session)
 
 
