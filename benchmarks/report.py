@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from statistics import median
+from typing import cast
 
 from .model import Case, Workload
 from .runner import Outcome, Plan, Sample
@@ -203,9 +204,9 @@ def markdown(rows: Sequence[Row], plan: Plan, baseline: str, outcome: Outcome, a
 
 def _plain(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
+        return ", ".join(f"{key} {item}" for key, item in cast("dict[str, str]", value).items())
     if isinstance(value, list):
-        return ", ".join(f"{item:.2f}" for item in value)
+        return ", ".join(f"{item:.2f}" for item in cast("list[float]", value))
     return str(value)
 
 

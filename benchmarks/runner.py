@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -93,7 +93,7 @@ def cores(pin: bool) -> tuple[int | None, int | None]:
 
 
 @contextmanager
-def echo_client() -> Iterator[Path | None]:
+def echo_client() -> Generator[Path | None]:
     """The compiled client of ``tcp_echo``, in a temporary directory; None where it cannot be compiled."""
     compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")
     if compiler is None or not sys.platform.startswith("linux"):
