@@ -104,7 +104,9 @@ class End:
         """The same, and note who uses it."""
         seat = self._check()
         task = current_task_or_none()
-        if task is not None and seat.user_id != task.id:
+        if task is None:
+            seat.by_threads = True
+        elif seat.user_id != task.id:
             seat.note(task)
 
     def __bool__(self) -> bool:

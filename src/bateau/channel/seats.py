@@ -26,12 +26,14 @@ class Seat:
     Invariant: ``user_id`` is the id of the task that used the end last, and that task is in ``users``.
     """
 
-    __slots__ = ("_limit", "site", "user_id", "users")
+    __slots__ = ("_limit", "by_threads", "site", "user_id", "users")
 
     def __init__(self, site: Site) -> None:
         self.site = site
         self.user_id = 0
         self.users: dict[int, ref[Task[Any]]] = {}
+        # Plain threads used it as well, who are no tasks.
+        self.by_threads = False
         self._limit = 8
 
     def note(self, task: Task[Any]) -> None:
@@ -55,7 +57,7 @@ def users_of(seats: Iterable[Seat]) -> Iterable[Task[Any]] | Literal["outside"]:
     found: dict[Task[Any], None] = {}
     for seat in tuple(seats):
         alive = seat.alive()
-        if not alive:
+        if not alive or seat.by_threads:
             return "outside"
         found.update(dict.fromkeys(alive))
     return tuple(found)
@@ -68,7 +70,7 @@ def unused(op: Operation[Any], seats: Iterable[Seat], what: str) -> str:
     """
     if op.state is not PARKED:
         return ""
-    sites = [seat.site for seat in tuple(seats) if not seat.alive()]
+    sites = [seat.site for seat in tuple(seats) if not seat.by_threads and not seat.alive()]
     if not sites:
         return ""
     more = f" and {len(sites) - 1} more" if len(sites) > 1 else ""
