@@ -178,7 +178,9 @@ def test_a_foreign_task_is_not_ours_to_cancel(entry: Any) -> None:
             nursery.start_soon(foreign, handles)
             while not handles:
                 await bateau.yield_now()
-            with pytest.raises(bateau.Unsupported, match="was started by trio, not by bateau.*cancel the trio nursery"):
+            with pytest.raises(
+                bateau.Unsupported, match=r"was started by trio, not by bateau.*cancel the trio nursery"
+            ):
                 handles[0].cancel()
         assert handles[1:] == ["unharmed"]
 
@@ -286,14 +288,14 @@ def test_trios_own_primitives_between_our_tasks(entry: Any) -> None:
                 async with limiter:
                     got.append(item)
         assert await trio.to_thread.run_sync(threading.get_ident) != threading.get_ident()
-        with trio.CancelScope() as cs:
-            task_status = await _started_in_nursery(cs)
-        return [*got, task_status]
+        with trio.CancelScope() as block:
+            await _started_in_nursery(block, got)
+        return got
 
     assert entry.run(main) == [0, 1, 2, 3, 4, 42]
 
 
-async def _started_in_nursery(scope: Any) -> Any:
+async def _started_in_nursery(scope: Any, got: list[int]) -> None:
     async def server(task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         async with bateau.scope() as inner:
             inner.spawn(bateau.time.sleep_forever)
@@ -301,9 +303,8 @@ async def _started_in_nursery(scope: Any) -> Any:
             await bateau.time.sleep_forever()
 
     async with trio.open_nursery() as nursery:
-        value = await nursery.start(server)
+        got.append(await nursery.start(server))
         scope.cancel()
-    return value
 
 
 @on_trio
@@ -373,16 +374,23 @@ def test_woken_from_a_thread(entry: Any) -> None:
 def test_asyncio_under_trio_says_where_one_is(entry: Any) -> None:
     import asyncio
 
+    loop = asyncio.new_event_loop()
+
+    async def future() -> None:
+        await loop.create_future()
+
     async def main() -> None:
-        for call in (partial(asyncio.sleep, 0.01), partial(asyncio.wait_for, asyncio.sleep(0), 1)):
+        for call in (partial(asyncio.sleep, 0.01), future):
             with pytest.raises(ExceptionGroup) as caught:
                 async with bateau.scope() as scope:
-                    scope.spawn(call())
+                    scope.spawn(call)
             (error,) = caught.value.exceptions
             assert any("runs on runtime 'trio'" in note and "runtime='native'" in note for note in error.__notes__)
 
-    entry.run(main)
-    gc.collect()
+    try:
+        entry.run(main)
+    finally:
+        loop.close()
 
 
 @on_trio
