@@ -8,7 +8,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .runtimes import detect as _detect  # adopted use must work however a program reaches us  # noqa: F401
+from .runtimes import detect
+
+detect.install()  # adopted use must work however a program reaches us
 
 if TYPE_CHECKING:
     from . import channel as channel

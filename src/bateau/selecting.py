@@ -689,10 +689,10 @@ class Selection(Select[K, T]):
         return self._choose().__await__()
 
     async def _choose(self) -> Chosen[K, T]:
-        if not self.arms:
-            raise ValueError("select needs at least one arm")
         if self._scope is not None or self._closing:
             raise RuntimeError(f"{self.describe()} was awaited or entered before; call select again")
+        if not self.arms:
+            raise ValueError("select needs at least one arm")
         self._once = True
         for arm in self.arms.values():
             self._arm(arm)

@@ -62,7 +62,8 @@ def _call(fn: Any, label: str, argv: list[str]) -> int:
     if not callable(fn):
         print(f"bateau run: {label!r} names no function", file=sys.stderr)
         return 2
+    function: Any = fn
     code = getattr(fn, "__code__", None)
     # An async function is the program's main; anything else (a function decorated with @bateau.main) starts its own.
-    result = bateau.run(fn, *argv) if code is not None and code.co_flags & 0x80 else fn(*argv)
+    result: Any = bateau.run(function, *argv) if code is not None and code.co_flags & 0x80 else fn(*argv)
     return result if isinstance(result, int) and not isinstance(result, bool) else 0

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 from ..runtimes import registry
 from ..runtimes.base import FEATURES
 
 
-def _rows() -> list[dict[str, object]]:
+def _rows() -> list[dict[str, Any]]:
     default = registry.default_name()
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for name in registry.names():
         problem = registry.why_unavailable(name)
         features: list[str] = []
@@ -39,8 +40,6 @@ def main(args: argparse.Namespace) -> int:
             print(f"{mark} {row['name']:{width}}  not available: {row['problem']}")
             continue
         print(f"{mark} {row['name']:{width}}  {row['about']}")
-        features = row["features"]
-        assert isinstance(features, list)
-        print(f"  {'':{width}}  features: {', '.join(features) or 'none'}")
+        print(f"  {'':{width}}  features: {', '.join(row['features']) or 'none'}")
     print("\n* the default here; choose another with --runtime, BATEAU_RUNTIME or bateau.run(..., runtime=...)")
     return 0

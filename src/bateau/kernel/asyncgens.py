@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator
 from contextvars import copy_context
-from types import TracebackType
+from types import AsyncGeneratorType, TracebackType
 from typing import Any
 from weakref import WeakSet
 
@@ -19,19 +18,20 @@ class AsyncGens:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._open: WeakSet[AsyncGenerator[Any, Any]] = WeakSet()
+        self._open: WeakSet[AsyncGeneratorType[Any, Any]] = WeakSet()
         self._saved: list[Any] = []
 
     def __enter__(self) -> None:
         self._saved.append(sys.get_asyncgen_hooks())
-        sys.set_asyncgen_hooks(firstiter=self._open.add, finalizer=self._dropped)
+        hooks: Any = self  # the stubs ask for the abstract type, the interpreter gives the real one
+        sys.set_asyncgen_hooks(firstiter=hooks._open.add, finalizer=hooks._dropped)
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         sys.set_asyncgen_hooks(*self._saved.pop())
 
-    def _dropped(self, agen: AsyncGenerator[Any, Any]) -> None:
+    def _dropped(self, agen: AsyncGeneratorType[Any, Any]) -> None:
         self._open.discard(agen)
         code = agen.ag_code
         report(
@@ -45,7 +45,7 @@ class AsyncGens:
         except RuntimeError:
             return  # the engine has ended; the generator is closed by the interpreter as any other
 
-    def _close_in_task(self, agen: AsyncGenerator[Any, Any]) -> None:
+    def _close_in_task(self, agen: AsyncGeneratorType[Any, Any]) -> None:
         task: Task[None] = Task(self._engine, _close(agen), name="close of async generator", context=copy_context())
         self._engine.spawn_root(task)
 
@@ -56,7 +56,7 @@ class AsyncGens:
         self._open.clear()
 
 
-async def _close(agen: AsyncGenerator[Any, Any]) -> None:
+async def _close(agen: AsyncGeneratorType[Any, Any]) -> None:
     try:
         await agen.aclose()
     except Exception as error:

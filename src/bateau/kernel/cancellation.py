@@ -384,7 +384,7 @@ class CancelScope(Cancellable):
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> bool:
+    ) -> bool | None:
         absorbed = leave(self, exc)
         if absorbed:
             self._after_absorbing(exc)
@@ -395,7 +395,7 @@ class CancelScope(Cancellable):
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> bool:
+    ) -> bool | None:
         return self.__exit__(exc_type, exc, tb)
 
     def _after_absorbing(self, exc: BaseException | None) -> None:

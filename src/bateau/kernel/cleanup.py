@@ -46,7 +46,7 @@ class Cleanup(CancelScope):
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> bool:
+    ) -> bool | None:
         # What ended is the outer budget: the cancellation goes on to its block.
         return super().__exit__(exc_type, exc, tb) and self.outer is None
 

@@ -13,7 +13,7 @@ from .task import Task
 def all_tasks(roots: Iterable[CancelNode]) -> list[Task[Any]]:
     """Every task below ``roots``, parents before children, in the order they were spawned."""
     found: list[Task[Any]] = []
-    todo: list[CancelNode] = list(roots)
+    todo: list[Any] = list(roots)
     for node in todo:
         if isinstance(node, Task):
             found.append(node)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from .current import current_host, current_task
 from .operation import Checkpoint
-from .resource import Resource
+from .resource import OUTSIDE, Resource
 
 
 class _Turn(Resource):
@@ -13,8 +15,8 @@ class _Turn(Resource):
     __slots__ = ()
     kind = "next turn"
 
-    def satisfiers(self) -> str:  # type: ignore[override]
-        return "outside"
+    def satisfiers(self) -> Literal["outside"]:
+        return OUTSIDE
 
 
 _TURN = _Turn()

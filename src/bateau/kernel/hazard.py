@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from types import TracebackType
+from typing import Any, NamedTuple
 
 from .errors import HazardWarning
 
@@ -52,15 +53,20 @@ def report(name: str, message: str, site: tuple[str, int]) -> None:
         warnings.warn_explicit(f"{name}: {message}", HazardWarning, site[0] or "<unknown>", site[1])
     except HazardWarning as error:
         # Reports come from the middle of the scheduler, where raising would break the program that is being told about.
-        sys.unraisablehook(_Unraisable(error, message))
+        raise_unraisable(error, f"bateau hazard: {message}")
 
 
-class _Unraisable:
+class _Unraisable(NamedTuple):
     """What ``sys.unraisablehook`` wants to see."""
 
-    def __init__(self, error: BaseException, message: str) -> None:
-        self.exc_type = type(error)
-        self.exc_value = error
-        self.exc_traceback = error.__traceback__
-        self.err_msg = f"bateau hazard: {message}"
-        self.object = None
+    exc_type: type[BaseException]
+    exc_value: BaseException | None
+    exc_traceback: TracebackType | None
+    err_msg: str | None
+    object: object
+
+
+def raise_unraisable(error: BaseException, message: str | None = None) -> None:
+    """Hand an error that can't be raised here to ``sys.unraisablehook``."""
+    args: Any = _Unraisable(type(error), error, error.__traceback__, message, None)
+    sys.unraisablehook(args)

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .current import current_task, tls
 from .errors import Stopped, user_site
+from .hazard import raise_unraisable
 from .swallowed import check_swallowed
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ class Operation(Generic[T]):
         if self.error is not None:
             error, self.error = self.error, None
             raise error
-        return self.value
+        return self.value  # type: ignore[no-any-return]
 
     def __del__(self) -> None:
         if self.state is NEW:
@@ -299,7 +300,7 @@ class RetryOperation(Operation[T]):
             if self.error is not None:
                 error, self.error = self.error, None
                 raise error
-        return self.value
+        return self.value  # type: ignore[no-any-return]
 
     def wait_hint(self, task: Task[Any]) -> Generator[Any, Any, None]:
         """Suspend until there may be something to poll for. Hosts with a better way to wait for an fd take it here."""
@@ -358,17 +359,4 @@ def warn_never_awaited(op: Operation[Any]) -> None:
     try:
         warnings.warn_explicit(f"{op.describe()} was never awaited: nothing happened", RuntimeWarning, *site)
     except RuntimeWarning as error:
-        sys.unraisablehook(NeverAwaited(error))
-
-
-class NeverAwaited:
-    """For ``sys.unraisablehook``, where warnings are errors: a finaliser can't raise."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.exc_type = type(error)
-        self.exc_value = error
-        self.exc_traceback = error.__traceback__
-        self.err_msg = None
-        self.object = None
-
-
+        raise_unraisable(error)

@@ -82,7 +82,7 @@ class Scope(Cancellable, Resource):
         site: tuple[str, int] | None = None,
     ) -> None:
         super().__init__(seconds=seconds, at=at, shield=shield, site=site)
-        if limit is not None and (not isinstance(limit, int) or limit < 1):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
+        if limit is not None and not (type(limit) is int and limit >= 1):
             raise ValueError(f"limit must be a whole number of tasks, 1 or more, not {limit!r}")
         self.name = name or ""
         self.policy = policy if policy is not None else AllMustSucceed()
@@ -135,7 +135,7 @@ class Scope(Cancellable, Resource):
         host = self._host
         if host is None or self._closing:
             host = self._check_open(fn)
-        coro = fn if type(fn) is CoroutineType else fn(*args) if callable(fn) else None
+        coro: Any = fn if type(fn) is CoroutineType else fn(*args) if callable(fn) else None
         if type(coro) is not CoroutineType or coro is fn:
             coro = as_coroutine(fn, args, made=coro)
         task: Task[Any] = Task(host, coro, self, name, sys._getframe(1), copy_context())
@@ -375,7 +375,7 @@ class Scope(Cancellable, Resource):
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> bool:
+    ) -> bool | None:
         host, parent, task = self._host, self.parent, self.task
         assert host is not None and parent is not None and task is not None
         if current_task_or_none() is not task:
@@ -454,7 +454,8 @@ class Scope(Cancellable, Resource):
     @property
     def tasks(self) -> tuple[Task[Any], ...]:
         """The children that have not ended, in the order they were spawned."""
-        return tuple(child for child in self.children or () if isinstance(child, Task))
+        children: Iterable[Any] = self.children or ()
+        return tuple(child for child in children if isinstance(child, Task))
 
     def describe(self) -> str:
         label = f"scope {self.name!r}" if self.name else "scope"
@@ -510,12 +511,12 @@ def as_coroutine(
     if isinstance(fn, CoroutineType):
         if args:
             raise TypeError("arguments can't be given with a coroutine object; pass the function instead")
-        return fn
+        return fn  # pyright: ignore[reportUnknownVariableType]
     if not callable(fn):
         if hasattr(fn, "__await__"):
             return _awaiting(fn)
         raise TypeError(f"expected an async function or a coroutine object, not {type(fn).__name__}")
-    result = made if made is not None else fn(*args, **(kwargs or {}))
+    result: Any = made if made is not None else fn(*args, **(kwargs or {}))
     if isinstance(result, CoroutineType):
         return result
     if hasattr(result, "__await__"):

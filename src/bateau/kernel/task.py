@@ -135,12 +135,12 @@ class Task(CancelNode, Resource, Generic[T_co]):
         self.context = context
         # Where it was spawned: a (file, line) pair, or a code object and an offset into it, from which the line is worked
         # out only when somebody asks (saves 0.1 us per spawn, and keeps no frame alive).
-        if type(site) is tuple:
+        if isinstance(site, tuple):
             self._site_code: CodeType | tuple[str, int] = site
             self._site_offset = 0
         else:
-            self._site_code = site.f_code  # type: ignore[union-attr]
-            self._site_offset = site.f_lasti  # type: ignore[union-attr]
+            self._site_code = site.f_code
+            self._site_offset = site.f_lasti
         self._name = name
         self._unnumbered = False
         self._value: Any = None

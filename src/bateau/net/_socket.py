@@ -217,4 +217,5 @@ def close_in_home(watch: FdWatch, sock: socket.socket, on_close: Callable[[], No
     try:
         home.call_threadsafe(close)
     except RuntimeError:  # the program has ended, and its registrations with it
+        _held.discard(sock)
         sock.close()

@@ -46,17 +46,17 @@ def find_current_task() -> Task[Any] | None:
     loop = events._get_running_loop()
     if loop is None:
         return None
-    native = tasks.current_task(loop)
+    native: Any = tasks.current_task(loop)  # Any: ours carry a ``_bateau``
     if native is None:
         return None
     try:
-        return native._bateau  # type: ignore[attr-defined,no-any-return]
+        return native._bateau  # type: ignore[no-any-return]
     except AttributeError:
         found = _slotted.get(native)
         return found if found is not None else _adopt(loop, native)
 
 
-def _adopt(loop: asyncio.AbstractEventLoop, native: asyncio.Task[Any]) -> Task[Any]:
+def _adopt(loop: asyncio.AbstractEventLoop, native: Any) -> Task[Any]:
     task: Task[Any] = Task(host_of(loop), None, name=native.get_name())
     task.started = True
     task.scheduled = True
@@ -64,10 +64,10 @@ def _adopt(loop: asyncio.AbstractEventLoop, native: asyncio.Task[Any]) -> Task[A
     return task
 
 
-def _bind(native: asyncio.Task[Any], task: Task[Any]) -> None:
+def _bind(native: Any, task: Task[Any]) -> None:
     task.host_task = native
     try:
-        native._bateau = task  # type: ignore[attr-defined]
+        native._bateau = task
     except AttributeError:
         _slotted[native] = task
 

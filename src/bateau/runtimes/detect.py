@@ -37,6 +37,3 @@ def install() -> None:
     """Register the finders, once."""
     if find_trio_task not in finders:
         finders.extend((find_trio_task, find_asyncio_task))
-
-
-install()

@@ -183,6 +183,8 @@ class NativeRuntime(Runtime):
 class NativeSession(EngineSession):
     """Adds the asyncio side while the session runs."""
 
+    engine: NativeEngine
+
     def run(self, root: Callable[[], Coroutine[Any, Any, T]]) -> T:
         with asyncio_side(self.engine):
             return super().run(root)

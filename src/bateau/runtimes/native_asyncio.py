@@ -18,7 +18,7 @@ from _thread import get_ident
 from asyncio import events, futures, tasks
 from collections.abc import Callable, Generator
 from contextvars import Context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..kernel.current import tls
 from ..kernel.errors import Deadlock
@@ -30,7 +30,10 @@ from .asyncio_host import adopt_cancelled_error, outermost_cancelled
 if TYPE_CHECKING:
     from .native import NativeEngine
 
-_swap_current: Callable[[Any, Any], Any] | None = getattr(tasks, "_swap_current_task", None)
+# asyncio's private parts, which the stubs don't show: used here and nowhere else.
+_tasks: Any = tasks
+_futures: Any = futures
+_swap_current: Callable[[Any, Any], Any] | None = getattr(_tasks, "_swap_current_task", None)
 
 
 def _set_current(loop: asyncio.AbstractEventLoop, face: TaskFace | None) -> None:
@@ -38,9 +41,9 @@ def _set_current(loop: asyncio.AbstractEventLoop, face: TaskFace | None) -> None
     if _swap_current is not None:
         _swap_current(loop, face)
     elif face is not None:
-        tasks._current_tasks[loop] = face  # type: ignore[attr-defined]
+        _tasks._current_tasks[loop] = face
     else:
-        tasks._current_tasks.pop(loop, None)  # type: ignore[attr-defined]
+        _tasks._current_tasks.pop(loop, None)
 
 
 class _TurningSelector(selectors.EpollSelector):
@@ -84,7 +87,7 @@ class NativeLoop(asyncio.SelectorEventLoop):
 
     def release_thread(self) -> None:
         """Undo ``claim_thread``."""
-        self._thread_id = None
+        self._thread_id = None  # type: ignore[assignment]
         events._set_running_loop(None)
 
 
@@ -95,6 +98,7 @@ class AsyncioSide:
         adopt_cancelled_error()
         self.engine = engine
         self.loop = NativeLoop(self)
+        self._private: Any = self.loop
         # Native tasks suspended in an asyncio future: who completes those, we can't know.
         self._foreign: dict[Task[Any], None] = {}
         engine.on_foreign = self._await_future
@@ -118,20 +122,20 @@ class AsyncioSide:
 
     def advance(self) -> None:
         """One round of asyncio's loop, which turns the engine inside its select."""
-        self.loop._run_once()  # type: ignore[attr-defined]
+        self._private._run_once()
 
     def turn_and_poll(self, timeout: float | None) -> None:
         """The inside of ``select``: see the module's head."""
-        engine, loop = self.engine, self.loop
+        engine, loop = self.engine, self._private
         engine.turn()
         _set_current(loop, None)
-        if loop._ready or (engine.main is not None and engine.main.ended):  # type: ignore[attr-defined]
+        if loop._ready or (engine.main is not None and engine.main.ended):
             timeout = 0
         else:
             due = engine.timeout()
             if due is not None and (timeout is None or due < timeout):
                 timeout = due
-            scheduled = loop._scheduled  # type: ignore[attr-defined]
+            scheduled = loop._scheduled
             if scheduled and timeout is not None:  # a timer may have been set during the turn
                 timeout = min(timeout, max(0.0, scheduled[0].when() - loop.time()))
             elif scheduled:
@@ -142,15 +146,15 @@ class AsyncioSide:
 
     def is_busy(self) -> bool:
         """Whether asyncio may still bring something: a deadlock can't be proven then."""
-        loop = self.loop
-        if self._foreign or loop._scheduled or loop._ready:  # type: ignore[attr-defined]
+        loop = self._private
+        if self._foreign or loop._scheduled or loop._ready:
             return True
         # One fd is the loop's own self-pipe.
-        return len(loop._selector.get_map()) > 1 or self.has_leftovers()  # type: ignore[attr-defined]
+        return len(loop._selector.get_map()) > 1 or self.has_leftovers()
 
     def own_fd(self) -> int:
         """The fd of the selector inside the reactor: not a wait of the program's."""
-        return self.loop._selector.fileno()  # type: ignore[attr-defined,no-any-return]
+        return int(self._private._selector.fileno())
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -172,7 +176,7 @@ class AsyncioSide:
 
     def close(self) -> None:
         """Free asyncio's loop and its threads."""
-        executor = self.loop._default_executor  # type: ignore[attr-defined]
+        executor = self._private._default_executor
         if executor is not None:
             executor.shutdown(wait=True)
         self.leave()
@@ -190,7 +194,7 @@ class AsyncioSide:
         blocking = getattr(future, "_asyncio_future_blocking", None)
         if blocking is None:
             return False
-        if not blocking or futures._get_loop(future) is not self.loop:  # type: ignore[attr-defined]
+        if not blocking or _futures._get_loop(future) is not self.loop:
             problem = "is attached to a different loop" if blocking else "was yielded without `await`"
             task.throwing = RuntimeError(f"task {task.name!r} got the future {future!r}, which {problem}")
             self.engine.wake(task)
@@ -275,8 +279,8 @@ class TaskFace:
     def wake_up(self, future: Any) -> None:
         """The awaited future is done; it hands over its result or error itself when the task resumes."""
         self._fut_waiter = None
-        aio = self._task.host.aio  # type: ignore[attr-defined]
-        aio.resumed(self._task)
+        side: AsyncioSide = cast("NativeEngine", self._task.host).aio
+        side.resumed(self._task)
 
     # -- what else libraries ask of a task -----------------------------------------------------------------------------
 

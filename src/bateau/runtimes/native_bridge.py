@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import sys
 from _thread import get_ident
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from .native import NativeEngine
@@ -29,7 +29,7 @@ def asyncio_is_ready() -> bool:
 
 
 @contextmanager
-def asyncio_side(engine: NativeEngine) -> Iterator[None]:
+def asyncio_side(engine: NativeEngine) -> Generator[None]:
     """While the block runs, ``engine`` is an asyncio event loop as soon as asyncio is imported."""
     _running.append(engine)
     if asyncio_is_ready():
@@ -77,7 +77,7 @@ class _Finder:
                 spec = finder.find_spec(fullname, path, target)
                 if spec is not None:
                     if spec.loader is not None:
-                        spec.loader = _TellingLoader(spec.loader)
+                        spec.loader = cast("Any", _TellingLoader(spec.loader))
                     return spec
         return None
 

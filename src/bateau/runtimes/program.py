@@ -10,6 +10,7 @@ import os
 import sys
 from _thread import get_ident
 from collections.abc import Awaitable, Callable, Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..kernel.errors import Cancelled, TaskCancelled
@@ -192,7 +193,7 @@ class CrossTask(Primitive, Generic[T]):
         task = self.task
         if task is not None:
             try:
-                task.host.call_threadsafe(lambda: task.cancel(reason))
+                task.host.call_threadsafe(partial(_cancel, task, reason))
             except RuntimeError:
                 return  # its program has ended, and so has it
 
@@ -270,6 +271,10 @@ class _ThreadWait(_WaitCross[Any]):
 
         self.state = FIRED
         self.done.release()
+
+
+def _cancel(task: Task[Any], reason: str) -> None:
+    task.cancel(reason)
 
 
 def _nothing() -> None:

@@ -49,8 +49,8 @@ _AT_ONCE = _message_of(trio.lowlevel.wait_task_rescheduled(_abort_always))
 
 
 @coroutine
-def _awaiting(waiting: Generator[Any, Any, None]) -> Generator[Any, Any, None]:
-    yield from waiting
+def _awaiting(waiting: Generator[Any, Any, bool]) -> Generator[Any, Any, bool]:
+    return (yield from waiting)
 
 
 class Seat:
@@ -59,7 +59,7 @@ class Seat:
     Invariant: the trio task's ``custom_sleep_data`` is this seat iff it is parked here and not yet rescheduled.
     """
 
-    __slots__ = ("abandoned", "host", "message", "ref", "task", "undo")
+    __slots__ = ("abandoned", "host", "message", "ready", "ref", "task", "undo")
 
     def __init__(self, host: TrioServices, task: Task[Any] | None, reference: ref[trio.lowlevel.Task]) -> None:
         self.host = host
@@ -68,6 +68,8 @@ class Seat:
         self.message = _message_of(trio.lowlevel.wait_task_rescheduled(self.abort))
         # Takes an fd out of trio's poller; trio's own abort function of that wait.
         self.undo: Callable[[Any], Any] | None = None
+        # Whether a wait that shares another's place in the poller was ended by an event.
+        self.ready = False
         # Trio scopes of this task that another task has tried to leave.
         self.abandoned: list[trio.CancelScope] = []
 
@@ -312,27 +314,28 @@ class TrioServices(Host):
 
     # -- descriptors ---------------------------------------------------------------------------------------------------
 
-    def wait_fd(self, fd: int, write: bool) -> Generator[Any, Any, None]:
+    def wait_fd(self, fd: int, write: bool) -> Generator[Any, Any, bool]:
         """``yield from`` it in an operation's wait: until ``fd`` may be ready, or the operation was fired or aborted.
 
-        Costs no task and no callback. Raises ``OSError`` for an fd that can't be watched.
+        Costs no task and no callback. Returns whether there was an event. Raises ``OSError`` for an fd that can't be watched.
         """
         from ..kernel.current import current_task
 
         return self._wait_fd(current_task().host_task, fd, write)
 
-    def _wait_fd(self, seat: Seat, fd: int, write: bool) -> Generator[Any, Any, None]:
+    def _wait_fd(self, seat: Seat, fd: int, write: bool) -> Generator[Any, Any, bool]:
         key = (fd, write)
         sharing = self._waited.get(key)
         if sharing is not None:
             sharing.append(seat)
+            seat.ready = False
             try:
                 sent = yield seat.sit()
             finally:
                 if seat in sharing:
                     sharing.remove(seat)
             self._resumed(seat, sent)
-            return
+            return seat.ready
         waiting: Any = trio.lowlevel.wait_writable(fd) if write else trio.lowlevel.wait_readable(fd)
         try:
             message = _message_of(waiting)
@@ -345,8 +348,10 @@ class TrioServices(Host):
             sent = yield seat.sit()
             if seat.undo is not None:  # trio's poller ended the wait
                 seat.undo = None
+                for other in sharing:
+                    other.ready = True
                 self._end_poll(waiting, sent)
-                return
+                return True
         finally:
             undo, seat.undo = seat.undo, None
             if undo is not None:  # the coroutine is being closed
@@ -356,6 +361,7 @@ class TrioServices(Host):
             for other in sharing:  # they try again, and one of them takes the place in the poller
                 other.wake()
         self._resumed(seat, sent)
+        return False
 
     @staticmethod
     def _end_poll(waiting: Any, sent: Any) -> None:
@@ -416,7 +422,8 @@ class TrioServices(Host):
         try:
             while watch.fn is not None:
                 try:
-                    await _awaiting(self._wait_fd(watch.seat, watch.fd, watch.write))
+                    if not await _awaiting(self._wait_fd(watch.seat, watch.fd, watch.write)):
+                        continue
                 except PermissionError:  # a regular file: always ready
                     await trio.lowlevel.checkpoint()
                 except OSError:  # closed behind our back: whoever waits tries, and meets the error

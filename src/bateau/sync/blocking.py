@@ -20,19 +20,18 @@ def wait_in_thread(operation: Operation[T], timeout: float | None = None) -> T:
     waits for ever. Raises ``TimeoutError`` (the operation had no effect), ``WrongRuntime`` for a local resource, and
     ``RuntimeError`` inside a running program, whose thread it would block: there, use ``await``.
     """
-    check_seconds(timeout, "timeout")
     if not isinstance(operation, Operation):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
         raise TypeError(f"expected an operation such as event.wait() or lock.acquire(), not {type(operation).__name__}")
-    task = current_task_or_none()
-    mutex = operation.resource.mutex
     if operation.state is not NEW:
         raise RuntimeError(f"this {type(operation).__name__} was used before; each call gives a single-use operation")
-    if task is not None or mutex is None:
-        operation.state = DONE  # it is spent: no complaint that it was never awaited
+    operation.state = DONE  # spent, whatever follows: no complaint that it was never awaited
+    check_seconds(timeout, "timeout")
+    task = current_task_or_none()
     if task is not None:
         raise RuntimeError(
             f"wait_in_thread would block {task.host.describe()}, in which task {task.name!r} runs; use await instead"
         )
+    mutex = operation.resource.mutex
     if mutex is None:
         raise WrongRuntime(
             f"{operation.describe()}: it is local to one runtime, and this thread has none; make it with flavour='shared'"
@@ -43,7 +42,6 @@ def wait_in_thread(operation: Operation[T], timeout: float | None = None) -> T:
 def _wait(operation: Operation[T], mutex: Any, timeout: float | None) -> T:
     done = allocate_lock()
     done.acquire()
-    operation.state = DONE
     with mutex:
         if not operation.poll():
             operation.watcher = _ThreadWatcher(done)

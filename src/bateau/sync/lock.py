@@ -87,8 +87,10 @@ class Lock(SyncPrimitive):
             return False
 
     def ticket(self) -> Ticket:
-        """A place in the queue for acquiring in several attempts, each with its own timeout (see ``Ticket``)."""
-        return Ticket(self, lambda ticket: _TicketAcquire(self, ticket))
+        """A place in the queue for acquiring in several attempts, each with its own timeout (see ``Ticket``). Never waits."""
+        with self._transition():
+            place = self._queue.draw()
+        return Ticket(self, place, lambda ticket: _TicketAcquire(self, ticket))
 
     def __aenter__(self) -> Operation[bool]:
         return _Acquire(self)

@@ -1,7 +1,7 @@
 """Places in a queue that outlive a wait: an acquire that timed out and is tried again keeps its turn (law 12).
 
-A ticket draws its place when its first wait parks. While nobody waits on it, the ticket is skipped, so that an idle or
-forgotten ticket never holds up the others; when it is awaited again, it stands where it stood, before all who came later.
+A ticket draws its place when it is made, as at a counter. While nobody waits on it, the ticket is skipped, so that an idle
+or forgotten ticket never holds up the others; whenever it is awaited, it stands in its place, before all who came later.
 """
 
 from __future__ import annotations
@@ -37,15 +37,17 @@ class PlaceQueue(WaitQueue):
         super().__init__()
         self._drawn = 0
 
+    def draw(self) -> int:
+        """The next place."""
+        self._drawn += 1
+        return self._drawn
+
     def join(self, op: PlacedAcquire) -> None:
         """Add a parked operation: at the end, or where its ticket stood."""
         ticket = op.ticket
-        if ticket is None or not ticket.place:
-            self._drawn += 1
-            op.place = self._drawn
+        if ticket is None:
+            op.place = self.draw()
             self._ops[op] = None
-            if ticket is not None:
-                ticket.place = op.place
             return
         place = op.place = ticket.place
         later = [other for other in self._ops if isinstance(other, PlacedAcquire) and other.place > place]
@@ -60,25 +62,22 @@ class PlaceQueue(WaitQueue):
 class Ticket:
     """A place in the queue of a lock or semaphore, for acquiring in several attempts. Made by its ``ticket()``.
 
-    ``await ticket`` acquires, as ``acquire()`` does; if the wait is cancelled or timed out, the place is kept, and awaiting
-    the ticket again waits in it. While nobody awaits it, others may go ahead. Single use: once it has acquired, it is used up.
+    ``await ticket`` acquires, as ``acquire()`` does, in the place drawn when the ticket was made; if the wait is cancelled or
+    timed out, the place is kept, and awaiting the ticket again waits in it. While nobody awaits it, others may go ahead. Single use: once it has acquired, it is used up.
     In ``with lock.ticket() as ticket:`` the place is given up at the end of the block; what was acquired stays acquired.
     """
 
     __slots__ = ("_make", "_resource", "place", "used", "waiting")
 
-    def __init__(self, resource: Resource, make: Callable[[Ticket], Operation[bool]]) -> None:
+    def __init__(self, resource: Resource, place: int, make: Callable[[Ticket], Operation[bool]]) -> None:
         self._resource = resource
         self._make = make
-        # 0 until the first wait parks.
-        self.place = 0
+        self.place = place
         self.used = False
         self.waiting: Operation[bool] | None = None
 
     def acquire(self) -> Operation[bool]:
-        """The operation that ``await ticket`` runs, for ``select``. A cancellation point; cancelled, it had no effect but
-        that the ticket has its place. Raises ``RuntimeError`` if the ticket is used up, given up or being awaited.
-        """
+        """The operation that ``await ticket`` runs, for ``select``. A cancellation point; cancelled, it had no effect. Raises ``RuntimeError`` if the ticket is used up, given up or being awaited."""
         if self.used:
             raise RuntimeError(
                 f"this ticket of {self._resource.describe()} has acquired (or was closed); take a new one with ticket()"
@@ -103,7 +102,7 @@ class Ticket:
         self.close()
 
     def __repr__(self) -> str:
-        state = "used up" if self.used else f"place {self.place}" if self.place else "no place yet"
+        state = "used up" if self.used else f"place {self.place}"
         return f"<ticket of {self._resource.describe()}, {state}>"
 
 

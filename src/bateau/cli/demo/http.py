@@ -28,7 +28,7 @@ class Connection:
         self._h11 = h11
         self._stream = stream
         self._host = host
-        self._state = h11.Connection(our_role=h11.CLIENT)
+        self._state: Any = h11.Connection(our_role=h11.CLIENT)
         self.usable = True
 
     @classmethod
@@ -50,7 +50,9 @@ class Connection:
             method="GET", target=path, headers=[("Host", self._host), ("User-Agent", "bateau-demo"), ("Accept", "*/*")]
         )
         await self._stream.write(state.send(request) + state.send(h11.EndOfMessage()))
-        status, headers, body = 0, {}, bytearray()
+        status = 0
+        headers: dict[str, str] = {}
+        body = bytearray()
         while True:
             event = state.next_event()
             if event is h11.NEED_DATA:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from bateau import subprocess
 
 
 @asynccontextmanager
-async def serving(folder: str) -> AsyncIterator[tuple[str, Any]]:
+async def serving(folder: str) -> AsyncGenerator[tuple[str, Any]]:
     """Serve ``folder`` on a free port of the loopback; gives the URL and the process. It is killed on the way out."""
     command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", folder]
     if sys.version_info >= (3, 11):
