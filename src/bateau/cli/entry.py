@@ -36,9 +36,13 @@ def _parser() -> argparse.ArgumentParser:
         "An async function becomes the program's main; a script's own bateau.run(...) or @bateau.main takes the runtime "
         "from here.",
     )
-    run.add_argument("--runtime", "-r", metavar="R", help="a name that `bateau runtimes` lists (default: BATEAU_RUNTIME)")
+    run.add_argument(
+        "--runtime", "-r", metavar="R", help="a name that `bateau runtimes` lists (default: BATEAU_RUNTIME)"
+    )
     run.add_argument("target", help="app.py, app.py:function or module:function")
-    run.add_argument("args", nargs=argparse.REMAINDER, help="handed to the program: sys.argv, or the function's arguments")
+    run.add_argument(
+        "args", nargs=argparse.REMAINDER, help="handed to the program: sys.argv, or the function's arguments"
+    )
 
     runtimes = commands.add_parser(
         "runtimes",
@@ -57,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--all", action="store_true", help="run on every available runtime and compare the results")
     demo.add_argument("--url", help="crawl this site instead (nothing is started and nothing is compared)")
     demo.add_argument("--root", metavar="DIR", help="serve and check this folder instead of the standard library")
-    demo.add_argument("--workers", "-w", type=int, default=16, metavar="N", help="pages in flight at once (default: 16)")
+    demo.add_argument(
+        "--workers", "-w", type=int, default=16, metavar="N", help="pages in flight at once (default: 16)"
+    )
     demo.add_argument("--limit", type=int, metavar="N", help="visit at most N pages")
     demo.add_argument("--timeout", type=float, default=10.0, metavar="S", help="seconds for one page (default: 10)")
     demo.add_argument("--quiet", "-q", action="store_true", help="no progress line")
@@ -67,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     args = _parser().parse_args(argv)
-    command = import_module({"run": ".run", "runtimes": ".runtimes", "demo": ".demo.command"}[args.command], __package__)
+    command = import_module(
+        {"run": ".run", "runtimes": ".runtimes", "demo": ".demo.command"}[args.command], __package__
+    )
     try:
         status: int = command.main(args)
     except KeyboardInterrupt:

@@ -269,7 +269,9 @@ def leave(node: CancelNode, exc: BaseException | None) -> bool:
     if decided or exc is None or parent.effective is None:
         task.delivered = None  # it has come to where it was going; what is outside has not been raised yet
     elif isinstance(exc, Cancelled):
-        task.delivered = exc if exc.record is not None else None  # foreign code's cancellation is for foreign code to catch
+        task.delivered = (
+            exc if exc.record is not None else None
+        )  # foreign code's cancellation is for foreign code to catch
     if parent.effective is not None and exc is None:
         # Leaving a shield, or a cancelled scope from which the body returned: what waits outside has not been told yet.
         deliver(task)

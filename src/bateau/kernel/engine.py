@@ -457,6 +457,5 @@ def foreign_trap_error(host: Host, task: Task[Any], trap: Any) -> TypeError:
         "_asyncio": "import asyncio inside the program so that its loop is set up",
     }.get(module, "await it in a program of its own runtime")
     return TypeError(
-        f"task {task.name!r} runs on {host.describe()} and awaited something of {owner} "
-        f"(it yielded {trap!r}); {hint}"
+        f"task {task.name!r} runs on {host.describe()} and awaited something of {owner} (it yielded {trap!r}); {hint}"
     )

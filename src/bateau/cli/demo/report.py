@@ -44,7 +44,9 @@ async def show_progress(crawl: Crawl) -> None:
 def print_report(crawl: Crawl, seconds: float, comparison: Comparison | None, note: str | None) -> None:
     """The end: what was read, what failed, what was slow, and the proof."""
     pages = crawl.pages
-    print(f"{len(pages)} pages, {human(crawl.received)} in {seconds:.2f} s ({len(pages) / max(seconds, 1e-9):.0f} pages/s)")
+    print(
+        f"{len(pages)} pages, {human(crawl.received)} in {seconds:.2f} s ({len(pages) / max(seconds, 1e-9):.0f} pages/s)"
+    )
     print(f"at most {crawl.most_in_flight} in flight (bound: {crawl.workers}); hash of all: {crawl.digest()[:16]}")
     if note is not None:
         print(f"PARTIAL: {note}; {crawl.unvisited} known pages were not visited")
