@@ -43,7 +43,7 @@ class Truncated(BateauError, OSError):
 
 def translated(error: OSError, what: str, *, closed: bool, sent: int | None = None) -> OSError:
     """The error to raise for ``error``, which a system call on ``what`` raised."""
-    if closed or error.errno == errno.EBADF:
+    if closed:
         return Closed(f"{what} is closed; open a new one")
     if error.errno in _LOST:
         text = "" if not sent else f" after {sent} bytes of this write had gone out"

@@ -46,7 +46,8 @@ async def getaddrinfo(
     try:
         return await _on_thread(ask)
     except OSError as error:
-        raise with_address(error, "can't resolve", _named(host)) from error
+        what = _named(host) if port is None or isinstance(port, int) else f"{_named(host)}, service {port!r}"
+        raise with_address(error, "can't resolve", what) from error
     except UnicodeError as error:
         raise ValueError(f"{host!r} is not a valid host name: {error}") from error
 

@@ -129,7 +129,7 @@ class SocketStream(SocketOwner, AsyncStream):
         )
 
     def _translated(self, error: OSError, sent: int | None = None) -> OSError:
-        found = translated(error, self._describe(), closed=self._watch.closed, sent=sent)
+        found = translated(error, self._describe(), closed=self._sock.fileno() < 0, sent=sent)
         if isinstance(found, Broken) and self._broken is None:
             self._broken = found
         return found

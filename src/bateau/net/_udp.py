@@ -176,7 +176,7 @@ class _Send(Attempt[int]):
 
 def _named(error: OSError, owner: SocketOwner) -> OSError:
     """A closed socket is told as such; a refusal stays what it is: UDP has no connection that could break."""
-    if owner.closed or error.errno == errno.EBADF:
+    if owner.closed:
         return translated(error, owner._describe(), closed=True)
     return error
 
