@@ -11,7 +11,8 @@ from .kernel.errors import CancelRecord, user_site
 from .kernel.policy import Policy
 from .kernel.scope import Scope
 from .kernel.task import Task
-from .selecting import Event, OnLoser, Select, next_outcome, report_unclaimed
+from .selecting.core import OnLoser, Select, next_outcome, report_unclaimed
+from .selecting.waiting import Event
 
 T = TypeVar("T")
 A = TypeVar("A")

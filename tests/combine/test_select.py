@@ -311,7 +311,7 @@ def test_a_sleep_is_not_started_over_by_other_events(entry):
                 if name == "late":
                     break
                 assert bateau.now() - start < 5
-        assert bateau.now() - start >= 0.1
+        assert bateau.now() - start >= 0.099  # uvloop counts in milliseconds
 
     entry.run(main)
 
