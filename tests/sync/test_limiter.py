@@ -52,7 +52,7 @@ def test_on_behalf_of(entry: Entry, flavour: Any) -> None:
         async with bateau.scope() as scope:
             task = scope.spawn(wants)
             await until(lambda: limiter.statistics().tasks_waiting == 1)
-            with pytest.raises(sync.OwnershipError, match="somebody waits for a token .* on behalf of 'job 3'"):
+            with pytest.raises(sync.OwnershipError, match=r"somebody waits for a token .* on behalf of 'job 3'"):
                 await limiter.acquire_on_behalf_of("job 3")
             limiter.release_on_behalf_of("job 1")  # from another task than the one that borrowed
             await task

@@ -24,7 +24,7 @@ def test_once_runs_once(entry: Entry, flavour: Any) -> None:
         once: sync.Once[int] = sync.Once(name="config", flavour=flavour)
         calls: list[int] = []
         assert once.get(None) is None
-        with pytest.raises(LookupError, match="once 'config' .* has no value yet"):
+        with pytest.raises(LookupError, match=r"once 'config' .* has no value yet"):
             once.get()
 
         async def load(number: int) -> int:
@@ -346,7 +346,7 @@ def test_the_scope_of_the_computations_ends(entry: Entry, flavour: Any) -> None:
             return key
 
         async def asks(cache: sync.OnceMap[str, str]) -> None:
-            with pytest.raises(bateau.TaskCancelled, match="computation of 'a' .* was cancelled with its scope"):
+            with pytest.raises(bateau.TaskCancelled, match=r"computation of 'a' .* was cancelled with its scope"):
                 await cache.get("a")
 
         async with bateau.scope() as outer:
@@ -354,7 +354,7 @@ def test_the_scope_of_the_computations_ends(entry: Entry, flavour: Any) -> None:
                 cache = sync.OnceMap(scope, fetch, flavour=flavour)
                 outer.spawn(asks, cache)
                 await started.wait()
-        with pytest.raises(bateau.ScopeError, match="has ended|has not been entered"):
+        with pytest.raises(bateau.ScopeError, match=r"has ended|has not been entered"):
             await cache.get("b")
 
     entry.run(main)

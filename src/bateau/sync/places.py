@@ -77,7 +77,10 @@ class Ticket:
         self.waiting: Operation[bool] | None = None
 
     def acquire(self) -> Operation[bool]:
-        """The operation that ``await ticket`` runs, for ``select``. A cancellation point; cancelled, it had no effect. Raises ``RuntimeError`` if the ticket is used up, given up or being awaited."""
+        """The operation that ``await ticket`` runs, for ``select``. A cancellation point; cancelled, it had no effect.
+
+        Raises ``RuntimeError`` if the ticket is used up, given up or being awaited.
+        """
         if self.used:
             raise RuntimeError(
                 f"this ticket of {self._resource.describe()} has acquired (or was closed); take a new one with ticket()"
