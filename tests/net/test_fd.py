@@ -1,0 +1,216 @@
+"""The readiness layer under sockets and pipes: waits, closing, registrations that outlive a wait."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+import bateau
+from bateau.io.fd import FdWatch
+from support.entries import on_native
+
+
+@pytest.fixture
+def pipe():
+    ends = os.pipe()
+    for end in ends:
+        os.set_blocking(end, False)
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+def test_readable_and_writable(entry, pipe):
+    reading, writing = pipe
+
+    async def main():
+        reader, writer = FdWatch(reading), FdWatch(writing, label="the pipe")
+        await writer.writable()
+        async with bateau.scope() as scope:
+            waits = [scope.spawn(reader.readable) for _ in range(3)]  # several may wait
+            await bateau.yield_now()
+            assert not any(wait.done for wait in waits)
+            os.write(writing, b"x")
+        await reader.readable()  # at once
+        os.read(reading, 10)
+        filled = 0
+        try:
+            while True:
+                filled += os.write(writing, bytes(4096))
+        except BlockingIOError:
+            pass
+        async with bateau.scope() as scope:
+            wait = scope.spawn(writer.writable)
+            await bateau.yield_now()
+            assert not wait.done
+            assert "the pipe" in repr(writer)
+            while filled:
+                filled -= len(os.read(reading, 65536))
+        reader.close()
+        writer.close()
+
+    entry.run(main)
+
+
+def test_close_wakes_and_refuses(entry, pipe):
+    async def main():
+        watch = FdWatch(pipe[0])
+
+        async def wait():
+            with pytest.raises(bateau.Closed, match="is closed"):
+                await watch.readable()
+
+        async with bateau.scope() as scope:
+            scope.spawn(wait)
+            scope.spawn(wait)
+            await bateau.yield_now()
+            await bateau.yield_now()
+            watch.close()
+        watch.close()
+        with pytest.raises(bateau.Closed):
+            await watch.readable()
+        os.fstat(pipe[0])  # the fd is its owner's to close
+
+    entry.run(main)
+
+
+def test_regular_files_are_always_ready(entry, tmp_path):
+    async def main():
+        with open(tmp_path / "file", "wb+") as file:
+            watch = FdWatch(file.fileno())
+            await watch.readable()
+            await watch.writable()
+            watch.close()
+
+    entry.run(main)
+
+
+def test_bad_descriptors():
+    with pytest.raises(ValueError, match="closed"):
+        FdWatch(-1)
+
+
+def test_a_descriptor_closed_behind_our_back(entry):
+    async def main():
+        reading, writing = os.pipe()
+        watch = FdWatch(reading)
+        os.close(reading)
+        os.close(writing)
+        with pytest.raises(bateau.Closed, match="behind bateau's back"):
+            await watch.readable()
+        watch.close()
+
+    entry.run(main)
+
+
+def test_cancelled_waits_leave_nobody_behind(entry, pipe):
+    async def main():
+        watch = FdWatch(pipe[0])
+        for _ in range(3):
+            with bateau.move_on_after(0.005) as timer:
+                await watch.readable()
+            assert timer.cancelled_caught
+            assert watch.waiters() == ()
+        os.write(pipe[1], b"x")
+        await watch.readable()
+        os.read(pipe[0], 1)
+        watch.close()
+
+    entry.run(main)
+
+
+def test_closing_from_a_foreign_thread_is_refused(entry, pipe):
+    async def main():
+        watch = FdWatch(pipe[0])
+        async with bateau.scope() as scope:
+            scope.spawn(watch.readable)
+            await bateau.yield_now()
+            await bateau.yield_now()
+            caught = []
+
+            def close():
+                try:
+                    watch.close()
+                except bateau.WrongRuntime as error:
+                    caught.append(error)
+
+            thread = threading.Thread(target=close)
+            thread.start()
+            thread.join()
+            assert "thread" in str(caught[0])
+            os.write(pipe[1], b"x")
+        watch.close()
+
+    entry.run(main)
+
+
+@pytest.mark.law(16)
+def test_a_wait_names_its_resource(entry, pipe):
+    async def main():
+        watch = FdWatch(pipe[0], label=lambda: "the input")
+        async with bateau.scope() as scope:
+            task = scope.spawn(watch.readable)
+            await bateau.yield_now()
+            await bateau.yield_now()
+            assert task.waiting.describe() == "readability of the input"
+            assert list(watch.waiters()) == [task.waiting]
+            assert watch.satisfiers() == "outside"
+            scope.cancel()
+        watch.close()
+
+    entry.run(main)
+
+
+@on_native
+@pytest.mark.law(10)
+def test_a_loop_of_reads_registers_once(entry, pipe):
+    """Each wait finds the registration of the one before it."""
+
+    async def main():
+        host = bateau.current_task().host
+        calls = []
+        watch_fd = host.reactor.watch
+
+        def counting(*args):
+            calls.append(args)
+            watch_fd(*args)
+
+        host.reactor.watch = counting
+        watch = FdWatch(pipe[0])
+        async with bateau.scope() as scope:
+
+            async def reader():
+                for _ in range(10):
+                    await watch.readable()
+                    os.read(pipe[0], 1)
+
+            scope.spawn(reader)
+            for _ in range(10):
+                await bateau.time.sleep(0.002)
+                os.write(pipe[1], b"x")
+        assert len(calls) == 1
+        watch.close()
+        assert pipe[0] not in host.reactor.watched()
+
+    entry.run(main)
+
+
+@on_native
+@pytest.mark.law(10)
+def test_an_event_for_nobody_takes_the_registration_out(entry, pipe):
+    async def main():
+        host = bateau.current_task().host
+        watch = FdWatch(pipe[0])
+        with bateau.move_on_after(0.001):
+            await watch.readable()
+        assert pipe[0] in host.reactor.watched()
+        os.write(pipe[1], b"x")
+        await bateau.time.sleep(0.01)
+        assert pipe[0] not in host.reactor.watched()
+        await watch.readable()
+        os.read(pipe[0], 1)
+        watch.close()
+
+    entry.run(main)
