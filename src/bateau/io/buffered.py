@@ -218,9 +218,9 @@ class BufWriter(AsyncBufWrite):
     __slots__ = ("__weakref__", "_buffer", "_closed", "_eof", "_site", "_size", "_slot", "_tries", "raw")
 
     def __init__(self, raw: AsyncWrite, size: int = DEFAULT_SIZE) -> None:
-        self.raw = raw
+        self._buffer = bytearray()  # first, for __del__
         self._size = _check_buffer_size(size)
-        self._buffer = bytearray()
+        self.raw = raw
         self._closed = False
         self._eof = False
         self._tries = True  # until raw says that it has no try_write

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from ..kernel.current import current_task, current_task_or_none
 from ..kernel.errors import Busy, Closed
@@ -53,7 +54,7 @@ class Slot:
     __slots__ = ("stream", "task", "verb")
 
     def __init__(self, stream: object, verb: str) -> None:
-        self.stream = stream
+        self.stream = ref(stream)  # weak: what streams hold must not wait for the collector
         self.verb = verb
         self.task: Task[Any] | None = None
 
@@ -72,7 +73,7 @@ class Slot:
 
     def error(self) -> Busy:
         """The ``Busy`` that names both tasks."""
-        return busy(title(self.stream), self.verb, self.task)
+        return busy(title(self.stream()), self.verb, self.task)
 
 
 def title(stream: object) -> str:
