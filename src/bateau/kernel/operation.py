@@ -291,8 +291,8 @@ class RetryOperation(Operation[T]):
         while not self.begin(task):
             if waited:  # a cancellation or stop that came after the hint found nothing parked to abort
                 if task.node.effective is not None or task.foreign and host.is_cancelled(task):
-                    if self.abort():
-                        yield from host.raise_cancelled(task)
+                    self.abort()
+                    yield from host.raise_cancelled(task)
                 elif self.ends_on_stop and task.node.stopping is not None and self.abort():
                     raise Stopped("the scope was asked to stop")
             waited = True

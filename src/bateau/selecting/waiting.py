@@ -133,6 +133,8 @@ class Next(RetryOperation[Event[K, T]], Watcher):
             arms = arms[first:] + arms[:first]
         for arm in arms:
             if arm.outcome is not None:
+                if arm.outcome.cancelled and (task.node.effective is not None or task.host.is_cancelled(task)):
+                    continue  # by what cancels this wait as well, and is about to be raised
                 return arm
             if arm.op is not None and arm.op.state is not PARKED and _try(arm, arm.op, task):
                 return arm
@@ -175,6 +177,8 @@ class Next(RetryOperation[Event[K, T]], Watcher):
 
     def abort(self) -> bool:
         if self.state is not PARKED or not self._end.acquire(False):
+            if self.state is FIRED:
+                self._let_go()  # nothing has been taken; what has come stays with its arm
             return False
         self.state = ABORTED
         self._let_go()
@@ -322,7 +326,7 @@ def outcome_of(task: Task[Any]) -> Outcome[Any]:
     record: CancelRecord | None = getattr(error, "record", None)
     cancelled = TaskCancelled(f"{task.describe()} was cancelled{f': {record}' if record else ''}", record)
     cancelled.__cause__ = error
-    return Outcome(None, cancelled, False)
+    return Outcome(None, cancelled, True)
 
 
 def note_arm(error: BaseException, key: Any, select: Select[Any, Any]) -> None:
