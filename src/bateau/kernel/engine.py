@@ -15,12 +15,10 @@ from typing import Any, Protocol
 from .cancellation import CancelNode
 from .current import tls
 from .errors import Cancelled, Deadlock
-from .explain import explain_deadlock
-from .explain import all_tasks
+from .explain import all_tasks, explain_deadlock
 from .host import Host
-from .operation import PARKED, Operation
+from .operation import PARKED, Operation, Watcher
 from .task import Task
-
 
 # Task steps between two looks at the world outside while there is always something to run.
 TURN_BUDGET = 256
@@ -256,7 +254,13 @@ class Engine(Host):
                 task.scheduled = False
                 tls.task = task
                 try:
-                    trap = task.context.run(task.coro.send, None)  # type: ignore[union-attr]
+                    trap = task.context.run(task.coro.send, None)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]  # it has not ended
+                except StopIteration as stop:
+                    tls.task = outer
+                    if task.scope is None:
+                        self._ended(task, stop.value, None)
+                    else:
+                        task.finish(stop.value, None)  # no root, and no asyncio in sight: nobody else to tell
                 except BaseException as error:
                     tls.task = outer
                     self._raised(task, error)
@@ -405,7 +409,9 @@ class Engine(Host):
             return True
         for task in all_tasks(self.roots):
             op = task.waiting
-            if op is not None and op.resource.mutex is not None and _is_beyond(op, self):
+            if op is None or (op.resource.mutex is None and not isinstance(op, Watcher)):
+                continue
+            if _is_beyond(op, self):
                 self._beyond = op
                 return True
         self._beyond = None

@@ -103,8 +103,6 @@ class _Wait(QueuedWait):
         barrier = self.resource
         if barrier._broken:
             raise barrier._error("is broken; reset() makes it usable again")
-        if self.watcher is not None and self.task is not None:
-            raise TypeError("a barrier can't be an arm of select; give select a function that waits for it")
         if len(barrier._queue) < barrier.parties - 1:
             return False
         if barrier.action is not None:
@@ -120,6 +118,11 @@ class _Wait(QueuedWait):
             number += 1
         self.value = number
         return True
+
+    def register(self) -> None:
+        if self.watcher is not None and self.task is not None:
+            raise TypeError("a barrier can't be an arm of select; give select a function that waits for it")
+        super().register()
 
     def describe(self) -> str:
         return f"wait for {self.resource.describe()}"
