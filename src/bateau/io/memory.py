@@ -178,6 +178,7 @@ class _Write(Operation[None]):
     """``DuplexStream.write``: parked while the buffer is full and some of its data is left."""
 
     __slots__ = ("data", "sent", "size", "stream")
+    selectable = False  # it moves its data in pieces
     resource: Pipe
 
     def __init__(self, stream: DuplexStream, data: memoryview) -> None:

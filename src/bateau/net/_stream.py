@@ -225,6 +225,7 @@ class StreamWriting(FdOperation[T]):
     """What the writing operations share: the writer's place."""
 
     __slots__ = ("stream",)
+    selectable = False  # it sends in pieces
 
     def __init__(self, stream: SocketStream) -> None:
         super().__init__(stream._watch, stream._watch.writing)

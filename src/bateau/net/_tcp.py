@@ -148,6 +148,7 @@ class Connect(FdsOperation[socket.socket]):
     """Connect to the first of ``rows`` that answers; the value is its socket, which the caller owns."""
 
     __slots__ = ("delay", "due", "errors", "local", "next_at", "plan", "timer", "tries")
+    selectable = False  # it has sockets of its own between two tries
 
     def __init__(self, name: str, rows: Sequence[AddrInfo], local: Sequence[AddrInfo] | None, delay: float) -> None:
         super().__init__(_Target(name), (_NOWHERE.writing,))

@@ -299,6 +299,7 @@ class ThreadRun(Operation[T]):
     """Waiting for a function on a worker thread. Made by ``bateau.thread.run``."""
 
     __slots__ = ("abandon_on_cancel", "counted", "fn", "job", "label", "native", "site")
+    selectable = False  # a function that runs in a thread can not be taken back
 
     def __init__(self, fn: Callable[[], T], label: str, *, abandon_on_cancel: bool, counted: bool) -> None:
         self.fn: Callable[[], T] | None = fn
