@@ -2,24 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from .current import current_host, current_task
-from .operation import Checkpoint
-from .resource import OUTSIDE, Resource
-
-
-class _Turn(Resource):
-    """What a checkpoint waits on: its next turn."""
-
-    __slots__ = ()
-    kind = "next turn"
-
-    def satisfiers(self) -> Literal["outside"]:
-        return OUTSIDE
-
-
-_TURN = _Turn()
+from .operation import Checkpoint, YieldNow
 
 
 def checkpoint() -> Checkpoint:
@@ -27,12 +11,12 @@ def checkpoint() -> Checkpoint:
 
     A cancellation point; cancelled, it had no effect.
     """
-    return Checkpoint(_TURN, False)
+    return Checkpoint()
 
 
-def yield_now() -> Checkpoint:
+def yield_now() -> YieldNow:
     """Await it: let every other ready task run once. A cancellation point, before and after the turn."""
-    return Checkpoint(_TURN, True)
+    return YieldNow()
 
 
 def stopping() -> bool:

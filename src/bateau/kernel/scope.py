@@ -224,12 +224,7 @@ class Scope(Cancellable, Resource):
                 self._queued = deque()
             self._queued.append(task)
             return
-        self._running += 1
-        task.started = True
-        host = task.host
-        host.start(task)
-        if task.effective is not None:
-            deliver(task)
+        self._start(task)
 
     def _start(self, task: Task[Any]) -> None:
         self._running += 1
@@ -258,7 +253,7 @@ class Scope(Cancellable, Resource):
             self._background -= 1
         else:
             self._foreground -= 1
-        if task.was_cancelled and self.record is not None:
+        if error is not None and task.was_cancelled and self.record is not None:
             self.cancelled_caught = True
         if self._queued and (self.limit is None or self._running < self.limit):
             self._start(self._queued.popleft())
@@ -408,7 +403,7 @@ class Scope(Cancellable, Resource):
                 return absorbed
             raise cancelled
         if parent.effective is not None or (host.foreign_tree and host.is_cancelled(task)):
-            await Checkpoint(self, False)
+            await Checkpoint()
         return False
 
     async def _wait_for_children(self, cancelled: BaseException | None) -> BaseException | None:

@@ -1,0 +1,46 @@
+"""Walk a site, page by page, as an async generator: ``bateau run examples/url_explorer.py http://127.0.0.1:8000/ [MOST]``.
+
+The generator owns a connection. Whoever listens to it may stop at any page: ``aclosing`` closes the generator there and then,
+and with it the connection.
+"""
+
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import bateau
+from bateau.cli.demo.http import Pool
+from bateau.cli.demo.links import links_of
+from urllib.parse import urlsplit
+
+
+async def explore(root: str) -> AsyncGenerator[tuple[str, int]]:
+    """Yield (URL, size) of every page reachable from ``root`` on its site, breadth first, each once."""
+    parts = urlsplit(root)
+    pool = Pool(parts.hostname or "", parts.port or 80)
+    try:
+        seen, todo = {root}, [root]
+        for url in todo:
+            page = await pool.get(urlsplit(url).path or "/")
+            yield url, len(page.body)
+            for link in links_of(url, page.headers.get("content-type", ""), page.body):
+                if link not in seen:
+                    seen.add(link)
+                    todo.append(link)
+    finally:
+        pool.close()
+
+
+@bateau.main
+async def main(root: str, most: str = "10") -> None:
+    count = 0
+    async with aclosing(explore(root)) as pages:
+        async for url, size in pages:
+            print(f"{size:8} {url}")
+            count += 1
+            if count == int(most):
+                break
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
