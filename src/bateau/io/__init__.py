@@ -30,6 +30,12 @@ if TYPE_CHECKING:
     from .halves import split as split
     from .memory import DuplexStream as DuplexStream
     from .memory import duplex as duplex
+    from .stdio import print as print  # noqa: A004  # Python's own name, as everywhere
+    from .stdio import stderr as stderr
+    from .stdio import stdin as stdin
+    from .stdio import stdout as stdout
+    from .text import TextReader as TextReader
+    from .text import TextWriter as TextWriter
     from .tracing import TracedStream as TracedStream
     from .tracing import TraceEvent as TraceEvent
     from .tracing import traced as traced
@@ -40,6 +46,8 @@ _LATER: dict[str, str] = {
     **dict.fromkeys(("copy", "copy_bidirectional"), "copying"),
     **dict.fromkeys(("DuplexStream", "duplex"), "memory"),
     **dict.fromkeys(("ReadHalf", "WriteHalf", "split"), "halves"),
+    **dict.fromkeys(("print", "stderr", "stdin", "stdout"), "stdio"),
+    **dict.fromkeys(("TextReader", "TextWriter"), "text"),
     **dict.fromkeys(("TraceEvent", "TracedStream", "traced"), "tracing"),
 }
 
@@ -64,6 +72,12 @@ __all__ = [
     "ReadHalf",
     "WriteHalf",
     "split",
+    "print",
+    "stderr",
+    "stdin",
+    "stdout",
+    "TextReader",
+    "TextWriter",
     "TraceEvent",
     "TracedStream",
     "traced",

@@ -38,9 +38,9 @@ class _Whole:
 
     __slots__ = ("rest", "reading", "senders", "stream", "tries", "turn")
 
-    def __init__(self, stream: AsyncStream) -> None:
+    def __init__(self, stream: AsyncWrite, reading: bool) -> None:
         self.stream = stream
-        self.reading = True
+        self.reading = reading
         self.senders = 1
         self.rest = b""
         self.tries = True  # until the stream says that it has no try_write
@@ -101,9 +101,10 @@ class _Whole:
 class ReadHalf(AsyncRead):
     """The receiving half of ``split``. Closing it leaves the sending half open."""
 
-    __slots__ = ("__weakref__", "_closed", "_slot", "_wait", "_whole")
+    __slots__ = ("__weakref__", "_closed", "_slot", "_stream", "_wait", "_whole")
 
-    def __init__(self, whole: _Whole) -> None:
+    def __init__(self, stream: AsyncStream, whole: _Whole) -> None:
+        self._stream = stream
         self._whole = whole
         self._closed = False
         self._slot = guard.Slot(self, "read")
@@ -122,23 +123,23 @@ class ReadHalf(AsyncRead):
         raise guard.closed(self.describe())
 
     async def read(self, n: int = DEFAULT_SIZE, /) -> bytes:
-        data: bytes = await self._read(lambda: self._whole.stream.read(n))
+        data: bytes = await self._read(lambda: self._stream.read(n))
         return data
 
     async def readinto(self, buffer: WritableBuffer, /) -> int:
-        size: int = await self._read(lambda: self._whole.stream.readinto(buffer))
+        size: int = await self._read(lambda: self._stream.readinto(buffer))
         return size
 
     async def ready(self, directions: int = READ, /) -> int:
         if directions != READ:
             raise Unsupported("a read half can only wait for READ; ask the write half for WRITE")
-        found: int = await self._read(lambda: self._whole.stream.ready(READ))
+        found: int = await self._read(lambda: self._stream.ready(READ))
         return found
 
     def try_read(self, n: int = DEFAULT_SIZE, /) -> bytes:
         self._check()
         self._slot.check()
-        return self._whole.stream.try_read(n)
+        return self._stream.try_read(n)
 
     def _check(self) -> None:
         if self._closed:
@@ -278,5 +279,10 @@ def split(stream: AsyncStream) -> tuple[ReadHalf, WriteHalf]:
 
     The write half can be cloned, for many tasks that send messages over one connection. Don't use ``stream`` itself any more.
     """
-    whole = _Whole(stream)
-    return ReadHalf(whole), WriteHalf(whole)
+    whole = _Whole(stream, True)
+    return ReadHalf(stream, whole), WriteHalf(whole)
+
+
+def sender_of(stream: AsyncWrite) -> WriteHalf:
+    """The same for what can only be written to: a cloneable sender, whose last clone closes ``stream``."""
+    return WriteHalf(_Whole(stream, False))
