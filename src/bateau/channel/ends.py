@@ -21,6 +21,8 @@ from .seats import Seat, Site
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as DefaultTypeVar
 
+    from ..kernel.task import Task
+
     # What goes through. Type checkers take it to be Any where nobody says (PEP 696; before 3.13 only they know it).
     T = DefaultTypeVar("T", default=Any)
 else:
@@ -49,10 +51,11 @@ class State(Primitive):
 class End:
     """One end. For ``with`` and ``async with``, which close it.
 
-    Invariant: ``_seat`` is None iff this end is closed.
+    Invariants: ``_seat`` is None iff this end is closed. ``_at_home`` is the id of the task that used this end last, if
+    that task needs no further check (see ``_come_home``), else 0; it is 0 once closed.
     """
 
-    __slots__ = ("__weakref__", "_seat", "_site", "_state")
+    __slots__ = ("__weakref__", "_at_home", "_seat", "_site", "_state")
     word: ClassVar[str] = "end"
     _state: Any  # a State, of the kind that the end's class says
 
@@ -60,6 +63,20 @@ class End:
         self._state = state
         self._site = site
         self._seat: Seat | None = Seat(site)
+        self._at_home = 0
+
+    def _come_home(self, task: Task[Any]) -> bool:
+        """May ``task`` take the short way: is this end open and local, and the task on its runtime, with no tree above?
+
+        Task ids are never used twice, so the answer stays true for this task until the end is closed.
+        """
+        seat = self._seat
+        state: State = self._state
+        if seat is None or state.mutex is not None or state._home is not task.host or task.foreign:
+            return False
+        seat.note(task)
+        self._at_home = task.id
+        return True
 
     def _gone(self, seat: Seat) -> None:
         """Take ``seat`` out of the state, and tell those who wait. Called under the mutex of a shared channel."""
@@ -82,6 +99,7 @@ class End:
         if state.mutex is None:
             state.check_thread()
             self._seat = None
+            self._at_home = 0
             self._gone(seat)
         else:
             with state.mutex:

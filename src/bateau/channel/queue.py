@@ -30,9 +30,12 @@ if TYPE_CHECKING:
 
 UNBOUNDED = sys.maxsize
 
+# The two ``__await__`` below are the base's, written out for the common case, with the same behaviour. Measured on CPython
+# 3.11, pure kernel, native runtime: a round trip over two channels 3.8 us instead of 6.4 (asyncio.Queue: 7.9), a send with
+# room 0.56 us instead of 0.90, a receive of what is there 0.54 instead of 0.90.
+
 # What ``__await__`` returns when the effect has happened and there is nothing to wait for: an iterator that is at its end.
-# Making a generator just to return from it would cost a third of a send that has room (0.62 against 0.93 us per
-# message in the mpsc benchmark, CPython 3.11).
+# A generator that returns at once would do the same, for 0.07 us more.
 _AT_END: Any = iter(())
 next(_AT_END, None)
 
@@ -51,12 +54,14 @@ class ChannelStatistics(NamedTuple):
 class QueueState(State, Generic[T]):
     """What the ends of one channel share. See the module's head for the invariants."""
 
-    __slots__ = ("capacity", "items", "lost", "receivers", "receiving", "senders", "sending")
+    __slots__ = ("capacity", "items", "limit", "lost", "receivers", "receiving", "senders", "sending")
     kind = "channel"
 
     def __init__(self, capacity: int, name: str | None, flavour: Flavour | None) -> None:
         super().__init__(name=name, flavour=flavour)
         self.capacity = capacity
+        # The bound in force: the capacity, or -1 once the last receiver is gone and nothing is stored any more.
+        self.limit = capacity
         self.items: deque[T] = deque()
         self.sending = WaitQueue()
         self.receiving = WaitQueue()
@@ -73,7 +78,7 @@ class QueueState(State, Generic[T]):
         if self.receiving and (receiver := self.receiving.pop()) is not None:
             receiver.fire(item)
             return True
-        if len(self.items) < self.capacity and self.receivers:
+        if len(self.items) < self.limit:
             self.items.append(item)
             return True
         return False
@@ -123,6 +128,7 @@ class QueueState(State, Generic[T]):
         """An end was closed or dropped; with the last one, what is there and what waits has nowhere to go."""
         self.receivers.pop(seat, None)
         if not self.receivers:
+            self.limit = -1
             if self.items:
                 self.lost = f"; lost: {listed(self.items)}"
                 self.items.clear()
@@ -210,21 +216,17 @@ class Send(Operation[None], Generic[T]):
         return f"send on {self.resource.describe()}" + unused(self, self.resource.receivers, "receiver")
 
     def __await__(self) -> Generator[Any, Any, None]:
-        """The base's, with a short way for a local channel where the item need not wait; the rest is the base's."""
+        """The base's, with a short way for a local channel where the item need not wait."""
         task = tls.task
-        state = self.resource
+        end = self.end
         if (
             task is not None
+            and (end._at_home == task.id or end._come_home(task))
             and self.state is NEW
-            and state.mutex is None
-            and state._home is task.host
             and task.node.effective is None
             and task.budget > 0
-            and not task.host.foreign_tree
-            and (seat := self.end._seat) is not None
         ):
-            if seat.user_id != task.id:
-                seat.note(task)
+            state = self.resource
             waiting: Any = state.receiving._ops
             while waiting:
                 op, _ = waiting.popitem(last=False)
@@ -240,7 +242,7 @@ class Send(Operation[None], Generic[T]):
                 self.state = DONE
                 return _AT_END  # type: ignore[no-any-return]
             items = state.items
-            if len(items) < state.capacity and state.receivers:
+            if len(items) < state.limit:
                 items.append(self.item)
                 task.budget -= 1
                 self.state = DONE
@@ -282,7 +284,7 @@ class Recv(Operation[T]):
 
     def register(self) -> None:
         state = self.resource
-        state.receiving.add(self)
+        state.receiving._ops[self] = None
         # The collector may have dropped the last sender since ``poll``; it has not seen this operation then.
         if not state.senders and self in state.receiving:
             state.receiving.discard(self)
@@ -307,22 +309,18 @@ class Recv(Operation[T]):
         return f"recv on {self.resource.describe()}" + unused(self, self.resource.senders, "sender")
 
     def __await__(self) -> Generator[Any, Any, T]:
-        """The base's, written out for a local channel; the rest is the base's."""
+        """The base's, written out for a local channel."""
         task = tls.task
-        state = self.resource
+        end = self.end
         if (
             task is None
+            or not (end._at_home == task.id or end._come_home(task))
             or self.state is not NEW
-            or state.mutex is not None
-            or state._home is not (host := task.host)
             or task.node.effective is not None
             or task.budget <= 0
-            or host.foreign_tree
-            or (seat := self.end._seat) is None
         ):
             return (yield from super().__await__())
-        if seat.user_id != task.id:
-            seat.note(task)
+        state = self.resource
         items = state.items
         if items:
             task.budget -= 1
@@ -331,11 +329,12 @@ class Recv(Operation[T]):
             if state.sending._ops:
                 state.admit()
             return item
-        if not state.capacity or not state.senders:
+        if state.sending._ops or not state.senders:
             return (yield from super().__await__())
+        host = task.host
         self.task = task
         self.state = PARKED
-        state.receiving._ops[self] = None
+        self.register()
         task.waiting = self
         try:
             while True:
