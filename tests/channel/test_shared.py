@@ -36,11 +36,11 @@ def test_two_runtimes_pass_items_both_ways(runtime, other, capacity):
             scope.spawn(produce)
             return await collect(back_rx)
 
-    # A shared channel tells no runtime that another will come: the thread is what may still bring something.
-    thread = Thread(target=lambda: bateau.run(_held, echo, runtime=other))
+    # Nobody tells a runtime that another will use the channel, and still none takes its wait for a deadlock (law 17).
+    thread = Thread(target=lambda: bateau.run(echo, runtime=other))
     thread.start()
     try:
-        assert runtime.run(_held, main) == list(range(COUNT))
+        assert runtime.run(main) == list(range(COUNT))
     finally:
         thread.join(10)
     assert not thread.is_alive()
@@ -62,7 +62,7 @@ def test_plain_threads_send_and_receive_without_waiting(runtime):
             thread.start()
         return await collect(rx)
 
-    got = runtime.run(_held, main)
+    got = runtime.run(main)
     for thread in threads:
         thread.join()
     assert sorted(got) == list(range(COUNT))
@@ -93,9 +93,9 @@ def test_no_item_is_lost_to_timeouts_across_threads(runtime):
                     if not cut.cancelled_caught:
                         break
 
-    thread = Thread(target=lambda: bateau.run(_held, produce, runtime="native"))
+    thread = Thread(target=lambda: bateau.run(produce, runtime="native"))
     thread.start()
-    runtime.run(_held, consume)
+    runtime.run(consume)
     thread.join(10)
     assert got == list(range(400))
 
@@ -118,9 +118,9 @@ def test_oneshot_watch_and_broadcast_cross_threads(runtime):
         assert await state_rx.wait_for(lambda n: n == 100) == 100
         return await answer_rx
 
-    thread = Thread(target=lambda: bateau.run(_held, elsewhere, runtime="native"))
+    thread = Thread(target=lambda: bateau.run(elsewhere, runtime="native"))
     thread.start()
-    assert runtime.run(_held, main) == "done"
+    assert runtime.run(main) == "done"
     thread.join(10)
 
 
@@ -137,12 +137,3 @@ def test_modify_is_one_step_for_threads():
     for thread in threads:
         thread.join()
     assert rx.get() == 8000
-
-
-async def _held(fn):
-    """Run `fn` in a program that is told of the other thread, so that waiting for it is not taken for a deadlock."""
-    release = bateau.current_task().host.hold("the other thread of the test")
-    try:
-        return await fn()
-    finally:
-        release()
