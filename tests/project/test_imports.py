@@ -18,7 +18,9 @@ LAYERS: dict[str, set[str]] = {
     "runtimes": {"runtimes"},
     "portable": {
         "time", "sync", "channel", "io", "net", "ssl", "fs", "subprocess", "signal", "thread", "iter",
+        "scopes", "combine", "selecting", "scheduling", "counterparts",
     },
+    "programs": {"running", "blocking"},  # starting programs: `run`, `main`, `block_on`
     "tools": {"insight", "sim", "lint", "testing", "interop", "cli", "__main__"},
     "facade": {""},  # bateau/__init__.py: the public names
 }  # fmt: skip
@@ -28,13 +30,15 @@ AT_LOAD: dict[str, set[str]] = {
     "kernel": {"kernel"},
     "runtimes": {"kernel", "runtimes"},
     "portable": {"kernel", "portable"},
-    "tools": {"kernel", "runtimes", "portable", "tools", "facade"},
-    "facade": {"kernel", "runtimes", "portable"},  # how much of it may be loaded at once is test_startup's business
+    "programs": {"kernel", "runtimes", "portable", "programs"},
+    "tools": {"kernel", "runtimes", "portable", "programs", "tools", "facade"},
+    "facade": {"kernel", "runtimes", "portable", "programs"},  # how much of it may be loaded at once is test_startup's business
 }
 LATER: dict[str, set[str]] = {
     "kernel": set(),
     "runtimes": set(),
     "portable": {"runtimes"},
+    "programs": set(),
     "tools": set(),
     "facade": {"tools"},  # by name, on first use: no tool is loaded by `import bateau`
 }
