@@ -102,7 +102,7 @@ def test_a_silent_address_is_overtaken_after_the_delay(entry):
     async def main(silent, good):
         start = time.monotonic()
         sock = await Connect("target", [row(silent), row(good)], None, 0.05)
-        assert time.monotonic() - start >= 0.05
+        assert time.monotonic() - start >= 0.045  # uvloop's clock counts milliseconds
         assert sock.getpeername() == good
         sock.close()
 

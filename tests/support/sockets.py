@@ -27,8 +27,11 @@ class Peer:
         except BaseException as error:
             self._error = error
 
-    def result(self) -> Any:
+    def join(self) -> None:
         self._thread.join(TIMEOUT)
+
+    def result(self) -> Any:
+        self.join()
         assert not self._thread.is_alive(), "the peer did not come to its end"
         if self._error is not None:
             raise self._error
@@ -55,8 +58,12 @@ def serving(
         peer = Peer(run)
         try:
             yield listening.getsockname()
+        except BaseException:
+            listening.shutdown(socket.SHUT_RDWR)  # if it still waits for its client, none will come
+            raise
         finally:
-            peer.result()
+            peer.join()
+        peer.result()
 
 
 def calling(address: Any, talk: Callable[[socket.socket], Any]) -> Peer:
