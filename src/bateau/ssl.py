@@ -106,7 +106,8 @@ class TLSStream(TLSEngine):
     async def read(self, n: int = DEFAULT_SIZE, /) -> bytes:
         guard.check_size(n)
         with self._reading:
-            await self._start()
+            if not self._shaken or self._closed:
+                await self._start()
             await checkpoint()
             while n:
                 self._check_open()
@@ -135,24 +136,31 @@ class TLSStream(TLSEngine):
     async def write(self, data: ReadableBuffer, /) -> None:
         with memoryview(data) as given, given.cast("B") as view, self._writing:
             self._check_writable()
-            await self._start()
+            if not self._shaken:
+                await self._start()
             encrypted = sent = 0
+            if not self._draining.try_acquire():
+                await self._draining.acquire()
             try:
-                async with self._draining:
+                await checkpoint()
+                if self._pending or self._out.pending or self._flushes:
                     await self._drain()  # what was left over
-                    while encrypted < len(view):
-                        if self._full and self._tries:
-                            await self.raw.ready(WRITE)  # so that a cancelled wait for room has not begun to write
-                            self._full = False
-                        encrypted += await self._encrypt(view[encrypted : encrypted + _CHUNK])
+                while encrypted < len(view):
+                    if self._full and self._tries:
+                        await self.raw.ready(WRITE)  # so that a cancelled wait for room has not begun to write
+                        self._full = False
+                    encrypted += await self._encrypt(view[encrypted : encrypted + _CHUNK])
+                    if not self._send_now() or self._flushes:
                         await self._drain()
-                        sent = encrypted
+                    sent = encrypted
             except BaseException as error:
                 if encrypted:
                     self._torn = sent
                 if isinstance(error, Broken):
                     raise Broken(f"{self.describe()} broke in mid-write: {error}", sent=sent) from error
                 raise
+            finally:
+                self._draining.release()
 
     async def _encrypt(self, chunk: memoryview) -> int:
         while True:

@@ -48,7 +48,8 @@ class _Whole:
 
     async def send(self, data: memoryview) -> None:
         """Send ``data`` after what an earlier, cancelled message left. The caller has the turn."""
-        await self.finish_rest()
+        if self.rest:
+            await self.finish_rest()
         await checkpoint()
         sent = self.begin(data)
         while sent == 0 and len(data):
@@ -58,7 +59,8 @@ class _Whole:
             await self.stream.write(data)
             return
         self.rest = bytes(data[sent:])
-        await self.finish_rest()
+        if self.rest or self.buffers_behind():
+            await self.finish_rest()
 
     def begin(self, data: memoryview) -> int | None:
         """How much of ``data`` went out at once; None where the stream has no ``try_write``."""
@@ -123,8 +125,14 @@ class ReadHalf(AsyncRead):
         raise guard.closed(self.describe())
 
     async def read(self, n: int = DEFAULT_SIZE, /) -> bytes:
-        data: bytes = await self._read(lambda: self._stream.read(n))
-        return data
+        self._check()
+        self._slot.check()
+        await checkpoint()
+        try:
+            return self._stream.try_read(n)
+        except (WouldBlock, Unsupported):
+            data: bytes = await self._read(lambda: self._stream.read(n))
+            return data
 
     async def readinto(self, buffer: WritableBuffer, /) -> int:
         size: int = await self._read(lambda: self._stream.readinto(buffer))
@@ -202,10 +210,15 @@ class WriteHalf(AsyncWrite):
 
     async def write(self, data: ReadableBuffer, /) -> None:
         self._check()
+        turn = self._whole.turn
         with memoryview(data) as given, given.cast("B") as view:
-            async with self._whole.turn:
+            if not turn.try_acquire():
+                await turn.acquire()
+            try:
                 self._check()
                 await self._whole.send(view)
+            finally:
+                turn.release()
 
     def try_write(self, data: ReadableBuffer, /) -> int:
         self._check()

@@ -27,6 +27,7 @@ class TLSEngine(AsyncStream):
         "_failure",
         "_filling",
         "_fills",
+        "_flushes",
         "_full",
         "_goodbye",
         "_in",
@@ -71,6 +72,7 @@ class TLSEngine(AsyncStream):
         self._fills = 0
         self._full = False  # the last attempt to send met a full stream
         self._tries = True  # until raw says that it has no try_write
+        self._flushes = type(raw).flush is not AsyncWrite.flush  # raw may keep what try_write took
         name = self.describe()
         self._filling = guard.Turn(f"filling {name}")
         self._draining = guard.Turn(f"draining {name}")
@@ -95,7 +97,9 @@ class TLSEngine(AsyncStream):
 
     async def _fill(self, seen: int) -> None:
         """Bring in ciphertext, unless some came since ``_fills`` was ``seen``."""
-        async with self._filling:
+        if not self._filling.try_acquire():
+            await self._filling.acquire()
+        try:
             while self._fills == seen:
                 if self._tries and self._collect() and self._draining.try_acquire():
                     # A reply of the engine did not go out at once: send it when there is room, but don't wait for that alone.
@@ -111,6 +115,8 @@ class TLSEngine(AsyncStream):
                     if not found & READ:
                         continue
                 self._feed(await self.raw.read(DEFAULT_SIZE))
+        finally:
+            self._filling.release()
 
     def _send_now(self) -> bool:
         """Send what goes without waiting; True if nothing is left. The caller has the turn at draining, or it is free."""
@@ -139,7 +145,7 @@ class TLSEngine(AsyncStream):
                 data = self._pending
                 await self.raw.write(data)
                 self._pending = self._pending[len(data) :]
-        if type(self.raw).flush is not AsyncWrite.flush:
+        if self._flushes:
             await self.raw.flush()
 
     async def _send(self) -> None:
