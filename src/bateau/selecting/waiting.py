@@ -151,6 +151,8 @@ class Next(RetryOperation[Event[K, T]], Watcher):
         self._wake_sent = False
         if self._end.locked():
             self._end.release()
+        if self._gate.locked():  # a hint that came to nothing: the arms may be granted again
+            self._gate.release()
         for arm in select.arms.values():
             op = arm.op
             if op is not None and op.state not in (PARKED, FIRED):
@@ -211,7 +213,8 @@ class Next(RetryOperation[Event[K, T]], Watcher):
     # -- being told ----------------------------------------------------------------------------------------------------
 
     def claim(self, op: Operation[Any]) -> bool:
-        return self._gate.acquire(False)
+        # A hint has no effect yet, so it excludes nobody; what it leads to is decided by the next try.
+        return isinstance(op, RetryOperation) or self._gate.acquire(False)
 
     def fired(self, op: Operation[Any]) -> None:
         if not isinstance(op, RetryOperation):
