@@ -192,9 +192,25 @@ def test_a_loop_of_reads_registers_once(entry, pipe):
                 os.write(pipe[1], b"x")
         assert len(calls) == 1
         watch.close()
-        assert pipe[0] not in host.reactor.watched()
+        assert pipe[0] not in host.reactor._readers
 
     entry.run(main)
+
+
+@on_native
+@pytest.mark.law(17)
+def test_an_idle_connection_does_not_hide_a_deadlock(entry, pipe):
+    async def main():
+        watch = FdWatch(pipe[0])
+        with bateau.move_on_after(0.001):
+            await watch.readable()  # it stays registered
+        try:
+            await bateau.sync.Event().wait()
+        finally:
+            watch.close()
+
+    with pytest.raises(bateau.Deadlock):
+        entry.run(main)
 
 
 @on_native
@@ -205,10 +221,10 @@ def test_an_event_for_nobody_takes_the_registration_out(entry, pipe):
         watch = FdWatch(pipe[0])
         with bateau.move_on_after(0.001):
             await watch.readable()
-        assert pipe[0] in host.reactor.watched()
+        assert pipe[0] in host.reactor._readers
         os.write(pipe[1], b"x")
         await bateau.time.sleep(0.01)
-        assert pipe[0] not in host.reactor.watched()
+        assert pipe[0] not in host.reactor._readers
         await watch.readable()
         os.read(pipe[0], 1)
         watch.close()

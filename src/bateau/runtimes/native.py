@@ -92,8 +92,9 @@ class Reactor:
         )
 
     def watched(self) -> list[int]:
-        """The fds that may still bring something."""
-        return sorted({*self._readers, *self._writers})
+        """The fds that may still bring something to somebody."""
+        found = {fd for table in (self._readers, self._writers) for fd, fn in table.items() if not _is_idle(fn)}
+        return sorted(found)
 
     def close(self) -> None:
         # With the epoll set the registrations are gone: streams closed after the program's end find nothing to take out.
@@ -103,6 +104,11 @@ class Reactor:
         fd, self._wake_fd = self._wake_fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def _is_idle(fn: Callable[[], None]) -> bool:
+    """Whether the registration was only left in place: it is a side's of ``bateau.io.fd``, for which nobody waits."""
+    return getattr(getattr(fn, "__self__", None), "waiters", None) == []
 
 
 class NativeEngine(Engine):
