@@ -182,7 +182,8 @@ class Host:
 
     def hold(self, what: str) -> Callable[[], None]:
         """Something outside (a thread, a child process) will call back: no deadlock can be proven until the returned
-        function is called."""
+        function is called.
+        """
         return _nothing
 
     def forked(self) -> None:

@@ -36,7 +36,8 @@ def check_swallowed(task: Task[Any]) -> None:
 
 def _check_foreign(task: Task[Any]) -> None:
     """The cancellation was thrown by the host into a foreign await, so we hold no exception whose traceback names the line;
-    the line where the task went on is the next best."""
+    the line where the task went on is the next best.
+    """
     node: CancelNode | None = task.node
     while node is not None and not node.given:
         node = None if node is task else node.parent

@@ -20,7 +20,6 @@ from ..kernel.policy import Policy
 from ..kernel.resource import Primitive, WaitQueue
 from ..kernel.scope import Scope
 from ..kernel.task import Task
-
 from . import forking
 
 if TYPE_CHECKING:

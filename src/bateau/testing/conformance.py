@@ -103,7 +103,7 @@ def _runs_again(rt: Runtime) -> bool:
 
 @_check()
 async def tasks_run_and_are_awaited(rt: Runtime) -> None:
-    """a scope's block ends when its last child has ended, and handles give values"""
+    """A scope's block ends when its last child has ended, and handles give values"""
 
     async def child(n: int) -> int:
         await yield_now()
@@ -134,7 +134,7 @@ async def the_current_task_is_known(rt: Runtime) -> None:
 
 @_check()
 async def failures_cancel_siblings(rt: Runtime) -> None:
-    """a failed child cancels its siblings and is raised in a group"""
+    """A failed child cancels its siblings and is raised in a group"""
     ended: list[str] = []
 
     async def sibling() -> None:
@@ -163,7 +163,7 @@ async def failures_cancel_siblings(rt: Runtime) -> None:
 
 @_check()
 async def wakes_are_not_lost(rt: Runtime) -> None:
-    """a wake between register and park, or before the step, is one step"""
+    """A wake between register and park, or before the step, is one step"""
     for _ in range(100):
         event, ready = sync.Event(), sync.Event()
 
@@ -179,7 +179,7 @@ async def wakes_are_not_lost(rt: Runtime) -> None:
 
 @_check()
 async def hand_overs_are_fifo(rt: Runtime) -> None:
-    """a contended lock goes to whoever waited first"""
+    """A contended lock goes to whoever waited first"""
     lock, order = sync.Lock(), list[int]()
 
     async def waiter(n: int) -> None:
@@ -199,7 +199,7 @@ async def hand_overs_are_fifo(rt: Runtime) -> None:
 
 @_check()
 async def granted_waits_survive_cancellation(rt: Runtime) -> None:
-    """a wait that was granted before the cancellation delivers its value"""
+    """A wait that was granted before the cancellation delivers its value"""
     lock, got = sync.Lock(), list[str]()
     block = bateau.move_on_after(None)
 
@@ -227,7 +227,7 @@ async def granted_waits_survive_cancellation(rt: Runtime) -> None:
 
 @_check()
 async def cancellation_is_level_triggered(rt: Runtime) -> None:
-    """once a scope is cancelled each operation raises until it is left, except inside a shield"""
+    """Once a scope is cancelled each operation raises until it is left, except inside a shield"""
     raised = 0
     with bateau.move_on_after(None) as block:
         block.cancel("conformance")
@@ -252,7 +252,7 @@ async def cancellation_is_level_triggered(rt: Runtime) -> None:
 
 @_check()
 async def deadlines_fire(rt: Runtime) -> None:
-    """timeouts cancel, raise and nest; the clock goes forward"""
+    """Timeouts cancel, raise and nest; the clock goes forward"""
     before = bateau.now()
     with bateau.move_on_after(0.02) as block:
         await time.sleep(60)
@@ -268,7 +268,7 @@ async def deadlines_fire(rt: Runtime) -> None:
 
 @_check()
 async def stopping_is_gentle(rt: Runtime) -> None:
-    """stop asks first, and cancels after the grace"""
+    """Stop asks first, and cancels after the grace"""
     async with bateau.scope() as scope:
 
         async def polite() -> str:
@@ -289,7 +289,7 @@ async def stopping_is_gentle(rt: Runtime) -> None:
 
 @_check()
 async def sleepers_wake_in_order(rt: Runtime) -> None:
-    """timers fire in the order of their times"""
+    """Timers fire in the order of their times"""
     order: list[int] = []
 
     async def sleeper(n: int) -> None:
@@ -345,7 +345,7 @@ async def other_threads_can_spawn_into_it(rt: Runtime) -> None:
 
 @_check("fds")
 async def descriptors_wake_it(rt: Runtime) -> None:
-    """a socket that becomes readable wakes its reader, and closing leaves nothing behind"""
+    """A socket that becomes readable wakes its reader, and closing leaves nothing behind"""
     async with await net.listen_tcp("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         async with bateau.scope() as scope:
@@ -369,7 +369,7 @@ async def descriptors_wake_it(rt: Runtime) -> None:
 
 @_check("deadlock_detection")
 async def deadlocks_are_proven(rt: Runtime) -> None:
-    """a program that can never go on ends with Deadlock, not with a hang"""
+    """A program that can never go on ends with Deadlock, not with a hang"""
     seen: list[BaseException] = []
 
     def elsewhere() -> None:
