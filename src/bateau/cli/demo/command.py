@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import sys
 import sysconfig
 import time
 from importlib.util import find_spec
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import bateau
 
 from ...runtimes import registry
-from .crawl import Crawl
-from .disk import Comparison, expected, wanted
+from .crawl import Crawl, Page
+from .disk import INDEX_PAGES, Comparison, wanted
 from .report import human, print_report, show_progress
 from .server import serving
 
@@ -43,6 +44,8 @@ def main(args: argparse.Namespace) -> int:
         return 2
     try:
         runtimes = _runtimes(args)
+        if args.url is None and not os.path.isdir(_folder(args)):
+            raise ValueError(f"--root: {args.root!r} is not a folder")
         if args.workers < 1:
             raise ValueError(f"--workers must be 1 or more, not {args.workers}")
     except (ValueError, bateau.Unsupported) as error:
@@ -99,14 +102,11 @@ def _crawl_on(name: str, args: argparse.Namespace) -> Result:
     elif crawl.gave_up is not None:
         result.note = crawl.gave_up
     if args.url is None:
-        on_disk = expected(_folder(args))
-        partial = result.note is not None or args.limit is not None
-        crawled = {
-            urlsplit(page.url).path: page.digest
-            for page in crawl.pages.values()
-            if page.problem is None and not (page.is_listing and urlsplit(page.url).path not in on_disk)
-        }
-        result.comparison = Comparison(crawled, on_disk, partial=partial)
+        # Listings are made by the server, not read from the disk: they count as pages, not as files. An index page is a file.
+        folder = _folder(args)
+        files = [page for page in crawl.pages.values() if page.problem is None and not _is_listing(page, folder)]
+        crawled = {urlsplit(page.url).path: page.digest for page in files}
+        result.comparison = Comparison(crawled, folder, partial=result.note is not None or args.limit is not None)
     return result
 
 
@@ -129,6 +129,11 @@ async def _crawl(args: argparse.Namespace, url: str, holder: list[Result]) -> No
         if not args.quiet:
             scope.spawn(show_progress, crawl, name="progress", background=True)
         await crawl.run()
+
+
+def _is_listing(page: Page, folder: str) -> bool:
+    path = os.path.join(folder, unquote(urlsplit(page.url).path).lstrip("/"))
+    return page.is_listing and not any(os.path.exists(os.path.join(path, name)) for name in INDEX_PAGES)
 
 
 def _folder(args: argparse.Namespace) -> str:

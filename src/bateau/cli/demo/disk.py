@@ -10,6 +10,10 @@ from urllib.parse import quote, unquote, urlsplit
 LEFT_OUT = ("__pycache__", "site-packages")
 
 
+# What Python's web server serves in place of a folder's listing, first found first.
+INDEX_PAGES = ("index.html", "index.htm")
+
+
 def wanted(url: str) -> bool:
     """Whether the crawler should visit ``url``."""
     parts = unquote(urlsplit(url).path).split("/")
@@ -19,13 +23,13 @@ def wanted(url: str) -> bool:
 def expected(root: str) -> dict[str, str]:
     """URL path -> SHA-256 of every file below ``root`` that Python's web server leads to.
 
-    A folder with an index page serves that page in place of its listing, so what lies in it is not led to.
+    A folder with an index page serves that page in place of its listing, so what lies in it need not be led to.
     """
     found: dict[str, str] = {}
     todo = [("", root)]
     for prefix, folder in todo:
         names = sorted(os.listdir(folder))
-        index = next((name for name in ("index.html", "index.htm") if name in names), None)
+        index = next((name for name in INDEX_PAGES if name in names), None)
         if index is not None:
             found[f"{prefix}/"] = _hash(os.path.join(folder, index))
             continue
@@ -48,7 +52,13 @@ def _hash(path: str) -> str:
 class Comparison:
     """What differs between the crawl and the disk; all empty is the proof."""
 
-    def __init__(self, crawled: dict[str, str], on_disk: dict[str, str], *, partial: bool) -> None:
+    def __init__(self, crawled: dict[str, str], root: str, *, partial: bool) -> None:
+        on_disk = expected(root)
+        # Links on an index page may lead to what no listing shows: those files count as well, if they are what the disk has.
+        for path in crawled.keys() - on_disk.keys():
+            file = os.path.join(root, unquote(path, errors="surrogatepass").lstrip("/"))
+            if os.path.isfile(file):
+                on_disk[path] = _hash(file)
         self.checked = len(crawled)
         # A crawl that was cut short owes nothing it did not reach.
         self.missing = [] if partial else sorted(on_disk.keys() - crawled.keys())

@@ -40,8 +40,10 @@ class Connection:
         """Fetch ``path``. A cancellation point; cancelled or failed, the connection is closed."""
         try:
             return await self._get(path)
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, self._h11.RemoteProtocolError):
+                raise bateau.Broken(f"the server broke off, or speaks no HTTP: {error}") from error
             raise
 
     async def _get(self, path: str) -> Response:
