@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 
 import pytest
 
@@ -281,3 +283,30 @@ def test_a_sender_in_garbage_found_by_another_thread(entry):
             gc.enable()
 
     assert entry.run(main) == []
+
+
+def test_a_channel_left_at_the_end_of_the_interpreter_is_quiet(tmp_path):
+    program = (
+        "from bateau.channel import channel, broadcast, oneshot, watch\n"
+        "tx, rx = channel(4)\n"
+        "for i in range(4): tx.try_send(i)\n"
+        "b_tx, b_rx = broadcast(4)\n"
+        "b_tx.try_send(1)\n"
+        "o_tx, o_rx = oneshot()\n"
+        "o_tx.send(1)\n"
+        "w = watch(1)\n"
+        "ring = [tx, rx, b_rx, o_rx, w]; ring.append(ring)\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_messages_shorten_what_they_show():
+    tx, rx = channel[object](4)
+    for item in (b"x" * 10**6, "y" * 1000, list(range(1000))):
+        tx.try_send(item)
+    rx.close()
+    with pytest.raises(bateau.Broken) as caught:
+        tx.try_send(1)
+    assert "lost: 1000000 bytes, 'yyy" in str(caught.value)
+    assert len(str(caught.value)) < 250

@@ -10,7 +10,8 @@ All four give their two ends, and take the type of what goes through in brackets
 
 from __future__ import annotations
 
-from .broadcasting import BroadcastReceiver, BroadcastSender, BroadcastStatistics, Lagged, broadcast
+from .broadcast_state import BroadcastStatistics, Lagged
+from .broadcasting import BroadcastReceiver, BroadcastSender, broadcast
 from .mpmc import Receiver, Sender, channel
 from .once import OneReceiver, OneSender, oneshot
 from .queue import ChannelStatistics

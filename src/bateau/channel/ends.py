@@ -187,13 +187,18 @@ def fail_own(queue: WaitQueue, end: End) -> None:
 
 
 def listed(items: Iterable[object]) -> str:
-    """The first few items, shortened, for a message."""
-    from itertools import islice
-    from reprlib import repr as short_repr
-
+    """The first few items, shortened, for a message. May be asked while the interpreter shuts down."""
     found = list(items)
+    try:
+        from reprlib import repr as short_repr
+    except ImportError:
+        return f"{len(found)} items"
+    shown = [
+        f"{len(item)} bytes" if isinstance(item, (bytes, bytearray)) else short_repr(item)  # a chunk may be huge
+        for item in found[:3]
+    ]
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-    return ", ".join(short_repr(item) for item in islice(found, 3)) + more
+    return ", ".join(shown) + more
 
 
 def check_capacity(capacity: object, least: int, hint: str = "") -> int:
