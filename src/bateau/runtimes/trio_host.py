@@ -218,15 +218,9 @@ class TrioHost(TrioServices):
         node.host_data = None
         self._nodes.pop(native, None)
         seat: Seat = task.host_task
-        if find_current_task() is not task:
-            # The kernel's error says so. Trio's tree would break if this task left it: its own task does that later.
+        if find_current_task() is not task or task.node is not node.parent:
+            # The kernel's error says so. Trio's tree would break if it were left here and now: its task does that in time.
             seat.abandoned.append(native)
-            return None
-        if task.node is not node.parent:
-            with suppress(
-                RuntimeError
-            ):  # out of order: the kernel's error says so, and trio recovers as well as it can
-                native.__exit__(None, None, None)
             return None
         self._leave_abandoned(seat)
         try:
@@ -239,12 +233,16 @@ class TrioHost(TrioServices):
             if native.cancelled_caught:
                 node.cancelled_caught = True
                 task.delivered = None
+            self._leave_abandoned(seat)
         return absorbed
 
     @staticmethod
     def _leave_abandoned(seat: Seat) -> None:
-        """Leave what another task left in this one's place."""
+        """Leave what was to be left out of order or by another task, as soon as it is the innermost."""
+        native: Any = seat.ref() if seat.abandoned else None
         while seat.abandoned:
+            if _HAS_STATUS and native._cancel_status._scope is not seat.abandoned[-1]:
+                return
             with suppress(RuntimeError):
                 seat.abandoned.pop().__exit__(None, None, None)
 
