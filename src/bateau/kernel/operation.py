@@ -53,6 +53,9 @@ class Operation(Generic[T]):
     # Whether a select may try, register and take back this operation by itself. False for those that do something before
     # their end (a write in several pieces): a select then awaits them in a child task.
     selectable = True
+    # Whether a grant is an effect that must not be lost to a native cancellation (law 11). False for a scope's wait for its
+    # children, which is asked again anyway, and would otherwise raise the same cancellation twice.
+    keeps_grant = True
 
     def __init__(self, resource: Resource) -> None:
         self.resource = resource
@@ -248,6 +251,8 @@ def _thrown(op: Operation[Any], task: Task[Any], exc: BaseException) -> None:
     if isinstance(exc, GeneratorExit):
         if op.error is None:
             op.undo(op.value)
+        raise exc
+    if not op.keeps_grant:
         raise exc
     task.host.rearm(task, exc)
 

@@ -465,6 +465,7 @@ class Drain(Operation[None]):
 
     __slots__ = ("background", "scope")
     shielded = True
+    keeps_grant = False
 
     def __init__(self, scope: Scope, *, background: bool) -> None:
         super().__init__(scope)

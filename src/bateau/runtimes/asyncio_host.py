@@ -145,13 +145,20 @@ class AsyncioHost(Host):
         """There is no native tree to mirror in."""
 
     def rearm(self, task: Task[Any], exc: BaseException) -> None:
-        native = task.host_task
         if not isinstance(exc, asyncio.CancelledError):
             raise exc
-        # The count stays the same. uncancel comes first: since 3.13 it forgets the pending throw when it reaches 0.
-        if native.cancelling():
+        # Not ``cancel()`` at once: before 3.13 that stays pending even if it is taken back, and would hit what comes next.
+        self.loop.call_soon(self._throw_again, task, exc, task.host_task.cancelling())
+
+    @staticmethod
+    def _throw_again(task: Task[Any], exc: BaseException, count: int) -> None:
+        """Runs as a loop callback: the task is suspended (or has ended). The count stays the same; where it has gone down,
+        who cancelled has taken it back (a timeout whose block was left meanwhile), and nothing is due.
+        """
+        native = task.host_task
+        if native is not None and not native.done() and native.cancelling() >= count > 0:
             native.uncancel()
-        native.cancel(*exc.args[:1])
+            native.cancel(*exc.args[:1])
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-import sys
 from _thread import get_ident
 from asyncio import events, futures, tasks
 from collections.abc import Callable, Generator
@@ -39,7 +38,10 @@ _swap_current: Callable[[Any, Any], Any] | None = getattr(_tasks, "_swap_current
 def _set_current(loop: asyncio.AbstractEventLoop, face: TaskFace | None) -> None:
     """Publish what ``asyncio.current_task()`` returns."""
     if _swap_current is not None:
-        _swap_current(loop, face)
+        try:
+            _swap_current(loop, face)
+        except KeyError:  # Python 3.12, when there was none and there is to be none
+            return
     elif face is not None:
         _tasks._current_tasks[loop] = face
     else:
@@ -268,7 +270,7 @@ class TaskFace:
         """Take one back."""
         if self._cancels:
             self._cancels -= 1
-            if not self._cancels and sys.version_info >= (3, 13):
+            if not self._cancels:  # as asyncio does since 3.13: what is taken back must not hit what comes next
                 self._task.throwing = None
         return self._cancels
 
