@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from ..kernel.current import finders
+from ..kernel.current import Finder, finders
 from ..kernel.task import Task
 
 
@@ -18,6 +18,7 @@ def find_trio_task() -> Task[Any] | None:
         return None
     from .trio_host import find_current_task
 
+    _replace(find_trio_task, find_current_task)
     return find_current_task()
 
 
@@ -30,10 +31,22 @@ def find_asyncio_task() -> Task[Any] | None:
         return None
     from .asyncio_host import find_current_task
 
+    _replace(find_asyncio_task, find_current_task)
     return find_current_task()
+
+
+def _replace(first: Finder, then: Finder) -> None:
+    """From its first success on, ask the host's own finder: every operation in a foreign task comes by here."""
+    if first in finders:
+        finders[finders.index(first)] = then
+
+
+_installed = False
 
 
 def install() -> None:
     """Register the finders, once."""
-    if find_trio_task not in finders:
+    global _installed
+    if not _installed:
+        _installed = True
         finders.extend((find_trio_task, find_asyncio_task))
