@@ -39,8 +39,7 @@ def test_what_may_be_given(entry):
         tx.try_send(7)
         async with bateau.scope() as scope:
             task = scope.spawn(value, "task")
-            assert await join(rx.recv(), task, rx_len := bateau.time.sleep(0), value(3)) == (7, "task", None, 3)
-            del rx_len
+            assert await join(rx.recv(), task, bateau.time.sleep(0), value(3)) == (7, "task", None, 3)
         tx.close()
         rx.close()
 

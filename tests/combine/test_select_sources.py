@@ -404,15 +404,15 @@ def test_random_programs_lose_nothing(entry):
             arms = {n: bateau.channel.channel[int](rng.randrange(3)) for n in range(4)}
             got: dict[int, list[int]] = {n: [] for n in arms}
 
-            async def produce(n):
-                async with arms[n][0] as tx:
+            async def produce(sender):
+                async with sender as tx:
                     for item in range(12):
                         await tx.send(item)
                         await turns(rng.randrange(3))
 
             async with bateau.scope() as scope:
                 for n in arms:
-                    scope.spawn(produce, n)
+                    scope.spawn(produce, arms[n][0])
                 async with select({n: end[1].recv for n, end in arms.items()}, biased=rng.random() < 0.3) as events:
                     while len(events):
                         if rng.random() < 0.3:

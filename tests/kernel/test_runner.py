@@ -146,10 +146,10 @@ def test_unknown_runtime():
 
 
 def test_dropped_without_close():
+    runner = Runner(runtime="native")
+    runner.run(add, 1, 2)
+    session = runner._session
     with pytest.warns(ResourceWarning, match="without close"):
-        runner = Runner(runtime="native")
-        runner.run(add, 1, 2)
-        session = runner._session
         del runner
     session.close()
 

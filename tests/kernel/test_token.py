@@ -26,7 +26,7 @@ def test_polling_and_reasons():
     assert not token.cancel("again") and not token.stop("again")
     assert token.cancelled and token.stopping and token.reason == "enough"
     assert token.record is not None and __file__ in token.record.origin
-    with pytest.raises(bateau.TaskCancelled, match="token 'job'.*enough") as caught:
+    with pytest.raises(bateau.TaskCancelled, match=r"token 'job'.*enough") as caught:
         token.raise_if_cancelled()
     assert caught.value.record is token.record
     assert "cancelled" in repr(token)
@@ -293,7 +293,7 @@ def test_the_token_of_a_scope(entry):
             outer.cancel("enough")
             assert token.cancelled and token.reason == "enough" and calls == ["stop", "cancel"]
         with pytest.raises(bateau.ScopeError):
-            bateau.scope().token
+            assert bateau.scope().token
         async with bateau.scope() as outer:
             async with bateau.scope() as inner:
                 token = inner.token
@@ -330,9 +330,9 @@ def test_a_thread_cancels_a_scope_by_its_token(entry):
 
 def test_a_failing_callback_of_a_scopes_token_is_reported(entry):
     async def main():
-        with pytest.warns(bateau.HazardWarning, match="callback_error.*ValueError"):
-            async with bateau.scope() as scope:
-                scope.token.on_cancel(lambda: int("x"))
+        async with bateau.scope() as scope:
+            scope.token.on_cancel(lambda: int("x"))
+            with pytest.warns(bateau.HazardWarning, match=r"callback_error.*ValueError"):
                 scope.cancel()
 
     entry.run(main)

@@ -42,8 +42,8 @@ class Boxed(Coroutine[Any, Any, T]):
 
     __slots__ = ("__weakref__", "_coro", "_stack", "_state")
 
-    def __init__(self, coro: CoroutineType[Any, Any, T]) -> None:
-        self._coro: CoroutineType[Any, Any, T] | None = coro
+    def __init__(self, coro: CoroutineType[Any, Any, Any]) -> None:
+        self._coro: CoroutineType[Any, Any, Any] | None = coro
         self._state = NEW
         self._stack: list[CoroutineType[Any, Any, Any]] = []
 
@@ -137,22 +137,22 @@ class Boxed(Coroutine[Any, Any, T]):
             top = stack[-1]
             try:
                 if error is None:
-                    trap = top.send(value)
+                    trap: Any = top.send(value)
                 else:
                     trap = top.throw(error)
                     error = None
             except StopIteration as stop:
-                stack.pop()
+                del stack[-1]
                 value, error = stop.value, None
             except BaseException as raised:
-                stack.pop()
+                del stack[-1]
                 if raised is not error:
                     cut = failures = 0
                 failures += 1
                 cut += _trim(raised, failures % _TRACEBACK_KEEP == 0 or not stack)
                 error = raised
             else:
-                if type(trap) is Boxed and trap._state is CALLED and trap._coro is not None:
+                if _is_call(trap):
                     stack.append(trap._coro)
                     trap._coro = None
                     value = None
@@ -229,6 +229,11 @@ class Boxed(Coroutine[Any, Any, T]):
         return f"<boxed call {getattr(self._top(), '__qualname__', '(ended)')}, {len(self._stack)} deep>"
 
 
+def _is_call(trap: Any) -> bool:
+    """Whether what was yielded is a nested call that is to be put on the stack."""
+    return type(trap) is Boxed and trap._state is CALLED and trap._coro is not None
+
+
 def _close_one(coro: CoroutineType[Any, Any, Any], error: BaseException | None) -> BaseException | None:
     """Close one level, or throw in the error that closing the level above raised. Returns the error left, if any."""
     try:
@@ -282,7 +287,7 @@ def boxed(fn: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any,
     function. A call costs a little more than an unboxed one: decorate what recurses deeply, not everything.
     """
     code = getattr(fn, "__code__", None)
-    if not callable(fn) or not getattr(code, "co_flags", _CO_COROUTINE) & _CO_COROUTINE:
+    if not callable(fn) or not getattr(code, "co_flags", _CO_COROUTINE) & _CO_COROUTINE:  # type: ignore[redundant-expr]  # users are not type-checked
         raise TypeError(f"boxed needs an async function, not {getattr(fn, '__qualname__', None) or type(fn).__name__}")
 
     def call(*args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:

@@ -10,7 +10,7 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 # "No value", where None is a value like any other.
-_MISSING: Any = type("Missing", (), {"__repr__": lambda self: "<missing>"})()
+_MISSING: Any = object()
 
 
 class RunVarToken(Generic[T]):

@@ -375,7 +375,7 @@ class BoundBlock(CancelScope):
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> bool:
+    ) -> bool | None:
         self._link.close()
         absorbed = super().__exit__(exc_type, exc, tb)
         if not absorbed and self._link.is_ours(exc):
@@ -402,7 +402,7 @@ class BoundScope(Scope):
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> bool:
+    ) -> bool | None:
         try:
             return await super().__aexit__(exc_type, exc, tb)
         finally:

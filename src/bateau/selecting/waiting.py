@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
+_BASE: Any = Operation
+
 # How a stream says that it is over.
 ENDS = (EndOfStream, Stopped, StopAsyncIteration)
 
@@ -212,7 +214,7 @@ class Next(RetryOperation[Event[K, T]], Watcher):
 
     # -- being told ----------------------------------------------------------------------------------------------------
 
-    def claim(self, op: Operation[Any]) -> bool:
+    def claim(self, op: Operation[Any] | None = None) -> bool:
         # A hint has no effect yet, so it excludes nobody; what it leads to is decided by the next try.
         return isinstance(op, RetryOperation) or self._gate.acquire(False)
 
@@ -241,7 +243,7 @@ class Next(RetryOperation[Event[K, T]], Watcher):
             task.host.wake_threadsafe(task)
 
     @property
-    def ends_on_stop(self) -> bool:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+    def ends_on_stop(self) -> bool:  # type: ignore[override]
         """Whether an arm does; asked while parked."""
         arms = self.resource.arms.values()
         return self.state is PARKED and any(arm.op is not None and arm.op.ends_on_stop for arm in arms)
@@ -318,7 +320,7 @@ def _conclude(arm: ArmState, op: Operation[Any]) -> None:
     op.watcher = None
     arm.op = None
     arm.outcome = Outcome(op.value, op.error, False)
-    arm.undo = op.undo if type(op).undo is not Operation.undo else None
+    arm.undo = op.undo if type(op).undo is not _BASE.undo else None
 
 
 def outcome_of(task: Task[Any]) -> Outcome[Any]:
