@@ -67,8 +67,6 @@ def test_leaving_out_of_order_is_a_named_error(entry: Any) -> None:
             inner.__exit__(None, None, None)
         await yield_now()  # the tree is whole again
 
-    if entry.family == "trio":
-        pytest.skip("trio's own scopes are torn by this; trio says so itself, see test_trio_out_of_order")
     entry.run(main)
 
 
@@ -84,8 +82,6 @@ def test_leaving_from_another_task_is_a_named_error(entry: Any) -> None:
             with bateau.shield():
                 pass
 
-        if entry.family == "trio":
-            pytest.skip("a trio task can't end with a scope open; trio raises for itself")
         async with bateau.scope() as scope:
             scope.spawn(opens)
             await entered.wait()

@@ -217,7 +217,9 @@ class TrioHost(TrioServices):
             return None
         node.host_data = None
         self._nodes.pop(native, None)
-        seat: Seat = task.host_task
+        seat: Seat | None = task.host_task
+        if seat is None:
+            return None  # its task has ended, and has left it
         if find_current_task() is not task or task.node is not node.parent:
             # The kernel's error says so. Trio's tree would break if it were left here and now: its task does that in time.
             seat.abandoned.append(native)
@@ -245,6 +247,19 @@ class TrioHost(TrioServices):
                 return
             with suppress(RuntimeError):
                 seat.abandoned.pop().__exit__(None, None, None)
+
+    def _leave_open(self, task: Task[Any]) -> None:
+        """``task`` has ended: leave the blocks that it has left open, for its trio scope to be the innermost."""
+        node: CancelNode | None = task.node
+        self._leave_abandoned(task.host_task)
+        while node is not None and node is not task:
+            native, node.host_data = node.host_data, None
+            if native is not None:
+                self._nodes.pop(native, None)
+                with suppress(RuntimeError):
+                    native.__exit__(None, None, None)
+            self._leave_abandoned(task.host_task)
+            node = node.parent
 
     async def open_scope(self, scope: Scope) -> None:
         manager = trio.open_nursery()
@@ -432,7 +447,6 @@ class TrioHost(TrioServices):
             with task.host_data:
                 try:
                     value = await task.coro
-                    self._leave_abandoned(task.host_task)
                 except BaseException as error:
                     tb = error.__traceback__
                     error.__traceback__ = tb.tb_next if tb is not None else None
@@ -440,6 +454,7 @@ class TrioHost(TrioServices):
                     if caught is None and cancelled is not None:
                         caught = cancelled
                         self.tag(task, cancelled)  # it may come from a wait of trio's own
+                self._leave_open(task)
         except RuntimeError as error:  # a scope of trio's was left open inside
             error.__context__ = caught
             error.__traceback__ = None
