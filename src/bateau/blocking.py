@@ -145,9 +145,16 @@ async def _call(fn: Any, args: tuple[Any, ...]) -> Any:
 
 
 def _close_at_exit() -> None:
-    """The main thread's locals are dropped too late for a loop to be closed in order; other threads' are not."""
+    """The main thread's locals are dropped too late for a loop to be closed in order; other threads' are not.
+
+    A worker thread goes on to somebody else's function: there the loop ends with the function that opened it.
+    """
     import atexit
 
+    jobs = sys.modules.get("bateau.thread.jobs")
+    if jobs is not None and jobs.in_worker():
+        jobs.state.at_end = close_thread
+        return
     if "threading" in sys.modules and sys.modules["threading"].main_thread().ident != get_ident():
         return
     atexit.unregister(close_thread)
