@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple
 
-from ..kernel.current import tls
+from ..kernel.current import current_task_or_none, tls
 from ..kernel.errors import Broken
 from ..kernel.operation import ABORTED, DONE, FIRED, NEW, PARKED, STEP_BUDGET, Operation, _thrown
 from ..kernel.resource import Flavour, WaitQueue
@@ -217,7 +217,7 @@ class Send(Operation[None], Generic[T]):
 
     def __await__(self) -> Generator[Any, Any, None]:
         """The base's, with a short way for a local channel where the item need not wait."""
-        task = tls.task
+        task = tls.task or current_task_or_none()
         end = self.end
         if (
             task is not None
@@ -310,7 +310,7 @@ class Recv(Operation[T]):
 
     def __await__(self) -> Generator[Any, Any, T]:
         """The base's, written out for a local channel."""
-        task = tls.task
+        task = tls.task or current_task_or_none()
         end = self.end
         if (
             task is None
