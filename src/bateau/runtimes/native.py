@@ -40,6 +40,7 @@ class Reactor:
         self._epoll.register(self._wake_fd, select.EPOLLIN)
         self._readers: dict[int, Callable[[], None]] = {}
         self._writers: dict[int, Callable[[], None]] = {}
+        self._awaited: tuple[dict[int, Callable[[], None]], int, Callable[[], None]] | None = None
 
     def wake(self) -> None:
         try:
@@ -96,7 +97,21 @@ class Reactor:
         found = {fd for table in (self._readers, self._writers) for fd, fn in table.items() if not _is_idle(fn)}
         return sorted(found)
 
+    def is_awaited(self, own: int) -> bool:
+        """Whether an fd other than ``own`` may still bring something to somebody. The last answer is tried first."""
+        last = self._awaited
+        if last is not None and last[0].get(last[1]) is last[2] and not _is_idle(last[2]):
+            return True
+        for table in (self._readers, self._writers):
+            for fd, fn in table.items():
+                if fd != own and not _is_idle(fn):
+                    self._awaited = table, fd, fn
+                    return True
+        self._awaited = None
+        return False
+
     def close(self) -> None:
+        self._awaited = None
         # With the epoll set the registrations are gone: streams closed after the program's end find nothing to take out.
         self._readers.clear()
         self._writers.clear()
@@ -139,6 +154,12 @@ class NativeEngine(Engine):
         if aio is not None and aio.is_busy():
             found.append("asyncio")
         return found
+
+    def is_stuck(self) -> bool:
+        # Asked before each poll that no timer ends: mostly a thread or one fd that somebody waits for settles it.
+        if self.holds or self.reactor.is_awaited(self.aio.own_fd() if self.aio is not None else -1):
+            return False
+        return super().is_stuck()
 
     def advance(self) -> None:
         if self.aio is None and asyncio_is_ready():  # imported by another thread
