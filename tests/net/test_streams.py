@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import gc
+import io
 import os
 import socket
 import struct
@@ -404,6 +405,54 @@ def test_readiness(entry):
             two.close()
             assert await one.ready(READ) == READ
             assert one.try_read() == b""
+
+    entry.run(main)
+
+
+def test_sendfile(entry, tmp_path):
+    data = os.urandom(2_000_000)
+    path = tmp_path / "data"
+    path.write_bytes(data)
+
+    async def main(address):
+        async with await net.connect_tcp(*address) as stream:
+            with path.open("rb") as file:
+                assert await stream.sendfile(file) == len(data)
+                assert file.tell() == len(data)
+                assert await stream.sendfile(file, 10, 5) == 5
+                assert file.tell() == 15
+                assert await stream.sendfile(file, len(data) + 1) == 0
+            await stream.write_eof()
+            assert int(await stream.read()) == len(data) + 5
+
+    with serving(lambda sock: sock.sendall(str(len(receive_all(sock))).encode())) as address:
+        entry.run(main, address)
+
+
+@pytest.mark.law(9)
+def test_a_torn_sendfile_breaks_the_stream(entry, tmp_path):
+    path = tmp_path / "data"
+    path.write_bytes(bytes(10_000_000))
+
+    async def main():
+        one, two = net.unix.pair()
+        async with one, two:
+            with path.open("rb") as file:
+                with bateau.move_on_after(0.02) as timer:
+                    await one.sendfile(file)
+                assert timer.cancelled_caught
+                with pytest.raises(bateau.Broken) as caught:
+                    await one.write(b"x")
+                assert caught.value.sent == file.tell()
+                with pytest.raises(bateau.Broken):
+                    await one.sendfile(file)
+            for bad in (5, io.BytesIO(b"x")):
+                with pytest.raises(TypeError, match="sendfile needs"):
+                    one.sendfile(bad)
+            with path.open() as text, pytest.raises(TypeError, match="binary"):
+                one.sendfile(text)
+            with path.open("rb") as file, pytest.raises(ValueError, match="offset"):
+                one.sendfile(file, -1)
 
     entry.run(main)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from ..io.abc import DEFAULT_SIZE, READ, WRITE, AsyncStream
 from ..io.fd import FdOperation, FdsOperation, Side
@@ -94,6 +94,18 @@ class SocketStream(SocketOwner, AsyncStream):
 
     def write_eof(self) -> _WriteEof:
         return _WriteEof(self)
+
+    def sendfile(self, file: IO[bytes], offset: int = 0, count: int | None = None) -> FdOperation[int]:
+        """Await it: send ``count`` bytes (None: all) of ``file`` from ``offset`` on; returns how many that were.
+
+        As Python's ``socket.sendfile``: ``file`` is a regular file opened in binary mode, and stands after the last byte sent when
+        this ends, however it ends. The kernel copies, so what is not in its page cache is read from the disk meanwhile. A
+        cancellation point; cancelled in the middle, the stream is broken as after a cancelled ``write``. Raises ``TypeError`` for
+        what has no such descriptor, ``ValueError`` for negative numbers, else like ``write``.
+        """
+        from ._sendfile import SendFile
+
+        return SendFile(self, file, offset, count)
 
     def ready(self, directions: int = READ, /) -> _StreamReady:
         if directions not in (READ, WRITE, READ | WRITE):
