@@ -87,6 +87,10 @@ class AsyncResource(ABC):
         """
         return default
 
+    def describe(self) -> str:
+        """What messages and tools call this stream; a wrapper names what it wraps."""
+        return f"{type(self).__name__} at {id(self):#x}"
+
     def ready(self, directions: int = READ, /) -> Awaitable[int]:
         """Wait until ``try_read`` (``READ``) or ``try_write`` (``WRITE``) would not block; ``READ | WRITE`` waits for either.
 

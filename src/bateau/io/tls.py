@@ -31,6 +31,7 @@ class TLSEngine(AsyncStream):
         "_full",
         "_goodbye",
         "_in",
+        "_mute",
         "_out",
         "_pending",
         "_plain",
@@ -70,6 +71,7 @@ class TLSEngine(AsyncStream):
         self._accepted = False  # _pending holds what try_write took
         self._closed = False
         self._fills = 0
+        self._mute = False  # the peer takes nothing any more
         self._full = False  # the last attempt to send met a full stream
         self._tries = True  # until raw says that it has no try_write
         self._flushes = type(raw).flush is not AsyncWrite.flush  # raw may keep what try_write took
@@ -101,7 +103,7 @@ class TLSEngine(AsyncStream):
             await self._filling.acquire()
         try:
             while self._fills == seen:
-                if self._tries and self._collect() and self._draining.try_acquire():
+                if self._tries and not self._mute and self._collect() and self._draining.try_acquire():
                     # A reply of the engine did not go out at once: send it when there is room, but don't wait for that alone.
                     found = 0
                     try:
@@ -110,6 +112,10 @@ class TLSEngine(AsyncStream):
                             self._send_now()
                     except Unsupported:
                         self._tries = False
+                    except OSError:
+                        self._mute = (
+                            True  # what the peer said before it left is still to be read; a write raises this again
+                        )
                     finally:
                         self._draining.release()
                     if not found & READ:
@@ -189,13 +195,21 @@ class TLSEngine(AsyncStream):
                     await self._send_finish()
 
     async def _send_finish(self) -> None:
+        """Send what ends the handshake. A server's last words in TLS 1.3 are tickets for later, which nobody waits for.
+
+        So they must not hold up anybody either: a client may write much before it reads, or say all it has to say and leave;
+        what it said must be readable. Tickets that find no room go out with what is sent next.
+        """
+        if self.ssl_object.server_side and self.ssl_object.version() == "TLSv1.3":
+            self._answer()
+            if self._tries:
+                return
         try:
             await self._send()
         except Broken:
-            # A client may say all it has to say and leave before our tickets go out: what it said must be readable. Writing
-            # will raise this again. A client's own finish is needed.
             if not self.ssl_object.server_side:
                 raise
+            self._mute = True
 
     def _check_open(self) -> None:
         if self._closed:
