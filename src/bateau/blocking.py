@@ -287,8 +287,11 @@ def _foreign_step(task: Task[Any] | None) -> str | None:
     if loop is not None:
         return f"block_on was called in a callback of the asyncio loop {loop!r} on this thread, which it would block. {fix}"
     lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)
-    # Not in_trio_run: the loop that block_on itself keeps for this thread counts as running, while it stands still.
-    if lowlevel is not None and lowlevel.in_trio_task():
+    if lowlevel is not None:
+        try:
+            lowlevel.current_task()
+        except RuntimeError:
+            return None
         return f"block_on was called inside a trio run on this thread, which it would block. {fix}"
     return None
 
