@@ -251,7 +251,6 @@ def test_a_loop_of_its_own_in_a_worker_if_asked(entry):
         assert await thread.run(lambda: block_on(where)) == here
         assert await thread.run(lambda: block_on(where, runtime="native")) != here
         await thread.run(lambda: block_on(where, runtime="native"))
-        await thread.run(blocking.close_thread)
 
     entry.run(main)
 

@@ -16,11 +16,12 @@ from .from_thread import check_cancelled as check_cancelled
 from .futures import CallbackFuture as CallbackFuture
 from .futures import as_future as as_future
 from .futures import wrap_future as wrap_future
-from .jobs import DEFAULT_LIMIT as DEFAULT_LIMIT
-from .jobs import ThreadRun, workers_of
-from .jobs import Workers as Workers
+from .jobs import ThreadRun
 from .portals import Portal as Portal
 from .portals import portal as portal
+from .workers import DEFAULT_LIMIT as DEFAULT_LIMIT
+from .workers import Workers as Workers
+from .workers import workers_of
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import sys
 from _thread import _local, allocate_lock
-from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from typing import Any, TypeVar, cast
@@ -28,14 +27,9 @@ from ..kernel.operation import ABORTED, DONE, FIRED, NEW, PARKED, STEP_BUDGET, O
 from ..kernel.resource import OUTSIDE, Resource
 from ..kernel.swallowed import check_swallowed
 from ..kernel.task import Task
-from .pool import submit
+from .workers import workers_of
 
 T = TypeVar("T")
-
-# How many functions may run at once for one run, unless it says otherwise.
-DEFAULT_LIMIT = 40
-
-_WORKERS = object()
 
 
 class JobCancelled(Cancelled):
@@ -47,89 +41,11 @@ class JobCancelled(Cancelled):
 class _ThreadState(_local):
     # Invariant: set exactly while a worker thread runs the function of that job.
     job: Job | None = None
+    # What the function has opened for this thread (a loop of ``block_on``): closed with it, since its next user is a stranger.
+    at_end: Callable[[], None] | None = None
 
 
 state = _ThreadState()
-
-
-class Workers(Resource):
-    """The worker threads of one run: how many functions run, how many wait for a thread. Used on the host's thread only.
-
-    Invariant: ``running`` counts the jobs that have a permit: those started, less those that wait for a request of theirs.
-    It may exceed ``limit`` when requests return, never when jobs start. ``queued`` is empty unless ``running >= limit``.
-    """
-
-    __slots__ = ("host", "limit", "queued", "running")
-    kind = "worker threads"
-
-    def __init__(self, host: Host) -> None:
-        self.host = host
-        self.limit = DEFAULT_LIMIT
-        self.running = 0
-        self.queued: deque[Job] = deque()
-
-    def set_limit(self, limit: int) -> None:
-        """From now on at most ``limit`` functions of this run have a thread at once. Raises ``ValueError`` below 1."""
-        if isinstance(limit, bool) or not isinstance(limit, int):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
-            raise TypeError(f"limit must be a whole number of threads, not {type(limit).__name__}")
-        if limit < 1:
-            raise ValueError(f"limit must be 1 or more threads, not {limit!r}")
-        self.limit = limit
-        self._start_queued()
-
-    def admit(self, job: Job) -> None:
-        """Start the job, or queue it."""
-        if job.counted and self.running >= self.limit:
-            self.queued.append(job)
-        else:
-            self._start(job)
-
-    def withdraw(self, job: Job) -> bool:
-        """Take back a queued job; False if it has been started."""
-        try:
-            self.queued.remove(job)
-        except ValueError:
-            return False
-        return True
-
-    def give_back(self, job: Job) -> None:
-        """The job has ended, or waits for a request of its own: another may run."""
-        if job.counted:
-            self.running -= 1
-            self._start_queued()
-
-    def retake(self, job: Job) -> None:
-        """The request was answered: the job goes on at once, whatever the limit (waiting here could be a deadlock)."""
-        if job.counted:
-            self.running += 1
-
-    def _start(self, job: Job) -> None:
-        if job.counted:
-            self.running += 1
-        job.started = True
-        try:
-            submit(job.main)
-        except BaseException as error:  # no thread could be started: the waiting task learns it
-            job.error = error
-            self.host.call_soon(job.ended)
-
-    def _start_queued(self) -> None:
-        while self.queued and self.running < self.limit:
-            self._start(self.queued.popleft())
-
-    def satisfiers(self) -> Any:
-        return OUTSIDE
-
-    def describe(self) -> str:
-        return f"worker threads ({self.running} of {self.limit} busy, {len(self.queued)} queued)"
-
-
-def workers_of(host: Host) -> Workers:
-    """The ``Workers`` of a host's run, made when first asked for."""
-    found: Workers | None = host.run_vars.get(_WORKERS)
-    if found is None:
-        found = host.run_vars[_WORKERS] = Workers(host)
-    return found
 
 
 class Request:
@@ -206,10 +122,14 @@ class Job:
             if "sniffio" in sys.modules:
                 context.run(_unset_sniffio)
             self.value = context.run(fn)
+            at_end = state.at_end
+            if at_end is not None:
+                at_end()
         except BaseException as error:
             self.error = error
+            _close_quietly(error)
         finally:
-            state.job = None
+            state.job = state.at_end = None
             del fn, context
         try:
             self.host.call_threadsafe(self.ended)
@@ -490,6 +410,16 @@ class _NotYet(Resource):
 
 
 _NOT_YET = _NotYet()
+
+
+def _close_quietly(error: BaseException) -> None:
+    """After a failure: what ``at_end`` raises is added to it as a note, so that neither hides the other."""
+    at_end = state.at_end
+    if at_end is not None:
+        try:
+            at_end()
+        except BaseException as other:
+            error.add_note(f"and closing what the thread had opened failed: {other!r}")
 
 
 def in_worker() -> bool:

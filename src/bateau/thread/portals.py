@@ -48,7 +48,7 @@ class Portal:
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> bool:
+    ) -> bool | None:
         self._host = None
         if self._release is not None:
             self._release()
