@@ -334,3 +334,80 @@ def test_awaiting_twice_is_an_error(entry: Entry, kind: Kind) -> None:
         kind.release(it)
 
     entry.run(main)
+
+
+BLOCKS = [
+    pytest.param(lambda: sync.Lock(), id="lock"),
+    pytest.param(lambda: sync.Semaphore(1), id="semaphore"),
+    pytest.param(lambda: sync.Limiter(1), id="limiter"),
+    pytest.param(lambda: sync.Condition(), id="condition"),
+    pytest.param(lambda: sync.RWLock().read(), id="reader"),
+    pytest.param(lambda: sync.RWLock().write(), id="writer"),
+]
+
+
+@pytest.mark.law(5)
+@pytest.mark.parametrize("make", BLOCKS)
+def test_entering_a_free_block_is_a_cancellation_check(entry: Entry, make: Callable[[], Any]) -> None:
+    async def main() -> None:
+        block = make()
+        with bateau.move_on_after(None) as scope:
+            scope.cancel("before")
+            async with block:
+                raise AssertionError("not reached")
+        assert scope.cancelled_caught
+        async with block as value:
+            assert value is True
+
+    entry.run(main)
+
+
+@pytest.mark.law(13)
+@pytest.mark.parametrize("make", BLOCKS)
+def test_entering_free_blocks_lets_others_run(entry: Entry, make: Callable[[], Any]) -> None:
+    async def main() -> None:
+        block = make()
+        ran: list[bool] = []
+
+        async def other() -> None:
+            ran.append(True)
+
+        async with bateau.scope() as scope:
+            scope.spawn(other)
+            for _ in range(1000):
+                async with block:
+                    if ran:
+                        break
+            assert ran
+
+    entry.run(main)
+
+
+@pytest.mark.law(16)
+@kinds
+@flavours
+def test_who_waits_holds_and_could_help(entry: Entry, kind: Kind, flavour: str) -> None:
+    async def main() -> None:
+        it = kind.make(flavour)
+        me = bateau.current_task()
+
+        async def wants() -> None:
+            await kind.acquire(it)
+            kind.release(it)
+
+        await kind.acquire(it)
+        async with bateau.scope() as scope:
+            task = scope.spawn(wants)
+            await until(lambda: kind.waiting(it) == 1)
+            (operation,) = it.waiters()
+            assert operation.task is task
+            assert task.waiting is operation
+            assert operation.resource is it
+            assert tuple(it.holders()) == (me,)
+            knows_owner = not isinstance(it, sync.Semaphore) or flavour == "local"
+            assert it.satisfiers() == ((me,) if knows_owner else "outside")
+            assert "1 waiting" in operation.describe()
+            assert "acquire" in operation.describe()
+            kind.release(it)
+
+    entry.run(main)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..kernel.current import current_task_or_none, tls
 from ..kernel.operation import Operation
 from ..kernel.resource import Flavour, Primitive, WaitQueue
+
+if TYPE_CHECKING:
+    from ..kernel.task import Task
 
 
 class Nothing:
@@ -19,8 +23,19 @@ class Nothing:
         return _EXHAUSTED  # type: ignore[return-value]  # pyright: ignore[reportReturnType]  # an exhausted iterator is all that await needs
 
 
+class _True:
+    """An awaitable that is ready and gives True: an acquire done on the spot."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, bool]:
+        return True
+        yield  # type: ignore[unreachable]  # makes it a generator
+
+
 _EXHAUSTED: Iterator[None] = iter(())
 NOTHING = Nothing()
+ACQUIRED = _True()
 
 
 class _LocalEntry:
@@ -59,6 +74,21 @@ class SyncPrimitive(Primitive):
             self.check_thread()
             return _LOCAL_ENTRY
         return mutex
+
+    def _on_the_spot(self) -> Task[Any] | None:
+        """For ``__aenter__``, which is awaited at once: the running task, if it may acquire without an operation.
+
+        That is: local, at home, not cancelled, and with step budget left, of which one step is taken. Else None: the
+        operation does all this in full.
+        """
+        task = tls.task or current_task_or_none()
+        if task is None or self.mutex is not None or task.node.effective is not None or task.budget <= 0:
+            return None
+        host = task.host
+        if self._home is not host or host.foreign_tree:
+            return None
+        task.budget -= 1
+        return task
 
     def waiters(self) -> Iterable[Operation[Any]]:
         return self._queue

@@ -7,7 +7,7 @@ The lock is taken again whatever happens, also when cancelled: the caller's ``as
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
@@ -71,8 +71,8 @@ class Condition(SyncPrimitive):
         """Whether the lock is held."""
         return self.lock.locked()
 
-    def __aenter__(self) -> Operation[bool]:
-        return self.lock.acquire()
+    def __aenter__(self) -> Awaitable[bool]:
+        return self.lock.__aenter__()
 
     def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None

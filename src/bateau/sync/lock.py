@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import sys
 from _thread import get_ident
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from ..kernel.cancellation import check_seconds
-from ..kernel.current import current_task_or_none
+from ..kernel.current import current_task_or_none, tls
 from ..kernel.errors import user_site
 from ..kernel.explain import suspended_at
 from ..kernel.hazard import report
 from ..kernel.operation import PARKED, Operation
 from ..kernel.resource import OUTSIDE, Flavour
-from .base import NOTHING, Nothing, SyncPrimitive
+from .base import ACQUIRED, NOTHING, Nothing, SyncPrimitive
 from .errors import AbandonedLock, OwnershipError
-from .owners import Owner, has_ended, name_of, owner_of, tasks_among, unwatch_end, watch_end
+from .owners import Owner, caller, has_ended, name_of, owner_of, tasks_among, unwatch_end, watch_end
 from .places import PlacedAcquire, PlaceQueue, Ticket, TicketMixin
 
 if TYPE_CHECKING:
@@ -92,7 +92,10 @@ class Lock(SyncPrimitive):
             place = self._queue.draw()
         return Ticket(self, place, lambda ticket: _TicketAcquire(self, ticket))
 
-    def __aenter__(self) -> Operation[bool]:
+    def __aenter__(self) -> Awaitable[bool]:
+        if self._owner is None and (task := self._on_the_spot()) is not None:
+            self._owner = task
+            return ACQUIRED
         return _Acquire(self)
 
     def __aexit__(
@@ -116,8 +119,7 @@ class Lock(SyncPrimitive):
 
         Raises ``OwnershipError`` unless the calling task (or plain thread) is the owner.
         """
-        task = current_task_or_none()
-        me = task if task is not None else get_ident()
+        me: Owner = tls.task or caller()
         mutex = self.mutex
         if mutex is None:
             if self._owner is not me:

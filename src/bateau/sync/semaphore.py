@@ -5,14 +5,14 @@ A permit goes straight from who releases it to the first waiter. Hence the invar
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..kernel.current import current_task_or_none
 from ..kernel.operation import Operation
 from ..kernel.resource import OUTSIDE, Flavour
-from .base import NOTHING, Nothing, SyncPrimitive, check_count
+from .base import ACQUIRED, NOTHING, Nothing, SyncPrimitive, check_count
 from .places import PlacedAcquire, PlaceQueue, Ticket, TicketMixin
 
 if TYPE_CHECKING:
@@ -76,7 +76,11 @@ class Semaphore(SyncPrimitive):
             place = self._queue.draw()
         return Ticket(self, place, lambda ticket: _TicketAcquire(self, ticket))
 
-    def __aenter__(self) -> Operation[bool]:
+    def __aenter__(self) -> Awaitable[bool]:
+        if self._value and (task := self._on_the_spot()) is not None:
+            self._value -= 1
+            self._note_taken(task)
+            return ACQUIRED
         return _Acquire(self)
 
     def __aexit__(
