@@ -62,10 +62,13 @@ class BufReader(AsyncBufRead):
         if n >= len(buffer):
             data = bytes(buffer)
             buffer.clear()
+            return data
+        if n < 1024:
+            data = bytes(buffer[:n])  # two small copies cost less than a view
         else:
             with memoryview(buffer) as view:
                 data = bytes(view[:n])
-            del buffer[:n]
+        del buffer[:n]
         return data
 
     async def _fill(self, goal: int) -> bool:
@@ -129,8 +132,8 @@ class BufReader(AsyncBufRead):
             f"the stream ended after {len(data)} bytes without {separator!r} (they are in `partial`)", partial=data
         )
 
-    async def readline(self, limit: int | None = None) -> bytes:
-        return await self._until(b"\n", limit)
+    def readline(self, limit: int | None = None) -> Awaitable[bytes]:
+        return self._until(b"\n", limit)
 
     async def _until(self, separator: bytes, limit: int | None) -> bytes:
         """The bytes up to and with the separator, or all that was left at the end."""
