@@ -20,7 +20,7 @@ def test_a_value_sent_before_and_after_the_wait(entry):
         tx, rx = oneshot[int]()
         async with bateau.scope() as scope:
             task = scope.spawn(_await, rx)
-            await until(lambda: list(rx._state.waiters()))
+            await until(lambda: rx.statistics().waiting_receivers == 1)
             tx.send(2)
             assert await task == 2
         tx, rx = oneshot[int]()
@@ -52,7 +52,9 @@ def test_an_error_is_raised_at_the_receiver(entry):
 def test_it_carries_one_value(entry):
     async def main():
         tx, rx = oneshot[int](name="reply")
+        assert tx.statistics() == ("empty", True, True, 0)
         tx.send(1)
+        assert rx.statistics() == ("value", False, True, 0)
         assert tx.closed
         with pytest.raises(bateau.Closed, match="has sent its one value"):
             tx.send(2)
@@ -76,7 +78,7 @@ def test_a_sender_that_goes_away_is_named_by_its_line(entry, how):
                     await rx
 
             scope.spawn(wait)
-            await until(lambda: list(rx._state.waiters()))
+            await until(lambda: rx.statistics().waiting_receivers == 1)
             if how == "close":
                 tx.close()
             else:
@@ -101,7 +103,7 @@ def test_a_receiver_that_goes_away(entry):
                     await rx
 
             scope.spawn(wait)
-            await until(lambda: list(rx._state.waiters()))
+            await until(lambda: rx.statistics().waiting_receivers == 1)
             rx.close()
         assert tx.receiver_gone
         with pytest.raises(bateau.Broken, match="nothing was sent"):
@@ -144,7 +146,7 @@ def test_handed_over_before_the_cancellation_is_delivered(entry):
 
         async with bateau.scope() as scope:
             task = scope.spawn(wait)
-            await until(lambda: list(rx._state.waiters()))
+            await until(lambda: rx.statistics().waiting_receivers == 1)
             tx.send(5)
             task.cancel()
         return got
@@ -158,7 +160,7 @@ def test_two_waiters_are_one_too_many(entry):
         tx, rx = oneshot[int]()
         async with bateau.scope() as scope:
             task = scope.spawn(_await, rx, name="first")
-            await until(lambda: list(rx._state.waiters()))
+            await until(lambda: rx.statistics().waiting_receivers == 1)
             with pytest.raises(bateau.Busy, match="task 'first' waits"):
                 await rx
             tx.send(1)

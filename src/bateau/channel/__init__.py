@@ -13,7 +13,7 @@ from __future__ import annotations
 from .broadcast_state import BroadcastStatistics, Lagged
 from .broadcasting import BroadcastReceiver, BroadcastSender, broadcast
 from .mpmc import Receiver, Sender, channel
-from .once import OneReceiver, OneSender, oneshot
+from .once import OneReceiver, OneSender, OneshotStatistics, oneshot
 from .queue import ChannelStatistics
 from .watching import WatchReceiver, WatchSender, WatchStatistics, watch
 
@@ -25,6 +25,7 @@ __all__ = [
     "Lagged",
     "OneReceiver",
     "OneSender",
+    "OneshotStatistics",
     "Receiver",
     "Sender",
     "WatchReceiver",

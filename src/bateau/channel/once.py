@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Self, cast
 
 from ..kernel.errors import Broken, Busy, Closed, WouldBlock, user_site
 from ..kernel.hazard import report
@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from ..kernel.task import Task
 
 EMPTY, VALUE, ERROR, TAKEN = range(4)
+CONTENTS = ("empty", "value", "error", "received")
+
+
+class OneshotStatistics(NamedTuple):
+    """One look at a oneshot. ``content`` is what it holds: ``"empty"``, ``"value"``, ``"error"`` or ``"received"``."""
+
+    content: str
+    sender_open: bool
+    receiver_open: bool
+    waiting_receivers: int
 
 
 class OnceState(State, Generic[T]):
@@ -78,7 +88,16 @@ class OnceState(State, Generic[T]):
         return users_of(() if self.sender is None else (self.sender,))
 
     def _fill(self) -> str:
-        return (" (empty)", " (value)", " (error)", " (received)")[self.phase]
+        return f" ({CONTENTS[self.phase]})"
+
+    def statistics(self) -> OneshotStatistics:
+        """See ``OneSender.statistics``."""
+        return OneshotStatistics(
+            content=CONTENTS[self.phase],
+            sender_open=self.sender is not None,
+            receiver_open=self.receiver is not None,
+            waiting_receivers=0 if self.op is None else 1,
+        )
 
 
 class RecvOnce(Operation[T]):
@@ -161,6 +180,10 @@ class OneSender(End, Generic[T]):
         """Whether the receiver was closed or dropped: nobody wants the value any more."""
         return self._state.receiver is None
 
+    def statistics(self) -> OneshotStatistics:
+        """What it holds, which ends are open, whether a task waits."""
+        return self._state.statistics()
+
     def _put(self, phase: int, content: Any) -> None:
         self._use()
         state = self._state
@@ -201,6 +224,10 @@ class OneReceiver(End, Generic[T]):
 
     def __await__(self) -> Generator[Any, Any, T]:
         return RecvOnce(self).__await__()
+
+    def statistics(self) -> OneshotStatistics:
+        """What it holds, which ends are open, whether a task waits."""
+        return self._state.statistics()
 
     def try_recv(self) -> T:
         """The value if it is there; else raise ``WouldBlock``. Not a cancellation point. Raises as ``recv`` does."""
