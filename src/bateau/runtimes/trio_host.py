@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import ref
@@ -41,6 +41,10 @@ _CANCEL_TAKES_REASON = "reason" in inspect.signature(trio.CancelScope.cancel).pa
 _HAS_STATUS = hasattr(trio.lowlevel.Task, "_cancel_status")
 _run_host: trio.lowlevel.RunVar[TrioHost] = trio.lowlevel.RunVar("bateau host")
 _NEW: Any = object()
+_current = trio.lowlevel.current_task
+# Absent in older versions. Asked first, because outside of trio (asyncio programs import it by way of anyio) an exception
+# at each operation would cost more than the operation.
+_in_task: Callable[[], bool] | None = getattr(trio.lowlevel, "in_trio_task", None)
 
 
 class _TrioCancelled(Cancelled):
@@ -91,10 +95,15 @@ def find_current_task() -> Task[Any] | None:
 
     Trio's internal task that runs callbacks from other threads, and our own service tasks, count as outside.
     """
-    try:
-        native = trio.lowlevel.current_task()
-    except RuntimeError:
-        return None
+    if _in_task is not None:
+        if not _in_task():
+            return None
+        native = _current()
+    else:
+        try:
+            native = _current()
+        except RuntimeError:
+            return None
     task = records.get(id(native), _NEW)
     return _adopt(native) if task is _NEW else task
 

@@ -65,7 +65,7 @@ class Seat:
         self.host = host
         self.task = task
         self.ref = reference
-        self.message = _message_of(trio.lowlevel.wait_task_rescheduled(self.abort))
+        self.message: Any = None  # made when the task first parks
         # Takes an fd out of trio's poller; trio's own abort function of that wait.
         self.undo: Callable[[Any], Any] | None = None
         # Whether a wait that shares another's place in the poller was ended by an event.
@@ -78,6 +78,8 @@ class Seat:
         native = self.ref()
         assert native is not None
         native.custom_sleep_data = self
+        if self.message is None:
+            self.message = _message_of(trio.lowlevel.wait_task_rescheduled(self.abort))
         return self.message
 
     def at_once(self) -> Any:
