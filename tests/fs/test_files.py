@@ -269,3 +269,18 @@ def test_many_files_at_once(entry, tmp_path):
 
     entry.run(main)
     assert all((tmp_path / str(i)).read_text() == str(i) * 1000 for i in range(60))
+
+
+def test_stands_where_a_stream_is_expected(entry, tmp_path):
+    data = os.urandom(300_000)
+    (tmp_path / "from").write_bytes(data)
+
+    async def main():
+        async with fs.open(tmp_path / "from", "rb") as source, fs.open(tmp_path / "to", "wb") as target:
+            await bateau.io.copy(source, target)
+        assert (tmp_path / "to").read_bytes() == data
+        async with fs.open(tmp_path / "from", "rb") as source:
+            reader = bateau.io.BufReader(source)
+            assert await reader.readexactly(1000) == data[:1000]
+
+    entry.run(main)

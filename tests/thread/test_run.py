@@ -340,6 +340,60 @@ def test_native_cancel_of_a_running_function():
     asyncio.run(main())
 
 
+def test_native_cancel_is_seen_by_calls_back():
+    """asyncio cancels once: async calls from the thread after that are refused, sync ones (for cleaning up) are not."""
+    import asyncio
+
+    log = []
+
+    async def forever():
+        await thread.CallbackFuture()
+
+    def work():
+        time.sleep(0.1)
+        log.append(thread.from_thread.run_sync(lambda: "cleaned"))
+        thread.from_thread.run(forever)
+
+    async def main():
+        task = asyncio.create_task(thread.run(work))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert task.cancelled()
+
+    asyncio.run(main())
+    assert log == ["cleaned"]
+
+
+def test_a_limiter_of_bateaus(entry):
+    from bateau.sync import Limiter
+
+    async def main():
+        limiter = Limiter(2)
+        lock = threading.Lock()
+        busy, most = 0, 0
+
+        def work():
+            nonlocal busy, most
+            with lock:
+                busy += 1
+                most = max(most, busy)
+            time.sleep(0.01)
+            with lock:
+                busy -= 1
+
+        async def one():
+            await thread.run(work, limiter=limiter)
+
+        async with bateau.scope() as s:
+            for _ in range(8):
+                s.spawn(one)
+        assert most == 2
+
+    entry.run(main)
+
+
 def test_after_fork_threads_are_made_anew():
     import os
 

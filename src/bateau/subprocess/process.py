@@ -195,16 +195,17 @@ class Process(Primitive):
         self._reap()
 
     def __del__(self) -> None:
-        if getattr(self, "_popen", None) is None or self._reaped or self._ending:
+        if getattr(self, "_popen", None) is None or self._reaped:
             return
-        if self.returncode is not None:
-            self._reap()
-        else:
+        if self.returncode is None and not self._ending:
             report(
                 "dropped_without_close",
                 f"{self.describe()} was dropped while running; use `async with open_process(...)`",
                 self._site,
             )
+        if self._pidfd >= 0:  # its loop has ended before it, and watches no more
+            os.close(self._pidfd)
+        self._reap()
 
     # -- watching ------------------------------------------------------------------------------------------------------------
 

@@ -322,6 +322,9 @@ class ThreadRun(Operation[T]):
             value: Any = request.context.run(request.fn)
             if isinstance(value, Coroutine):
                 coro = cast("Any", value)
+                if self.native is not None:  # foreign code cancels once, and would let it run on
+                    coro.close()
+                    raise JobCancelled(job.cancelled)
                 value = yield from _in_context(request.context, coro)
         except GeneratorExit as exc:
             self._goes_on(job, exc)
