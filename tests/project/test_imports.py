@@ -32,7 +32,8 @@ AT_LOAD: dict[str, set[str]] = {
     "portable": {"kernel", "portable"},
     "programs": {"kernel", "runtimes", "portable", "programs"},
     "tools": {"kernel", "runtimes", "portable", "programs", "tools", "facade"},
-    "facade": {"kernel", "runtimes", "portable", "programs"},  # how much of it may be loaded at once is test_startup's business
+    # How much of it may be loaded at once is test_startup's business.
+    "facade": {"kernel", "runtimes", "portable", "programs"},
 }
 LATER: dict[str, set[str]] = {
     "kernel": set(),
