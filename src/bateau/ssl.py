@@ -65,6 +65,8 @@ class TLSStream(TLSEngine):
             if isinstance(end, BaseException):
                 raise end
             return end
+        if not self._in.pending and not self._in.eof and not self.ssl_object.pending():
+            return None  # the engine would say the same, by an exception
         parts: list[bytes] = []
         room = n
         while room > 0:
