@@ -331,6 +331,22 @@ def test_wrong_sizes(size) -> None:
     b.close()
 
 
+@pytest.mark.law(8)
+def test_leaving_a_cancelled_block_is_no_swallowing(entry) -> None:
+    async def main() -> None:
+        a, b = duplex()
+        with bateau.move_on_after(0.01) as scope:
+            async with BufStream(a) as stream:
+                await stream.write(b"never flushed")
+                await stream.readline()
+        assert scope.cancelled_caught
+        assert a.closed
+        assert await b.read() == b""
+        b.close()
+
+    entry.run(main)
+
+
 class TestDuplex:
     def test_from_two_runtimes_at_once(self, runtime) -> None:
         """Made outside a program it is shared: the other end may be used from another runtime, on another thread."""

@@ -282,7 +282,7 @@ class BufWriter(AsyncBufWrite):
         """Hand over the whole buffer."""
         buffer = self._buffer
         raw = self.raw
-        if not buffer:
+        if not buffer or self._tries:  # trying is no cancellation check, so here is one
             await checkpoint()
         while buffer:
             if self._tries:
