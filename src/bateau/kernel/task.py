@@ -355,6 +355,8 @@ def _as_task_cancelled(who: str, error: BaseException) -> TaskCancelled:
 
 def _note_spawn_site(error: BaseException, name: str, site: tuple[str, int]) -> None:
     """Tracebacks end where the task began; this note leads on to who spawned it (law 18)."""
+    if site[0] == "<unknown>":
+        return  # a program's main task: nobody spawned it
     try:
         error.add_note(f"in task {name!r}, spawned at {site[0]}:{site[1]}")
     except (AttributeError, TypeError):
