@@ -33,16 +33,52 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class Turns:
+    """Counts the turns of a loop that looks at the fds once more between waking a task and stepping it (asyncio's family).
+
+    That look finds the data that the woken task is about to take, and reports it again. An event that is handled in the same
+    turn in which the side was drained was seen before the draining: it is stale, and a true one will be repeated.
+    """
+
+    __slots__ = ("count", "host", "pending")
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.count = 0
+        self.pending = False
+
+    def mark(self) -> int:
+        """The number of this turn. The next one is counted by the first callback of it, before any event of it."""
+        if not self.pending:
+            self.pending = True
+            self.host.call_soon(self._next)
+        return self.count
+
+    def _next(self) -> None:
+        self.pending = False
+        self.count += 1
+
+
+def turns_of(host: Host) -> Turns | None:
+    """The one counter of ``host``, or None where a woken task steps before the next look at the fds."""
+    if not hasattr(host, "loop"):
+        return None
+    found: Turns | None = host.run_vars.get(Turns)
+    if found is None:
+        found = host.run_vars[Turns] = Turns(host)
+    return found
+
+
 class Side:
     """One direction of an ``FdWatch``: who waits for it, and where it is registered.
 
     Invariants: ``host`` is not None iff ``fd`` is registered there in this direction. Every operation in ``waiters`` is
     PARKED. ``quiet`` is True only while ``host`` is set: the last attempt left nothing to do and no event came since, so that
-    an attempt before the next event would be a wasted system call.
+    an attempt before the next event would be a wasted system call. ``drained`` is the turn in which it became so.
     It does not know its watch, so that there is no reference cycle and what is dropped is freed at once.
     """
 
-    __slots__ = ("closed", "fd", "host", "quiet", "waiters", "write")
+    __slots__ = ("closed", "drained", "fd", "host", "quiet", "turns", "waiters", "write")
 
     def __init__(self, fd: int, write: bool) -> None:
         self.fd = fd
@@ -50,6 +86,8 @@ class Side:
         self.closed = False
         self.host: Host | None = None
         self.quiet = False
+        self.turns: Turns | None = None
+        self.drained = 0
         self.waiters: list[FdOperation[Any]] = []
 
     def add(self, op: FdOperation[Any]) -> None:
@@ -81,10 +119,22 @@ class Side:
             host.call_soon(self.ready)
         else:
             self.host = host
+            self.turns = turns_of(host)
+
+    def drain(self) -> None:
+        """The last attempt left nothing to do, so there is no use in another before the next event."""
+        if self.host is not None:
+            self.quiet = True
+            if self.turns is not None:
+                self.drained = self.turns.mark()
 
     def ready(self) -> None:
         """The host says: an attempt may succeed now."""
-        self.quiet = False
+        if self.quiet:
+            turns = self.turns
+            if turns is not None and turns.count == self.drained:
+                return  # stale
+            self.quiet = False
         waiters = self.waiters
         if not waiters:
             self.disarm()

@@ -193,13 +193,13 @@ class StreamRead(StreamReading[bytes]):
         try:
             data = stream._sock.recv(n)
         except (BlockingIOError, InterruptedError):
-            side.quiet = side.host is not None
+            side.drain()
             return False
         except OSError as error:
             self.given_up()
             raise stream._translated(error) from error
         if data and len(data) < n:
-            side.quiet = side.host is not None
+            side.drain()
         if reader is not None:
             stream._reader = None
         self.value = data
