@@ -25,8 +25,8 @@ class TextReader(AsyncResource):
     ``encoding``, ``errors`` and ``newline`` mean what they mean for ``open``; ``limit`` (characters) bounds a line.
     """
 
-    # Invariant: ``_text`` is decoded and not handed out; bytes enter the decoder in the step in which ``raw`` gave them.
-    __slots__ = ("__weakref__", "_decoder", "_ended", "_limit", "_newline", "_slot", "_text", "raw")
+    # Invariant: ``_text`` from ``_at`` on is decoded and not handed out; bytes enter the decoder in the step in which ``raw`` gave them.
+    __slots__ = ("__weakref__", "_at", "_decoder", "_ended", "_limit", "_newline", "_slot", "_text", "raw")
 
     def __init__(
         self,
@@ -45,6 +45,7 @@ class TextReader(AsyncResource):
         self._decoder = decoder
         self._limit = limit
         self._text = ""
+        self._at = 0
         self._ended = False
         self._slot = guard.Slot(self, "read")
 
@@ -53,13 +54,19 @@ class TextReader(AsyncResource):
         if self._ended:
             return False
         data = await self.raw.read(DEFAULT_SIZE)
-        self._text += self._decoder.decode(data, not data)
+        self._text = self._text[self._at :] + self._decoder.decode(data, not data)
+        self._at = 0
         self._ended = not data
         return not self._ended
 
     def _take(self, n: int) -> str:
-        text, self._text = self._text[:n], self._text[n:]
-        return text
+        at = self._at
+        self._at = min(at + n, len(self._text))
+        return self._text[at : self._at]
+
+    def _ahead(self) -> int:
+        """How many characters wait."""
+        return len(self._text) - self._at
 
     async def read(self, n: int = -1, /) -> str:
         """At most ``n`` characters and at least one, or everything to the end (-1); ``""`` at the end.
@@ -67,13 +74,13 @@ class TextReader(AsyncResource):
         A cancellation point; cancelled, nothing is lost. Raises ``UnicodeDecodeError`` as ``open``'s files do.
         """
         with self._slot:
-            if self._text:
+            if self._ahead():
                 await checkpoint()
             if n < 0:
                 while await self._fill():
                     pass
-                return self._take(len(self._text))
-            while not self._text and n and await self._fill():
+                return self._take(self._ahead())
+            while not self._ahead() and n and await self._fill():
                 pass
             return self._take(n)
 
@@ -83,7 +90,7 @@ class TextReader(AsyncResource):
         Raises ``LimitExceeded`` for a line longer than the limit; nothing was consumed.
         """
         with self._slot:
-            searched = 0
+            searched = 0  # characters after ``_at`` in which no line ends
             waited = False
             while True:
                 end = self._line_end(searched)
@@ -91,30 +98,29 @@ class TextReader(AsyncResource):
                     if not waited:
                         await checkpoint()
                     return self._take(end)
-                if len(self._text) >= self._limit:
+                if self._ahead() >= self._limit:
                     raise LimitExceeded(
                         f"a line is longer than the limit of {self._limit} characters", limit=self._limit
                     )
-                searched = max(0, len(self._text) - 1)
-                if not await self._fill() and self._ended and self._line_end(searched) < 0:
-                    return self._take(len(self._text))
+                searched = max(0, self._ahead() - 1)
+                if not await self._fill() and self._line_end(searched) < 0:
+                    return self._take(self._ahead())
                 waited = True
 
     def _line_end(self, start: int) -> int:
-        """Where the first line ends, or -1."""
-        text = self._text
-        if self._newline in (None, "\n"):
-            return text.find("\n", start) + 1 or -1
-        if self._newline != "":
-            assert self._newline is not None
-            at = text.find(self._newline, max(0, start - 1))
-            return at + len(self._newline) if at >= 0 else -1
-        for at in range(start, len(text)):
-            if text[at] == "\n":
-                return at + 1
-            if text[at] == "\r":  # the decoder never ends a piece between \r and \n
-                return at + 2 if text[at + 1 : at + 2] == "\n" else at + 1
-        return -1
+        """How many characters the first line has with its end, or -1; it does not end before ``start``."""
+        text, at = self._text, self._at
+        start += at
+        if self._newline == "":
+            feed = text.find("\n", start)
+            back = text.find("\r", start, feed if feed >= 0 else len(text))
+            if back < 0:
+                return feed + 1 - at if feed >= 0 else -1
+            # The decoder never ends a piece between \r and \n.
+            return back + (2 if back + 1 == feed else 1) - at
+        newline = self._newline or "\n"
+        found = text.find(newline, start)
+        return found + len(newline) - at if found >= 0 else -1
 
     def __aiter__(self) -> TextReader:
         return self
