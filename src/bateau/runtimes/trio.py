@@ -66,7 +66,7 @@ class OneRun(Session):
         from .trio_host import TrioHost
 
         self._options = options
-        self.host = TrioHost()
+        self.host = self._trio_host = TrioHost()
 
     def run(self, root: Callable[[], Coroutine[Any, Any, T]]) -> T:
         import trio
@@ -78,6 +78,8 @@ class OneRun(Session):
             if isinstance(error.__cause__, KeyboardInterrupt):  # the third Ctrl-C, which stops even trio itself
                 raise KeyboardInterrupt from error
             raise
+        finally:
+            self._trio_host._closed = True
         return job.result()
 
     def close(self) -> None:
@@ -179,6 +181,7 @@ class TrioSession(Session):
 
     def _ended(self, outcome: Any) -> None:
         self._outcome = outcome
+        self._trio_host._closed = True
 
     def _pump(self, until: Callable[[], bool]) -> None:
         """Drive the loop until ``until()``, or to its end."""

@@ -186,6 +186,8 @@ class TrioServices(Host):
 
     def __init__(self) -> None:
         super().__init__()
+        # Whether the run is over, as far as we were told; then nothing of it is left to take out or to wake.
+        self._closed = False
         self._clock: Callable[[], float] = trio.current_time  # which raises outside a run
         self._token: trio.lowlevel.TrioToken | None = None
         self._early: deque[Callable[[], None]] = deque()
@@ -432,6 +434,9 @@ class TrioServices(Host):
                     self._call(watch)
                     return
                 self._call(watch)
+        except trio.Cancelled:
+            self._closed = True  # only the end of the run cancels a system task
+            raise
         finally:
             records.pop(id(native), None)
             watch.seat.unseat()
