@@ -97,7 +97,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "CancelScope": (".kernel.cancellation", "CancelScope"),
     "RunVar": (".kernel.runvar", "RunVar"),
     "Runner": (".runtimes.runner", "Runner"),
-    "Scope": (".kernel.scope", "Scope"),
+    "Scope": (".scopes", "Scope"),  # not from the kernel: its spawn_blocking needs what scopes.py sets
     "Starting": (".kernel.starting", "Starting"),
     "block_on": (".blocking", "block_on"),
     "boxed": (".kernel.boxed", "boxed"),
