@@ -29,7 +29,9 @@ NATIVE_SOURCES := $(wildcard src/bateau/_native/*.c)
 
 # The suite is run once per kernel (why not from inside: tests/support/entries.py, KERNEL).
 KERNELS := pure $(if $(NATIVE_SOURCES),native)
-pytest-over-kernels = $(foreach k,$(KERNELS),BATEAU_PURE=$(if $(filter pure,$(k)),1,) $(1)/bin/python -m pytest $(T) &&) true
+# How many processes share the tests; 0 runs them in one, for a debugger.
+JOBS ?= 2
+pytest-over-kernels = $(foreach k,$(KERNELS),BATEAU_PURE=$(if $(filter pure,$(k)),1,) $(1)/bin/python -m pytest -n $(JOBS) $(T) &&) true
 
 
 # The environment of a version: the default's is .venv, the others' are .venv-3.12, ...

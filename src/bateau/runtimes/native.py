@@ -43,6 +43,7 @@ class Reactor:
         self._awaited: tuple[dict[int, Callable[[], None]], int, Callable[[], None]] | None = None
 
     def wake(self) -> None:
+        """From any thread: end a poll that blocks, or make the next one return at once."""
         try:
             os.eventfd_write(self._wake_fd, 1)
         except (BlockingIOError, ValueError, OSError):
