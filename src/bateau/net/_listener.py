@@ -298,7 +298,10 @@ class Accept(FdsOperation[SocketStream]):
         listener = self.listener
         try:
             if listener._nodelay:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                try:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                except OSError:
+                    pass  # some systems refuse it on a connection that is gone again: its reader will be told that
             stream = listener._stream_type(sock, on_close=listener._stream_closed)
         except BaseException:
             sock.close()
