@@ -491,3 +491,67 @@ def test_tools_see_through_it(entry):
             scope.cancel()
 
     entry.run(main)
+
+
+@on_asyncio_family
+def test_as_an_asyncio_task(entry):
+    import asyncio
+    import inspect
+
+    async def main():
+        if entry.owned:
+            assert await asyncio.create_task(is_even(5000)) is True
+            assert await asyncio.gather(count_down(2000), count_down(3000)) == [2000, 3000]
+        if sys.version_info >= (3, 12):
+            assert inspect.iscoroutinefunction(count_down)
+            loop = asyncio.get_running_loop()
+            if entry.runtime == "asyncio":  # steps its child inside the step of its parent
+                task = asyncio.Task(count_down(2000), loop=loop, eager_start=True)
+                assert await task == 2000
+
+    @boxed
+    async def inside():
+        await main()
+        return await count_down(3000)
+
+    entry.run(main)
+    assert entry.run(inside) == 3000
+
+
+@on_trio
+def test_as_a_trio_task(entry):
+    import trio
+
+    got: list[int] = []
+
+    @boxed
+    async def deep(n):
+        if n:
+            await deep(n - 1)
+        else:
+            await trio.lowlevel.checkpoint()
+            got.append(n)
+
+    async def main():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(deep, 3000)
+            nursery.start_soon(deep, 3000)
+
+    entry.run(main)
+    assert got == [0, 0]
+
+
+def test_block_on_inside(runtime):
+    if runtime.name != "native":
+        pytest.skip("only native has nested block_on")
+
+    @boxed
+    async def outer(n):
+        if n:
+            return await outer(n - 1)
+        return sandwich()
+
+    def sandwich():
+        return bateau.block_on(count_down(2000))
+
+    assert runtime.run(outer, 100) == 2000

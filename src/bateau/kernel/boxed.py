@@ -13,6 +13,7 @@ Whether a trampoline lies below is known from ``task.boxes``: set exactly while 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Coroutine, Generator
 from functools import update_wrapper
 from types import CoroutineType, FrameType, TracebackType
@@ -296,4 +297,9 @@ def boxed(fn: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any,
             raise TypeError(f"boxed needs an async function: {fn!r} returned a {type(coro).__name__}")
         return Boxed(coro)
 
-    return update_wrapper(call, fn)
+    update_wrapper(call, fn)
+    if sys.version_info >= (3, 12):
+        from inspect import markcoroutinefunction
+
+        markcoroutinefunction(call)  # for frameworks that ask before they call
+    return call

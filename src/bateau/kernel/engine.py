@@ -409,11 +409,12 @@ class Engine(Host):
             return True
         for task in all_tasks(self.roots):
             op = task.waiting
-            if op is None or (op.resource.mutex is None and not isinstance(op, Watcher)):
+            if op is None:
                 continue
-            if _is_beyond(op, self):
-                self._beyond = op
-                return True
+            for one in op.watched() if isinstance(op, Watcher) else (op,):
+                if one.resource.mutex is not None and _is_beyond(one, self):
+                    self._beyond = one
+                    return True
         self._beyond = None
         return False
 

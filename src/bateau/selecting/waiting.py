@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from _thread import allocate_lock, get_ident
-from collections.abc import Callable, Generator, Hashable
+from collections.abc import Callable, Generator, Hashable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from ..kernel.errors import Busy, CancelRecord, EndOfStream, ScopeError, Stopped, TaskCancelled
@@ -222,6 +222,13 @@ class Next(RetryOperation[Event[K, T]], Watcher):
         if not isinstance(op, RetryOperation):
             self._gate.acquire(False)  # granted without asking (a timer, the end of a task): the others need not try
         self.hint()
+
+    def watched(self) -> Iterator[Operation[Any]]:
+        for arm in self.resource.arms.values():
+            if isinstance(arm.op, Watcher):
+                yield from arm.op.watched()
+            elif arm.op is not None:
+                yield arm.op
 
     def hint(self) -> None:
         """There may be a result: end the parking, once. From any thread."""
