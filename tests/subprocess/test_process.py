@@ -209,15 +209,40 @@ def test_close_never_suspends(entry):
     entry.run(main)
 
 
+def test_closed_as_the_last_thing(entry):
+    """The loop ends before the child is dead; it is reaped nevertheless (the leak check looks)."""
+
+    async def main():
+        process = await subprocess.open_process(["sleep", "60"], stdout=PIPE)
+        process.close()
+
+    entry.run(main)
+
+
 def test_dropped_while_running_is_a_hazard(entry):
     findings = []
 
     async def main():
-        process = await subprocess.open_process(["sleep", "0.2"])
+        process = await subprocess.open_process(["true"])
         await process.wait()
         del process  # ended: nothing to report
         gc.collect()
         assert findings == []
+        process = await subprocess.open_process(["sleep", "0.2"])
+        pid = process.pid
+        del process
+        gc.collect()
+        assert [finding.name for finding in findings] == ["dropped_without_close"]
+        assert findings[0].filename == __file__
+        with bateau.timeout(10):
+            while os.path.exists(f"/proc/{pid}"):  # it runs on, and is reaped all the same
+                await thread.run(time.sleep, 0.02)
+        process = await subprocess.open_process(["sleep", "60"])
+        process.close()
+        del process  # killed, and kept until it is dead
+        gc.collect()
+        assert len(findings) == 1
+        await thread.run(time.sleep, 0.1)
 
     remove = add_sink(findings.append)
     try:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
+from weakref import ref
 
 from .. import thread
 from ..kernel.cancellation import CancelScope
@@ -171,6 +172,11 @@ class Process(Primitive):
         self.send_signal(signal.SIGKILL, tree=True)
         if self.returncode is not None:
             self._reap()
+        elif self._pidfd >= 0:
+            try:
+                self._host.add_reader(self._pidfd, self._exited)  # from now on it is kept until it is dead
+            except (RuntimeError, OSError, ValueError):
+                return  # its loop has ended: ``__del__`` does the rest
 
     def _close_pipes(self) -> None:
         for stream in (self.stdin, self.stdout, self.stderr):
@@ -195,17 +201,31 @@ class Process(Primitive):
         self._reap()
 
     def __del__(self) -> None:
-        if getattr(self, "_popen", None) is None or self._reaped:
+        popen = getattr(self, "_popen", None)
+        if popen is None or self._reaped:
             return
-        if self.returncode is None and not self._ending:
-            report(
-                "dropped_without_close",
-                f"{self.describe()} was dropped while running; use `async with open_process(...)`",
-                self._site,
-            )
-        if self._pidfd >= 0:  # its loop has ended before it, and watches no more
-            os.close(self._pidfd)
-        self._reap()
+        if self.returncode is not None:
+            self._reap()
+            return
+        if self._ending:  # killed, and its loop ended before it was dead: a matter of a moment
+            if self._pidfd >= 0:
+                os.close(self._pidfd)
+            try:
+                popen.wait(1)
+            except subprocess.TimeoutExpired:
+                pass  # stuck in the system: Popen itself tells of it
+            return
+        report(
+            "dropped_without_close",
+            f"{self.describe()} was dropped while running; use `async with open_process(...)`",
+            self._site,
+        )
+        host, pidfd = self._host, self._pidfd
+        try:
+            host.call_threadsafe(lambda: _watch_orphan(host, popen, pidfd))
+        except RuntimeError:  # its loop has ended, and watches no more
+            if pidfd >= 0:
+                os.close(pidfd)
 
     # -- watching ------------------------------------------------------------------------------------------------------------
 
@@ -217,7 +237,15 @@ class Process(Primitive):
             except OSError:
                 self._pidfd = -1  # an old kernel, or a sandbox that forbids it
         if self._pidfd >= 0:
-            host.add_reader(self._pidfd, self._exited)
+            # Weakly, so that a process that was dropped while it runs can be told of.
+            this = ref(self)
+
+            def exited() -> None:
+                process = this()
+                if process is not None:
+                    process._exited()
+
+            host.add_reader(self._pidfd, exited)
             return
         from ..thread.pool import submit
 
@@ -374,6 +402,18 @@ def open_process(
             raise TypeError(f"open_process takes no {name}: {_REFUSED.get(name, 'its streams are unbuffered bytes')}")
     options.update(stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd, env=env, shell=shell)
     return OpeningProcess(args, grace, options, user_site(sys._getframe(1)))
+
+
+def _watch_orphan(host: Host, popen: subprocess.Popen[bytes], pidfd: int) -> None:
+    """Reap a child whose ``Process`` was dropped, when it has ended."""
+
+    def exited() -> None:
+        if popen.poll() is not None:
+            host.remove_reader(pidfd)
+            os.close(pidfd)
+
+    if pidfd >= 0:
+        host.add_reader(pidfd, exited)
 
 
 _REFUSED = {
