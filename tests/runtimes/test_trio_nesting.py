@@ -359,3 +359,38 @@ def test_left_from_another_task(entry: Any) -> None:
             nursery.start_soon(leaves)
 
     entry.run(main)
+
+
+@on_trio
+def test_a_token_hears_of_a_deadline_when_it_passes(entry: Any) -> None:
+    """Also where trio has nobody to tell: all that runs in the scope is shielded."""
+
+    async def main() -> tuple[float, float]:
+        tokens: list[Any] = []
+        heard: list[float] = []
+
+        async def owner(late: bool) -> None:
+            async with bateau.scope(timeout=0.02) as scope:
+                if late:
+                    scope.reschedule(bateau.now() + 0.05)
+                tokens.append(scope.token)
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(0.3)
+
+        async def watcher(index: int) -> None:
+            while len(tokens) <= index:
+                await bateau.yield_now()
+            await tokens[index].wait()
+            heard.append(bateau.now() - start)
+
+        start = bateau.now()
+        async with bateau.scope() as scope:
+            scope.spawn(owner, False)
+            scope.spawn(owner, True)
+            for index in range(2):
+                scope.spawn(watcher, index)
+        return heard[0], heard[1]
+
+    first, second = entry.run(main)
+    assert 0.015 < first < 0.2
+    assert 0.045 < second < 0.25

@@ -151,9 +151,7 @@ def _spread(top: CancelNode, record: CancelRecord) -> None:
         elif task.node is node:
             found.append(task)
         if node.children:
-            for child in node.children:
-                if not child.shielded and child.effective is None:
-                    todo.append(child)
+            todo.extend(child for child in node.children if not child.shielded and child.effective is None)
     for task in found:
         deliver(task)
     for node in listeners:
@@ -173,6 +171,8 @@ class Listener(CancelNode):
         parent.children[self] = None
         self.stopping = parent.stopping
         self.effective = parent.effective
+        if parent.task is not None:
+            parent.task.host.listen(parent)
         if self.stopping is not None or self.effective is not None:
             self.heard()
 
@@ -238,9 +238,10 @@ def enter(node: CancelNode) -> Task[Any]:
     return task
 
 
-def leave(node: CancelNode, exc: BaseException | None) -> bool:
+def leave(node: CancelNode, exc: BaseException | None, own: bool = True) -> bool:
     """The current task leaves ``node`` with ``exc``. Returns whether the node absorbs it (a cancellation of its own).
 
+    ``own=False``: the node was cancelled because ``exc``, which foreign code sent, had come; it is not the node's to absorb.
     Raises ``ScopeError`` if the node is not this task's innermost one: some scope was left open inside it.
     """
     task = node.task
@@ -263,7 +264,7 @@ def leave(node: CancelNode, exc: BaseException | None) -> bool:
     decided = task.host.leave_node(node, exc)
     if decided is None:
         outer = parent.effective
-        decided = node.record is not None and isinstance(exc, Cancelled) and (outer is None or node.shielded)
+        decided = own and node.record is not None and isinstance(exc, Cancelled) and (outer is None or node.shielded)
     if node.record is not None and decided:
         node.cancelled_caught = True
     if decided or exc is None or parent.effective is None:
@@ -280,10 +281,10 @@ def leave(node: CancelNode, exc: BaseException | None) -> bool:
 
 def _left_out_of_order(node: CancelNode, task: Task[Any]) -> None:
     """Unlink ``node`` from the middle of its task's chain, so that the damage ends here, and raise."""
-    inner: CancelNode | None = task.node
+    blame = task.node
+    inner: CancelNode | None = blame
     parent = node.parent
     assert parent is not None
-    blame = inner
     while inner is not None and inner.parent is not node:
         inner = inner.parent
     if inner is not None:
@@ -295,7 +296,7 @@ def _left_out_of_order(node: CancelNode, task: Task[Any]) -> None:
             parent.children[inner] = None
     task.host.leave_node(node, None)
     raise ScopeError(
-        f"{_title(node)} is being left while {_title(blame) if blame is not None else 'another'}, "
+        f"{_title(node)} is being left while {_title(blame)}, "
         f"entered later by task {task.name!r}, is still open; scopes must be left in the reverse order of entering "
         "(was one opened in a generator that is suspended at a yield?)"
     )

@@ -97,6 +97,9 @@ class Host:
     def sync_node(self, node: CancelNode) -> None:
         """The state of an armed node is being asked: hosts with deadlines of their own look whether it fired."""
 
+    def listen(self, node: CancelNode) -> None:
+        """A listener was attached to ``node``: from now on it must hear of deadlines when they pass, not when asked."""
+
     def sync(self, task: Task[Any]) -> None:
         """Like ``sync_node``, for every node around ``task``."""
 

@@ -25,9 +25,10 @@ from weakref import ref
 import trio
 
 from ..kernel.cancellation import CancelNode, note_delivered
-from ..kernel.errors import Cancelled, CancelRecord, ScopeError, Unsupported
+from ..kernel.errors import CancelRecord, ScopeError, Unsupported
 from ..kernel.host import Timer
 from ..kernel.task import Task
+from .trio_cancelled import adopt_cancelled, put_record
 from .trio_services import SYSTEM, Seat, TrioServices, records
 
 if TYPE_CHECKING:
@@ -45,49 +46,6 @@ _current = trio.lowlevel.current_task
 # Absent in older versions. Asked first, because outside of trio (asyncio programs import it by way of anyio) an exception
 # at each operation would cost more than the operation.
 _in_task: Callable[[], bool] | None = getattr(trio.lowlevel, "in_trio_task", None)
-
-
-class _TrioCancelled(Cancelled):
-    """Stands between ``bateau.Cancelled`` and ``trio.Cancelled``: finds the record of one that a trio call raised."""
-
-    __slots__ = ()
-
-    @property
-    def record(self) -> CancelRecord | None:
-        found: CancelRecord | None = self.__dict__.get("_bateau_record")
-        if found is None:
-            task = find_current_task()
-            if task is not None and isinstance(task.host, TrioHost):
-                found = task.host.visible_record(task)
-                if found is not None:
-                    self.__dict__["_bateau_record"] = found
-        return found
-
-
-def adopt_cancelled() -> None:
-    """Make ``except bateau.Cancelled`` match trio's exact type, and its ``reason`` ours where we know one."""
-    exact: Any = trio.Cancelled
-    if issubclass(exact, Cancelled):
-        return
-    theirs = exact.__dict__.get("reason")
-    exact.__bases__ = (_TrioCancelled,)
-    if theirs is None:
-        return  # this trio gives no reasons; ours is inherited
-
-    def get(self: Any) -> str | None:
-        # While it is being made it has no args yet, and the running task is not the one that will get it.
-        record: CancelRecord | None = self.record if self.args else None
-        return record.reason if record is not None else cast("str | None", theirs.__get__(self))
-
-    def put(self: Any, reason: str | None) -> None:
-        theirs.__set__(self, reason)
-
-    exact.reason = property(get, put, doc="Why, in words, if known.")
-
-
-def _put_record(exc: Any, record: CancelRecord) -> None:
-    """Give a cancellation its record, unless it has one."""
-    exc.__dict__.setdefault("_bateau_record", record)
 
 
 def find_current_task() -> Task[Any] | None:
@@ -138,12 +96,22 @@ def _adopt(native: trio.lowlevel.Task) -> Task[Any] | None:
 class _Deadline:
     """The armed deadline of a node: its trio scope's. ``cancel`` takes it back."""
 
-    __slots__ = ("node",)
+    __slots__ = ("node", "timer")
 
     def __init__(self, node: CancelNode) -> None:
         self.node = node
+        self.timer: Timer | None = None
+
+    def watch(self, host: TrioHost) -> None:
+        """Have the kernel learn at once when it fires: a listener waits for that."""
+        when = self.node.deadline_at
+        if self.timer is None and when is not None:
+            self.timer = host.call_at(when, lambda: host.sync_node(self.node))
 
     def cancel(self) -> None:
+        timer, self.timer = self.timer, None
+        if timer is not None:
+            timer.cancel()
         node = self.node
         native = node.host_data
         if native is None:
@@ -177,6 +145,8 @@ class TrioHost(TrioServices):
         super().__init__()
         adopt_cancelled()
         self._nodes: dict[trio.CancelScope, CancelNode] = {}
+        # Whether a scope's token was ever asked for: only then does a deadline cost a timer of ours beside trio's.
+        self._listening = False
 
     def attach(self) -> None:
         """Become the host of the trio run on this thread."""
@@ -301,7 +271,7 @@ class TrioHost(TrioServices):
             exc = create(source="explicit", reason=record.reason)
         except TypeError:  # a trio that gives no reasons
             exc = create()
-        _put_record(exc, record)
+        put_record(exc, record)
         return cast("BaseException", exc)
 
     def cancel_native(self, node: CancelNode) -> None:
@@ -329,7 +299,18 @@ class TrioHost(TrioServices):
 
     def arm(self, node: CancelNode) -> Timer:
         node.host_data.deadline = node.deadline_at
-        return _Deadline(node)
+        deadline = _Deadline(node)
+        if self._listening:
+            deadline.watch(self)
+        return deadline
+
+    def listen(self, node: CancelNode) -> None:
+        self._listening = True
+        found: CancelNode | None = node
+        while found is not None:
+            if not isinstance(found, Task) and isinstance(found.timer, _Deadline):
+                found.timer.watch(self)
+            found = found.parent
 
     def sync_node(self, node: CancelNode) -> None:
         if (
@@ -375,7 +356,7 @@ class TrioHost(TrioServices):
         """Put the record on a cancellation raised in ``task``, if one of our nodes is what cancelled it."""
         record = self.visible_record(task)
         if record is not None:
-            _put_record(exc, record)
+            put_record(exc, record)
             if task.node.effective is not None:
                 note_delivered(task, exc)
 
