@@ -112,6 +112,7 @@ class Reactor:
         return False
 
     def close(self) -> None:
+        """Free the epoll set and the wake-up."""
         self._awaited = None
         # With the epoll set the registrations are gone: streams closed after the program's end find nothing to take out.
         self._readers.clear()
