@@ -104,7 +104,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "current_task": (".kernel.current", "current_task"),
 }
 
-__all__ = ["__version__", *sorted(_PUBLIC)]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]  # one list, not two
 
 
 def __getattr__(name: str) -> Any:

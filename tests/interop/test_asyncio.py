@@ -11,8 +11,9 @@ import sys
 import time
 from typing import Any
 
-import bateau
 import pytest
+
+import bateau
 from support.entries import on_asyncio_family
 from support.waiting import until
 

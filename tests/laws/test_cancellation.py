@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import bateau
 import pytest
+
+import bateau
 from bateau import yield_now
 from support.entries import on_asyncio_family, on_asyncio_tasks, on_native
 
@@ -120,8 +121,8 @@ def test_matrix_native(entry: Any, wait: str, shielded: bool) -> None:
                         await act()
                     log.append("not cancelled")
             except bateau.Cancelled as exc:
-                log.append(f"cancelled, count {natives[0].cancelling()}")
-                assert type(exc) is asyncio.CancelledError
+                exact = type(exc) is asyncio.CancelledError
+                log.append(f"cancelled, exact type {exact}, count {natives[0].cancelling()}")
                 raise
 
         async with bateau.scope() as team:
@@ -136,7 +137,7 @@ def test_matrix_native(entry: Any, wait: str, shielded: bool) -> None:
         return log
 
     log = entry.run(main)
-    assert log == (["got it"] if wait == "woken" else []) + ["cancelled, count 1"]
+    assert log == (["got it"] if wait == "woken" else []) + ["cancelled, exact type True, count 1"]
 
 
 @pytest.mark.law(5)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import bateau
 import pytest
+
+import bateau
 from bateau import yield_now
 
 

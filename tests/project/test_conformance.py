@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import bateau
 import pytest
+
+import bateau
 from bateau.testing import conformance
 
 TOY = Path(__file__).parents[2] / "examples" / "toy_runtime"

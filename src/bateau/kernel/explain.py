@@ -16,7 +16,8 @@ def all_tasks(roots: Iterable[CancelNode]) -> list[Task[Any]]:
     todo: list[Any] = list(roots)
     for node in todo:
         if isinstance(node, Task):
-            found.append(node)
+            task: Task[Any] = node
+            found.append(task)
         todo.extend(node.children or ())
     return found
 
@@ -58,7 +59,8 @@ def describe_wait(task: Task[Any]) -> str:
     if names and names != holders:
         line += f"\n    could be freed by: {', '.join(map(repr, names))}"
     if not holders and not names:
-        line += "\n    nobody is left who could free it"
+        known = "known" if isinstance(satisfiers, str) else "left"
+        line += f"\n    nobody {known} who could free it"
     return line
 
 

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextvars import copy_context
 from types import CoroutineType, TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast, overload
 
 from .cancellation import Cancellable, CancelNode, deliver, leave
 from .cleanup import DEFAULT_BUDGET, Cleanup
@@ -37,6 +37,9 @@ Ts = TypeVarTuple("Ts")
 
 # Set by the package: runs a sync function on a worker thread. The kernel itself has no threads.
 run_blocking: Callable[..., Coroutine[Any, Any, Any]] | None = None
+
+# Why a scope ends its children when its body gets a cancellation that none of our scopes sent. It is not the scope's to absorb.
+FROM_OUTSIDE = "the task was cancelled by code outside bateau"
 
 
 class Scope(Cancellable, Resource):
@@ -123,7 +126,7 @@ class Scope(Cancellable, Resource):
         background: bool = False,
         priority: int = 0,
     ) -> Task[T]: ...
-    def spawn(
+    def spawn(  # type: ignore[misc]  # mypy can't match *Ts with *args: Any
         self, fn: Any, /, *args: Any, name: str | None = None, background: bool = False, priority: int = 0
     ) -> Task[Any]:
         """Start ``fn(*args)`` (an async function, or a coroutine object) as a child task and return its handle.
@@ -135,10 +138,10 @@ class Scope(Cancellable, Resource):
         host = self._host
         if host is None or self._closing:
             host = self._check_open(fn)
-        coro: Any = fn if type(fn) is CoroutineType else fn(*args) if callable(fn) else None
+        coro: Any = fn if type(fn) is CoroutineType else fn(*args) if callable(fn) else None  # pyright: ignore[reportUnknownVariableType]
         if type(coro) is not CoroutineType or coro is fn:
             coro = as_coroutine(fn, args, made=coro)
-        task: Task[Any] = Task(host, coro, self, name, sys._getframe(1), copy_context())
+        task: Task[Any] = Task(host, cast("Any", coro), self, name, sys._getframe(1), copy_context())
         if coro is not fn and self.policy.restarts:
             task.factory = (fn, args)
         if priority:
@@ -384,12 +387,12 @@ class Scope(Cancellable, Resource):
             if failure is not None:
                 self._cancel(CancelRecord(f"the body failed with {type(exc).__name__}", task_name=task.name, cause=exc))
             elif self.effective is None:
-                self._cancel(CancelRecord("the task was cancelled by code outside bateau", task_name=task.name))
+                self._cancel(CancelRecord(FROM_OUTSIDE, task_name=task.name))
         cancelled = await self._wait_for_children(cancelled)
         await self._run_deferred()
         if host.foreign_tree:
             cancelled = await host.close_scope(self, cancelled)
-        absorbed = leave(self, cancelled)
+        absorbed = leave(self, cancelled, own=self.record is None or self.record.reason is not FROM_OUTSIDE)
         self._host = None
         error = self._to_raise(failure)
         if error is not None:
@@ -417,7 +420,8 @@ class Scope(Cancellable, Resource):
                 return cancelled
             except Cancelled as native:
                 cancelled = cancelled or native
-                self._cancel(CancelRecord("the task was cancelled by code outside bateau"))
+                if self.effective is None:
+                    self._cancel(CancelRecord(FROM_OUTSIDE))
 
     def _cancel_background(self) -> None:
         record = CancelRecord("the scope's other work has ended", site=self.site)
@@ -449,8 +453,8 @@ class Scope(Cancellable, Resource):
     @property
     def tasks(self) -> tuple[Task[Any], ...]:
         """The children that have not ended, in the order they were spawned."""
-        children: Iterable[Any] = self.children or ()
-        return tuple(child for child in children if isinstance(child, Task))
+        found: list[Task[Any]] = [child for child in self.children or () if isinstance(child, Task)]
+        return tuple(found)
 
     def describe(self) -> str:
         label = f"scope {self.name!r}" if self.name else "scope"
@@ -514,7 +518,7 @@ def as_coroutine(
         raise TypeError(f"expected an async function or a coroutine object, not {type(fn).__name__}")
     result: Any = made if made is not None else fn(*args, **(kwargs or {}))
     if isinstance(result, CoroutineType):
-        return result
+        return cast("Coroutine[Any, Any, Any]", result)
     if hasattr(result, "__await__"):
         coro: Any = _awaiting(result)
         coro.__qualname__ = getattr(fn, "__qualname__", coro.__qualname__)  # the task's name is made of it

@@ -130,8 +130,11 @@ class AsyncioHost(Host):
         for task in pending:
             if task.ended or task.waiting is not None or task.node.effective is None:
                 continue  # ended, cancelled by way of our own operation, or out of the cancelled scope already
-            if not task.scheduled:
-                self.deliver(task)  # its first step stands in the loop's queue before this callback's next turn
+            waiter = getattr(task.host_task, "_fut_waiter", None)
+            if not task.scheduled or (waiter is not None and waiter.done()):
+                # Its next step stands in the loop's queue before this callback's next turn. That step gets what it waited for
+                # (a value, or another's cancellation, which must keep its own message for who sent it to know it).
+                self.deliver(task)
                 continue
             holder = outermost_cancelled(task)
             if holder is not None and not holder.given:
@@ -164,7 +167,11 @@ class AsyncioHost(Host):
 
     def watch_end(self, task: Task[Any]) -> None:
         if task.coro is None and not task.ended:  # adopted: nobody of ours sees its end
-            task.host_task.add_done_callback(lambda _: task.finish(None, None))
+
+            def ended(native: object) -> None:
+                task.finish(None, None)
+
+            task.host_task.add_done_callback(ended)
 
     def start(self, task: Task[Any]) -> None:
         assert task.coro is not None

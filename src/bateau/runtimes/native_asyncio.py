@@ -17,7 +17,7 @@ from _thread import get_ident
 from asyncio import events, futures, tasks
 from collections.abc import Callable, Generator
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ..kernel.current import tls
 from ..kernel.errors import Deadlock
@@ -187,9 +187,13 @@ class AsyncioSide:
     # -- tasks that await asyncio's futures ----------------------------------------------------------------------------
 
     def _publish(self, task: Task[Any]) -> None:
+        """``task`` is about to step."""
         face = task.face
         if face is None:
             face = task.face = TaskFace(task, self.loop)
+        elif face._fut_waiter is not None:  # it is being resumed; kept until now, as an asyncio task does
+            face._fut_waiter = None
+            self._foreign.pop(task, None)
         _set_current(self.loop, face)
 
     def _await_future(self, task: Task[Any], future: Any) -> bool:
@@ -217,17 +221,12 @@ class AsyncioSide:
     def _deliver(self, task: Task[Any]) -> None:
         """Our own scope was cancelled: a foreign await gets one native cancellation per cancelled scope."""
         face: TaskFace | None = task.face
-        if face is None or face._fut_waiter is None:
+        if face is None or face._fut_waiter is None or face._fut_waiter.done():
             return  # it runs, or will: its next operation of ours raises, its next foreign one comes by here
         holder = outermost_cancelled(task)
         if holder is not None and not holder.given:
             holder.given += 1
             face.cancel(task.node.effective)
-
-    def resumed(self, task: Task[Any]) -> None:
-        """The future is done."""
-        self._foreign.pop(task, None)
-        self.engine.wake(task)
 
 
 class TaskFace:
@@ -258,7 +257,7 @@ class TaskFace:
         if waiter is not None and waiter.cancel(msg=msg):
             return True
         task.throwing = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
-        if tls.task is not task:
+        if waiter is None and tls.task is not task:  # else what it waits for is done, and that will wake it
             task.host.wake(task)
         return True
 
@@ -280,9 +279,8 @@ class TaskFace:
 
     def wake_up(self, future: Any) -> None:
         """The awaited future is done; it hands over its result or error itself when the task resumes."""
-        self._fut_waiter = None
-        side: AsyncioSide = cast("NativeEngine", self._task.host).aio
-        side.resumed(self._task)
+        if future is self._fut_waiter:  # else it was thrown out of that wait, and may be in another one by now
+            self._task.host.wake(self._task)
 
     # -- what else libraries ask of a task -----------------------------------------------------------------------------
 

@@ -120,7 +120,7 @@ class Program:
 
     def spawn(self, fn: Callable[..., Awaitable[T]], args: tuple[Any, ...], name: str | None) -> CrossTask[T]:
         """See ``Runtime.spawn``."""
-        cross: CrossTask[T] = CrossTask(name or getattr(fn, "__qualname__", "task"))
+        cross: CrossTask[T] = CrossTask(name or str(getattr(fn, "__qualname__", "task")))
 
         def begin() -> None:
             if self.root is None:

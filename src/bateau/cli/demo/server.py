@@ -15,8 +15,7 @@ from bateau import subprocess
 async def serving(folder: str) -> AsyncGenerator[tuple[str, Any]]:
     """Serve ``folder`` on a free port of the loopback; gives the URL and the process. It is killed on the way out."""
     command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", folder]
-    if sys.version_info >= (3, 11):
-        command += ["--protocol", "HTTP/1.1"]
+    command += ["--protocol", "HTTP/1.1"]
     async with await subprocess.open_process(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
