@@ -514,3 +514,33 @@ def test_our_awaitables_as_asyncio_futures(entry: Any) -> None:
             return [await wrapped, await plain]
 
     assert entry.run(main) == [1, 2]
+
+
+@pytest.mark.law(5)
+def test_a_cancelled_future_is_not_a_scopes_to_absorb(entry: Any) -> None:
+    """Nobody cancelled the task: what the future raises goes through scopes and blocks, as asyncio has it."""
+
+    async def main() -> list[str]:
+        log: list[str] = []
+        future = asyncio.get_running_loop().create_future()
+        future.cancel("by its owner")
+
+        async def child() -> None:
+            try:
+                await bateau.time.sleep(LONG)
+            except bateau.Cancelled:
+                log.append("child")
+                raise
+
+        with pytest.raises(asyncio.CancelledError, match="by its owner"):
+            with bateau.move_on_after(LONG) as block:
+                async with bateau.scope() as scope:
+                    scope.spawn(child)
+                    await bateau.yield_now()
+                    await future
+        assert not scope.cancelled_caught
+        assert not block.cancelled_caught
+        await clean()
+        return log
+
+    assert entry.run(main) == ["child"]
