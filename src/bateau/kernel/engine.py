@@ -17,7 +17,7 @@ from .current import tls
 from .errors import Cancelled, Deadlock
 from .explain import all_tasks, explain_deadlock
 from .host import Host
-from .operation import PARKED, Operation, Watcher
+from .operation import PARKED, Operation
 from .task import Task
 
 # Task steps between two looks at the world outside while there is always something to run.
@@ -411,7 +411,7 @@ class Engine(Host):
             op = task.waiting
             if op is None:
                 continue
-            for one in op.watched() if isinstance(op, Watcher) else (op,):
+            for one in op.waits_for():
                 if one.resource.mutex is not None and _is_beyond(one, self):
                     self._beyond = one
                     return True

@@ -83,6 +83,10 @@ class Operation(Generic[T]):
     def undo(self, value: Any) -> None:
         """The effect happened but its value can't be delivered (the coroutine was closed): give it back."""
 
+    def waits_for(self) -> Iterable[Operation[Any]]:
+        """The operations any of which would end this wait: itself, or what a select has among its arms."""
+        return (self,)
+
     def describe(self) -> str:
         """The verb and the resource, for messages: ``acquire of lock 'db'``."""
         return f"{type(self).__name__} on {self.resource.describe()}"
@@ -203,10 +207,6 @@ class Watcher:
 
     def fired(self, op: Operation[Any]) -> None:
         """``op`` was granted (or failed)."""
-        raise NotImplementedError
-
-    def watched(self) -> Iterable[Operation[Any]]:
-        """The operations waited for, any of which may end the wait."""
         raise NotImplementedError
 
 

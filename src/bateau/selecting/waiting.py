@@ -223,12 +223,10 @@ class Next(RetryOperation[Event[K, T]], Watcher):
             self._gate.acquire(False)  # granted without asking (a timer, the end of a task): the others need not try
         self.hint()
 
-    def watched(self) -> Iterator[Operation[Any]]:
+    def waits_for(self) -> Iterator[Operation[Any]]:
         for arm in self.resource.arms.values():
-            if isinstance(arm.op, Watcher):
-                yield from arm.op.watched()
-            elif arm.op is not None:
-                yield arm.op
+            if arm.op is not None:
+                yield from arm.op.waits_for()
 
     def hint(self) -> None:
         """There may be a result: end the parking, once. From any thread."""
