@@ -39,6 +39,20 @@ if TYPE_CHECKING:
 DEFAULT_GRACE = 2.0
 
 
+class _Popen(subprocess.Popen[bytes]):
+    """``Popen`` that waits for a child it knows to be killed when it is dropped itself: that is a matter of a moment."""
+
+    killed = False
+
+    def __del__(self, *args: Any, **kwargs: Any) -> None:
+        if self.killed and self.returncode is None:
+            try:
+                self.wait(1)
+            except (subprocess.TimeoutExpired, OSError):
+                pass  # stuck in the system: Popen tells of it
+        super().__del__(*args, **kwargs)
+
+
 class Process(Primitive):
     """A running child, made by ``open_process``. Its streams are bytes; wrap them in ``bateau.io.BufReader`` for lines.
 
@@ -65,7 +79,7 @@ class Process(Primitive):
     )
     kind = "process"
 
-    def __init__(self, popen: subprocess.Popen[bytes], *, group: bool, grace: float, site: tuple[str, int]) -> None:
+    def __init__(self, popen: _Popen, *, group: bool, grace: float, site: tuple[str, int]) -> None:
         super().__init__(flavour="local")
         self._popen = popen
         self._group = group
@@ -168,7 +182,7 @@ class Process(Primitive):
     def close(self) -> None:
         """Kill the child and its process group at once and close the pipes. Never suspends; it is reaped as soon as it is dead."""
         self._close_pipes()
-        self._ending = True
+        self._ending = self._popen.killed = True
         self.send_signal(signal.SIGKILL, tree=True)
         if self.returncode is not None:
             self._reap()
@@ -210,10 +224,6 @@ class Process(Primitive):
         if self._ending:  # killed, and its loop ended before it was dead: a matter of a moment
             if self._pidfd >= 0:
                 os.close(self._pidfd)
-            try:
-                popen.wait(1)
-            except subprocess.TimeoutExpired:
-                pass  # stuck in the system: Popen itself tells of it
             return
         report(
             "dropped_without_close",
@@ -347,8 +357,8 @@ class OpeningProcess:
         group = self._own_group()
         args, options = self._args, self._options
         # A job that has begun gives its value even if this task is cancelled meanwhile: no child is lost between the two lines.
-        start: Any = subprocess.Popen
-        popen: subprocess.Popen[bytes] = await thread.run(lambda: start(args, bufsize=0, **options))
+        start: Any = _Popen
+        popen: _Popen = await thread.run(lambda: start(args, bufsize=0, **options))
         return Process(popen, group=group, grace=self._grace, site=self._site)
 
     def _own_group(self) -> bool:
@@ -404,7 +414,7 @@ def open_process(
     return OpeningProcess(args, grace, options, user_site(sys._getframe(1)))
 
 
-def _watch_orphan(host: Host, popen: subprocess.Popen[bytes], pidfd: int) -> None:
+def _watch_orphan(host: Host, popen: _Popen, pidfd: int) -> None:
     """Reap a child whose ``Process`` was dropped, when it has ended."""
 
     def exited() -> None:
