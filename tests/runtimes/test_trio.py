@@ -682,3 +682,72 @@ def test_httpx_in_a_bateau_scope(entry: Any) -> None:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def test_trio_as_the_guest_of_asyncio() -> None:
+    """Two loops on one thread, bateau adopted in both; a shared primitive joins them."""
+    import asyncio
+
+    log: list[str] = []
+
+    async def in_trio(event: Any, back: Any) -> str:
+        assert bateau.current_task().host.name == "trio"
+        async with bateau.scope(timeout=5) as scope:
+            scope.spawn(bateau.time.sleep, 0.001)
+            await event.wait()
+        log.append("trio heard")
+        back.set()
+        return "done"
+
+    async def main() -> Any:
+        event, back = (bateau.sync.Event(flavour="shared") for _ in range(2))
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[Any] = loop.create_future()
+        trio.lowlevel.start_guest_run(
+            in_trio,
+            event,
+            back,
+            run_sync_soon_threadsafe=loop.call_soon_threadsafe,
+            run_sync_soon_not_threadsafe=loop.call_soon,
+            done_callback=ended.set_result,
+            host_uses_signal_set_wakeup_fd=True,
+        )
+        assert bateau.current_task().host.name == "asyncio"
+        async with bateau.scope(timeout=5):
+            await bateau.time.sleep(0.01)
+            event.set()
+            await back.wait()
+            log.append("asyncio heard")
+        return (await ended).unwrap()
+
+    assert asyncio.run(main()) == "done"
+    assert log == ["trio heard", "asyncio heard"]
+
+
+def test_one_loop_per_thread() -> None:
+    """Records are kept by task, whichever thread and loop it is of."""
+    failures: list[BaseException] = []
+
+    async def main(n: int) -> None:
+        async def child(k: int) -> int:
+            for _ in range(5):
+                await bateau.yield_now()
+            return n * 100 + k
+
+        for _ in range(10):
+            async with bateau.scope() as scope:
+                tasks = [scope.spawn(child, k) for k in range(10)]
+            assert [await task for task in tasks] == [n * 100 + k for k in range(10)]
+
+    def run(n: int) -> None:
+        try:
+            bateau.run(main, n, runtime="trio")
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []

@@ -332,7 +332,10 @@ class TrioHost(TrioServices):
     def is_cancelled(self, task: Task[Any]) -> bool:
         if not _HAS_STATUS:
             return trio.current_effective_deadline() == -math.inf
-        native = task.host_task.ref()
+        seat = task.host_task
+        native = seat.ref() if seat is not None else None
+        if native is None or native._cancel_status is None:
+            return task.node.effective is not None  # it has ended
         if native._cancel_status.effectively_cancelled:
             return True
         runner = native._runner

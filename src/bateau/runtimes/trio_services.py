@@ -406,7 +406,8 @@ class TrioServices(Host):
         if watch is not None:
             watch.fn = fn
             return
-        os.fstat(fd)  # a closed fd is told here, and not later by the task
+        if os.name == "posix":
+            os.fstat(fd)  # a closed fd is told here, and not later by the task
         watch = self._watches[fd, write] = _Watch(fd, write, fn)
         try:
             trio.lowlevel.spawn_system_task(self._watch, watch, name=f"bateau watch of fd {fd}")
