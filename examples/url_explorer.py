@@ -7,11 +7,11 @@ and with it the connection.
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from urllib.parse import urlsplit
 
 import bateau
 from bateau.cli.demo.http import Pool
 from bateau.cli.demo.links import links_of
-from urllib.parse import urlsplit
 
 
 async def explore(root: str) -> AsyncGenerator[tuple[str, int]]:

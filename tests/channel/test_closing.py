@@ -247,7 +247,7 @@ def test_items_lost_by_dropping_the_last_receiver_are_reported(entry):
         tx, rx = channel[int](4, name="jobs")
         await tx.send(1)
         await tx.send(2)
-        with pytest.warns(bateau.HazardWarning) as caught:  # noqa: PT031
+        with pytest.warns(bateau.HazardWarning) as caught:
             del rx
             gc.collect()
         assert [str(w.message) for w in caught] == [

@@ -116,7 +116,7 @@ def test_an_error_that_nobody_received_is_reported(entry):
     async def main():
         tx, rx = oneshot[int]()
         tx.fail(KeyError("lost"))
-        with pytest.warns(bateau.HazardWarning, match=r"unretrieved_error: .*KeyError\('lost'\)"):  # noqa: PT031
+        with pytest.warns(bateau.HazardWarning, match=r"unretrieved_error: .*KeyError\('lost'\)"):
             del rx
             gc.collect()
 

@@ -16,8 +16,7 @@ def all_tasks(roots: Iterable[CancelNode]) -> list[Task[Any]]:
     todo: list[Any] = list(roots)
     for node in todo:
         if isinstance(node, Task):
-            task: Task[Any] = node
-            found.append(task)
+            found.append(node)  # pyright: ignore[reportUnknownArgumentType]
         todo.extend(node.children or ())
     return found
 

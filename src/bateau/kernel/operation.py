@@ -201,7 +201,7 @@ class Watcher:
 
     __slots__ = ()
 
-    def claim(self, op: Operation[Any]) -> bool:
+    def claim(self, op: Operation[Any] | None = None) -> bool:
         """May ``op`` be granted? Atomic: of several operations racing, at most one hears True."""
         raise NotImplementedError
 

@@ -392,7 +392,10 @@ class Scope(Cancellable, Resource):
         await self._run_deferred()
         if host.foreign_tree:
             cancelled = await host.close_scope(self, cancelled)
-        absorbed = leave(self, cancelled, own=self.record is None or self.record.reason is not FROM_OUTSIDE)
+        own = self.record is None or self.record.reason is not FROM_OUTSIDE
+        absorbed = leave(self, cancelled, own)
+        if not own:
+            self.cancelled_caught = False  # its children were cut short, but not by itself
         self._host = None
         error = self._to_raise(failure)
         if error is not None:

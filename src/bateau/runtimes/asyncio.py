@@ -7,7 +7,6 @@ from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
-from ..kernel.hazard import report
 from .base import Runtime, Session
 
 T = TypeVar("T")
@@ -54,19 +53,10 @@ async def _run_root(root: Callable[[], Coroutine[Any, Any, T]], keep_leftovers: 
 async def _end_leftovers() -> None:
     import asyncio
 
-    leftovers = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in leftovers:
-        code = getattr(task.get_coro(), "cr_code", None)
-        report(
-            "leftover_task",
-            f"the program ended while asyncio task {task.get_name()!r} was still running; it is cancelled now. "
-            "Spawn it in a scope, or await it",
-            (code.co_filename, code.co_firstlineno) if code is not None else ("<unknown>", 0),
-        )
-        task.cancel("the program has ended")
-    for outcome in await asyncio.gather(*leftovers, return_exceptions=True):
-        if isinstance(outcome, Exception):
-            report("unretrieved_error", f"a leftover asyncio task failed with {outcome!r}", ("<unknown>", 0))
+    from .asyncio_host import cancel_leftovers
+
+    leftovers = cancel_leftovers(asyncio.get_running_loop())
+    await asyncio.gather(*leftovers, return_exceptions=True)
 
 
 class AsyncioRuntime(Runtime):

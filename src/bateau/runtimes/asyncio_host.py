@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 
 from ..kernel.cancellation import CancelNode
 from ..kernel.errors import Cancelled
+from ..kernel.hazard import report
 from ..kernel.host import Host, Timer
 from ..kernel.task import Task
 
@@ -206,6 +207,40 @@ class AsyncioHost(Host):
     def remove_writer(self, fd: int) -> None:
         if not self.loop.is_closed():
             self.loop.remove_writer(fd)
+
+
+def cancel_leftovers(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
+    """The program has ended: cancel and report the tasks of foreign ``create_task``, which are roots outside every scope.
+
+    Returns them; the caller drives them to their end. The children of our scopes inside them are ended by their scopes.
+    """
+    found: list[asyncio.Task[Any]] = []
+    for native in asyncio.all_tasks(loop):
+        if native is tasks.current_task(loop):
+            continue
+        ours: Task[Any] | None = getattr(native, "_bateau", None) or _slotted.get(native)
+        if ours is not None and ours.scope is not None:
+            continue
+        code = getattr(native.get_coro(), "cr_code", None)
+        report(
+            "leftover_task",
+            f"the program ended while asyncio task {native.get_name()!r} was still running; it is cancelled now. "
+            "Spawn it in a scope, or await it",
+            (code.co_filename, code.co_firstlineno) if code is not None else ("<unknown>", 0),
+        )
+        native.add_done_callback(_leftover_ended)
+        native.cancel("the program has ended")
+        found.append(native)
+    return found
+
+
+def _leftover_ended(native: asyncio.Task[Any]) -> None:
+    """Nobody awaits it, so its failure is told here."""
+    error = None if native.cancelled() else native.exception()
+    if error is not None:
+        code = getattr(native.get_coro(), "cr_code", None)
+        site = (code.co_filename, code.co_firstlineno) if code is not None else ("<unknown>", 0)
+        report("unretrieved_error", f"the leftover asyncio task {native.get_name()!r} failed with {error!r}", site)
 
 
 async def _main(task: Task[Any], coro: Coroutine[Any, Any, Any]) -> None:

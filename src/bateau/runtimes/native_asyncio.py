@@ -22,9 +22,8 @@ from typing import TYPE_CHECKING, Any
 from ..kernel.current import tls
 from ..kernel.errors import Deadlock
 from ..kernel.explain import explain_deadlock
-from ..kernel.hazard import report
 from ..kernel.task import Task
-from .asyncio_host import adopt_cancelled_error, outermost_cancelled
+from .asyncio_host import adopt_cancelled_error, cancel_leftovers, outermost_cancelled
 
 if TYPE_CHECKING:
     from .native import NativeEngine
@@ -166,15 +165,7 @@ class AsyncioSide:
 
     def cancel_leftovers(self) -> None:
         """They are roots outside every scope: cancel and report them (the caller drives until they have ended)."""
-        for task in asyncio.all_tasks(self.loop):
-            code = getattr(task.get_coro(), "cr_code", None)
-            report(
-                "leftover_task",
-                f"the program ended while asyncio task {task.get_name()!r} was still running; it is cancelled now. "
-                "Spawn it in a scope, or await it",
-                (code.co_filename, code.co_firstlineno) if code is not None else ("<unknown>", 0),
-            )
-            task.cancel("the program has ended")
+        cancel_leftovers(self.loop)
 
     def close(self) -> None:
         """Free asyncio's loop and its threads."""
