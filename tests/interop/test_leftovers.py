@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import bateau
 import pytest
+
+import bateau
 
 owned_with_asyncio = pytest.mark.parametrize("entry", ["owned:native", "owned:asyncio", "owned:uvloop"], indirect=True)
 

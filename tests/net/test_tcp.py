@@ -272,6 +272,47 @@ def test_no_more_connections_than_the_limit(entry):
     entry.run(main)
 
 
+def test_a_free_place_is_not_lost_with_who_was_told_of_it(entry):
+    async def main():
+        async with await net.listen_tcp("127.0.0.1", 0, limit=1) as listener, bateau.scope() as scope:
+            clients = [await net.connect_tcp(*listener.getsockname()) for _ in range(2)]
+            first = await listener.accept()
+            doomed = scope.spawn(listener.accept)
+            heir = scope.spawn(listener.accept)
+            for _ in range(3):
+                await bateau.yield_now()
+            first.close()
+            doomed.cancel()
+            (await heir).close()
+            for client in clients:
+                client.close()
+
+    entry.run(main)
+
+
+def test_accept_under_select(entry):
+    async def main():
+        async with await net.listen_tcp(None, 0, limit=2) as listener:
+            clients, streams, waited = [], [], 0
+            for number in range(4):
+                name, _ = await bateau.select(accept=listener.accept(), timer=bateau.time.sleep(0.005))
+                assert name == "timer"
+                clients.append(await net.connect_tcp("127.0.0.1", listener.port))
+                while True:
+                    name, stream = await bateau.select(accept=listener.accept(), timer=bateau.time.sleep(0.05))
+                    if name == "accept":
+                        streams.append(stream)
+                        break
+                    assert number >= 2
+                    waited += 1
+                    streams[number - 2].close()
+            assert waited == 2
+            for stream in (*clients, *streams):
+                stream.close()
+
+    entry.run(main)
+
+
 def test_a_cancelled_accept_loses_no_connection(entry):
     async def main():
         async with await net.listen_tcp("127.0.0.1", 0) as listener:

@@ -148,12 +148,11 @@ class Side:
                 assert task is not None
                 task.host.wake(task)
                 return
-        self.waiters = []
-        for op in waiters:
-            if op.claim():
+        for op in tuple(waiters):
+            # Firing one may take others back: those of the same select.
+            if op.state is PARKED and op.claim():
+                self.discard(op)
                 op.fire()
-            else:
-                self.waiters.append(op)
 
     def disarm(self) -> None:
         """Take the registration out, if there is one."""

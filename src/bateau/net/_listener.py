@@ -135,9 +135,10 @@ class Listener(Resource):
         self._open -= 1
         if self._short:
             self._short.popitem()[0].try_again()
-        op = self._for_slot.pop()
-        if op is not None:
-            op.fire()
+        # All of them: one that is woken may be given up before it tries, and then the place must not be lost to the others.
+        for op in self._for_slot:
+            if op.claim():
+                op.fire()
 
     # -- the end -------------------------------------------------------------------------------------------------------
 

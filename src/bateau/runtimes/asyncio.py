@@ -53,10 +53,11 @@ async def _run_root(root: Callable[[], Coroutine[Any, Any, T]], keep_leftovers: 
 async def _end_leftovers() -> None:
     import asyncio
 
-    from .asyncio_host import cancel_leftovers
+    from .asyncio_host import cancel_leftovers, report_leftovers
 
     leftovers = cancel_leftovers(asyncio.get_running_loop())
     await asyncio.gather(*leftovers, return_exceptions=True)
+    report_leftovers(leftovers)
 
 
 class AsyncioRuntime(Runtime):

@@ -228,19 +228,19 @@ def cancel_leftovers(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]
             "Spawn it in a scope, or await it",
             (code.co_filename, code.co_firstlineno) if code is not None else ("<unknown>", 0),
         )
-        native.add_done_callback(_leftover_ended)
         native.cancel("the program has ended")
         found.append(native)
     return found
 
 
-def _leftover_ended(native: asyncio.Task[Any]) -> None:
-    """Nobody awaits it, so its failure is told here."""
-    error = None if native.cancelled() else native.exception()
-    if error is not None:
-        code = getattr(native.get_coro(), "cr_code", None)
-        site = (code.co_filename, code.co_firstlineno) if code is not None else ("<unknown>", 0)
-        report("unretrieved_error", f"the leftover asyncio task {native.get_name()!r} failed with {error!r}", site)
+def report_leftovers(ended: list[asyncio.Task[Any]]) -> None:
+    """They have ended. Nobody awaits them, so their failures are told here."""
+    for native in ended:
+        error = None if native.cancelled() else native.exception()
+        if error is not None:
+            code = getattr(native.get_coro(), "cr_code", None)
+            site = (code.co_filename, code.co_firstlineno) if code is not None else ("<unknown>", 0)
+            report("unretrieved_error", f"the leftover asyncio task {native.get_name()!r} failed with {error!r}", site)
 
 
 async def _main(task: Task[Any], coro: Coroutine[Any, Any, Any]) -> None:

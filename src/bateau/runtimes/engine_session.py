@@ -65,6 +65,7 @@ class EngineSession(Session):
         engine.main = None  # nothing of the program's is left to watch for
         while aio.has_leftovers():
             engine.advance()
+        aio.report_leftovers()
 
     def close(self) -> None:
         """Cancel and await what is left outside every scope, then free the loop."""

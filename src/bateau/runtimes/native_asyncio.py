@@ -23,7 +23,7 @@ from ..kernel.current import tls
 from ..kernel.errors import Deadlock
 from ..kernel.explain import explain_deadlock
 from ..kernel.task import Task
-from .asyncio_host import adopt_cancelled_error, cancel_leftovers, outermost_cancelled
+from .asyncio_host import adopt_cancelled_error, cancel_leftovers, outermost_cancelled, report_leftovers
 
 if TYPE_CHECKING:
     from .native import NativeEngine
@@ -102,6 +102,7 @@ class AsyncioSide:
         self._private: Any = self.loop
         # Native tasks suspended in an asyncio future: who completes those, we can't know.
         self._foreign: dict[Task[Any], None] = {}
+        self._leftovers: list[asyncio.Task[Any]] = []
         engine.on_foreign = self._await_future
         engine.deliver_foreign = self._deliver
         engine.on_step = self._publish
@@ -165,7 +166,12 @@ class AsyncioSide:
 
     def cancel_leftovers(self) -> None:
         """They are roots outside every scope: cancel and report them (the caller drives until they have ended)."""
-        cancel_leftovers(self.loop)
+        self._leftovers = cancel_leftovers(self.loop)
+
+    def report_leftovers(self) -> None:
+        """They have ended."""
+        leftovers, self._leftovers = self._leftovers, []
+        report_leftovers(leftovers)
 
     def close(self) -> None:
         """Free asyncio's loop and its threads."""

@@ -123,7 +123,7 @@ class Next(RetryOperation[Event[K, T]], Watcher):
         select = self.resource
         task = self.task
         assert task is not None
-        arms = list(select.arms.values())
+        arms = list(select.arms.values() if select.biased else select.live)
         for arm in arms:
             if arm.op is not None and arm.op.state is FIRED:
                 harvest(arm)
@@ -153,9 +153,7 @@ class Next(RetryOperation[Event[K, T]], Watcher):
         self._wake_sent = False
         if self._end.locked():
             self._end.release()
-        if self._gate.locked():  # a hint that came to nothing: the arms may be granted again
-            self._gate.release()
-        for arm in select.arms.values():
+        for arm in select.live:
             op = arm.op
             if op is not None and op.state not in (PARKED, FIRED):
                 op.watcher = self
@@ -196,7 +194,7 @@ class Next(RetryOperation[Event[K, T]], Watcher):
 
     def _withdraw(self) -> None:
         """Take every operation back; one that was granted meanwhile keeps its result, to be taken later."""
-        for arm in self.resource.arms.values():
+        for arm in self.resource.live:
             op = arm.op
             if op is None:
                 continue
@@ -224,7 +222,7 @@ class Next(RetryOperation[Event[K, T]], Watcher):
         self.hint()
 
     def waits_for(self) -> Iterator[Operation[Any]]:
-        for arm in self.resource.arms.values():
+        for arm in self.resource.live:
             if arm.op is not None:
                 yield from arm.op.waits_for()
 
@@ -250,11 +248,11 @@ class Next(RetryOperation[Event[K, T]], Watcher):
     @property
     def ends_on_stop(self) -> bool:  # type: ignore[override]
         """Whether an arm does; asked while parked."""
-        arms = self.resource.arms.values()
+        arms = self.resource.live
         return self.state is PARKED and any(arm.op is not None and arm.op.ends_on_stop for arm in arms)
 
     def end_by_stop(self) -> None:
-        for arm in tuple(self.resource.arms.values()):
+        for arm in tuple(self.resource.live):
             op = arm.op
             if op is not None and op.ends_on_stop and op.state is PARKED and op.abort():
                 arm.op = None

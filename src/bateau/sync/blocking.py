@@ -79,7 +79,7 @@ class _ThreadWatcher(Watcher):
     def __init__(self, done: Any) -> None:
         self.done = done
 
-    def claim(self, op: Operation[Any]) -> bool:
+    def claim(self, op: Operation[Any] | None = None) -> bool:
         return True
 
     def fired(self, op: Operation[Any]) -> None:
