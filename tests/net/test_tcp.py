@@ -275,9 +275,14 @@ def test_no_more_connections_than_the_limit(entry):
 def test_a_free_place_is_not_lost_with_who_was_told_of_it(entry):
     async def main():
         async with await net.listen_tcp("127.0.0.1", 0, limit=1) as listener, bateau.scope() as scope:
-            clients = [await net.connect_tcp(*listener.getsockname()) for _ in range(2)]
+            clients = [await net.connect_tcp(*listener.getsockname()) for _ in range(3)]
             first = await listener.accept()
-            doomed = scope.spawn(listener.accept)
+
+            async def one():  # told before it was cancelled, it may still have its connection: law 11
+                async with await listener.accept():
+                    pass
+
+            doomed = scope.spawn(one)
             heir = scope.spawn(listener.accept)
             for _ in range(3):
                 await bateau.yield_now()
