@@ -21,7 +21,7 @@ from .kernel.current import current_task_or_none
 from .kernel.engine import Engine
 from .kernel.errors import Cancelled, CancelRecord, Deadlock, NestedRun, user_site
 from .kernel.hazard import report
-from .kernel.operation import ABORTED, Operation
+from .kernel.operation import ABORTED, NEW, Operation
 from .kernel.scope import as_coroutine
 from .kernel.task import Task
 from .runtimes import registry
@@ -55,7 +55,10 @@ def block_on(fn: Any, /, *args: Any, runtime: str | Runtime | None = None) -> An
     if runtime is None:
         jobs = sys.modules.get("bateau.thread.jobs")
         if jobs is not None and jobs.in_worker():
-            return jobs.state.job.ask(lambda: as_coroutine(fn, args))
+            try:
+                return jobs.state.job.ask(lambda: as_coroutine(fn, args))
+            finally:
+                _dispose(fn)  # if it was refused: its caller has been cancelled
     return _plain(fn, args, runtime)
 
 
@@ -297,8 +300,8 @@ def _foreign_step(task: Task[Any] | None) -> str | None:
 
 
 def _dispose(fn: Any) -> None:
-    """The awaitable will not be awaited; that is said by the error already."""
+    """The awaitable, if it was not begun, will not be awaited; that is said by the error already."""
     if isinstance(fn, Coroutine):
         fn.close()
-    elif isinstance(fn, Operation):
+    elif isinstance(fn, Operation) and fn.state is NEW:
         fn.state = ABORTED

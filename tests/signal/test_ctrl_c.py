@@ -64,8 +64,8 @@ def start():
     """Start a program in a process of its own; it is gone when the test ends, however that ends."""
     with ExitStack() as stack:
 
-        def start(program, runtime):
-            text = PROLOGUE + textwrap.dedent(program) + f"\nsys.exit(bateau.run(main, runtime={runtime.name!r}))\n"
+        def start(program, runtime, last="sys.exit(bateau.run(main, runtime={!r}))"):
+            text = PROLOGUE + textwrap.dedent(program) + "\n" + textwrap.dedent(last).format(runtime.name) + "\n"
             process = subprocess.Popen(
                 [sys.executable, "-X", "dev", "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             )
@@ -142,3 +142,36 @@ def test_an_idle_program_is_woken(runtime, start):
     expect(process, "ready")
     process.send_signal(signal.SIGINT)
     assert finish(process) == (0, "stopped\n", "")
+
+
+SCRIPT = """
+async def wait():
+    try:
+        say("ready")
+        await thread.CallbackFuture()
+    finally:
+        say("cleanup")
+
+async def answer():
+    await bateau.yield_now()
+    return 42
+
+RUNTIME = {!r}
+bateau.block_on(answer, runtime=RUNTIME)
+try:
+    bateau.block_on(wait, runtime=RUNTIME)
+except KeyboardInterrupt:
+    say("interrupted")
+say(bateau.block_on(answer, runtime=RUNTIME))
+"""
+
+
+@pytest.mark.law(6)
+def test_a_script_goes_on_with_its_loop(runtime, start):
+    """S02: `block_on` is interrupted in order, and the next call finds the same loop in working order."""
+    process = start("", runtime, SCRIPT)
+    expect(process, "ready")
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    assert finish(process) == (0, "cleanup\ninterrupted\n42\n", "")

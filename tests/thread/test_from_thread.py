@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import signal as std_signal
 import threading
 import time
 
@@ -223,5 +224,65 @@ def test_portal_block_waits_for_its_calls(entry):
             await bateau.yield_now()
         assert ended == [1]
         assert future.done()
+
+    entry.run(main)
+
+
+def test_start_portal_for_sync_programs(runtime):
+    """S20: a sync host keeps one object through which it calls async code."""
+    ended = []
+
+    async def double(x):
+        await bateau.yield_now()
+        return 2 * x
+
+    async def slow():
+        try:
+            await thread.run(time.sleep, 0.05)
+            await bateau.checkpoint()
+        finally:
+            ended.append(1)
+
+    with thread.start_portal(runtime=runtime.name) as portal:
+        assert portal.run(double, 3) == 6
+        assert [portal.spawn(double, i).result(20) for i in range(5)] == [0, 2, 4, 6, 8]
+        future = portal.spawn(slow)
+    assert future.result(0) is None
+    assert ended == [1]
+    with pytest.raises(bateau.Closed):
+        portal.run(double, 1)
+
+    with pytest.raises(LookupError):
+        with thread.start_portal(runtime=runtime.name) as portal:
+            future = portal.spawn(slow)
+            portal.run(double, 1)
+            raise LookupError
+    with pytest.raises(bateau.TaskCancelled):
+        future.result(0)
+
+    with pytest.raises(ValueError, match="unknown runtime"):
+        with thread.start_portal(runtime="nothing"):
+            pass
+
+
+def test_as_arms_of_a_select(entry):
+    """What waits for the outside can stand in a select, and loses nothing there."""
+    from bateau import signal, subprocess
+
+    async def main():
+        future = thread.CallbackFuture()
+        with signal.open(signal.SIGUSR1) as stream:
+            async with subprocess.open_process(["sleep", "0.05"]) as process:
+                name, value = await bateau.select(future=future.wait(), exit=process.wait(), sig=stream.wait())
+                assert (name, value) == ("exit", 0)
+                std_signal.raise_signal(std_signal.SIGUSR1)
+                name, value = await bateau.select(future=future.wait(), sig=stream.wait())
+                assert (name, value) == ("sig", std_signal.SIGUSR1)
+                timer = threading.Timer(0.02, future.set_result, ["late"])
+                timer.start()
+                name, value = await bateau.select(future=future.wait(), sig=stream.wait())
+                assert (name, value) == ("future", "late")
+                assert not list(stream.waiters())
+                timer.join()
 
     entry.run(main)

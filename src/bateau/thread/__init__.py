@@ -19,6 +19,7 @@ from .futures import wrap_future as wrap_future
 from .jobs import ThreadRun
 from .portals import Portal as Portal
 from .portals import portal as portal
+from .portals import start_portal as start_portal
 from .workers import DEFAULT_LIMIT as DEFAULT_LIMIT
 from .workers import Workers as Workers
 from .workers import workers_of
@@ -36,6 +37,7 @@ __all__ = [
     "from_thread",
     "portal",
     "run",
+    "start_portal",
     "workers",
     "wrap_future",
 ]

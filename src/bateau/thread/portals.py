@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from _thread import get_ident
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
@@ -12,9 +13,12 @@ from ..kernel.host import Host
 from ..kernel.policy import Policy
 from ..kernel.scope import Scope
 from ..kernel.task import Task
+from .futures import CallbackFuture
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+
+    from ..runtimes.base import Runtime
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -121,6 +125,51 @@ def portal() -> Portal:
     Leaving the block waits for the calls that run; it is a cancellation point, as leaving a scope is.
     """
     return Portal()
+
+
+@contextmanager
+def start_portal(*, runtime: str | Runtime | None = None) -> Generator[Portal, None, None]:
+    """For sync programs: run a program in a thread of its own, and call into it: ``with thread.start_portal() as portal``.
+
+    ``runtime`` is a name or an object, as for ``bateau.run``. The program lives until the block is left, which waits for the calls
+    that still run; leaving it by an exception cancels them. Blocks its thread, at the start and at the end only.
+    """
+    from concurrent.futures import Future as _Future
+    from threading import Thread
+
+    from ..runtimes import registry
+
+    opened: _Future[Portal] = _Future()
+    leaving: CallbackFuture[bool] = CallbackFuture("end of start_portal's block")
+
+    async def main() -> None:
+        async with portal() as entered:
+            opened.set_result(entered)
+            if await leaving:
+                entered._scope.cancel("the block of start_portal failed")
+
+    ended: _Future[None] = _Future()
+
+    def run() -> None:
+        try:
+            registry.get(runtime).run(main)
+        except BaseException as error:
+            for future in (opened, ended):
+                if not future.done():
+                    future.set_exception(error)
+        else:
+            ended.set_result(None)
+
+    thread = Thread(target=run, name="bateau-portal")
+    thread.start()
+    failed = True
+    try:
+        yield opened.result()
+        failed = False
+    finally:
+        leaving.set_result(failed)
+        thread.join()
+    ended.result()
 
 
 async def _answer(future: Any, fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
