@@ -8,8 +8,10 @@ import threading
 import pytest
 
 import bateau
+from bateau import net
 from bateau.io.fd import FdWatch
 from support.entries import on_native
+from support.waiting import until
 
 
 @pytest.fixture
@@ -117,6 +119,37 @@ def test_cancelled_waits_leave_nobody_behind(entry, pipe):
         await watch.readable()
         os.read(pipe[0], 1)
         watch.close()
+
+    entry.run(main)
+
+
+@pytest.mark.law(5)
+@pytest.mark.parametrize("how", ["cancel", "stop"])
+def test_what_comes_between_a_hint_and_the_next_attempt(entry, how):
+    """The hint turns out to be wrong, and nothing is parked when the cancellation (or stop) comes: it must not be lost."""
+
+    async def main():
+        async with await net.listen_tcp("127.0.0.1", 0) as listener:
+            ended = []
+            async with bateau.scope(timeout=20) as scope:
+
+                async def accept():
+                    try:
+                        await listener.accept()
+                    except bateau.Stopped:
+                        ended.append("stop")
+                    except bateau.Cancelled:
+                        ended.append("cancel")
+                        raise
+
+                task = scope.spawn(accept, name="acceptor")
+                await until(lambda: task.waiting is not None)
+                listener._watches[0].reading.ready()  # an event, after which there is nothing to accept
+                if how == "cancel":
+                    scope.cancel()
+                else:
+                    scope.stop()
+            assert ended == [how]
 
     entry.run(main)
 

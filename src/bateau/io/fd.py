@@ -311,7 +311,20 @@ class FdOperation(RetryOperation[T]):
             yield from yield_once(task)
         self.task = task
         self.resource.check_home(host)
+        waited = False
         while not self.poll():
+            if waited:  # a cancellation or stop that came after the hint found nothing parked to abort
+                self.state = ABORTED
+                if task.node.effective is not None or task.foreign and host.is_cancelled(task):
+                    try:
+                        yield from host.raise_cancelled(task)  # behind a shield of trio's it raises nothing
+                    except BaseException:
+                        self.given_up()
+                        raise
+                elif self.ends_on_stop and task.node.stopping is not None:
+                    self.given_up()
+                    raise Stopped("the scope was asked to stop")
+            waited = True
             self.state = PARKED
             try:
                 self.register()
