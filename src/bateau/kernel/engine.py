@@ -16,6 +16,7 @@ from .cancellation import CancelNode
 from .current import tls
 from .errors import Cancelled, Deadlock
 from .explain import all_tasks, explain_deadlock
+from .foreign import foreign_trap_error
 from .host import Host
 from .operation import PARKED, Operation
 from .task import Task
@@ -452,17 +453,3 @@ def _is_beyond(op: Operation[Any], host: Host) -> bool:
     if isinstance(satisfiers, str):
         return True
     return any(task.host is not host for task in satisfiers)
-
-
-def foreign_trap_error(host: Host, task: Task[Any], trap: Any) -> TypeError:
-    """Something of another runtime was awaited: one error naming both, and the way out (S11)."""
-    module = type(trap).__module__.split(".")[0]
-    owner = module if module in ("trio", "curio", "asyncio", "_asyncio") else f"another library ({module})"
-    hint = {
-        "trio": "run this program with runtime='trio' to use trio's primitives",
-        "asyncio": "import asyncio inside the program so that its loop is set up",
-        "_asyncio": "import asyncio inside the program so that its loop is set up",
-    }.get(module, "await it in a program of its own runtime")
-    return TypeError(
-        f"task {task.name!r} runs on {host.describe()} and awaited something of {owner} (it yielded {trap!r}); {hint}"
-    )

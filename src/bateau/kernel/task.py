@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from .cancellation import CancelNode
 from .current import current_task_or_none
 from .errors import Cancelled, CancelRecord, TaskCancelled
+from .foreign import explain_foreign
 from .operation import STEP_BUDGET, Guard, Operation
 from .recursion import shorten_recursion
 from .resource import OUTSIDE, Resource, WaitQueue
@@ -258,6 +259,7 @@ class Task(CancelNode, Resource, Generic[T_co]):
             else:
                 if isinstance(error, RecursionError):
                     shorten_recursion(error)
+                explain_foreign(error, self)
                 _note_spawn_site(error, self.name, self.spawn_site)
         scope = self.scope
         if scope is not None:

@@ -13,7 +13,9 @@ from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from ..kernel.current import current_task
 from ..kernel.errors import Cancelled, TaskCancelled
+from ..kernel.foreign import explain_foreign
 from ..kernel.host import Host
 from ..kernel.operation import Operation
 from ..kernel.policy import Policy
@@ -72,6 +74,9 @@ class Program:
                         "the main function must be an async function"
                     )
                 value = await result
+            except (RuntimeError, TypeError, AttributeError) as error:
+                explain_foreign(error, current_task())
+                raise
             finally:
                 self.root = None
         if root.cancelled_caught and self.interrupts > 1:

@@ -425,8 +425,6 @@ class TrioHost(TrioServices):
         self._nodes.pop(task.host_data, None)
         seat, task.host_task, task.host_data = task.host_task, None, None
         seat.unseat()
-        if error is not None:
-            _explain_foreign(error, task)
         task.finish(value, error)
         if isinstance(error, GeneratorExit):
             raise error
@@ -462,13 +460,3 @@ class TrioHost(TrioServices):
         await self.run_task(task)
         task.error_seen = True
         return task._value, task._error
-
-
-def _explain_foreign(error: BaseException, task: Task[Any]) -> None:
-    """Something of asyncio was called under trio: a note that names both, and the way out (S11)."""
-    text = str(error) if type(error) in (TypeError, RuntimeError) else ""
-    if text.startswith("trio.run received unrecognized yield message") or text == "no running event loop":
-        error.add_note(
-            f"task {task.name!r} runs on {task.host.describe()} and called something of another library (asyncio?); "
-            "run this program with runtime='native' or 'asyncio' to use asyncio's own objects"
-        )
