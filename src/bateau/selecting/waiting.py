@@ -59,7 +59,7 @@ class Next(RetryOperation[Event[K, T]], Watcher):
     (a grant, a hint, an abort) until the next; it makes that end one, whichever thread it comes from.
     """
 
-    __slots__ = ("_at_end", "_end", "_gate", "_raw", "_registering", "_wake_sent")
+    __slots__ = ("_at_end", "_end", "_gate", "_raw", "_registered", "_registering", "_wake_sent")
     resource: Select[K, T]
 
     def __init__(
@@ -75,6 +75,8 @@ class Next(RetryOperation[Event[K, T]], Watcher):
         self._at_end = at_end
         # For ``race`` and one-shot selects: deliver outcomes, failures and ends included, instead of raising.
         self._raw = raw
+        # Whether operations of the arms may be parked; and whether they are being parked right now.
+        self._registered = False
         self._registering = False
         self._wake_sent = False
 
@@ -88,26 +90,20 @@ class Next(RetryOperation[Event[K, T]], Watcher):
         if select._closing or (select._scope is None and not select._once):
             problem = "has been left" if select._closing else "has not been entered: write `async with` around it"
             raise ScopeError(f"{select.describe()} {problem}")
-        select._waiting = self
         done = False
         try:
             while (arm := self._pick()) is not None:
                 outcome = select._take(arm)
                 error = outcome.error
-                if self._raw:
-                    self.value = (arm.key, outcome)
-                elif error is None:
-                    self.value = Event(arm.key, outcome.unwrap())
-                elif isinstance(error, ENDS) and select._on_end == "drop":
-                    self._withdraw()
-                    continue
-                else:
-                    done = True
+                if error is not None and not self._raw:
+                    if isinstance(error, ENDS) and select._on_end == "drop":
+                        self._withdraw()
+                        continue
                     raise _named(error, arm.key, select)
+                self.value = (arm.key, outcome) if self._raw else Event(arm.key, outcome.unwrap())
                 done = True
                 return True
             if not select.arms:
-                done = True
                 raise self._at_end(*(() if self._at_end is StopAsyncIteration else (f"{select.kind}: no arm is left",)))
             return False
         except BaseException:
@@ -115,32 +111,54 @@ class Next(RetryOperation[Event[K, T]], Watcher):
             raise
         finally:
             if done:
-                self._gate.acquire(False)  # what has not been granted by now has lost
                 self._let_go()
 
     def _pick(self) -> ArmState | None:
-        """An arm with a result, if need be by trying the operations: in order, but the simulator may choose the first."""
+        """An arm with a result, if need be by trying the operations."""
         select = self.resource
         task = self.task
         assert task is not None
-        arms = list(select.arms.values() if select.biased else select.live)
-        for arm in arms:
-            if arm.op is not None and arm.op.state is FIRED:
-                harvest(arm)
-            elif arm.idle or arm.made is not None:
-                select._arm(arm)
-        choose = getattr(task.host, "choose", None)
-        if choose is not None and len(arms) > 1 and not select.biased:
-            first = choose(len(arms))
-            arms = arms[first:] + arms[:first]
-        for arm in arms:
+        while select.idle:
+            idle = select.idle.pop()
+            if select.arms.get(idle.key) is idle:
+                select._arm(idle)
+        if self._gate.locked():  # one has been granted: it comes first
+            for arm in tuple(select.live):
+                if arm.op is not None and arm.op.state is FIRED and harvest(arm):
+                    select._settled(arm)
+        for arm in self._order(task):
+            op = arm.op
+            if op is not None and op.state is FIRED and harvest(arm):
+                select._settled(arm)
             if arm.outcome is not None:
-                if arm.outcome.cancelled and (task.node.effective is not None or task.host.is_cancelled(task)):
+                if arm.outcome.cancelled and _is_cancelled(task):
                     continue  # by what cancels this wait as well, and is about to be raised
+                select.ready_first = False
                 return arm
-            if arm.op is not None and arm.op.state is not PARKED and _try(arm, arm.op, task):
+            if op is not None and op.state is not PARKED and _try(arm, op, task):
+                select.ready_first = True
                 return arm
         return None
+
+    def _order(self, task: Task[Any]) -> Iterator[ArmState]:
+        """Whom to look at first: who was served last comes last, and results and operations take turns.
+
+        ``biased``: in the order of insertion. The simulator chooses with whom to begin.
+        """
+        select = self.resource
+        choose = getattr(task.host, "choose", None)
+        if select.biased:
+            yield from tuple(select.arms.values())
+        elif choose is not None:
+            arms = [*select.ready, *select.live]
+            first = choose(len(arms)) if len(arms) > 1 else 0
+            yield from arms[first:] + arms[:first]
+        elif select.ready_first or self._gate.locked():
+            yield from select.ready  # not copied: there may be thousands, and whoever takes one stops here
+            yield from tuple(select.live)
+        else:
+            yield from tuple(select.live)
+            yield from select.ready
 
     # -- parking -----------------------------------------------------------------------------------------------------
 
@@ -148,7 +166,9 @@ class Next(RetryOperation[Event[K, T]], Watcher):
         select = self.resource
         task = self.task
         assert task is not None
-        fired = False
+        fired = bool(select.ready)
+        select._waiting = self
+        self._registered = True
         self._registering = True
         self._wake_sent = False
         if self._end.locked():
@@ -161,6 +181,9 @@ class Next(RetryOperation[Event[K, T]], Watcher):
             fired = fired or arm.outcome is not None or (arm.op is not None and arm.op.state is FIRED)
             if fired or self.state is FIRED:
                 break
+        for arm in tuple(select.live):
+            if arm.outcome is not None:
+                select._settled(arm)
         self._registering = False
         if fired and self._end.acquire(False):
             self.state = FIRED
@@ -194,7 +217,12 @@ class Next(RetryOperation[Event[K, T]], Watcher):
 
     def _withdraw(self) -> None:
         """Take every operation back; one that was granted meanwhile keeps its result, to be taken later."""
-        for arm in self.resource.live:
+        if not self._registered:
+            return
+        self._registered = False
+        self._gate.acquire(False)  # what has not been granted by now has lost
+        select = self.resource
+        for arm in tuple(select.live):
             op = arm.op
             if op is None:
                 continue
@@ -202,11 +230,10 @@ class Next(RetryOperation[Event[K, T]], Watcher):
                 op.abort()  # waits, under the resource's lock, for a grant that is on its way from another thread
             op.watcher = None
             if op.state is FIRED and harvest(arm):
-                continue
-            if isinstance(op, Next):
-                op._let_go()
-            elif arm.factory is not None and isinstance(op, RetryOperation):
+                select._settled(arm)
+            elif arm.factory is not None and isinstance(op, RetryOperation) and not isinstance(op, Next):
                 arm.op = None  # between two tries nothing has happened: the next one begins with a fresh operation
+                select.idle.append(arm)
         if self._gate.locked():
             self._gate.release()
 
@@ -257,10 +284,15 @@ class Next(RetryOperation[Event[K, T]], Watcher):
             if op is not None and op.ends_on_stop and op.state is PARKED and op.abort():
                 arm.op = None
                 arm.outcome = Outcome(None, Stopped("the scope was asked to stop"), False)
+                self.resource._settled(arm)
         self.hint()
 
     def describe(self) -> str:
         return self.resource.describe()
+
+
+def _is_cancelled(task: Task[Any]) -> bool:
+    return task.node.effective is not None or (task.foreign and task.host.is_cancelled(task))
 
 
 # -- one operation of an arm -------------------------------------------------------------------------------------------
