@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .blocking import block_on as block_on
     from .combine import join as join
     from .combine import race as race
+    from .interface import Interface as Interface
     from .kernel.boxed import boxed as boxed
     from .kernel.cancellation import CancelScope as CancelScope
     from .kernel.current import current_task as current_task
@@ -95,6 +96,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     **{name: (".scopes", name) for name in ("cleanup", "deadline", "fail_after", "move_on_after", "scope")},
     **{name: (".scopes", name) for name in ("shield", "timeout")},
     "CancelScope": (".kernel.cancellation", "CancelScope"),
+    "Interface": (".interface", "Interface"),
     "RunVar": (".kernel.runvar", "RunVar"),
     "Runner": (".runtimes.runner", "Runner"),
     "Scope": (".scopes", "Scope"),  # not from the kernel: its spawn_blocking needs what scopes.py sets

@@ -18,7 +18,7 @@ LAYERS: dict[str, set[str]] = {
     "runtimes": {"runtimes"},
     "portable": {
         "time", "sync", "channel", "io", "net", "ssl", "fs", "subprocess", "signal", "thread", "iter",
-        "scopes", "combine", "selecting", "scheduling", "counterparts",
+        "scopes", "combine", "selecting", "scheduling", "counterparts", "interface",
     },
     "programs": {"running", "blocking"},  # starting programs: `run`, `main`, `block_on`
     "tools": {"insight", "sim", "lint", "testing", "interop", "cli", "__main__"},
