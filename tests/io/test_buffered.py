@@ -276,7 +276,7 @@ def test_a_dropped_writer_is_told_by_its_line() -> None:
         a, _b = duplex()
         writer = BufWriter(a)
         await writer.write(b"unsent")
-        with pytest.warns(ResourceWarning, match="6 bytes unsent") as caught:
+        with pytest.warns(bateau.HazardWarning, match="dropped_without_close: .*6 bytes unsent") as caught:
             del writer
         assert caught[0].filename == __file__
 

@@ -529,7 +529,7 @@ def test_dropped_without_close_is_reported_and_closed(entry):
         entry.run(main)
     finally:
         remove()
-    assert [finding.name for finding in found] == ["unclosed_resource"]
+    assert [finding.name for finding in found] == ["dropped_without_close"]
     assert found[0].filename == __file__
 
 

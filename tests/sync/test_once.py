@@ -271,7 +271,7 @@ def test_an_error_that_nobody_waits_for_is_reported(entry: Entry, flavour: Any) 
                 await until(lambda: found)
         finally:
             remove()
-        assert found[0].name == "unobserved_error"
+        assert found[0].name == "unretrieved_error"
         assert "computation of 'a' in once map 'pages' failed" in found[0].message
         assert found[0].filename == __file__
 

@@ -8,12 +8,12 @@ Between those steps there is no await.
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Awaitable
 from typing import Any
 
 from ..kernel.errors import EndOfStream, Unsupported, WouldBlock, user_site
 from ..kernel.flow import checkpoint
+from ..kernel.hazard import report
 from . import guard
 from .abc import (
     DEFAULT_SIZE,
@@ -349,11 +349,10 @@ class BufWriter(AsyncBufWrite):
 
     def __del__(self) -> None:
         if self._buffer and not self._closed:
-            warnings.warn_explicit(
+            report(
+                "dropped_without_close",
                 f"{self.describe()} was dropped with {len(self._buffer)} bytes unsent; use `async with` or await aclose()",
-                ResourceWarning,
-                *self._site,
-                source=self,
+                self._site,
             )
 
 

@@ -78,7 +78,7 @@ class TracedStream(AsyncStream):
             self._sink(event)
         except Exception as exc:
             # Raising would lose the bytes that were just read: the stream matters more than what watches it.
-            report("trace_sink_failed", f"the sink of traced stream {self._name!r} raised {exc!r}", self._site)
+            report("callback_error", f"the sink of traced stream {self._name!r} raised {exc!r}", self._site)
 
     async def _call(
         self, action: str, waiting: Awaitable[T], moved: Callable[[T], bytes] | None = None, given: bytes | None = None
@@ -163,6 +163,6 @@ def traced(
     """Wrap ``stream`` so that every call on it is told to ``sink(event)`` when it has ended: sizes, times, data, errors.
 
     Without a sink each event is one line on stderr. ``name`` labels the events (default: what the stream says of itself). A sink
-    that raises is reported as the hazard ``trace_sink_failed`` and does not disturb the stream.
+    that raises is reported as the hazard ``callback_error`` and does not disturb the stream.
     """
     return TracedStream(stream, sink if sink is not None else _to_stderr, name or guard.title(stream))

@@ -181,7 +181,7 @@ class Listener(Resource):
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
-            report("unclosed_resource", f"{self.describe()} was dropped without being closed", self._site)
+            report("dropped_without_close", f"{self.describe()} was dropped without being closed", self._site)
             from ._socket import close_in_home
 
             for watch, sock in zip(self._watches, self._socks, strict=True):

@@ -112,7 +112,7 @@ class SocketOwner:
         watch = getattr(self, "_watch", None)
         if watch is None or watch.closed:
             return
-        report("unclosed_resource", f"{self._describe()} was dropped without being closed", self._site)
+        report("dropped_without_close", f"{self._describe()} was dropped without being closed", self._site)
         close_in_home(self._watch, self._sock, self._on_close)
 
     # -- names and options ---------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ class OnceMap(SyncPrimitive, Generic[K, V]):
     ``fn`` is an async function; it runs in a background task of ``scope``, which must be open. A requester that is cancelled or
     times out neither ends the computation nor loses its result. An error of ``fn`` goes to all who wait at that moment, and the
     next who asks computes anew; with ``cache_errors=True`` it is kept like a value. An error that nobody waits for any more is
-    reported as the hazard ``unobserved_error``. ``del cache[key]``, ``discard`` and ``clear`` evict: who waits still gets
+    reported as the hazard ``unretrieved_error``. ``del cache[key]``, ``discard`` and ``clear`` evict: who waits still gets
     the result under way, who asks later computes anew.
     """
 
@@ -126,7 +126,7 @@ class OnceMap(SyncPrimitive, Generic[K, V]):
         if error is not None and not told and key not in self._errors and not isinstance(error, TaskCancelled):
             code = getattr(self._fn, "__code__", None)
             site = (code.co_filename, code.co_firstlineno) if code is not None else self._scope.site
-            report("unobserved_error", f"{entry.describe()} failed, and nobody waits for it any more: {error!r}", site)
+            report("unretrieved_error", f"{entry.describe()} failed, and nobody waits for it any more: {error!r}", site)
 
     # -- as a map ------------------------------------------------------------------------------------------------------
 

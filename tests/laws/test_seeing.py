@@ -1,0 +1,102 @@
+"""Law 19: one name per hazard, shared by the code, the warnings and the page that explains them."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bateau
+from bateau.kernel import hazard
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "hazards.md"
+
+
+def reported_in(source: str) -> list[tuple[str | None, int]]:
+    """The name that each report in a file gives (None: not written out), with its line."""
+    tree = ast.parse(source)
+    direct: set[str] = set()
+    modules: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if alias.name == "report" and (node.module or "").endswith("hazard"):
+                    direct.add(alias.asname or alias.name)
+                elif alias.name == "hazard":
+                    modules.add(alias.asname or alias.name)
+    found: list[tuple[str | None, int]] = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        fn = node.func
+        if (isinstance(fn, ast.Name) and fn.id in direct) or (
+            isinstance(fn, ast.Attribute)
+            and fn.attr == "report"
+            and isinstance(fn.value, ast.Name)
+            and fn.value.id in modules
+        ):
+            name = node.args[0] if node.args else None
+            written = isinstance(name, ast.Constant) and isinstance(name.value, str)
+            found.append((name.value if written else None, node.lineno))  # type: ignore[union-attr]
+    return found
+
+
+def reported() -> dict[str, list[str]]:
+    """Every hazard's name, with the places that report it."""
+    found: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "src").glob("bateau/**/*.py")):
+        for name, line in reported_in(path.read_text()):
+            found.setdefault(name or "", []).append(f"{path.relative_to(ROOT)}:{line}")
+    return found
+
+
+def explained() -> dict[str, tuple[str, str]]:
+    """The page's table: name, what it means, what to do."""
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \|$", PAGE.read_text(), re.MULTILINE)
+    assert len({row[0] for row in rows}) == len(rows), "a hazard is explained twice"
+    return {name: (meaning, remedy) for name, meaning, remedy in rows}
+
+
+@pytest.mark.law(19)
+def test_hazards_have_one_name_and_the_page_explains_each() -> None:
+    found = reported()
+    assert len(found) > 5, f"no reports found under {ROOT / 'src'}"
+    assert "" not in found, f"the name is not written out: {found['']}"
+    strange = [name for name in found if not re.fullmatch(r"[a-z]+(_[a-z]+)*", name)]
+    assert not strange, f"not snake_case: {strange}"
+    page = explained()
+    assert sorted(set(found) - set(page)) == [], "reported, but not explained in docs/hazards.md"
+    assert sorted(set(page) - set(found)) == [], "explained in docs/hazards.md, but never reported"
+    assert len({meaning for meaning, _ in page.values()}) == len(page), "two names with one meaning"
+
+
+@pytest.mark.law(19)
+def test_the_collection_itself() -> None:
+    source = """
+from ..kernel.hazard import report as tell
+from ..kernel import hazard
+def f(name):
+    tell("one_name", "text", site)
+    hazard.report("other_name", "text", site)
+    tell(name, "text", site)
+    self.report("no hazard")
+"""
+    assert reported_in(source) == [("one_name", 5), ("other_name", 6), (None, 7)]
+
+
+@pytest.mark.law(19)
+def test_a_report_is_a_warning_with_the_name_or_goes_to_a_tool() -> None:
+    with pytest.warns(bateau.HazardWarning, match=r"^some_name: what happened$") as caught:
+        hazard.report("some_name", "what happened", ("file.py", 7))
+    assert [(w.filename, w.lineno) for w in caught] == [("file.py", 7)]
+    seen: list[Any] = []
+    remove = hazard.add_sink(seen.append)
+    try:
+        hazard.report("some_name", "what happened", ("file.py", 7))
+    finally:
+        remove()
+    assert [str(finding) for finding in seen] == ["some_name: what happened [file.py:7]"]
