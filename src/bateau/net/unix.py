@@ -13,9 +13,8 @@ import struct
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias, cast
 
-from ..kernel.current import current_host
-from ..kernel.operation import Operation
-from ..kernel.resource import OUTSIDE, Resource
+from ..kernel.flow import checkpoint
+from ..time import sleep
 from ._errors import with_address
 from ._fds import RecvFds, SendFds
 from ._listener import DEFAULT_BACKLOG, Listener
@@ -85,7 +84,7 @@ async def connect(path: StrPath) -> UnixStream:
         if code != errno.EAGAIN:
             raise with_address(OSError(code, os.strerror(code)), "connecting to", _shown(address))
         # The listener's backlog is full. The kernel has no event for its having room again, so this has to ask.
-        await _Pause(pause)
+        await sleep(pause)
         pause = min(pause * 2, 0.05)
 
 
@@ -126,8 +125,6 @@ async def listen(
     anybody can connect. ``unlink`` removes the file when the listener is closed, if it is still the one that was made. ``backlog`` and
     ``limit`` are as in ``listen_tcp``. A cancellation point; cancelled, nothing was made.
     """
-    from ..kernel.flow import checkpoint
-
     address = check_path(path)
     bits: Any = mode  # users are not type-checked
     if bits is not None and (isinstance(bits, bool) or not isinstance(bits, int) or not 0 <= bits <= 0o7777):
@@ -215,28 +212,3 @@ def _is_abstract(address: str | bytes) -> bool:
 def _shown(address: str | bytes) -> str:
     text = os.fsdecode(address)
     return f"@{text[1:]}" if text.startswith("\0") else text
-
-
-class _Soon(Resource):
-    __slots__ = ()
-    kind = "room in the backlog"
-
-    def satisfiers(self) -> Any:
-        return OUTSIDE
-
-
-class _Pause(Operation[None]):
-    """A short pause before the next attempt."""
-
-    __slots__ = ("seconds", "timer")
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(_Soon())
-        self.seconds = seconds
-
-    def register(self) -> None:
-        host = current_host()
-        self.timer = host.call_at(host.now() + self.seconds, self.fire)
-
-    def unregister(self) -> None:
-        self.timer.cancel()
