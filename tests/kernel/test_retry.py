@@ -88,7 +88,7 @@ def test_a_true_hint_and_then_a_cancellation(entry):
         gate.hint()
         scope.cancel()
 
-    assert parked_then(entry, after) == "through" or entry.family == "trio"
+    assert parked_then(entry, after) == "through"
 
 
 @pytest.mark.law(6)
