@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -155,3 +156,19 @@ def test_s01_task_scheduler(runtime: str) -> None:
     assert f"job {late} timed out" in ended
     assert lines[-1] == "stopped; {'done': 6, 'timed out': 1, 'queued': 1}"
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_s02_hanging_alarm(runtime: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-X", "dev", str(ROOT / "examples/hanging_alarm.py")],
+        env={**os.environ, "BATEAU_RUNTIME": runtime, "PYTHONWARNINGS": "ignore:nested_block_on"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 0, result.stderr
+    *same, inside = result.stdout.splitlines()
+    assert same == ["script: 1 2 3", "script: 1 2 3", "worker thread of a program: 2"]
+    assert inside.startswith("inside a program: 3" if runtime == "native" else "inside a program: refused at once")
+    assert result.stderr == ""
