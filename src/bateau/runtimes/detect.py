@@ -6,10 +6,12 @@ Imports neither asyncio nor trio: if they are not in ``sys.modules``, no task of
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..kernel.current import Finder, finders
-from ..kernel.task import Task
+
+if TYPE_CHECKING:
+    from ..kernel.task import Task
 
 
 def find_trio_task() -> Task[Any] | None:
