@@ -650,3 +650,15 @@ def test_runaway_recursion_is_one_short_error(entry: Any) -> None:
         assert "bateau.boxed" in text
 
     entry.run(main)
+
+
+def test_a_coroutine_never_awaited_is_loud_with_its_line(entry: Any) -> None:
+    async def forgotten() -> None: ...
+
+    async def main() -> int:
+        forgotten()
+        return _here() - 1
+
+    with pytest.warns(RuntimeWarning, match="forgotten' was never awaited") as caught:
+        line = entry.run(main)
+    assert [(w.filename, w.lineno) for w in caught] == [(__file__, line)]
