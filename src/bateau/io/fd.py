@@ -73,18 +73,21 @@ class Side:
     """One direction of an ``FdWatch``: who waits for it, and where it is registered.
 
     Invariants: ``host`` is not None iff ``fd`` is registered there in this direction. Every operation in ``waiters`` is
-    PARKED. ``quiet`` is True only while ``host`` is set: the last attempt left nothing to do and no event came since, so that
-    an attempt before the next event would be a wasted system call. ``drained`` is the turn in which it became so.
+    PARKED. ``quiet`` is True only while something will end it (``host`` is set, or ``in_host``): the last attempt left nothing to
+    do and no event came since, so that an attempt before the next event would be a wasted system call. ``drained`` is the turn
+    in which it became so.
     It does not know its watch, so that there is no reference cycle and what is dropped is freed at once.
     """
 
-    __slots__ = ("closed", "drained", "fd", "host", "quiet", "turns", "waiters", "write")
+    __slots__ = ("closed", "drained", "fd", "host", "in_host", "quiet", "turns", "waiters", "write")
 
     def __init__(self, fd: int, write: bool) -> None:
         self.fd = fd
         self.write = write
         self.closed = False
         self.host: Host | None = None
+        # Whether waits on it are the host's own (``FdOperation.waits_in``): each ends with ``quiet`` taken back.
+        self.in_host = False
         self.quiet = False
         self.turns: Turns | None = None
         self.drained = 0
@@ -123,7 +126,7 @@ class Side:
 
     def drain(self) -> None:
         """The last attempt left nothing to do, so there is no use in another before the next event."""
-        if self.host is not None:
+        if self.host is not None or self.in_host:
             self.quiet = True
             if self.turns is not None:
                 self.drained = self.turns.mark()
@@ -361,19 +364,22 @@ class FdOperation(RetryOperation[T]):
     def _wait_in_host(self, task: Task[Any]) -> Generator[Any, Any, None]:
         task.waiting = self
         host: Any = task.host
+        side = self.side
+        side.in_host = True
         try:
-            yield from host.wait_fd(self.side.fd, self.side.write)
+            yield from host.wait_fd(side.fd, side.write)
         except PermissionError:
             pass  # a regular file: always ready
         except BaseException:
             if self.state is not FIRED or self.error is None:
                 raise
             # Closed while it waited: the error that says so replaces the host's own.
+        side.quiet = False
         if self.state is ABORTED:
             yield from host.raise_cancelled(task)
             raise make_cancelled(task)
         if self.state is PARKED:
-            self.side.discard(self)
+            side.discard(self)
             self.state = FIRED
 
 
