@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from typing import Any
@@ -279,3 +280,21 @@ def test_watches_left_behind_end_with_the_run(entry: Any) -> None:
 
     with a, b:
         entry.run(main)
+
+
+@on_trio
+def test_a_call_from_a_thread_leaves_no_record(entry: Any) -> None:
+    """A record that outlives its trio task is taken for that of whichever task gets the same address later."""
+    from bateau.kernel.current import current_task_or_none
+    from bateau.runtimes.trio_services import records
+
+    asked: list[object] = []
+
+    async def main() -> None:
+        trio.lowlevel.current_trio_token().run_sync_soon(lambda: asked.append(current_task_or_none()))
+        await _until(lambda: asked)
+
+    entry.run(main)
+    assert asked == [None]
+    gc.collect()
+    assert not records

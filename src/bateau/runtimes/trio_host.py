@@ -29,7 +29,7 @@ from ..kernel.errors import CancelRecord, ScopeError, Unsupported
 from ..kernel.host import Timer
 from ..kernel.task import Task
 from .trio_cancelled import adopt_cancelled, put_record
-from .trio_services import SYSTEM, Seat, TrioServices, records
+from .trio_services import Seat, TrioServices, records
 
 if TYPE_CHECKING:
     from ..kernel.scope import Scope
@@ -78,8 +78,7 @@ def current_run_host() -> TrioHost:
 
 def _adopt(native: trio.lowlevel.Task) -> Task[Any] | None:
     if native.name == "<TrioToken.run_sync_soon task>":
-        records[id(native)] = SYSTEM
-        return None
+        return None  # no record: nobody would take it out, and a task of the next run may get the same ``id``
     host = current_run_host()
     task: Task[Any] = Task(host, None, name=native.name, context=native.context)
     task.started = True
