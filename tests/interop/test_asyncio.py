@@ -544,3 +544,24 @@ def test_a_cancelled_future_is_not_a_scopes_to_absorb(entry: Any) -> None:
         return log
 
     assert entry.run(main) == ["child"]
+
+
+@pytest.mark.law(13)
+def test_yielding_lets_asyncios_tasks_and_callbacks_run(entry: Any) -> None:
+    """`create_task` and `sleep(0)`: by then the task has begun. Many libraries rely on it."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for pause in (lambda: asyncio.sleep(0), bateau.yield_now):
+            log: list[str] = []
+
+            async def foreign(log: list[str] = log) -> None:
+                log.append("task")
+
+            loop.call_soon(log.append, "callback")
+            begun = asyncio.create_task(foreign())
+            await pause()
+            assert log == ["callback", "task"]
+            await begun
+
+    entry.run(main)

@@ -116,6 +116,8 @@ class Engine(Host):
         # Set by a bridge that understands what foreign awaitables yield; returns False if it does not.
         self.on_foreign: Callable[[Task[Any], Any], bool] | None = None
         self.deliver_foreign: Callable[[Task[Any]], None] | None = None
+        # A task lets the others run: True says that it was taken, and will be woken once they have (there are others of asyncio's).
+        self.on_yield: Callable[[Task[Any]], bool] | None = None
         self.on_step: Callable[[Task[Any]], None] | None = None
         self.native_cancelling: Callable[[Task[Any]], int] | None = None
         self.exact_cancelled_type: type[BaseException] = Cancelled
@@ -375,7 +377,8 @@ class Engine(Host):
             if task.throwing is not None:  # a native cancellation asked for while it ran
                 self.wake(task)
         elif trap is None:
-            self.wake(task)
+            if self.on_yield is None or not self.on_yield(task):
+                self.wake(task)
         elif self.on_foreign is None or not self.on_foreign(task, trap):
             task.throwing = foreign_trap_error(self, task, trap)
             self.wake(task)

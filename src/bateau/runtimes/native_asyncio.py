@@ -103,9 +103,12 @@ class AsyncioSide:
         # Native tasks suspended in an asyncio future: who completes those, we can't know.
         self._foreign: dict[Task[Any], None] = {}
         self._leftovers: list[asyncio.Task[Any]] = []
+        # Tasks that let the others run, until asyncio's callbacks have had their round.
+        self._yielding: list[Task[Any]] = []
         engine.on_foreign = self._await_future
         engine.deliver_foreign = self._deliver
         engine.on_step = self._publish
+        engine.on_yield = self._yielded
         engine.native_cancelling = lambda task: task.face.cancelling() if task.face is not None else 0
         engine.exact_cancelled_type = asyncio.CancelledError
 
@@ -129,6 +132,11 @@ class AsyncioSide:
     def turn_and_poll(self, timeout: float | None) -> None:
         """The inside of ``select``: see the module's head."""
         engine, loop = self.engine, self._private
+        if self._yielding:
+            yielding, self._yielding = self._yielding, []
+            for task in yielding:
+                task.scheduled = False
+                engine.wake(task)
         engine.turn()
         _set_current(loop, None)
         if loop._ready or (engine.main is not None and engine.main.ended):
@@ -192,6 +200,14 @@ class AsyncioSide:
             face._fut_waiter = None
             self._foreign.pop(task, None)
         _set_current(self.loop, face)
+
+    def _yielded(self, task: Task[Any]) -> bool:
+        """``await asyncio.sleep(0)`` (or a checkpoint of ours) lets asyncio's tasks run too, before the task goes on."""
+        if task.scheduled or not self._private._ready:
+            return False
+        task.scheduled = True
+        self._yielding.append(task)
+        return True
 
     def _await_future(self, task: Task[Any], future: Any) -> bool:
         blocking = getattr(future, "_asyncio_future_blocking", None)
