@@ -528,6 +528,16 @@ def test_misuse(entry):
     entry.run(main)
 
 
+def test_an_operation_serves_once(entry):
+    async def main():
+        operation = bateau.time.sleep(0)
+        await select(a=operation)
+        with pytest.raises(RuntimeError, match="single-use"):
+            await select(a=operation)
+
+    entry.run(main)
+
+
 def test_a_failing_on_loser_is_not_hidden(entry):
     def refuse(name, v):
         raise KeyError(name)

@@ -75,6 +75,20 @@ def test_a_parent_keeps_no_trace_of_its_children():
     assert ref() is None
 
 
+def test_who_was_told_to_stop_is_let_go():
+    top = Token()
+    told = []
+    child = top.child()
+    child.on_stop(lambda: told.append("stop"))
+    both = top.child()
+    both.on_stop(lambda: told.append("both stop"))
+    both.on_cancel(lambda: told.append("both cancel"))
+    top.stop()
+    assert told == ["stop", "both stop"] and list(top._children) == [both]
+    top.cancel()
+    assert told[2:] == ["both cancel"] and not top._children
+
+
 def test_a_listening_child_is_kept():
     top = Token()
     calls: list[int] = []

@@ -277,12 +277,10 @@ def _mark(top: Token, record: CancelRecord, cancel: bool, calls: list[Callable[[
             while (op := token._waiters.pop()) is not None:
                 op.fire(record)
         todo.extend(token._children)
-    if cancel:
-        for token in todo:
+    for token in reversed(todo):  # who has been told may have nothing left to listen for
+        if cancel:
             token._children.clear()
-        if top._parent is not None:
-            top._parent._children.pop(top, None)
-            top._parent._unfollow()
+        token._unfollow()
 
 
 def _call_all(calls: Iterable[Callable[[], object]]) -> None:
