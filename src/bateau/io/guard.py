@@ -158,3 +158,6 @@ class _Acquire(Operation[None]):
 
     def undo(self, value: Any) -> None:
         self.resource.release()
+
+    def describe(self) -> str:
+        return f"wait for a {self.resource.describe()}"

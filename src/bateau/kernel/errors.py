@@ -7,19 +7,22 @@ streams), so that existing handlers keep working, and of ``BateauError``, so tha
 from __future__ import annotations
 
 import sys
+import typing
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import FrameType
 
 PACKAGE_DIR = __file__[: -len("kernel/errors.py")]
+# ``Event[int](...)`` makes its object in a frame of this file: never the line to blame.
+_TYPING_FILE = typing.__file__
 
 
 def user_site(frame: FrameType | None) -> tuple[str, int]:
     """The file and line of the innermost frame outside bateau, starting at ``frame``."""
     while frame is not None:
         filename = frame.f_code.co_filename
-        if not filename.startswith(PACKAGE_DIR):
+        if not filename.startswith(PACKAGE_DIR) and filename != _TYPING_FILE:
             return filename, frame.f_lineno
         frame = frame.f_back
     return "<unknown>", 0

@@ -84,3 +84,6 @@ class WaitStarted(Operation[T]):
 
     def unregister(self) -> None:
         self.starting._op = None
+
+    def describe(self) -> str:
+        return f"wait for the {self.starting.describe()}"

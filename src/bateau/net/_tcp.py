@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..io.abc import WRITE
 from ..io.fd import FdsOperation, FdWatch
 from ..kernel.cancellation import check_seconds
+from ..kernel.operation import Operation
 from ..kernel.resource import OUTSIDE, Resource
 from ._errors import check_host, check_port, format_address, with_address
 from ._listener import DEFAULT_BACKLOG, Listener
@@ -86,11 +87,15 @@ def interleaved(rows: Iterable[AddrInfo]) -> list[AddrInfo]:
 class _Target(Resource):
     """What a connection attempt waits on."""
 
-    __slots__ = ("name",)
+    __slots__ = ("name", "tries")
     kind = "connection"
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.tries: list[_Try] = []  # those of the operation, in the same list: it waits at each of them
+
+    def waiters(self) -> Iterable[Operation[Any]]:
+        return dict.fromkeys(op for one in self.tries for op in one.watch.waiters())
 
     def satisfiers(self) -> Any:
         return OUTSIDE
@@ -151,11 +156,12 @@ class Connect(FdsOperation[socket.socket]):
     selectable = False  # it has sockets of its own between two tries
 
     def __init__(self, name: str, rows: Sequence[AddrInfo], local: Sequence[AddrInfo] | None, delay: float) -> None:
-        super().__init__(_Target(name), (_NOWHERE.writing,))
+        target = _Target(name)
+        super().__init__(target, (_NOWHERE.writing,))
         self.plan = list(reversed(rows))  # what is still to be tried, the next one last
         self.local = local
         self.delay = delay
-        self.tries: list[_Try] = []
+        self.tries = target.tries
         self.errors: list[OSError] = []
         self.due = False
         self.next_at = 0.0
@@ -237,7 +243,8 @@ class Connect(FdsOperation[socket.socket]):
             timer.cancel()
 
     def given_up(self) -> None:
-        tries, self.tries = self.tries, []
+        tries = self.tries.copy()
+        self.tries.clear()
         for one in tries:
             one.close()
 

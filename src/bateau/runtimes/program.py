@@ -133,6 +133,8 @@ class Program:
                 return
             try:
                 cross.task = self.root.spawn(_settling, cross, fn, args, name=name)
+                if cross.cancel_reason is not None:
+                    cross.task.cancel(cross.cancel_reason)
             except BaseException as error:
                 cross.settle(None, error)
 
@@ -166,12 +168,15 @@ class _CrossErrors(Policy):
 class CrossTask(Primitive, Generic[T]):
     """The handle of ``rt.spawn``: await it on any runtime, or call ``result()`` from a plain thread."""
 
-    __slots__ = ("_error", "_value", "_waiters", "ended", "task", "watched")
+    __slots__ = ("_error", "_value", "_waiters", "cancel_reason", "ended", "task", "watched")
     kind = "task of another runtime"
 
     def __init__(self, name: str) -> None:
         super().__init__(name=name, flavour="shared")
+        # Its own runtime sets ``task``, then reads ``cancel_reason``; who cancels sets the reason, then reads the task. So one of
+        # them sees the other's, and a cancellation that comes before the task is not lost.
         self.task: Task[Any] | None = None
+        self.cancel_reason: str | None = None
         self.ended = False
         # Someone waits or has waited: its error goes there, not to the program it runs in.
         self.watched = False
@@ -194,6 +199,7 @@ class CrossTask(Primitive, Generic[T]):
 
     def cancel(self, reason: str = "task cancelled") -> None:
         """Cancel it, from any thread. Returns at once."""
+        self.cancel_reason = reason
         task = self.task
         if task is not None:
             try:
@@ -247,6 +253,9 @@ class _WaitCross(Operation[T]):
 
     def unregister(self) -> None:
         self.cross._waiters.discard(self)
+
+    def describe(self) -> str:
+        return f"await of {self.resource.describe()}"
 
 
 class _ThreadWait(_WaitCross[Any]):

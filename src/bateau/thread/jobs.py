@@ -176,6 +176,7 @@ class Job:
 
     def ended(self) -> None:
         """The function has returned or raised."""
+        self.workers.jobs.pop(self, None)
         self.workers.give_back(self)
         if self.abandoned is not None:
             self._drop()
@@ -199,6 +200,7 @@ class Job:
     def abandon(self, reason: str) -> None:
         """Nobody waits for it any more."""
         self.abandoned = reason
+        self.workers.jobs.pop(self, None)
         self.release()
         request = self.request
         if request is not None:
@@ -288,7 +290,10 @@ class ThreadRun(Operation[T]):
             yield from _raise(task, error, native)
         if native is not None:
             host.rearm(task, native)
-        return cast("T", self.value)
+        # Not kept here: the worker thread, on its way out of the job, may hold this operation for a while longer, and what
+        # the caller drops (an open file) must be free at once.
+        value, self.value = self.value, None
+        return cast("T", value)
 
     def _wait(self, task: Task[Any]) -> Generator[Any, Any, None]:
         """Until the function has ended; do what it asks for in between."""

@@ -6,9 +6,11 @@ Kept per run, on the host's thread; the threads themselves are the process's (``
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..kernel.host import Host
+from ..kernel.operation import PARKED, Operation
 from ..kernel.resource import OUTSIDE, Resource
 from .pool import submit
 
@@ -28,7 +30,7 @@ class Workers(Resource):
     It may exceed ``limit`` when requests return, never when jobs start. ``queued`` is empty unless ``running >= limit``.
     """
 
-    __slots__ = ("host", "limit", "queued", "running")
+    __slots__ = ("host", "jobs", "limit", "queued", "running")
     kind = "worker threads"
 
     def __init__(self, host: Host) -> None:
@@ -36,6 +38,8 @@ class Workers(Resource):
         self.limit = DEFAULT_LIMIT
         self.running = 0
         self.queued: deque[Job] = deque()
+        # Those that a task waits for, first come first.
+        self.jobs: dict[Job, None] = {}
 
     def set_limit(self, limit: int) -> None:
         """From now on at most ``limit`` functions of this run have a thread at once. Raises ``ValueError`` below 1."""
@@ -48,6 +52,7 @@ class Workers(Resource):
 
     def admit(self, job: Job) -> None:
         """Start the job, or queue it."""
+        self.jobs[job] = None
         if job.counted and self.running >= self.limit:
             self.queued.append(job)
         else:
@@ -85,6 +90,9 @@ class Workers(Resource):
     def _start_queued(self) -> None:
         while self.queued and self.running < self.limit:
             self._start(self.queued.popleft())
+
+    def waiters(self) -> Iterable[Operation[Any]]:
+        return [job.op for job in self.jobs if job.op.state is PARKED]
 
     def satisfiers(self) -> Any:
         return OUTSIDE
