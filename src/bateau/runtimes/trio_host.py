@@ -92,6 +92,17 @@ def _adopt(native: trio.lowlevel.Task) -> Task[Any] | None:
     return task
 
 
+class _NativeRef(ref[trio.lowlevel.Task]):
+    """Knows whose record must go when its trio task is freed, even if a crash of trio's kept it from ending."""
+
+    __slots__ = ("key",)
+    key: int
+
+
+def _dropped(reference: ref[trio.lowlevel.Task]) -> None:
+    records.pop(cast("_NativeRef", reference).key, None)
+
+
 class _Deadline:
     """The armed deadline of a node: its trio scope's. ``cancel`` takes it back."""
 
@@ -417,7 +428,9 @@ class TrioHost(TrioServices):
         Nor do cancellations: trio repeats them at each checkpoint, so the scope's own task raises them once all have ended.
         """
         native = trio.lowlevel.current_task()
-        self.seat(task, native, ref(native))
+        reference = _NativeRef(native, _dropped)
+        reference.key = id(native)
+        self.seat(task, native, reference)
         task.context = native.context
         value, error = await self._in_scope(task)
         records.pop(id(native), None)
