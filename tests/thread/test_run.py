@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextvars
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -408,3 +410,21 @@ def test_after_fork_threads_are_made_anew():
         finally:
             os._exit(99)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+
+
+def test_the_value_is_the_callers_alone(entry):
+    """The worker thread may hold the operation a while longer: what the caller drops must be free all the same."""
+
+    class Result:
+        pass
+
+    async def main():
+        waiting = thread.run(Result)
+        result = await waiting
+        gone = weakref.ref(result)
+        del result
+        gc.collect()
+        assert gone() is None
+        assert waiting is not None
+
+    entry.run(main)
