@@ -14,8 +14,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..kernel.current import current_task
-from ..kernel.errors import Cancelled, TaskCancelled
+from ..kernel.errors import Cancelled, TaskCancelled, user_site
 from ..kernel.foreign import explain_foreign
+from ..kernel.hazard import report
 from ..kernel.host import Host
 from ..kernel.operation import Operation
 from ..kernel.policy import Policy
@@ -150,14 +151,16 @@ async def _settling(cross: CrossTask[T], fn: Callable[..., Awaitable[T]], args: 
         value = await fn(*args)
     except BaseException as error:
         cross.settle(None, error)
-        if isinstance(error, Cancelled) or not cross.watched:
+        # An ``Exception`` belongs to whoever holds the handle. They may be about to look, on a thread of their own, so it would
+        # be a race to fail this program when nobody has yet; a handle that is dropped unseen says so.
+        if not isinstance(error, Exception):
             raise
     else:
         cross.settle(value, None)
 
 
 class _CrossErrors(Policy):
-    """The root scope's policy: a cross-spawned task that nobody awaits fails the program, as any child does."""
+    """The root scope's policy: what is more than an ``Exception`` in a cross-spawned task fails the program."""
 
     def child_ended(self, scope: Scope, task: Task[Any]) -> bool:
         from ..kernel.policy import AllMustSucceed
@@ -168,7 +171,7 @@ class _CrossErrors(Policy):
 class CrossTask(Primitive, Generic[T]):
     """The handle of ``rt.spawn``: await it on any runtime, or call ``result()`` from a plain thread."""
 
-    __slots__ = ("_error", "_value", "_waiters", "cancel_reason", "ended", "task", "watched")
+    __slots__ = ("_error", "_site", "_value", "_waiters", "cancel_reason", "ended", "task", "watched")
     kind = "task of another runtime"
 
     def __init__(self, name: str) -> None:
@@ -178,8 +181,9 @@ class CrossTask(Primitive, Generic[T]):
         self.task: Task[Any] | None = None
         self.cancel_reason: str | None = None
         self.ended = False
-        # Someone waits or has waited: its error goes there, not to the program it runs in.
+        # Someone waits or has waited: its error goes there.
         self.watched = False
+        self._site = user_site(sys._getframe(1))
         self._value: Any = None
         self._error: BaseException | None = None
         self._waiters = WaitQueue()
@@ -187,7 +191,7 @@ class CrossTask(Primitive, Generic[T]):
     def settle(self, value: Any, error: BaseException | None) -> None:
         """Its end, told by its own runtime."""
         if isinstance(error, Cancelled):
-            error = TaskCancelled(f"task {self.name!r} was cancelled: {error}", error.record)
+            error = TaskCancelled(f"task {self.name!r} was cancelled: {error.record or error}", error.record)
         with self.mutex:
             self.ended = True
             self._value, self._error = value, error
@@ -206,6 +210,11 @@ class CrossTask(Primitive, Generic[T]):
                 task.host.call_threadsafe(partial(_cancel, task, reason))
             except RuntimeError:
                 return  # its program has ended, and so has it
+
+    def __del__(self) -> None:
+        error = getattr(self, "_error", None)
+        if error is not None and not self.watched and not isinstance(error, TaskCancelled):
+            report("unretrieved_error", f"{self.describe()} failed with {error!r} and nobody looked", self._site)
 
     def __await__(self) -> Generator[Any, Any, T]:
         return _WaitCross(self).__await__()
