@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from ..kernel.current import tls
 from ..kernel.engine import Engine, SchedulingPolicy
 from .base import Runtime
 from .engine_session import EngineSession
@@ -23,6 +22,10 @@ T = TypeVar("T")
 
 _READ = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP if hasattr(select, "epoll") else 0
 _WRITE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR if hasattr(select, "epoll") else 0
+
+
+# Seconds; epoll counts milliseconds in 32 bits, and a poll that ends early for nothing is harmless.
+LONGEST_POLL = 86400.0
 
 
 class Reactor:
@@ -52,7 +55,7 @@ class Reactor:
     def poll(self, timeout: float | None) -> None:
         """Wait at most ``timeout`` seconds (None: for ever) and call what is ready."""
         try:
-            events = self._epoll.poll(-1 if timeout is None else timeout)
+            events = self._epoll.poll(-1 if timeout is None else min(timeout, LONGEST_POLL))
         except InterruptedError:
             return
         for fd, mask in events:
@@ -223,9 +226,3 @@ class NativeSession(EngineSession):
             return
         with asyncio_side(self.engine):
             super().close()
-
-
-def running_engine() -> NativeEngine | None:
-    """The native engine whose task runs on this thread, or None."""
-    task = tls.task
-    return task.host if task is not None and isinstance(task.host, NativeEngine) else None

@@ -7,6 +7,10 @@ timers, transports, debug mode and executors are asyncio's, unchanged.
 
 A native task that awaits an asyncio future suspends until that future is done. To asyncio it shows a ``TaskFace``, which
 has what libraries ask of ``asyncio.current_task()``: edge-triggered ``cancel``, ``cancelling``, ``uncancel``, callbacks.
+
+An eager asyncio task (3.12) takes its first step in the middle of the native task's that makes it. asyncio publishes and takes
+back its own current task there; ours is ``tls.task``, which the loop clears when it is asked ``is_running()``, as each eager
+start does. For the rest of that step the current task is the one that asyncio names: the eager task, then the native one's face.
 """
 
 from __future__ import annotations
@@ -76,7 +80,14 @@ class NativeLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, side: AsyncioSide) -> None:
         self.bateau_domain = side.engine
+        self.bateau_side = side
         super().__init__(_TurningSelector(side))
+
+    def is_running(self) -> bool:
+        task = tls.task
+        if task is not None and task.host is self.bateau_domain:
+            tls.task = None  # perhaps an eager start: see the module's head. The engine sets it again for each step.
+        return super().is_running()
 
     def stop(self) -> None:
         raise RuntimeError("this loop belongs to a running bateau program; cancel a scope of it instead of stopping it")
@@ -100,6 +111,8 @@ class AsyncioSide:
         self.engine = engine
         self.loop = NativeLoop(self)
         self._private: Any = self.loop
+        # The task whose step is under way (also while an eager task's is, inside it); None between the engine's turns.
+        self.stepping: Task[Any] | None = None
         # Native tasks suspended in an asyncio future: who completes those, we can't know.
         self._foreign: dict[Task[Any], None] = {}
         self._leftovers: list[asyncio.Task[Any]] = []
@@ -138,6 +151,7 @@ class AsyncioSide:
                 task.scheduled = False
                 engine.wake(task)
         engine.turn()
+        self.stepping = None
         _set_current(loop, None)
         if loop._ready or (engine.main is not None and engine.main.ended):
             timeout = 0
@@ -191,6 +205,10 @@ class AsyncioSide:
 
     # -- tasks that await asyncio's futures ----------------------------------------------------------------------------
 
+    def is_mid_step(self, task: Task[Any]) -> bool:
+        """Whether ``task`` runs now, itself or by way of what it called: a nested ``block_on``, an eager task."""
+        return task is self.stepping or task in self.engine._mid_step
+
     def _publish(self, task: Task[Any]) -> None:
         """``task`` is about to step."""
         face = task.face
@@ -199,6 +217,7 @@ class AsyncioSide:
         elif face._fut_waiter is not None:  # it is being resumed; kept until now, as an asyncio task does
             face._fut_waiter = None
             self._foreign.pop(task, None)
+        self.stepping = task
         _set_current(self.loop, face)
 
     def _yielded(self, task: Task[Any]) -> bool:
@@ -231,6 +250,13 @@ class AsyncioSide:
             self._deliver(task)
         return True
 
+    def deliver_at_yield(self, task: Task[Any]) -> None:
+        """A task in a cancelled scope let the others run by a bare yield (``asyncio.sleep(0)``), maybe a foreign one."""
+        holder = outermost_cancelled(task)
+        if holder is not None and not holder.given and task.face is not None:
+            holder.given += 1
+            task.face.cancel(task.node.effective)
+
     def _deliver(self, task: Task[Any]) -> None:
         """Our own scope was cancelled: a foreign await gets one native cancellation per cancelled scope."""
         face: TaskFace | None = task.face
@@ -249,6 +275,7 @@ class TaskFace:
 
     def __init__(self, task: Task[Any], loop: NativeLoop) -> None:
         self._task = task
+        self._bateau = task  # where the finder of current tasks looks, in every current task of an asyncio loop
         self._loop = loop
         self._cancels = 0
         self._fut_waiter: Any = None
@@ -270,7 +297,8 @@ class TaskFace:
         if waiter is not None and waiter.cancel(msg=msg):
             return True
         task.throwing = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
-        if waiter is None and tls.task is not task:  # else what it waits for is done, and that will wake it
+        # Else what it waits for is done, and that will wake it; or it runs, and meets it when it suspends.
+        if waiter is None and not self._loop.bateau_side.is_mid_step(task):
             task.host.wake(task)
         return True
 
