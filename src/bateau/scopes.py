@@ -41,7 +41,7 @@ def scope(
     """A place for tasks: ``async with bateau.scope() as s: s.spawn(fn, *args)``. It ends when its last child has.
 
     ``policy`` says what children's ends mean (default: the first failure cancels the rest and is raised in an
-    ``ExceptionGroup``); ``limit`` bounds how many children run at once (others queue); ``timeout`` (seconds from entering)
+    ``ExceptionGroup``); ``limit`` bounds how many children run at once (others queue; background children don't count); ``timeout`` (seconds from entering)
     or ``deadline`` (on ``bateau.now()``'s clock) cancels the scope, which then ends quietly with ``cancelled_caught`` set;
     ``shield`` keeps outer cancellations out; ``cleanup_budget`` is how many seconds deferred cleanup may take.
     Raises ``ValueError`` for a negative time or a limit below 1.

@@ -17,12 +17,14 @@ operations that declare ``ends_on_stop`` (accept loops, iterators).
 from __future__ import annotations
 
 import sys
+from _thread import get_ident
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .current import current_task, current_task_or_none
-from .errors import Cancelled, CancelRecord, ScopeError, user_site
+from .errors import Cancelled, CancelRecord, ScopeError, WrongRuntime, user_site
 
 if TYPE_CHECKING:
     from .host import Host, Timer
@@ -183,7 +185,10 @@ def deliver(task: Task[Any]) -> None:
         return
     operation = task.waiting
     if not task.started and task.scope is not None:
-        task.scope.hurry(task)
+        if task.host.foreign_tree:  # we may be in the middle of the host's own walk over its tree
+            task.host.call_soon(partial(task.scope.hurry, task))
+        else:
+            task.scope.hurry(task)
     elif operation is None or task.host.foreign_tree:  # a native tree aborts our operations itself
         task.host.deliver(task)
     elif not operation.shielded and operation.abort():
@@ -345,9 +350,19 @@ class Cancellable(CancelNode):
             self.task.host.sync_node(self)
 
     def cancel(self, reason: str = "scope cancelled") -> None:
-        """Cancel what runs inside. Not a cancellation point. From the runtime's thread only."""
+        """Cancel what runs inside. Not a cancellation point. From the runtime's thread only: use a token elsewhere."""
+        self.check_thread("cancel")
         task = current_task_or_none()
         self._cancel(CancelRecord(reason, task_name=task.name if task is not None else None))
+
+    def check_thread(self, verb: str) -> None:
+        """Raise ``WrongRuntime`` off the thread of the task that entered this scope."""
+        task = self.task
+        if task is not None and task.host.thread_id != get_ident():
+            raise WrongRuntime(
+                f"can't {verb} {_title(self)} from thread {get_ident()}: it lives in {task.host.describe()}; "
+                "use a token of it (`scope.token`), which works from any thread"
+            )
 
     def reschedule(self, when: float | None) -> None:
         """Move the deadline to ``when`` on the runtime's clock; None takes it away. Raises once expired or left."""

@@ -17,6 +17,7 @@ from .current import tls
 from .errors import Cancelled, Deadlock
 from .explain import all_tasks, explain_deadlock
 from .foreign import foreign_trap_error
+from .hazard import raise_unraisable
 from .host import Host
 from .operation import PARKED, Operation
 from .task import Task
@@ -210,6 +211,12 @@ class Engine(Host):
         if self._closed:
             raise RuntimeError(f"{self.describe()} has ended")
         self._inbox.append(fn)
+        if self._closed:  # it closed in between: either ``close`` has run it, or nobody will
+            try:
+                self._inbox.remove(fn)
+            except ValueError:
+                return
+            raise RuntimeError(f"{self.describe()} has ended")
         self.driver.wake()
 
     def hold(self, what: str) -> Callable[[], None]:
@@ -248,7 +255,7 @@ class Engine(Host):
         # ``step`` written out for the common case: a third of a switch is saved (measured: 0.9 us against 1.4 us).
         outer = tls.task
         try:
-            while ready and budget:
+            while ready and budget and self.on_step is None:  # a step may import asyncio: the rest takes the long way
                 budget -= 1
                 task = ready.popleft()
                 if task.ended or task.throwing is not None:
@@ -260,7 +267,7 @@ class Engine(Host):
                     trap = task.context.run(task.coro.send, None)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]  # it has not ended
                 except StopIteration as stop:
                     tls.task = outer
-                    if task.scope is None:
+                    if task.scope is None or task.face is not None:
                         self._ended(task, stop.value, None)
                     else:
                         task.finish(stop.value, None)  # no root, and no asyncio in sight: nobody else to tell
@@ -379,6 +386,8 @@ class Engine(Host):
         elif trap is None:
             if self.on_yield is None or not self.on_yield(task):
                 self.wake(task)
+            if task.node.effective is not None and self.aio is not None:
+                self.aio.deliver_at_yield(task)
         elif self.on_foreign is None or not self.on_foreign(task, trap):
             task.throwing = foreign_trap_error(self, task, trap)
             self.wake(task)
@@ -423,8 +432,14 @@ class Engine(Host):
         return False
 
     def close(self) -> None:
-        """Nothing will be stepped any more; calls from other threads are refused."""
+        """Nothing will be stepped any more; calls from other threads are refused, those that came in time are made."""
         self._closed = True
+        while self._inbox:
+            call = self._inbox.popleft()
+            try:
+                call()
+            except Exception as error:
+                raise_unraisable(error, f"a call from another thread failed while {self.describe()} closed")
 
 
 class _Nested:

@@ -46,8 +46,11 @@ def report(name: str, message: str, site: tuple[str, int]) -> None:
     """Report a hazard. Where warnings are errors it is printed by the unraisable hook: the kernel goes on."""
     finding = Finding(name, message, *site)
     if _sinks:
-        for sink in _sinks:
-            sink(finding)
+        for sink in tuple(_sinks):
+            try:
+                sink(finding)
+            except Exception as error:
+                raise_unraisable(error, f"a sink of hazards failed on {finding}")
         return
     try:
         warnings.warn_explicit(f"{name}: {message}", HazardWarning, site[0] or "<unknown>", site[1])

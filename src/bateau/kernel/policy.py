@@ -61,6 +61,8 @@ class FirstSuccess(Policy):
                     CancelRecord(f"task {task.name!r} succeeded first", task_name=task.name, site=task.spawn_site)
                 )
         elif not task.was_cancelled:
+            if not isinstance(error, Exception):
+                return AllMustSucceed().child_ended(scope, task)
             task.error_seen = True
             self._failed.append(error)
         return True

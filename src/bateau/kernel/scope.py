@@ -18,7 +18,7 @@ from contextvars import copy_context
 from types import CoroutineType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast, overload
 
-from .cancellation import Cancellable, CancelNode, deliver, leave
+from .cancellation import Cancellable, CancelNode, check_seconds, deliver, leave
 from .cleanup import DEFAULT_BUDGET, Cleanup
 from .current import current_task, current_task_or_none
 from .errors import Cancelled, CancelRecord, ScopeError, TaskCancelled
@@ -49,7 +49,7 @@ class Scope(Cancellable, Resource):
     raised after the children have ended.
 
     Invariants: ``_foreground`` and ``_background`` count the children that have not ended, those queued for ``limit``
-    included; ``_running`` counts those started. ``_host`` is set from entering on.
+    included; ``_running`` counts the foreground children that hold a place under ``limit``. ``_host`` is set from entering on.
     """
 
     __slots__ = (
@@ -58,6 +58,7 @@ class Scope(Cancellable, Resource):
         "_deferred",
         "_delayed",
         "_drain",
+        "_ending",
         "_errors",
         "_foreground",
         "_host",
@@ -94,6 +95,8 @@ class Scope(Cancellable, Resource):
         self.native: Any = None
         self._host: Host | None = None
         self._closing = False
+        # The background has been told to end: what is spawned into it from now on is told at once.
+        self._ending = False
         self._foreground = 0
         self._background = 0
         self._running = 0
@@ -143,7 +146,7 @@ class Scope(Cancellable, Resource):
             coro = as_coroutine(fn, args, made=coro)
         task: Task[Any] = Task(host, cast("Any", coro), self, name, sys._getframe(1), copy_context())
         if coro is not fn and self.policy.restarts:
-            task.factory = (fn, args)
+            task.factory = (fn, args, copy_context())
         if priority:
             task.priority = priority
         self._admit(task, background)
@@ -184,19 +187,18 @@ class Scope(Cancellable, Resource):
         try:
             return await status.wait()
         except BaseException:
+            task.starting = None  # nobody waits for its start any more: from here on the policy hears of its end
             if not task.ended:
                 task.cancel("the wait for its start was cancelled")
                 await self._wait_for_end(task)
             raise
 
     async def _wait_for_end(self, task: Task[Any]) -> None:
-        """Wait for a task that was cancelled, whatever comes; a failure of its cleanup counts as the scope's."""
+        """Wait for a task that was cancelled, however it ends: its scope knows."""
         try:
             await ShieldedJoin(task)
-        except TaskCancelled:
+        except (TaskCancelled, Exception):
             return
-        except Exception as error:
-            self._errors.append(error)
 
     def _check_open(self, fn: Any) -> Host:
         host = self._host
@@ -222,15 +224,21 @@ class Scope(Cancellable, Resource):
             self._background += 1
         else:
             self._foreground += 1
-        if self.limit is not None and self._running >= self.limit:
+        if self.limit is not None and not background and self._running >= self.limit:
             if self._queued is None:
                 self._queued = deque()
             self._queued.append(task)
             return
         self._start(task)
+        if background and self._ending:
+            task._cancel(self._others_ended())
 
     def _start(self, task: Task[Any]) -> None:
-        self._running += 1
+        if not task.background:
+            self._running += 1
+        self._launch(task)
+
+    def _launch(self, task: Task[Any]) -> None:
         task.started = True
         task.host.start(task)
         if task.effective is not None:
@@ -240,14 +248,15 @@ class Scope(Cancellable, Resource):
 
     def child_ended(self, task: Task[Any]) -> None:
         """Called by the task, once each time it ends."""
-        self._running -= 1
+        if not task.background:
+            self._running -= 1
         error = task._error
         starting = task.starting
         if error is None and starting is None and type(self.policy) is AllMustSucceed:
             pass  # by far the most frequent end, and nothing to decide
         elif starting is not None and not starting.is_started:
             starting.child_ended(error, task.was_cancelled)
-        elif not self.policy.child_ended(self, task) and error is not None and not task.was_cancelled:
+        elif not self._dealt_with(task) and error is not None and not task.was_cancelled:
             task.error_seen = True
             self._errors.append(error)
         if not task.ended:
@@ -265,11 +274,24 @@ class Scope(Cancellable, Resource):
             self._drain = None
             drain.fire(None)
 
+    def _dealt_with(self, task: Task[Any]) -> bool:
+        """Ask the policy. One that fails itself is a failure of the scope; the counting goes on."""
+        try:
+            return self.policy.child_ended(self, task)
+        except BaseException as failure:
+            self._errors.append(failure)
+            self._cancel(CancelRecord("the scope's policy failed", cause=failure, site=self.site))
+            return False
+
     def restart(self, task: Task[Any], delay: float) -> None:
-        """For supervision: run the task's function again, ``delay`` seconds from now, under the same handle."""
-        fn, args = task.factory
+        """For supervision: run the task's function again, ``delay`` seconds from now, under the same handle.
+
+        A task whose restart is delayed keeps its place under ``limit``. Asked to stop meanwhile, it is given up.
+        """
+        fn, args, context = task.factory
+        error = task._error
         task.coro = as_coroutine(fn, args)
-        task.context = copy_context()
+        task.context = context.copy()
         task._error = None
         task.ended = False
         task.started = False
@@ -280,6 +302,11 @@ class Scope(Cancellable, Resource):
             if self._delayed is None:
                 self._delayed = {}
             self._delayed[task] = task.host.call_at(task.host.now() + delay, lambda: self.hurry(task))
+            if not task.background:
+                self._running += 1
+            if self.on_stop_calls is None:
+                self.on_stop_calls = []
+            self.on_stop_calls.append(lambda: self._give_up(task, error))
         else:
             self._start(task)
 
@@ -288,7 +315,19 @@ class Scope(Cancellable, Resource):
         timer = self._delayed.pop(task, None) if self._delayed else None
         if timer is not None:
             timer.cancel()
-            self._start(task)
+            self._launch(task)
+
+    def _give_up(self, task: Task[Any], error: BaseException | None) -> None:
+        """The scope is stopping: a task that waits for its restart ends here, with the error it last failed with."""
+        timer = self._delayed.pop(task, None) if self._delayed else None
+        if timer is None:
+            return
+        timer.cancel()
+        if task.coro is not None:
+            task.coro.close()
+        if error is not None:
+            self._errors.append(error)
+        task.finish(None, task.host.new_cancelled(self.stopping or CancelRecord("asked to stop", site=self.site)))
 
     # -- stopping ------------------------------------------------------------------------------------------------------
 
@@ -298,6 +337,8 @@ class Scope(Cancellable, Resource):
         ``bateau.stopping()`` turns true, ``on_stop`` callbacks run, accept loops and iterators end, running work goes on.
         After ``grace`` seconds (None: never) the scope is cancelled: phase two.
         """
+        grace = check_seconds(grace, "grace")
+        self.check_thread("stop")
         task = current_task_or_none()
         record = CancelRecord(reason, task_name=task.name if task is not None else None)
         self._stop(record)
@@ -344,22 +385,29 @@ class Scope(Cancellable, Resource):
             self._deferred = []
         self._deferred.append((fn, args))
 
-    async def _run_deferred(self) -> None:
-        """Each runs, whatever the others raise; a cancelled scope gives them ``cleanup_budget`` seconds in all."""
+    async def _run_deferred(self) -> BaseException | None:
+        """Each runs, whatever the others raise; a cancelled scope gives them ``cleanup_budget`` seconds in all.
+
+        Returns the native cancellation that came from foreign code meanwhile, if any.
+        """
         deferred = self._deferred
+        native: BaseException | None = None
         if not deferred:
-            return
-        async with Cleanup(self.cleanup_budget, site=self.site):
+            return None
+        async with Cleanup(self.cleanup_budget, site=self.site) as cleanup:
             while deferred:
                 fn, args = deferred.pop()
                 try:
                     result = fn(*args)
                     if hasattr(result, "__await__"):
                         await result
-                except Cancelled:
-                    continue  # the budget is used up (reported by Cleanup): the rest gets its chance to close at once
+                except Cancelled as exc:
+                    # The budget is used up (reported by Cleanup), or foreign code cancelled us: the rest gets its chance.
+                    if cleanup.record is None and cleanup.outer is None and native is None:
+                        native = exc
                 except BaseException as error:
                     self._errors.append(error)
+        return native
 
     # -- the block -----------------------------------------------------------------------------------------------------
 
@@ -389,11 +437,18 @@ class Scope(Cancellable, Resource):
             elif self.effective is None:
                 self._cancel(CancelRecord(FROM_OUTSIDE, task_name=task.name))
         cancelled = await self._wait_for_children(cancelled)
-        await self._run_deferred()
+        native = await self._run_deferred()
+        cancelled = cancelled or native
         if host.foreign_tree:
             cancelled = await host.close_scope(self, cancelled)
         own = self.record is None or self.record.reason is not FROM_OUTSIDE
-        absorbed = leave(self, cancelled, own)
+        absorbed: bool | None = False
+        try:
+            absorbed = leave(self, cancelled, own)
+        except ScopeError as misuse:
+            if not self._errors:
+                raise
+            self._errors.append(misuse)  # what the children failed with must not be lost behind it
         if not own:
             self.cancelled_caught = False  # its children were cut short, but not by itself
         self._host = None
@@ -403,7 +458,10 @@ class Scope(Cancellable, Resource):
                 host.rearm(task, cancelled)  # a native cancellation must not be lost behind the errors
             if error is exc:
                 return False
-            raise error
+            try:
+                raise error
+            finally:
+                del error, failure, cancelled, native, exc  # the traceback holds this frame: a cycle otherwise
         if cancelled is not None:
             if absorbed or cancelled is exc:
                 return absorbed
@@ -418,6 +476,7 @@ class Scope(Cancellable, Resource):
             try:
                 await Drain(self, background=False)
                 if self._background:
+                    self._ending = True
                     self._cancel_background()
                     await Drain(self, background=True)
                 return cancelled
@@ -426,8 +485,11 @@ class Scope(Cancellable, Resource):
                 if self.effective is None:
                     self._cancel(CancelRecord(FROM_OUTSIDE))
 
+    def _others_ended(self) -> CancelRecord:
+        return CancelRecord("the scope's other work has ended", site=self.site)
+
     def _cancel_background(self) -> None:
-        record = CancelRecord("the scope's other work has ended", site=self.site)
+        record = self._others_ended()
         for child in tuple(self.children or ()):
             if isinstance(child, Task) and child.background:
                 child._cancel(record)
@@ -442,6 +504,9 @@ class Scope(Cancellable, Resource):
             return self.policy.conclude(self)
         for error in errors:
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                others = [repr(other) for other in errors if other is not error]
+                if others:
+                    error.add_note(f"{self.describe()} also ended with: {', '.join(others)}")
                 return error
         return BaseExceptionGroup(f"{self.describe()}: {_count(errors)}", errors)
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from ..kernel.asyncgens import AsyncGens
 from ..kernel.engine import Engine
 from ..kernel.errors import Cancelled, CancelRecord, Deadlock
+from ..kernel.hazard import raise_unraisable
 from ..kernel.task import Task
 from .base import Session
 
@@ -80,11 +81,16 @@ class EngineSession(Session):
 
     def _end_leftovers(self) -> None:
         engine = self.engine
-        self.asyncgens.close_all()
         for task in tuple(engine.roots):
             task._cancel(CancelRecord("the program has ended"))
         self._end_foreign_leftovers()
         engine.main = None
+        self._end_roots()
+        self.asyncgens.close_all()  # after the tasks that use them
+        self._end_roots()
+
+    def _end_roots(self) -> None:
+        engine = self.engine
         rounds = 0
         while engine.roots:
             try:
@@ -94,7 +100,10 @@ class EngineSession(Session):
                 if rounds > 1:
                     return
                 for task in tuple(engine.roots):
-                    if task.coro is not None:
-                        task.coro.close()
+                    try:
+                        if task.coro is not None:
+                            task.coro.close()
+                    except BaseException as error:
+                        raise_unraisable(error, f"task {task.name!r} failed while it was closed")
                     task.finish(None, Cancelled())
                     engine.roots.pop(task, None)
