@@ -53,7 +53,8 @@ def undocumented(module: ModuleType) -> list[str]:
 
 
 def _inherited_doc(cls: type, attribute: str) -> str | None:
-    docs = (getattr(vars(base).get(attribute), "__doc__", None) for base in cls.__mro__)
+    # Only bases that have it: None itself has a docstring since 3.13.
+    docs = (getattr(vars(base)[attribute], "__doc__", None) for base in cls.__mro__ if attribute in vars(base))
     return next(filter(None, docs), None)
 
 
