@@ -36,7 +36,9 @@ class AsyncioSession(Session):
         try:
             if self.keep_leftovers:
                 self.keep_leftovers = False
-                self._runner.run(_end_leftovers())
+                # Not the runner's ``run``: it asks for threading's current thread, and this one may be ending, with its record
+                # gone. The dummy made then outlives it, and Python before 3.13.3 complains about that at exit.
+                self._runner.get_loop().run_until_complete(_end_leftovers())
         finally:
             self._runner.close()
 
