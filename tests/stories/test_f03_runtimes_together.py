@@ -263,10 +263,10 @@ def test_f03_an_error_that_nobody_looked_at_is_told_and_harms_nobody(runtime: An
         async def fail() -> None:
             raise LookupError("unseen")
 
-        handle = here.spawn(fail, name="forgotten")
-        await until(lambda: handle.ended)
+        handles = [here.spawn(fail, name="forgotten")]
+        await until(lambda: handles[0].ended)
         with pytest.warns(bateau.HazardWarning, match=r"unretrieved_error: .*'forgotten' .*unseen") as caught:
-            del handle
+            handles.clear()
             gc.collect()
         assert caught[0].filename == __file__
         return "goes on"
