@@ -211,7 +211,7 @@ class Engine(Host):
         if self._closed:
             raise RuntimeError(f"{self.describe()} has ended")
         self._inbox.append(fn)
-        if self._closed:  # it closed in between: either ``close`` has run it, or nobody will
+        if self.is_closed():  # it closed in between: either ``close`` has run it, or nobody will
             try:
                 self._inbox.remove(fn)
             except ValueError:
@@ -430,6 +430,10 @@ class Engine(Host):
                     return True
         self._beyond = None
         return False
+
+    def is_closed(self) -> bool:
+        """Whether it has ended, on whatever thread it runs."""
+        return self._closed
 
     def close(self) -> None:
         """Nothing will be stepped any more; calls from other threads are refused, those that came in time are made."""

@@ -394,7 +394,8 @@ class Scope(Cancellable, Resource):
         native: BaseException | None = None
         if not deferred:
             return None
-        async with Cleanup(self.cleanup_budget, site=self.site) as cleanup:
+        budget = Cleanup(self.cleanup_budget, site=self.site)
+        async with budget:
             while deferred:
                 fn, args = deferred.pop()
                 try:
@@ -403,7 +404,7 @@ class Scope(Cancellable, Resource):
                         await result
                 except Cancelled as exc:
                     # The budget is used up (reported by Cleanup), or foreign code cancelled us: the rest gets its chance.
-                    if cleanup.record is None and cleanup.outer is None and native is None:
+                    if budget.record is None and budget.outer is None and native is None:
                         native = exc
                 except BaseException as error:
                     self._errors.append(error)

@@ -13,6 +13,7 @@ here (``run``, ``main``, ``spawn``, ``supports``) comes with the base class.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple
@@ -142,6 +143,12 @@ class Runtime:
             raise NestedRun(
                 f"can't start a program on runtime {self.name!r} here: task {task.name!r} is running on "
                 f"{task.host.describe()}; await the function instead, or use bateau.block_on from sync code"
+            )
+        events = sys.modules.get("asyncio.events")
+        if events is not None and events._get_running_loop() is not None:
+            raise NestedRun(
+                f"can't start a program on runtime {self.name!r} here: an asyncio loop is running on this thread (this is "
+                "one of its callbacks); make it a task of that loop instead"
             )
 
     def __repr__(self) -> str:

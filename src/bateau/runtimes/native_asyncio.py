@@ -81,7 +81,9 @@ class NativeLoop(asyncio.SelectorEventLoop):
     def __init__(self, side: AsyncioSide) -> None:
         self.bateau_domain = side.engine
         self.bateau_side = side
+        task = tls.task
         super().__init__(_TurningSelector(side))
+        tls.task = task  # asyncio has asked is_running() meanwhile
 
     def is_running(self) -> bool:
         task = tls.task

@@ -37,7 +37,10 @@ class Program:
     def __init__(self, runtime: Runtime, host: Host) -> None:
         self.runtime = runtime
         self.host = host
+        # Where ``rt.spawn`` spawns: set while the main function runs.
         self.root: Scope | None = None
+        # What Ctrl-C stops and cancels: set until the last task has ended.
+        self._interruptible: Scope | None = None
         self.interrupts = 0
         self._pid = os.getpid()
         forking.watch(host)
@@ -66,7 +69,7 @@ class Program:
 
     async def _main(self, fn: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> T:
         async with Scope(name="program", policy=_CrossErrors()) as root:
-            self.root = root
+            self.root = self._interruptible = root
             try:
                 result = fn(*args)
                 if not hasattr(result, "__await__"):
@@ -80,6 +83,7 @@ class Program:
                 raise
             finally:
                 self.root = None
+        self._interruptible = None
         if root.cancelled_caught and self.interrupts > 1:
             raise KeyboardInterrupt
         return value
@@ -113,14 +117,14 @@ class Program:
             raise KeyboardInterrupt from None
 
     def _stop(self) -> None:
-        if self.root is not None:
+        if self._interruptible is not None:
             if sys.stderr.isatty():
                 print("\nstopping (Ctrl-C again cancels)", file=sys.stderr)
-            self.root.stop(reason="Ctrl-C")
+            self._interruptible.stop(reason="Ctrl-C")
 
     def _cancel(self) -> None:
-        if self.root is not None:
-            self.root.cancel("Ctrl-C, twice")
+        if self._interruptible is not None:
+            self._interruptible.cancel("Ctrl-C, twice")
 
     # -- spawning from elsewhere -----------------------------------------------------------------------------------------
 
