@@ -123,7 +123,9 @@ class Select(Resource, Generic[K, T]):
         made = ArmState(key)
         source: Any = arm
         if getattr(source, "state", NEW) is not NEW and isinstance(arm, Operation):
-            raise RuntimeError(f"arm {key!r} was awaited or given to a select before; each call gives a single-use awaitable")
+            raise RuntimeError(
+                f"arm {key!r} was awaited or given to a select before; each call gives a single-use awaitable"
+            )
         if isinstance(source, Task):
             made.made = source.join()
         elif hasattr(source, "__anext__"):
