@@ -17,12 +17,12 @@ from contextvars import copy_context
 from typing import Any, TypeVar, TypeVarTuple, overload
 
 from .kernel.cancellation import deliver
+from .kernel.coroutines import as_coroutine
 from .kernel.current import current_task_or_none
 from .kernel.engine import Engine
 from .kernel.errors import Cancelled, CancelRecord, Deadlock, NestedRun, user_site
 from .kernel.hazard import report
 from .kernel.operation import ABORTED, NEW, Operation
-from .kernel.scope import as_coroutine
 from .kernel.task import Task
 from .runtimes import registry
 from .runtimes.base import Runtime, Session

@@ -18,9 +18,10 @@ from contextvars import copy_context
 from types import CoroutineType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast, overload
 
-from .cancellation import Cancellable, CancelNode, check_seconds, deliver, leave
+from .cancellation import Cancellable, check_seconds, deliver, leave
 from .cleanup import DEFAULT_BUDGET, Cleanup
-from .current import current_task, current_task_or_none
+from .coroutines import as_coroutine
+from .current import current_task_or_none
 from .errors import Cancelled, CancelRecord, ScopeError, TaskCancelled
 from .host import Host, Timer
 from .operation import Checkpoint, Operation
@@ -570,42 +571,5 @@ class ShieldedJoin(Join[T]):
     shielded = True
 
 
-def as_coroutine(
-    fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None, made: Any = None
-) -> Coroutine[Any, Any, Any]:
-    """The coroutine of ``fn(*args)`` (or what that call ``made``), or ``fn`` itself if it is one.
-
-    Raises ``TypeError`` that says what to do.
-    """
-    if isinstance(fn, CoroutineType):
-        if args:
-            raise TypeError("arguments can't be given with a coroutine object; pass the function instead")
-        return fn  # pyright: ignore[reportUnknownVariableType]
-    if not callable(fn):
-        if hasattr(fn, "__await__"):
-            return _awaiting(fn)
-        raise TypeError(f"expected an async function or a coroutine object, not {type(fn).__name__}")
-    result: Any = made if made is not None else fn(*args, **(kwargs or {}))
-    if isinstance(result, CoroutineType):
-        return cast("Coroutine[Any, Any, Any]", result)
-    if hasattr(result, "__await__"):
-        coro: Any = _awaiting(result)
-        coro.__qualname__ = getattr(fn, "__qualname__", coro.__qualname__)  # the task's name is made of it
-        return coro  # type: ignore[no-any-return]
-    raise TypeError(
-        f"{getattr(fn, '__qualname__', fn)!s} returned a {type(result).__name__}, not an awaitable: "
-        "spawn needs an async function; for a sync one use scope.spawn_blocking(fn, ...)"
-    )
-
-
-async def _awaiting(awaitable: Awaitable[T]) -> T:
-    return await awaitable
-
-
 def _count(errors: list[BaseException]) -> str:
     return "1 task failed" if len(errors) == 1 else f"{len(errors)} failures"
-
-
-def current_scope_node() -> CancelNode:
-    """The innermost node of the current task, for messages and tests."""
-    return current_task().node

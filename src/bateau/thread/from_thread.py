@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 from types import CoroutineType
 from typing import TypeVar, TypeVarTuple
 
+from ..kernel.coroutines import as_coroutine
 from ..kernel.current import current_task_or_none
 from ..kernel.errors import NotInRuntime
-from ..kernel.scope import as_coroutine
 from .jobs import Job, JobCancelled, state
 
 T = TypeVar("T")
