@@ -100,7 +100,8 @@ class Runtime:
     def run(self, fn: Callable[[*Ts], Awaitable[T]], /, *args: *Ts) -> T:
         """Run ``await fn(*args)`` as a program on this runtime, to its end; returns its value or raises its error.
 
-        Ctrl-C asks the program to stop, a second one cancels it, a third raises ``KeyboardInterrupt`` on the spot.
+        Ctrl-C asks the program to stop, a second one cancels it, a third raises ``KeyboardInterrupt`` on the spot if the
+        program's own code holds the thread, else cancels what is shielded as well.
         Raises ``NestedRun`` on a thread where a program is running already.
         """
         from .program import Program

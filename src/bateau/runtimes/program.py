@@ -23,7 +23,7 @@ from ..kernel.policy import Policy
 from ..kernel.resource import Primitive, WaitQueue
 from ..kernel.scope import Scope
 from ..kernel.task import Task
-from . import forking
+from . import forking, interrupts
 
 if TYPE_CHECKING:
     from .base import Runtime, Session
@@ -109,10 +109,10 @@ class Program:
 
     def _interrupted(self, signum: int, frame: Any) -> None:
         self.interrupts += 1
-        if self.interrupts > 2:
+        if self.interrupts > 3 or (self.interrupts == 3 and not interrupts.in_the_loop(frame)):
             raise KeyboardInterrupt
         try:
-            self.host.call_threadsafe(self._stop if self.interrupts == 1 else self._cancel)
+            self.host.call_threadsafe((self._stop, self._cancel, self._break_shields)[self.interrupts - 1])
         except RuntimeError:  # the loop has ended: nothing is left to stop
             raise KeyboardInterrupt from None
 
@@ -125,6 +125,10 @@ class Program:
     def _cancel(self) -> None:
         if self._interruptible is not None:
             self._interruptible.cancel("Ctrl-C, twice")
+
+    def _break_shields(self) -> None:
+        if self._interruptible is not None:
+            interrupts.break_shields(self._interruptible)
 
     # -- spawning from elsewhere -----------------------------------------------------------------------------------------
 
