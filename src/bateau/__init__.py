@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .combine import join as join
     from .combine import race as race
     from .interface import Interface as Interface
+    from .iter import AsyncIter as AsyncIter
+    from .iter import iter as iter  # noqa: A004  # its public name
     from .kernel.boxed import boxed as boxed
     from .kernel.cancellation import CancelScope as CancelScope
     from .kernel.current import current_task as current_task
@@ -95,6 +97,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     **{name: (".running", name) for name in ("main", "run")},
     **{name: (".scopes", name) for name in ("cleanup", "deadline", "fail_after", "move_on_after", "scope")},
     **{name: (".scopes", name) for name in ("shield", "timeout")},
+    "AsyncIter": (".iter", "AsyncIter"),
     "CancelScope": (".kernel.cancellation", "CancelScope"),
     "Interface": (".interface", "Interface"),
     "RunVar": (".kernel.runvar", "RunVar"),
@@ -103,6 +106,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "Starting": (".kernel.starting", "Starting"),
     "block_on": (".blocking", "block_on"),
     "boxed": (".kernel.boxed", "boxed"),
+    "iter": (".iter", "iter"),
     "current_task": (".kernel.current", "current_task"),
 }
 

@@ -136,6 +136,11 @@ class Host:
         """Make ``task`` (with its coroutine and context set) runnable; call ``task.finish(...)`` when it ends."""
         raise NotImplementedError
 
+    def spawn_root(self, task: Task[Any]) -> None:
+        """Start a task that belongs to no scope. For the kernel's and the library's own helpers, whose end somebody awaits."""
+        task.started = True
+        self.start(task)
+
     def pause(self, task: Task[Any]) -> Any:
         """The object an operation yields to let the others run once."""
         return None

@@ -211,17 +211,33 @@ class Watcher:
 
 
 class Guard:
-    """What must not stay open over a wait of its task (the interface; the borrow of a ``Cell`` implements it).
+    """What stands before the next wait of its task (the interface): a borrow of a ``Cell``, which must not stay open over it;
+    a debt, which must be settled first.
 
-    Opening one sets the task's ``budget`` to 0, so that its next operation, whichever it is, comes by ``yield_once`` and is
-    refused there before it has begun: what nobody uses costs no operation anything.
+    Opening one sets the task's ``budget`` to 0, so that its next operation, whichever it is, comes by ``yield_once`` and meets
+    it there before it has begun: what nobody uses costs no operation anything. Guards of one task form a chain, the youngest
+    first: ``task.guard -> below -> ...``.
     """
 
-    __slots__ = ()
+    __slots__ = ("below",)
+    below: Guard | None
 
-    def refuse(self, task: Task[Any], shielded: bool) -> None:
-        """``task`` is about to wait: raise. A ``shielded`` wait (the end of a scope) must go on: only remember it."""
+    def refuse(self, task: Task[Any], shielded: bool) -> Generator[Any, Any, None] | None:
+        """``task`` is about to wait: raise, or give what has to be waited for first. A ``shielded`` wait (the end of a scope)
+        must go on: only remember it.
+        """
         raise NotImplementedError
+
+    def unlink(self, task: Task[Any]) -> None:
+        """Take this guard out of its task's chain, wherever it stands there."""
+        guard = task.guard
+        if guard is self:
+            task.guard = self.below
+            return
+        while guard is not None and guard.below is not self:
+            guard = guard.below
+        if guard is not None:
+            guard.below = self.below
 
 
 def _wait(op: Operation[Any], task: Task[Any]) -> Generator[Any, Any, None]:
@@ -263,8 +279,11 @@ def _thrown(op: Operation[Any], task: Task[Any], exc: BaseException) -> None:
 
 def yield_once(task: Task[Any], shielded: bool = False) -> Generator[Any, Any, None]:
     """Let the others run once, and check for cancellation after it."""
-    if task.guard is not None:
-        task.guard.refuse(task, shielded)
+    while (guard := task.guard) is not None:
+        first = guard.refuse(task, shielded)
+        if first is None:
+            break  # a borrow, over which a shielded wait goes on
+        yield from first
     host = task.host
     yield host.pause(task)
     if not shielded and (task.node.effective is not None or task.foreign and host.is_cancelled(task)):
@@ -372,8 +391,11 @@ class Checkpoint(Operation[None]):
         task.budget -= 1
         if self.always or task.budget < 0:
             task.budget = STEP_BUDGET
-            if task.guard is not None:
-                task.guard.refuse(task, False)
+            while (guard := task.guard) is not None:
+                first = guard.refuse(task, False)
+                if first is None:
+                    break
+                yield from first
             if task.foreign:
                 host = task.host
                 yield host.pause(task)

@@ -410,6 +410,12 @@ class TrioHost(TrioServices):
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
 
+    def spawn_root(self, task: Task[Any]) -> None:
+        task.started = True
+        self._open_task(task)
+        # Until the end of the run: trio cancels its system tasks then.
+        trio.lowlevel.spawn_system_task(self.run_task, task, name=task.name, context=task.context)
+
     def start(self, task: Task[Any]) -> None:
         assert task.scope is not None and task.context is not None
         self._open_task(task)

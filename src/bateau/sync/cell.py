@@ -116,14 +116,14 @@ class _Borrow(Guard, Generic[T]):
     what the task had before the first of the chain, and is given back when the last one closes.
     """
 
-    __slots__ = ("below", "budget", "cell", "held_over", "opened", "site", "task", "thread")
+    __slots__ = ("budget", "cell", "held_over", "opened", "site", "task", "thread")
     changes = False
 
     def __init__(self, cell: Cell[T], site: tuple[str, int]) -> None:
         self.cell = cell
         self.site = site
         self.task: Task[Any] | None = None
-        self.below: Guard | None = None
+        self.below = None
         self.budget = 0
         self.thread = 0
         self.held_over = False
@@ -154,14 +154,7 @@ class _Borrow(Guard, Generic[T]):
             raise BorrowError(self._message("was held while its task waited for the end of a scope"))
 
     def _unchain(self, task: Task[Any]) -> None:
-        guard = task.guard
-        if guard is self:
-            task.guard = self.below
-        else:
-            while isinstance(guard, _Borrow) and guard.below is not self:
-                guard = guard.below
-            if isinstance(guard, _Borrow):
-                guard.below = self.below
+        self.unlink(task)
         if task.guard is None:
             task.budget = self.budget
 

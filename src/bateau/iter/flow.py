@@ -1,0 +1,165 @@
+"""How a pipeline moves: each stage is a plain generator, and what passes between stages is an item or a ``Signal``.
+
+Theory of operation. The stages of a chain run inside each other, as synchronous generators: pulling the last one pulls the
+one before, down to the source. A stage that has to wait yields a ``Need`` (something to await, and how to ask again); the
+stages after it hand it on untouched, and the *driver* on top awaits it, puts the answer in, and pulls again. An item whose
+function failed travels as a ``Failure`` in its place, so that what comes after it is not lost; the driver raises it.
+
+That gives a chain of ten stages the cost of ten generator resumes and no coroutine (measured: 0.1 us a stage), and it makes
+waiting safe to cancel: nothing but the driver ever awaits, and a ``Need`` that was not answered is still there at the next pull,
+with every stage suspended around it, and is asked again. So a timed-out ``next`` loses no item (law 9 for pipelines).
+
+The rule for a stage: hand every ``Signal`` on as it is; hold an item until its successor has been asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Final, Generic, TypeVar
+
+from ..kernel.current import current_task, tls
+from ..kernel.errors import Busy
+from ..kernel.operation import Checkpoint
+
+T = TypeVar("T")
+
+
+class Signal:
+    """What a stage must hand on instead of treating it as an item."""
+
+    __slots__ = ()
+
+
+class End(Signal):
+    """The generator is over. There is one, ``END``; no stage ever yields it."""
+
+    __slots__ = ()
+
+
+END: Final = End()
+
+
+class Failure(Signal):
+    """An item that failed, in the place where it would have been; ``item`` is what the failed function was given."""
+
+    __slots__ = ("error", "item")
+
+    def __init__(self, error: BaseException, item: object = None) -> None:
+        self.error = error
+        self.item = item
+
+
+class Need(Signal):
+    """A stage needs something awaited. It yields the need and finds, when resumed, ``value`` or ``error`` filled in.
+
+    A stage may use one need again and again: it has one open wait at a time.
+    """
+
+    __slots__ = ("again", "error", "first", "value")
+
+    def __init__(self) -> None:
+        # What to await the first time, if it has been made already; and how to make it anew after a cancelled wait.
+        self.first: Awaitable[Any] | None = None
+        self.again: Callable[[], Awaitable[Any]] | None = None
+        self.value: Any = None
+        self.error: Exception | None = None
+
+    def of(self, again: Callable[[], Awaitable[Any]], first: Awaitable[Any] | None = None) -> Need:
+        """Ask for ``first``, or for what ``again`` makes; a wait that is cancelled asks ``again``."""
+        self.again = again
+        self.first = first
+        return self
+
+
+class Flow(Generic[T]):
+    """A generator of items and signals, and whoever drives it. One task at a time may be inside ``next``.
+
+    Invariant: ``pending`` is the need whose answer the generator waits for, or None; it is pulled only when there is none.
+    """
+
+    __slots__ = ("busy", "gen", "pending", "pulled", "waits")
+
+    def __init__(self, gen: Iterator[T | Signal]) -> None:
+        self.gen = gen
+        self.pending: Need | None = None
+        self.busy = False
+        # How many items came, and how many waits they took: a pipeline that never waits need not be asynchronous.
+        self.pulled = 0
+        self.waits = 0
+
+    def poll(self) -> T | Failure | Need | End:
+        """Pull without waiting: an item, a ``Failure``, ``END``, or the ``Need`` to be answered first."""
+        if self.pending is not None:
+            return self.pending
+        item: Any = next(self.gen, END)
+        if item.__class__ is Need:
+            self.pending = item
+        else:
+            self.pulled += 1
+        return item  # type: ignore[no-any-return]
+
+    async def next(self) -> T | Failure | End:
+        """Pull, and wait where a stage needs it. A cancellation point only where it waits; cancelled, nothing is lost."""
+        if self.busy:
+            raise Busy(
+                "two tasks ask this iterator for its next item at the same time; "
+                "give each its own with .tee(n), or let them share the items with .share()"
+            )
+        self.busy = True
+        try:
+            while True:
+                item = self.poll()
+                if item.__class__ is not Need:
+                    return item  # type: ignore[return-value]  # pyright: ignore[reportReturnType]  # no Need
+                await self.answer()
+        finally:
+            self.busy = False
+
+    async def answer(self) -> None:
+        """Await what is pending. An error of it goes to the stage that asked; a cancellation leaves it pending."""
+        need = self.pending
+        assert need is not None and need.again is not None
+        first, need.first = need.first, None
+        self.waits += 1
+        try:
+            need.value = await (first if first is not None else need.again())
+        except Exception as error:
+            need.error = error
+        else:
+            need.error = None
+        self.pending = None
+
+    async def drain(self, take: Callable[[T], object]) -> None:
+        """Pull everything and give each item to ``take``; the first failure is raised. A cancellation point.
+
+        What needs no wait lets the others run whenever the step budget is used up (law 13).
+        """
+        task = tls.task or current_task()
+        gen = self.gen
+        while True:
+            for item in gen:
+                if isinstance(item, Signal):
+                    break
+                self.pulled += 1
+                take(item)
+                task.budget -= 1
+                if task.budget <= 0:
+                    await Checkpoint()
+            else:
+                return
+            if isinstance(item, Need):
+                self.pending = item
+                await self.answer()
+            else:
+                assert isinstance(item, Failure)
+                raise item.error
+
+    def close(self) -> None:
+        """Close the generators, the last stage's first. Their ``finally`` blocks run; they can't wait."""
+        first = self.pending.first if self.pending is not None else None
+        close: Any = getattr(first, "close", None)
+        if close is not None:
+            close()  # a coroutine that was made and never driven
+        close = getattr(self.gen, "close", None)
+        if close is not None:
+            close()
