@@ -12,7 +12,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from ..kernel.errors import EndOfStream, Unsupported, WouldBlock, user_site
-from ..kernel.flow import checkpoint
+from ..kernel.flow import checkpoint, passes
 from ..kernel.hazard import report
 from . import guard
 from .abc import (
@@ -43,54 +43,87 @@ class BufReader(AsyncBufRead):
     what was asked for. Owns ``raw``: closing the one closes the other.
     """
 
-    # Invariant: ``_buffer`` holds what ``raw`` gave and no caller has got, in order.
-    __slots__ = ("__weakref__", "_buffer", "_size", "_slot", "raw")
+    # Invariant: ``_data[_pos:]`` is what ``raw`` gave and no caller has got, in order. ``_data`` is mostly the bytes that ``raw``
+    # gave, so that handing them out copies them once; a bytearray where a small piece was added to a large rest.
+    #
+    # What is at hand is given without taking the slot: nothing can come between two statements. Only who waits takes it.
+    __slots__ = ("__weakref__", "_data", "_pos", "_size", "_slot", "raw")
 
     def __init__(self, raw: AsyncRead, size: int = DEFAULT_SIZE) -> None:
         self.raw = raw
         self._size = _check_buffer_size(size)
-        self._buffer = bytearray()
+        self._data: bytes | bytearray = b""
+        self._pos = 0
         self._slot = guard.Slot(self, "read")
 
     @property
     def buffered(self) -> int:
         """How many bytes can be read without asking ``raw``."""
-        return len(self._buffer)
+        return len(self._data) - self._pos
 
     def _take(self, n: int) -> bytes:
-        buffer = self._buffer
-        if n >= len(buffer):
-            data = bytes(buffer)
-            buffer.clear()
-            return data
-        if n < 1024:
-            data = bytes(buffer[:n])  # two small copies cost less than a view
-        else:
-            with memoryview(buffer) as view:
-                data = bytes(view[:n])
-        del buffer[:n]
-        return data
+        """Hand out the next ``n`` bytes, or what there is."""
+        pos = self._pos
+        data = self._data[pos : pos + n]
+        self._pos = pos + len(data)
+        return data if type(data) is bytes else bytes(data)
 
-    async def _fill(self, goal: int) -> bool:
-        """Read once, so that the buffer holds at most ``goal`` bytes or its size. False at the end of the stream."""
-        data = await self.raw.read(max(goal, self._size) - len(self._buffer))
-        self._buffer += data
-        return bool(data)
+    def _more(self, goal: int) -> Awaitable[bytes]:
+        """Ask ``raw`` once, so that there will be at most ``goal`` bytes, or the buffer's size. Give the result to ``_add``."""
+        have = len(self._data) - self._pos
+        if not have:  # who waits for long keeps no memory
+            self._drop()
+        return self.raw.read(max(goal, self._size) - have)
+
+    def _add(self, piece: bytes) -> bool:
+        """Append what ``_more`` has brought. False at the end of the stream.
+
+        No byte is copied more than a few times, however small the pieces: joining costs at most twice the new piece, and a
+        bytearray grows in place.
+        """
+        data, pos = self._data, self._pos
+        have = len(data) - pos
+        if not piece:
+            return False
+        if not have:
+            self._data = piece if type(piece) is bytes else bytes(piece)
+        elif have <= len(piece):
+            self._data = bytes(data[pos:]) + piece
+        elif type(data) is bytearray:
+            del data[:pos]
+            data += piece
+        else:
+            data = bytearray(data[pos:])
+            data += piece
+            self._data = data
+        self._pos = 0
+        return True
+
+    def _drop(self) -> None:
+        self._data = b""
+        self._pos = 0
+
+    def adopt(self, other: BufReader) -> None:
+        """Take over what ``other``, which nobody uses any more, has read ahead of the same source. Not a cancellation point."""
+        self._data, self._pos = other._data, other._pos
+        other._drop()
 
     async def read(self, n: int = DEFAULT_SIZE, /) -> bytes:
         guard.check_size(n)
+        if (self._pos < len(self._data) or not n) and self._slot.task is None and passes():
+            return self._take(n)
         with self._slot:
-            if self._buffer or not n:
+            if self.buffered or not n:
                 await checkpoint()
                 return self._take(n)
             if n >= self._size:
                 return await self.raw.read(n)  # nothing to gain from a copy
-            await self._fill(n)
+            self._add(await self._more(n))
             return self._take(n)
 
     async def readinto(self, buffer: WritableBuffer, /) -> int:
         with self._slot:
-            if not self._buffer:
+            if not self.buffered:
                 return await self.raw.readinto(buffer)
             await checkpoint()
             with memoryview(buffer) as view, view.cast("B") as target:
@@ -101,22 +134,26 @@ class BufReader(AsyncBufRead):
     def try_read(self, n: int = DEFAULT_SIZE, /) -> bytes:
         guard.check_size(n)
         self._slot.check()
-        return self._take(n) if self._buffer else self.raw.try_read(n)
+        return self._take(n) if self.buffered else self.raw.try_read(n)
 
     async def ready(self, directions: int = READ, /) -> int:
-        if directions & READ and self._buffer:
+        if directions & READ and self.buffered:
             await checkpoint()
             return READ
         return await self.raw.ready(directions)
 
     async def readexactly(self, n: int, /) -> bytes:
+        pos = self._pos
+        if type(n) is int and 0 <= n <= len(self._data) - pos and self._slot.task is None and passes():
+            self._pos = end = pos + n
+            data = self._data[pos:end]
+            return data if type(data) is bytes else bytes(data)
         guard.check_size(n)
         with self._slot:
-            buffer = self._buffer
-            if len(buffer) >= n:
+            if self.buffered >= n:
                 await checkpoint()
-            while len(buffer) < n:
-                if not await self._fill(n):
+            while self.buffered < n:
+                if not self._add(await self._more(n)):
                     partial = self._take(n)
                     raise EndOfStream(
                         f"the stream ended after {len(partial)} of the {n} bytes asked for (they are in `partial`)",
@@ -132,67 +169,73 @@ class BufReader(AsyncBufRead):
             f"the stream ended after {len(data)} bytes without {separator!r} (they are in `partial`)", partial=data
         )
 
-    def readline(self, limit: int | None = None) -> Awaitable[bytes]:
-        return self._until(b"\n", limit)
+    async def readline(self, limit: int | None = None) -> bytes:
+        if limit is None and self._slot.task is None:  # the common case of ``_until``, without a second frame
+            pos = self._pos
+            end = self._data.find(b"\n", pos, pos + self._size) + 1
+            if end and passes():
+                self._pos = end
+                data = self._data[pos:end]
+                return data if type(data) is bytes else bytes(data)
+        return await self._until(b"\n", limit)
 
     async def _until(self, separator: bytes, limit: int | None) -> bytes:
         """The bytes up to and with the separator, or all that was left at the end."""
         if not separator:
             raise ValueError("the separator must be at least one byte")
         bound = self._size if limit is None else guard.check_size(limit)
-        buffer = self._buffer
         width = len(separator)
-        searched = 0  # no separator starts before this
+        searched = 0  # no separator starts in this many bytes
         waited = False
         with self._slot:
             while True:
-                at = buffer.find(separator, searched)
-                if at >= 0 and at + width <= bound:
-                    if not waited:
+                data, pos = self._data, self._pos
+                at = data.find(separator, pos + searched, pos + bound)
+                if at >= 0:
+                    if not waited and not passes():
                         await checkpoint()
-                    return self._take(at + width)
-                if at >= 0 or len(buffer) >= bound:
+                    return self._take(at + width - pos)
+                have = len(data) - pos
+                if have >= bound:
                     raise LimitExceeded(
                         f"no {separator!r} within the limit of {bound} bytes; nothing was consumed: give a larger limit, or "
                         "read() past it",
                         limit=bound,
                     )
-                searched = max(0, len(buffer) - width + 1)
-                if not await self._fill(bound):
-                    return self._take(len(buffer))
+                searched = max(0, have - width + 1)
+                if not self._add(await self._more(bound)):
+                    return self._take(have)
                 waited = True
 
     async def peek(self, n: int = 1, /) -> bytes:
         guard.check_size(n)
         with self._slot:
-            buffer = self._buffer
-            if len(buffer) >= n:
+            if self.buffered >= n:
                 await checkpoint()
-            while len(buffer) < n and await self._fill(n):
+            while self.buffered < n and self._add(await self._more(n)):
                 pass
-            with memoryview(buffer) as view:
-                return bytes(view[:n])
+            return bytes(self._data[self._pos : self._pos + n])
 
     async def some(self) -> bytes:
         """Everything buffered, at least one byte (``b""`` at the end), left in place until ``consume``: for ``copy``."""
         with self._slot:
-            if self._buffer:
+            if self.buffered:
                 await checkpoint()
             else:
-                await self._fill(1)
-            return bytes(self._buffer)
+                self._add(await self._more(1))
+            return bytes(self._data[self._pos :])
 
     def consume(self, n: int) -> None:
         """Take the first ``n`` buffered bytes away. Not a cancellation point."""
         self._slot.check()
-        del self._buffer[:n]
+        self._pos = min(self._pos + n, len(self._data))
 
     def close(self) -> None:
-        self._buffer.clear()
+        self._drop()
         self.raw.close()
 
     async def aclose(self) -> None:
-        self._buffer.clear()
+        self._drop()
         await self.raw.aclose()
 
     @property
@@ -207,7 +250,7 @@ class BufReader(AsyncBufRead):
         return f"BufReader of {guard.title(self.raw)}"
 
     def __repr__(self) -> str:
-        return f"<{self.describe()} ({len(self._buffer)}/{self._size} bytes)>"
+        return f"<{self.describe()} ({self.buffered}/{self._size} bytes)>"
 
 
 class BufWriter(AsyncBufWrite):
@@ -217,8 +260,21 @@ class BufWriter(AsyncBufWrite):
     reader on the other side slows the writer down. Cancelling it tears nothing where ``raw`` can ``try_write``.
     """
 
-    # Invariants: ``len(_buffer) <= _size``; it holds what callers wrote and ``raw`` has not taken, in order.
-    __slots__ = ("__weakref__", "_buffer", "_closed", "_eof", "_site", "_size", "_slot", "_tries", "raw")
+    # Invariants: ``len(_buffer) <= _size``; it holds what callers wrote and ``raw`` has not taken, in order. ``_open`` is
+    # ``not (_closed or _eof)``. As in ``BufReader``, what can be done at once is done without the slot.
+    __slots__ = (
+        "__weakref__",
+        "_buffer",
+        "_closed",
+        "_eof",
+        "_flushes",
+        "_open",
+        "_site",
+        "_size",
+        "_slot",
+        "_tries",
+        "raw",
+    )
 
     def __init__(self, raw: AsyncWrite, size: int = DEFAULT_SIZE) -> None:
         self._buffer = bytearray()  # first, for __del__
@@ -226,7 +282,9 @@ class BufWriter(AsyncBufWrite):
         self.raw = raw
         self._closed = False
         self._eof = False
+        self._open = True
         self._tries = True  # until raw says that it has no try_write
+        self._flushes = type(raw).flush is not AsyncWrite.flush
         self._slot = guard.Slot(self, "write")
         self._site = user_site(sys._getframe(1))
 
@@ -241,6 +299,15 @@ class BufWriter(AsyncBufWrite):
             raise guard.closed(f"the sending direction of {self.describe()}")
 
     async def write(self, data: ReadableBuffer, /) -> None:
+        if (
+            type(data) is bytes
+            and len(self._buffer) + len(data) <= self._size
+            and self._open
+            and self._slot.task is None
+            and passes()
+        ):
+            self._buffer += data
+            return
         with memoryview(data) as given, given.cast("B") as view, self._slot:
             self._check_open()
             if len(self._buffer) + len(view) <= self._size:
@@ -274,9 +341,12 @@ class BufWriter(AsyncBufWrite):
 
     def _send_some(self) -> None:
         """Hand over what ``raw`` takes at once. Raises ``WouldBlock``, or ``Unsupported`` where it can't."""
-        with memoryview(self._buffer) as view:
-            sent = self.raw.try_write(view)
-        del self._buffer[:sent]
+        buffer = self._buffer
+        sent = self.raw.try_write(buffer)
+        if sent == len(buffer):
+            buffer.clear()
+        else:
+            del buffer[:sent]
 
     async def _drain(self) -> None:
         """Hand over the whole buffer."""
@@ -298,6 +368,14 @@ class BufWriter(AsyncBufWrite):
                 buffer.clear()
 
     async def flush(self) -> None:
+        if self._tries and not self._flushes and not self._closed and self._slot.task is None and passes():
+            if self._buffer:
+                try:
+                    self._send_some()
+                except (WouldBlock, Unsupported):
+                    pass  # seen to below
+            if not self._buffer:
+                return
         with self._slot:
             if self._closed:
                 raise guard.closed(self.describe())
@@ -305,7 +383,7 @@ class BufWriter(AsyncBufWrite):
 
     async def _flush(self) -> None:
         await self._drain()
-        if type(self.raw).flush is not AsyncWrite.flush:
+        if self._flushes:
             await self.raw.flush()
 
     async def write_eof(self) -> None:
@@ -315,9 +393,11 @@ class BufWriter(AsyncBufWrite):
             await self._flush()
             await self.raw.write_eof()
             self._eof = True
+            self._open = False
 
     def close(self) -> None:
         self._closed = True
+        self._open = False
         self._buffer.clear()
         self.raw.close()
 
@@ -331,6 +411,7 @@ class BufWriter(AsyncBufWrite):
                 self.close()
                 raise
             self._closed = True
+            self._open = False
         await self.raw.aclose()
 
     @property

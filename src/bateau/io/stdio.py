@@ -28,8 +28,8 @@ from .text import TextWriter
 # What a pipe that polls as writable takes without blocking.
 _PIPE_BUF = getattr(select, "PIPE_BUF", 512)
 
-# What was read from stdin and not yet handed out. One for the process: the next run goes on where the last one stopped.
-_stdin_ahead = bytearray()
+# Who read stdin last. What it has read ahead and not handed out is for the next run's, which goes on where this one stopped.
+_last_stdin: BufReader | None = None
 
 _RUN_VAR = "bateau.io.stdio"
 
@@ -184,11 +184,13 @@ def stdin() -> BufReader:
 
     What was read ahead is kept for the next run in the same process. Closing it leaves the descriptor open.
     """
+    global _last_stdin
     streams = _streams()
     if streams.input is None or streams.input.closed:
         reader = BufReader(DescriptorReader(0, "stdin"))
-        reader._buffer = _stdin_ahead
-        streams.input = reader
+        if _last_stdin is not None:
+            reader.adopt(_last_stdin)
+        streams.input = _last_stdin = reader
     return streams.input
 
 

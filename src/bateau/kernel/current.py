@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from .task import Task
 
 
+Finder = Callable[[], "Task[Any] | None"]
+
+
 class _ThreadState(_local):
     # Invariant: not None exactly while a kernel-driven task's coroutine is being resumed on this thread.
     task: Task[Any] | None = None
@@ -25,35 +28,51 @@ class _ThreadState(_local):
 
 tls = _ThreadState()
 
-Finder = Callable[[], "Task[Any] | None"]
-# Asked in order, each returns the bateau record of the foreign task now running on this thread, or None.
+# Who found the last foreign task, on any thread. Asked first, and only a hint: at most one of them finds something at a time.
+_hint: Finder | None = None
+# Each returns the bateau record of the foreign task now running on this thread, or None.
 finders: list[Finder] = []
 
 
 def current_task_or_none() -> Task[Any] | None:
     """The running task, or None outside any."""
     task = tls.task
-    if task is not None:
-        return task
-    for find in finders:
-        task = find()
-        if task is not None:
-            return task
-    return None
+    return task if task is not None else _find()
 
 
 def current_task() -> Task[Any]:
     """The running task. Raises ``NotInRuntime`` outside any."""
     task = tls.task
-    if task is not None:
-        return task
-    task = current_task_or_none()
+    return task if task is not None else foreign_task()
+
+
+def foreign_task() -> Task[Any]:
+    """``current_task`` for those who have looked at ``tls`` already."""
+    if _hint is not None:  # every operation on a foreign loop comes by here, so this is not left to the call below
+        task = _hint()
+        if task is not None:
+            return task
+    task = _find()
     if task is None:
         raise NotInRuntime(
             "this must be awaited inside a running program: start one with bateau.run(main), "
             "or await it in a plain asyncio or trio task"
         )
     return task
+
+
+def _find() -> Task[Any] | None:
+    global _hint
+    if _hint is not None:
+        task = _hint()
+        if task is not None:
+            return task
+    for index, find in enumerate(finders):
+        task = find()
+        if task is not None:
+            _hint = finders[index]  # not ``find``, which may have put a faster one in its place
+            return task
+    return None
 
 
 def current_host() -> Host:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .current import current_host, current_task
+from .current import current_host, current_task, foreign_task, tls
 from .operation import Checkpoint, YieldNow
 
 
@@ -12,6 +12,18 @@ def checkpoint() -> Checkpoint:
     A cancellation point; cancelled, it had no effect.
     """
     return Checkpoint()
+
+
+def passes() -> bool:
+    """What composite calls ask before an effect that needs no wait: True counts it as a step, as ``checkpoint`` would.
+
+    False where awaiting a checkpoint would raise or suspend; then the caller awaits one, which decides. Not public.
+    """
+    task = tls.task or foreign_task()
+    if task.budget > 0 and task.node.effective is None and not (task.foreign and task.host.is_cancelled(task)):
+        task.budget -= 1
+        return True
+    return False
 
 
 def yield_now() -> YieldNow:

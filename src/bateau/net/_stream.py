@@ -83,8 +83,10 @@ class SocketStream(SocketOwner, AsyncStream):
         return StreamWrite(self, data)
 
     def try_write(self, data: ReadableBuffer, /) -> int:
-        self._check_writable()
-        self._check_free(self._writer, None, "write")
+        if self._eof_sent or self._broken is not None or self._watch.closed:
+            self._check_writable()
+        if self._writer is not None:
+            self._check_free(self._writer, None, "write")
         try:
             return self._sock.send(data)
         except (BlockingIOError, InterruptedError):

@@ -11,11 +11,12 @@ scope is left, and a cancellation that came from foreign code meanwhile is never
 from __future__ import annotations
 
 import asyncio
+import sys
 from _thread import get_ident
 from asyncio import events, tasks
 from collections.abc import Callable, Coroutine
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from ..kernel.cancellation import CancelNode
 from ..kernel.errors import Cancelled
@@ -42,12 +43,11 @@ def host_of(loop: asyncio.AbstractEventLoop) -> AsyncioHost:
     return host
 
 
-def find_current_task() -> Task[Any] | None:
-    """The record of the asyncio task running on this thread, made when it is first asked for."""
+def _find_by_asking() -> Task[Any] | None:
     loop = events._get_running_loop()
     if loop is None:
         return None
-    native: Any = tasks.current_task(loop)  # Any: ours carry a ``_bateau``
+    native: Any = _native_of(loop)  # Any: ours carry a ``_bateau``
     if native is None:
         return None
     try:
@@ -55,6 +55,45 @@ def find_current_task() -> Task[Any] | None:
     except AttributeError:
         found = _slotted.get(native)
         return found if found is not None else _adopt(loop, native)
+
+
+# asyncio's private parts, which the stubs don't show.
+_tasks: Any = tasks
+_native_of: Callable[[Any], Any] = tasks.current_task
+# By thread: the loop that was found there last.
+_last: dict[int, ref[Any]] = {}
+
+
+def _find_in_last_loop() -> Task[Any] | None:
+    """``_find_by_asking`` for Python 3.11, where asyncio names the running loop by way of a system call.
+
+    Every operation asks. So where the last loop says that it runs on this thread, and a task of it is in the middle of a step,
+    that is proof enough. Loops that don't say (uvloop's) are asked for each time.
+    """
+    thread = get_ident()
+    last = _last.get(thread)
+    if last is not None:
+        loop = last()
+        if loop is not None and loop._thread_id == thread:
+            native = _native_of(loop)
+            if native is not None:
+                try:
+                    return native._bateau  # type: ignore[no-any-return]
+                except AttributeError:
+                    return _find_by_asking()
+    task = _find_by_asking()
+    running = events._get_running_loop()
+    if task is not None and isinstance(running, asyncio.BaseEventLoop):
+        _last[thread] = ref(running, lambda _: _last.pop(thread, None) and None)
+    return task
+
+
+# The record of the asyncio task running on this thread, made when it is first asked for.
+if sys.version_info < (3, 12) and hasattr(_tasks, "_current_tasks"):
+    _native_of = _tasks._current_tasks.get  # what ``current_task`` returns, without the two calls of Python code
+    find_current_task: Callable[[], Task[Any] | None] = _find_in_last_loop
+else:
+    find_current_task = _find_by_asking
 
 
 def _adopt(loop: asyncio.AbstractEventLoop, native: Any) -> Task[Any]:
