@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
+import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +21,18 @@ from support.leaks import ErrorLog, Snapshot, make_process_globals
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--law", type=int, action="append", default=[], help="run only the tests of this law (repeatable)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # A shell starts what it puts in the background with Ctrl-C ignored, children inherit that, and the tests of Ctrl-C would
+    # wait for ever. A test run is nobody's background.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Many tests start a Python of their own. Where it may not write bytecode beside the sources, each would compile bateau and
+    # half the standard library anew, which is most of such a test's time: give them a place.
+    if sys.dont_write_bytecode:
+        del os.environ["PYTHONDONTWRITEBYTECODE"]
+        os.environ["PYTHONPYCACHEPREFIX"] = str(config.rootpath / ".pytest_cache" / "bytecode")
 
 
 def pytest_report_header() -> str:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple
+from weakref import ref
 
 from .errors import HazardWarning
 
@@ -69,7 +70,32 @@ class _Unraisable(NamedTuple):
     object: object
 
 
+class _Target:
+    """Something to be dropped."""
+
+
+class _Raising:
+    """Raises ``error`` when called; its ``repr`` is what the interpreter's hook prints before the traceback."""
+
+    def __init__(self, error: BaseException, message: str | None) -> None:
+        self.error = error
+        self.message = message
+
+    def __call__(self, _: object) -> None:
+        raise self.error
+
+    def __repr__(self) -> str:
+        return self.message or "bateau"
+
+
 def raise_unraisable(error: BaseException, message: str | None = None) -> None:
     """Hand an error that can't be raised here to ``sys.unraisablehook``."""
+    if sys.unraisablehook is sys.__unraisablehook__:
+        # The interpreter's own hook takes no arguments but those that the interpreter makes: let it make them.
+        target = _Target()
+        callback = ref(target, _Raising(error, message))
+        del target  # calls it, and what a callback raises goes to the hook
+        del callback
+        return
     args: Any = _Unraisable(type(error), error, error.__traceback__, message, None)
     sys.unraisablehook(args)

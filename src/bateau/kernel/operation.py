@@ -415,7 +415,7 @@ class YieldNow(Checkpoint):
 
 def warn_never_awaited(op: Operation[Any]) -> None:
     """An operation was made and dropped. The finaliser runs in the very statement that dropped it, hence the line."""
-    site = user_site(sys._getframe(2))
+    site = user_site(sys._getframe(1).f_back)  # no frame at all, where the interpreter itself dropped it
     try:
         warnings.warn_explicit(f"{op.describe()} was never awaited: nothing happened", RuntimeWarning, *site)
     except RuntimeWarning as error:

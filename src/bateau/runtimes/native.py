@@ -28,6 +28,23 @@ _WRITE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR if hasattr(select, 
 LONGEST_POLL = 86400.0
 
 
+class _Eventfd:
+    """A wake-up that is closed with its last reference, so that no thread in the middle of ``wake`` can write to a closed
+    number, which might be a stranger's by then.
+    """
+
+    __slots__ = ("_close", "fd")
+
+    def __init__(self) -> None:
+        self._close = os.close  # the module may be gone when an interpreter ends
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def __del__(self) -> None:
+        fd = getattr(self, "fd", -1)
+        if fd >= 0:
+            self._close(fd)
+
+
 class Reactor:
     """The driver: fd readiness by epoll, a thread-safe wake by eventfd, the monotonic clock.
 
@@ -39,7 +56,9 @@ class Reactor:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        # None once closed. ``wake`` takes it first, and so keeps the descriptor open until it has written.
+        self._eventfd: _Eventfd | None = _Eventfd()
+        self._wake_fd = self._eventfd.fd
         self._epoll.register(self._wake_fd, select.EPOLLIN)
         self._readers: dict[int, Callable[[], None]] = {}
         self._writers: dict[int, Callable[[], None]] = {}
@@ -47,10 +66,13 @@ class Reactor:
 
     def wake(self) -> None:
         """From any thread: end a poll that blocks, or make the next one return at once."""
+        eventfd = self._eventfd
+        if eventfd is None:
+            return  # closed: there is nobody to wake
         try:
-            os.eventfd_write(self._wake_fd, 1)
-        except (BlockingIOError, ValueError, OSError):
-            return  # full means awake already; closed means there is nobody to wake
+            os.eventfd_write(eventfd.fd, 1)
+        except BlockingIOError:
+            return  # full means awake already
 
     def poll(self, timeout: float | None) -> None:
         """Wait at most ``timeout`` seconds (None: for ever) and call what is ready."""
@@ -121,9 +143,8 @@ class Reactor:
         self._readers.clear()
         self._writers.clear()
         self._epoll.close()
-        fd, self._wake_fd = self._wake_fd, -1
-        if fd >= 0:
-            os.close(fd)
+        self._eventfd = None
+        self._wake_fd = -1
 
 
 def _is_idle(fn: Callable[[], None]) -> bool:
