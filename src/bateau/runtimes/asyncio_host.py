@@ -11,6 +11,7 @@ scope is left, and a cancellation that came from foreign code meanwhile is never
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from _thread import get_ident
 from asyncio import events, tasks
@@ -92,6 +93,8 @@ def _find_in_last_loop() -> Task[Any] | None:
 if sys.version_info < (3, 12) and hasattr(_tasks, "_current_tasks"):
     _native_of = _tasks._current_tasks.get  # what ``current_task`` returns, without the two calls of Python code
     find_current_task: Callable[[], Task[Any] | None] = _find_in_last_loop
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_last.clear)  # the parent's loop does not run in the child
 else:
     find_current_task = _find_by_asking
 
@@ -101,7 +104,16 @@ def _adopt(loop: asyncio.AbstractEventLoop, native: Any) -> Task[Any]:
     task.started = True
     task.scheduled = True
     _bind(native, task)
+    native.add_done_callback(_adopted_ended)
     return task
+
+
+def _adopted_ended(native: Any) -> None:
+    """Tell who waits for the end of an adopted task, and cut the cycle between it and its record, which nobody else would."""
+    task: Task[Any] | None = getattr(native, "_bateau", None) or _slotted.pop(native, None)
+    if task is not None:
+        task.host_task = task.parked = None
+        task.finish(None, None)
 
 
 def _bind(native: Any, task: Task[Any]) -> None:
@@ -204,14 +216,6 @@ class AsyncioHost(Host):
             native.cancel(*exc.args[:1])
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
-
-    def watch_end(self, task: Task[Any]) -> None:
-        if task.coro is None and not task.ended:  # adopted: nobody of ours sees its end
-
-            def ended(native: object) -> None:
-                task.finish(None, None)
-
-            task.host_task.add_done_callback(ended)
 
     def start(self, task: Task[Any]) -> None:
         assert task.coro is not None
