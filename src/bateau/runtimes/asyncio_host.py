@@ -167,6 +167,8 @@ class AsyncioHost(Host):
     def leave_node(self, node: CancelNode, exc: BaseException | None) -> bool | None:
         assert node.task is not None
         native = node.task.host_task
+        if native is None:
+            return None  # its task has ended, and left it open
         while node.given:
             node.given -= 1
             native.uncancel()
