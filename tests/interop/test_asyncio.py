@@ -565,3 +565,80 @@ def test_yielding_lets_asyncios_tasks_and_callbacks_run(entry: Any) -> None:
             await begun
 
     entry.run(main)
+
+
+@pytest.mark.parametrize("waiting", [True, False])
+def test_of_two_native_cancellations_the_right_message_arrives_once(entry, waiting):
+    """As asyncio has it: a future that the first has cancelled brings the first; a running task meets the last."""
+
+    async def main():
+        seen = []
+        started = asyncio.Event()
+        tasks = []
+
+        async def victim():
+            tasks.append(task())
+            started.set()
+            if not waiting:
+                task().cancel("first")
+                task().cancel("second")
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError as error:
+                seen.append(error.args[0])
+            seen.append(task().cancelling())
+            await asyncio.sleep(SHORT)  # not cancelled once more
+            task().uncancel()
+            task().uncancel()
+
+        async with bateau.scope() as scope:
+            scope.spawn(victim)
+            await started.wait()
+            if waiting:
+                tasks[0].cancel("first")
+                tasks[0].cancel("second")
+        return seen
+
+    assert entry.run(main) == ["first" if waiting else "second", 2]
+
+
+@pytest.mark.parametrize("where", ["in a future", "at a yield", "ours first"])
+def test_a_foreign_cancellation_keeps_its_message_beside_ours(entry, where):
+    """Who sent it knows it by its message (anyio's scopes do), and it is not our scope's to absorb."""
+
+    async def main():
+        seen = []
+        started = asyncio.Event()
+        made = {}
+
+        async def victim():
+            made["task"] = task()
+            try:
+                with bateau.move_on_after(None) as made["scope"]:
+                    started.set()
+                    try:
+                        if where == "at a yield":
+                            task().cancel("foreign")
+                            made["scope"].cancel("ours")
+                            await asyncio.sleep(0)
+                        else:
+                            await asyncio.Event().wait()
+                    except asyncio.CancelledError as error:
+                        seen.append(error.args[0])
+                        raise
+            except asyncio.CancelledError:
+                seen.append(task().uncancel())
+            await asyncio.sleep(0)
+
+        async with bateau.scope() as scope:
+            scope.spawn(victim)
+            await started.wait()
+            if where == "in a future":
+                made["task"].cancel("foreign")
+                made["scope"].cancel("ours")
+            elif where == "ours first":
+                made["scope"].cancel("ours")
+                made["task"].cancel("foreign")
+        return seen
+
+    assert entry.run(main) == ["foreign", 0]

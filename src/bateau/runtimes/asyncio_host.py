@@ -15,7 +15,7 @@ import os
 import sys
 from _thread import get_ident
 from asyncio import events, tasks
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -124,6 +124,11 @@ def _bind(native: Any, task: Task[Any]) -> None:
         _slotted[native] = task
 
 
+def _must_cancel(native: Any) -> bool:
+    """Whether a cancellation is on its way to a task that waits for no future."""
+    return bool(getattr(native, "_must_cancel", False))
+
+
 class AsyncioHost(Host):
     """See the module's head. On this host ``task.scheduled`` means: its first step has begun."""
 
@@ -185,7 +190,7 @@ class AsyncioHost(Host):
             if task.ended or task.waiting is not None or task.node.effective is None:
                 continue  # ended, cancelled by way of our own operation, or out of the cancelled scope already
             waiter = getattr(task.host_task, "_fut_waiter", None)
-            if not task.scheduled or (waiter is not None and waiter.done()):
+            if not task.scheduled or (waiter.done() if waiter is not None else _must_cancel(task.host_task)):
                 # Its next step stands in the loop's queue before this callback's next turn. That step gets what it waited for
                 # (a value, or another's cancellation, which must keep its own message for who sent it to know it).
                 self.deliver(task)
@@ -221,9 +226,9 @@ class AsyncioHost(Host):
 
     def start(self, task: Task[Any]) -> None:
         assert task.coro is not None
-        native = asyncio.Task(_main(task, task.coro), loop=self.loop, name=task.name, context=task.context)
-        _bind(native, task)
-        native.add_done_callback(_ended)
+        main = _main(task, task.coro)
+        main.send(None)
+        _bind(asyncio.Task(main, loop=self.loop, name=task.name, context=task.context), task)
 
     # -- services ------------------------------------------------------------------------------------------------------
 
@@ -289,7 +294,21 @@ def report_leftovers(ended: list[asyncio.Task[Any]]) -> None:
 
 
 async def _main(task: Task[Any], coro: Coroutine[Any, Any, Any]) -> None:
-    """What the asyncio task of one of our children runs: errors go to the scope, never to asyncio's logger."""
+    """What the asyncio task of one of our children runs: errors go to the scope, never to asyncio's logger.
+
+    Sent to its first await before asyncio gets it, so that it hears of a cancellation before the task's first step, by foreign
+    code: a coroutine that has not begun would hear nothing of it.
+    """
+    try:
+        await _BEGINNING
+    except GeneratorExit:  # the loop was closed before that step
+        coro.close()
+        raise
+    except BaseException as error:
+        coro.close()
+        task.host_task = None
+        task.finish(None, error)
+        return
     task.scheduled = True
     try:
         value = await coro
@@ -303,14 +322,14 @@ async def _main(task: Task[Any], coro: Coroutine[Any, Any, Any]) -> None:
         task.finish(value, None)
 
 
-def _ended(native: asyncio.Task[Any]) -> None:
-    """End a task whose asyncio task foreign code cancelled before its first step: ``_main`` never ran."""
-    task: Task[Any] | None = getattr(native, "_bateau", None) or _slotted.get(native)
-    if task is None or task.host_task is not native or task.coro is None:
-        return
-    task.coro.close()
-    task.host_task = None
-    task.finish(None, asyncio.CancelledError("cancelled before it began"))
+class _Beginning:
+    """Suspends once; what the await yields is seen by ``AsyncioHost.start`` alone."""
+
+    def __await__(self) -> Iterator[None]:
+        return iter((None,))
+
+
+_BEGINNING = _Beginning()
 
 
 def outermost_cancelled(task: Task[Any]) -> CancelNode | None:

@@ -24,7 +24,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from ..kernel.current import tls
-from ..kernel.errors import Deadlock
+from ..kernel.errors import CancelRecord, Deadlock
 from ..kernel.explain import explain_deadlock
 from ..kernel.task import Task
 from .asyncio_host import adopt_cancelled_error, cancel_leftovers, outermost_cancelled, report_leftovers
@@ -254,6 +254,8 @@ class AsyncioSide:
 
     def deliver_at_yield(self, task: Task[Any]) -> None:
         """A task in a cancelled scope let the others run by a bare yield (``asyncio.sleep(0)``), maybe a foreign one."""
+        if task.throwing is not None:
+            return  # another's cancellation, which must keep its own message; if the task goes on, its next wait comes by here
         holder = outermost_cancelled(task)
         if holder is not None and not holder.given and task.face is not None:
             holder.given += 1
@@ -268,6 +270,11 @@ class AsyncioSide:
         if holder is not None and not holder.given:
             holder.given += 1
             face.cancel(task.node.effective)
+
+
+def _is_cancelled_by_another(waiter: Any) -> bool:
+    """Whether a future brings a cancellation already that was not sent by a scope of ours: the first one's message stays."""
+    return waiter.cancelled() and not isinstance(getattr(waiter, "_cancel_message", None), CancelRecord)
 
 
 class TaskFace:
@@ -296,9 +303,12 @@ class TaskFace:
             return False
         self._cancels += 1
         waiter = self._fut_waiter
-        if waiter is not None and waiter.cancel(msg=msg):
+        if waiter is not None and (waiter.cancel(msg=msg) or _is_cancelled_by_another(waiter)):
             return True
+        pending = task.throwing
         task.throwing = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+        if not isinstance(pending, asyncio.CancelledError):
+            task.throwing.__context__ = pending  # an error (a future of another loop was awaited): still to be seen
         # Else what it waits for is done, and that will wake it; or it runs, and meets it when it suspends.
         if waiter is None and not self._loop.bateau_side.is_mid_step(task):
             task.host.wake(task)
