@@ -8,9 +8,12 @@ from typing import Any
 
 from .asynciter import AsyncIter
 from .chain import Moved
+from .retrying import Retry
+from .sinks import Sink, fan_out, sink
 from .sources import iter  # noqa: A004  # its public name
 
-__all__ = ["AsyncIter", "Moved", "iter"]
+__all__ = ["AsyncIter", "ItemTimeout", "Moved", "Progress", "Retry", "Sink", "fan_out", "iter", "sink"]
+from .timing import ItemTimeout, Progress
 
 
 class _Callable(ModuleType):

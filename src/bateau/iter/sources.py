@@ -12,6 +12,8 @@ from .chain import Chain
 from .flow import Failure, Need
 from .handoff import Handoff, close_iterator, from_handoff, pump_iterator
 from .interior import Interior
+from .retrying import Retry
+from .sinks import Sink, fan_out, sink
 from .stage import Stage
 
 T = TypeVar("T")
@@ -99,6 +101,12 @@ class Iter:
     """The type of ``bateau.iter``: call it with a source; its methods make the others."""
 
     __slots__ = ()
+
+    # The rest of this package's public names, so that they are reached through ``bateau.iter`` as well.
+    Retry = Retry
+    Sink = Sink
+    sink = staticmethod(sink)
+    fan_out = staticmethod(fan_out)
 
     @overload
     def __call__(self, items: AsyncIterable[T], /) -> AsyncIter[T]: ...

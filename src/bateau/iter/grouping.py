@@ -1,0 +1,104 @@
+"""Combinators that put items together by what they are: ``group_by`` and ``partition``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+
+from .chain import Chain
+from .flow import Failure, Need, Signal
+from .interior import Interior
+from .stage import Stage, call, check_function, is_awaitable
+
+if TYPE_CHECKING:
+    from .asynciter import AsyncIter
+
+T_co = TypeVar("T_co", covariant=True)
+K = TypeVar("K")
+
+_NONE: Any = object()
+
+
+class GroupBy(Stage):
+    """Runs of neighbours with equal keys."""
+
+    __slots__ = ("key",)
+
+    def __init__(self, key: Callable[[Any], Any]) -> None:
+        check_function(key, "group_by")
+        self.key = key
+
+    def flow(self, source: Iterator[Any], interior: Interior) -> Iterator[Any]:
+        need = Need()
+        current: Any = _NONE
+        group: list[Any] = []
+        for item in source:
+            if isinstance(item, Need):
+                yield item
+                continue
+            key = item if isinstance(item, Signal) else (yield from call(self.key, item, need))
+            failed = isinstance(key, Failure)
+            if group and (failed or key != current):
+                found, group = group, []
+                yield current, found
+            if failed:
+                yield key
+            else:
+                current = key
+                group.append(item)
+        if group:
+            yield current, group
+
+    def describe(self) -> str:
+        return "group_by"
+
+
+class Grouping(Chain[T_co]):
+    """The combinators of this module."""
+
+    __slots__ = ()
+
+    @overload
+    def group_by(self, key: Callable[[T_co], Awaitable[K]]) -> AsyncIter[tuple[K, list[T_co]]]: ...
+    @overload
+    def group_by(self, key: Callable[[T_co], K]) -> AsyncIter[tuple[K, list[T_co]]]: ...
+    def group_by(self, key: Callable[[Any], Any]) -> AsyncIter[Any]:
+        """``(key, items)`` for each run of neighbours that have the same ``key(item)``, as ``itertools.groupby`` does.
+
+        The items of a run are a list, held until the run is over: sort or batch before, if runs are long. A failed item ends
+        the run before it and raises in its place.
+        """
+        return self._then(GroupBy(key))
+
+    def partition(
+        self, fn: Callable[[T_co], object], *, limit: int | None = 1024
+    ) -> tuple[AsyncIter[T_co], AsyncIter[T_co]]:
+        """Two iterators: the items for which ``fn(item)`` is true, and the others. ``fn``, sync or async, is called once for each.
+
+        They share one source: while one is not read, what is meant for it waits, ``limit`` items at most (as for ``tee``); then
+        the other waits too. Read them in two tasks, or pass ``limit=None`` for a memory without bound.
+        """
+        check_function(fn, "partition")
+
+        async def late(item: T_co, found: Awaitable[object]) -> tuple[bool, T_co]:
+            return bool(await found), item
+
+        def judged(item: T_co) -> Any:
+            found = fn(item)
+            return late(item, cast("Awaitable[object]", found)) if is_awaitable(found) else (bool(found), item)
+
+        pairs = cast("Any", self).map(judged)
+        yes, no = pairs.tee(2, limit=limit)
+        return yes.filter(_is_true).map(_item), no.filter(_is_false).map(_item)
+
+
+def _is_true(pair: tuple[bool, Any]) -> bool:
+    return pair[0]
+
+
+def _is_false(pair: tuple[bool, Any]) -> bool:
+    return not pair[0]
+
+
+def _item(pair: tuple[bool, Any]) -> Any:
+    return pair[1]
