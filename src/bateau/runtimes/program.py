@@ -43,6 +43,8 @@ class Program:
         self._interruptible: Scope | None = None
         self.interrupts = 0
         self._pid = os.getpid()
+        # Where the program was started, for messages: its own task runs under the frames of its host, which nobody wrote.
+        self._site = user_site(sys._getframe(1))
         forking.watch(host)
 
     def run(self, session: Session, fn: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> T:
@@ -68,7 +70,7 @@ class Program:
             self.runtime._program = outer
 
     async def _main(self, fn: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> T:
-        async with Scope(name="program", policy=_CrossErrors()) as root:
+        async with Scope(name="program", policy=_CrossErrors(), site=self._site) as root:
             self.root = self._interruptible = root
             try:
                 result = fn(*args)
