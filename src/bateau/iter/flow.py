@@ -45,6 +45,11 @@ class Failure(Signal):
     __slots__ = ("error", "item")
 
     def __init__(self, error: BaseException, item: object = None) -> None:
+        if isinstance(error, (StopIteration, StopAsyncIteration)):
+            # Raised by a driver it would be taken for the end, and what comes after it would be lost without a word.
+            name = type(error).__name__
+            stop, error = error, RuntimeError(f"{name} was raised inside a pipeline, where it would pass for its end")
+            error.__cause__ = stop
         self.error = error
         self.item = item
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..kernel.operation import STEP_BUDGET, YieldNow
 from .flow import Failure, Need
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ class Stage:
         """The generator that pulls ``source`` and yields items and signals."""
         raise NotImplementedError
 
+    def after(self, before: Stage) -> Stage | None:
+        """One stage that does what ``before`` and then this one do, at a lower price; None if there is none."""
+        return None
+
     def describe(self) -> str:
         """How it reads in a chain: its method's name."""
         return type(self).__name__.lower()
@@ -42,26 +47,54 @@ class Stage:
 def open_stages(stages: tuple[Stage, ...], interior: Interior) -> Iterator[Any]:
     """The generator of a whole chain. Nothing of it has run yet."""
     flow: Iterator[Any] = iter(())
-    for stage in stages:
+    for stage in fused(stages):
         flow = stage.flow(flow, interior)
     return flow
 
 
-# Types met as results of plain functions, and whether they can be awaited: asking each object costs more than the call.
-_awaitable_types: dict[type, bool] = {}
+def fused(stages: tuple[Stage, ...]) -> list[Stage]:
+    """``stages``, neighbours put together where they can be."""
+    found: list[Stage] = []
+    for stage in stages:
+        both = stage.after(found[-1]) if found else None
+        if both is None:
+            found.append(stage)
+        else:
+            found[-1] = both
+    return found
+
+
+# Types of which is known that their objects can't be awaited. Stages look here before they ask ``is_awaitable``: a set lookup
+# per item, where the call would be as dear as the user's function (measured: it was a third of a chain of small functions).
+PLAIN: set[type] = set()
+_awaitable_types: set[type] = set()
 
 
 def is_awaitable(value: object) -> bool:
-    """Whether ``value`` can be awaited (a coroutine, an operation, a task...)."""
+    """Whether ``value`` is to be awaited (a coroutine, an operation, a task...)."""
     kind = type(value)
-    found = _awaitable_types.get(kind)
-    if found is None:
-        if len(_awaitable_types) > 1000:
-            _awaitable_types.clear()  # types made at run time without end must not pile up
-        found = hasattr(kind, "__await__") or (inspect.isgenerator(value) and inspect.isawaitable(value))
-        if not inspect.isgenerator(value):
-            _awaitable_types[kind] = found
+    if kind in PLAIN:
+        return False
+    if kind in _awaitable_types:
+        return True
+    if inspect.isgenerator(value):
+        return inspect.isawaitable(value)  # one made by types.coroutine, or a plain one: told apart by the object only
+    if len(PLAIN) + len(_awaitable_types) > 1000:
+        PLAIN.clear()  # types made at run time without end must not pile up
+        _awaitable_types.clear()
+    found = hasattr(kind, "__await__") and not getattr(kind, "await_is_misuse", False)
+    (_awaitable_types if found else PLAIN).add(kind)
     return found
+
+
+# A stage that gives nothing for so many items in a row lets the others run (law 13): ``yield turn(need)``. Nobody outside it
+# could: it would loop for ever over an endless source of which it wants nothing.
+DROPS = STEP_BUDGET
+
+
+def turn(need: Need) -> Need:
+    """What a stage yields to let the others run once."""
+    return need.of(YieldNow)
 
 
 def check_function(fn: object, method: str) -> None:
@@ -89,7 +122,7 @@ def call(fn: Callable[..., Any], item: Any, need: Need) -> Generator[Need, None,
         value = fn(item)
     except Exception as error:
         return Failure(error, item)
-    if not is_awaitable(value):
+    if type(value) in PLAIN or not is_awaitable(value):
         return value
     yield need.of(partial(fn, item), value)
     if need.error is not None:
