@@ -38,7 +38,7 @@ class Chain(Generic[T_co]):
     """What every ``AsyncIter`` can do, whatever its combinators: be driven, and be closed.
 
     Invariants: ``_flow`` is set once the first item was asked for. ``_gone`` says where it went when it is no longer ours to
-    drive. An interior is kept exactly while ``_interior`` is set and ``_entered`` is False.
+    drive. An interior may be kept only while ``_interior`` is set and ``_entered`` is False.
     """
 
     __slots__ = ("__weakref__", "_ended", "_entered", "_flow", "_gone", "_interior", "_site", "_stages")
@@ -137,11 +137,11 @@ class Chain(Generic[T_co]):
             self._check_fresh()
         interior = self._interior
         if interior is None:
-            interior = Interior(self._site, resumable=True)
+            # Set first: dropped while it opens, or when something later needs a task, this must find its keeper.
+            self._interior = interior = Interior(self._site, resumable=True)
             if any(stage.background(True) for stage in self._stages):
-                self._interior = interior  # set first: dropped while it opens, it must find its keeper
                 await interior.keep()
-        self._flow = flow = Flow[T_co](open_stages(self._stages, interior))
+        self._flow = flow = Flow[T_co](open_stages(self._stages, interior), interior)
         return flow
 
     async def _end(self, flow: Flow[T_co]) -> None:

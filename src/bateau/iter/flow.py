@@ -7,7 +7,10 @@ function failed travels as a ``Failure`` in its place, so that what comes after 
 
 That gives a chain of ten stages the cost of ten generator resumes and no coroutine (measured: 0.1 us a stage), and it makes
 waiting safe to cancel: nothing but the driver ever awaits, and a ``Need`` that was not answered is still there at the next pull,
-with every stage suspended around it, and is asked again. So a timed-out ``next`` loses no item (law 9 for pipelines).
+with every stage suspended around it. What it asked for is asked again if that was an operation of ours, which a cancellation
+leaves without effect; what a user's function gave goes on in a task of the pipeline, and the next pull waits for that task
+(nobody's function is called twice, or cut in the middle, because its consumer lost patience). Where nobody can come back,
+inside ``collect`` and its like, it is awaited in place. So a timed-out ``next`` loses no item (law 9 for pipelines).
 
 The rule for a stage: hand every ``Signal`` on as it is; hold an item until its successor has been asked for.
 """
@@ -15,11 +18,15 @@ The rule for a stage: hand every ``Signal`` on as it is; hold an item until its 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from ..kernel.current import current_task, tls
 from ..kernel.errors import Busy
 from ..kernel.operation import Checkpoint
+
+if TYPE_CHECKING:
+    from ..kernel.task import Task
+    from .interior import Interior
 
 T = TypeVar("T")
 
@@ -57,7 +64,9 @@ class Failure(Signal):
 class Need(Signal):
     """A stage needs something awaited. It yields the need and finds, when resumed, ``value`` or ``error`` filled in.
 
-    A stage may use one need again and again: it has one open wait at a time.
+    A stage may use one need again and again: it has one open wait at a time. Two forms: ``of(again)`` for a wait that a
+    cancellation leaves without effect, so that it can be asked again; ``of(again, first)`` for ``first``, which is somebody's
+    work and is awaited once.
     """
 
     __slots__ = ("again", "error", "first", "value")
@@ -70,22 +79,33 @@ class Need(Signal):
         self.error: Exception | None = None
 
     def of(self, again: Callable[[], Awaitable[Any]], first: Awaitable[Any] | None = None) -> Need:
-        """Ask for ``first``, or for what ``again`` makes; a wait that is cancelled asks ``again``."""
+        """Ask for ``first``, if given, else for what ``again`` makes each time it is asked."""
         self.again = again
         self.first = first
         return self
 
 
+async def _settle(work: Awaitable[T]) -> tuple[T | None, Exception | None]:
+    try:
+        return await work, None
+    except Exception as error:
+        return None, error
+
+
 class Flow(Generic[T]):
     """A generator of items and signals, and whoever drives it. One task at a time may be inside ``next``.
 
-    Invariant: ``pending`` is the need whose answer the generator waits for, or None; it is pulled only when there is none.
+    Invariants: ``pending`` is the need whose answer the generator waits for, or None; it is pulled only when there is none.
+    ``work`` is the task in which the pending need's ``first`` runs, or None.
     """
 
-    __slots__ = ("busy", "gen", "pending", "pulled", "waits")
+    __slots__ = ("busy", "gen", "interior", "pending", "pulled", "waits", "work")
 
-    def __init__(self, gen: Iterator[T | Signal]) -> None:
+    def __init__(self, gen: Iterator[T | Signal], interior: Interior | None = None) -> None:
         self.gen = gen
+        # Where somebody's work goes on while the consumer has given up a wait; None where nobody can come back.
+        self.interior = interior
+        self.work: Task[tuple[Any, Exception | None]] | None = None
         self.pending: Need | None = None
         self.busy = False
         # How many items came, and how many waits they took: a pipeline that never waits need not be asynchronous.
@@ -124,15 +144,29 @@ class Flow(Generic[T]):
         """Await what is pending. An error of it goes to the stage that asked; a cancellation leaves it pending."""
         need = self.pending
         assert need is not None and need.again is not None
-        first, need.first = need.first, None
         self.waits += 1
         try:
-            need.value = await (first if first is not None else need.again())
+            if self.interior is not None and (self.work is not None or need.first is not None):
+                need.value, need.error = await self._work(need, self.interior)
+            else:
+                first, need.first = need.first, None
+                need.value = await (first if first is not None else need.again())
+                need.error = None
         except Exception as error:
             need.error = error
-        else:
-            need.error = None
         self.pending = None
+
+    async def _work(self, need: Need, interior: Interior) -> tuple[Any, Exception | None]:
+        """What ``need.first`` gives or raises, from a task that goes on if this wait for it is cancelled."""
+        if self.work is None:
+            if interior.scope is None:
+                await interior.keep()
+            assert need.first is not None
+            first, need.first = need.first, None
+            self.work = interior.spawn(_settle, first, name=getattr(first, "__qualname__", "work"))
+        result = await self.work.join()
+        self.work = None
+        return result
 
     async def drain(self, take: Callable[[T], object]) -> None:
         """Pull everything and give each item to ``take``; the first failure is raised. A cancellation point.

@@ -77,6 +77,9 @@ class Interior(Resource):
 
     async def leave(self, exc: BaseException | None = None) -> bool | None:
         """End an entered interior: cancel what runs, await it, close what was deferred. Says whether ``exc`` is absorbed."""
+        if self.keeper is not None:  # entered without a scope, of which something had need later
+            await self.close()
+            return False
         scope, self.scope = self.scope, None
         try:
             if scope is None:

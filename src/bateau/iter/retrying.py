@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..time import sleep
+from ..kernel.current import current_host
+from ..time import sleep_until
 from .chain import Chain
 from .flow import Failure, Need, Signal
 from .interior import Interior
@@ -105,7 +106,7 @@ class Retrying(Stage):
                 if isinstance(result, Failure):
                     failures += 1
                     if policy.again(result.error, failures):
-                        yield need.of(partial(sleep, policy.wait(failures)))
+                        yield need.of(partial(sleep_until, current_host().now() + policy.wait(failures)))
                         waiting.append(item)
                         continue
                     if failures > 1:

@@ -153,14 +153,19 @@ class Timeout(Stage):
                 continue
             if due is None:
                 due = current_host().now() + self.seconds
-            yield mine.of(partial(self._within, item, due))
+            yield self._limited(item, due, mine)
             item.value, item.error = mine.value, mine.error
 
-    async def _within(self, need: Need, due: float) -> Any:
-        assert need.again is not None
+    def _limited(self, need: Need, due: float, mine: Need) -> Need:
+        """``need``, within what is left of the time."""
         first, need.first = need.first, None
+        assert need.again is not None
+        again = partial(self._within, need.again, due)
+        return mine.of(again, None if first is None else self._within(lambda: first, due))
+
+    async def _within(self, ask: Callable[[], Awaitable[Any]], due: float) -> Any:
         with CancelScope(at=due) as limit:
-            return await (first if first is not None else need.again())
+            return await ask()
         raise ItemTimeout(f"an item took longer than {self.seconds:g} s [{limit.site[0]}:{limit.site[1]}]")
 
 
