@@ -1,0 +1,54 @@
+"""``group_by``: runs of neighbours with equal keys."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import bateau
+from support.entries import Entry, Runtime
+
+
+def test_runs_of_neighbours(entry: Entry) -> None:
+    async def upper(text: str) -> str:
+        await bateau.checkpoint()
+        return text.upper()
+
+    async def main() -> list[tuple[str, list[str]]]:
+        return await bateau.iter("aAbBBa").group_by(upper).collect()
+
+    assert entry.run(main) == [("A", ["a", "A"]), ("B", ["b", "B", "B"]), ("A", ["a"])]
+
+
+@given(st.lists(st.integers(0, 3)))
+def test_like_itertools(items: list[int]) -> None:
+    async def main() -> list[tuple[int, list[int]]]:
+        return await bateau.iter(items).group_by(lambda x: x // 2).collect()
+
+    expected = [(key, list(group)) for key, group in itertools.groupby(items, lambda x: x // 2)]
+    assert bateau.run(main, runtime="native") == expected
+
+
+def test_a_failure_ends_the_run_before_it(runtime: Runtime) -> None:
+    async def main() -> None:
+        items = bateau.iter([1, 1, 0, 1]).map(lambda x: 1 // x).group_by(lambda x: x)
+        assert await items.next() == (1, [1, 1])
+        with pytest.raises(ZeroDivisionError):
+            await items.next()
+        assert await items.next() == (1, [1])
+
+    runtime.run(main)
+
+
+def test_a_key_that_fails_raises_in_its_place(runtime: Runtime) -> None:
+    async def main() -> None:
+        items = bateau.iter([1, 0, 2]).group_by(lambda x: 1 // x)
+        assert await items.next() == (1, [1])
+        with pytest.raises(ZeroDivisionError):
+            await items.next()
+        assert await items.next() == (0, [2])
+
+    runtime.run(main)
