@@ -286,3 +286,119 @@ def test_as_arms_of_a_select(entry):
                 timer.join()
 
     entry.run(main)
+
+
+@pytest.mark.parametrize("kind", ["limiter", "semaphore", "lock"])
+def test_a_limiter_of_the_caller_is_given_back_while_the_thread_waits(entry, kind):
+    """S25: the sandwich of sync and async, each slice under the same limiter of one place."""
+    from bateau import sync
+
+    make = {"limiter": lambda: sync.Limiter(1), "semaphore": lambda: sync.Semaphore(1), "lock": sync.Lock}[kind]
+
+    async def main():
+        limiter = make()
+        inside = []
+
+        def slice_(depth):
+            inside.append(depth)
+            assert len(inside) == 1  # never two of them beside each other
+            if depth:
+                inside.pop()
+                below = from_thread.run(slices, depth - 1)
+                inside.append(depth)
+                assert len(inside) == 1
+            else:
+                below = 0
+            inside.pop()
+            return below + 1
+
+        async def slices(depth):
+            return await thread.run(slice_, depth, limiter=limiter)
+
+        async with bateau.scope() as scope:
+            tasks = [scope.spawn(slices, 3) for _ in range(3)]
+        assert [task.outcome().unwrap() for task in tasks] == [4, 4, 4]
+        async with limiter:
+            pass  # all of it was given back
+
+    entry.run(main)
+
+
+def test_what_a_request_gave_reaches_the_thread_though_its_caller_was_cancelled_meanwhile(entry):
+    """The place is taken again under cancellation, or what was received would be lost."""
+    from bateau import sync
+
+    async def main():
+        limiter = sync.Limiter(1)
+        got = []
+        taken = threading.Event()
+
+        async def receive():
+            taken.set()
+            return "item"
+
+        def work():
+            got.append(from_thread.run(receive))
+            try:
+                from_thread.check_cancelled()
+            except bateau.Cancelled:
+                got.append("told")
+
+        async def other():
+            async with limiter:
+                while not taken.is_set():
+                    await bateau.yield_now()
+                for _ in range(20):
+                    await bateau.yield_now()
+                scope.cancel()
+                await bateau.yield_now()
+
+        with bateau.move_on_after(None) as scope:
+            started = threading.Event()
+
+            def begin():
+                started.set()
+                work()
+
+            async with bateau.scope() as crew:
+                crew.spawn(thread_run, begin, limiter)
+                while not started.is_set():
+                    await bateau.yield_now()
+                with bateau.shield():
+                    await other()
+        assert got == ["item", "told"]
+        assert limiter.borrowed_tokens == 0
+
+    async def thread_run(fn, limiter):
+        await thread.run(fn, limiter=limiter)
+
+    entry.run(main)
+
+
+def test_a_limiter_that_fails_to_let_the_thread_go_on_is_told_there(entry):
+    class Once:
+        entered = left = 0
+
+        async def __aenter__(self):
+            Once.entered += 1
+            if Once.entered > 1:
+                raise LookupError("no second time")
+
+        async def __aexit__(self, *exc):
+            Once.left += 1
+
+    async def main():
+        Once.entered = Once.left = 0
+
+        async def nothing():
+            await bateau.yield_now()
+
+        def work():
+            with pytest.raises(LookupError, match="no second time"):
+                from_thread.run(nothing)
+            return "went on"
+
+        assert await thread.run(work, limiter=Once()) == "went on"
+        assert (Once.entered, Once.left) == (2, 1)
+
+    entry.run(main)

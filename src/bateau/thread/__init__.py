@@ -21,8 +21,8 @@ from .portals import Portal as Portal
 from .portals import portal as portal
 from .portals import start_portal as start_portal
 from .workers import DEFAULT_LIMIT as DEFAULT_LIMIT
+from .workers import Permit, workers_of
 from .workers import Workers as Workers
-from .workers import workers_of
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -54,7 +54,8 @@ async def run(
 
     At most ``workers().limit`` functions of one run have a thread at once, others queue; with ``limiter`` (a
     ``bateau.sync.Limiter``, or anything else for ``async with``) that one counts instead. The thread sees a copy of the caller's
-    context variables. A function that waits in ``from_thread.run`` does not count, so nesting can't exhaust the threads.
+    context variables. A function that waits in ``from_thread.run`` does not count, so nesting can't exhaust the threads:
+    its limiter is left meanwhile, and entered again before the function goes on.
 
     A cancellation point. Cancelled before a thread has it, the function is not run. Afterwards it can't be killed: it is
     told (``check_cancelled()`` raises in it) and awaited; if it returns all the same, its value is returned, and the
@@ -70,8 +71,8 @@ async def run(
 
     if limiter is None:
         return await ThreadRun(call, label, abandon_on_cancel=abandon_on_cancel, counted=True)
-    async with limiter:
-        return await ThreadRun(call, label, abandon_on_cancel=abandon_on_cancel, counted=False)
+    async with Permit(limiter) as permit:
+        return await ThreadRun(call, label, abandon_on_cancel=abandon_on_cancel, counted=False, permit=permit)
 
 
 def workers() -> Workers:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from typing import Any, TypeVar, cast
 
-from ..kernel.cancellation import make_cancelled
+from ..kernel.cancellation import CancelScope, make_cancelled
 from ..kernel.current import current_task, tls
 from ..kernel.errors import Cancelled, CancelRecord, user_site
 from ..kernel.hazard import report
@@ -27,7 +27,7 @@ from ..kernel.operation import ABORTED, DONE, FIRED, NEW, PARKED, STEP_BUDGET, O
 from ..kernel.resource import OUTSIDE, Resource
 from ..kernel.swallowed import check_swallowed
 from ..kernel.task import Task
-from .workers import workers_of
+from .workers import Permit, workers_of
 
 T = TypeVar("T")
 
@@ -220,15 +220,19 @@ class Job:
 class ThreadRun(Operation[T]):
     """Waiting for a function on a worker thread. Made by ``bateau.thread.run``."""
 
-    __slots__ = ("abandon_on_cancel", "counted", "fn", "job", "label", "native", "site")
+    __slots__ = ("abandon_on_cancel", "counted", "fn", "job", "label", "native", "permit", "site")
     selectable = False  # a function that runs in a thread can not be taken back
 
-    def __init__(self, fn: Callable[[], T], label: str, *, abandon_on_cancel: bool, counted: bool) -> None:
+    def __init__(
+        self, fn: Callable[[], T], label: str, *, abandon_on_cancel: bool, counted: bool, permit: Permit | None = None
+    ) -> None:
         self.fn: Callable[[], T] | None = fn
         self.label = label
         self.site = user_site(sys._getframe(1))
         self.abandon_on_cancel = abandon_on_cancel
         self.counted = counted
+        # The caller's own limiter, where there is one.
+        self.permit = permit
         self.job: Job | None = None
         # A cancellation by foreign code, met while the function could not be left.
         self.native: BaseException | None = None
@@ -323,23 +327,57 @@ class ThreadRun(Operation[T]):
 
     def _serve(self, task: Task[Any], job: Job, request: Request) -> Generator[Any, Any, None]:
         """Do one request in the waiting task; what it raises goes to the thread."""
+        value: Any = None
+        failed: BaseException | None = None
         try:
-            value: Any = request.context.run(request.fn)
+            value = request.context.run(request.fn)
             if isinstance(value, Coroutine):
                 coro = cast("Any", value)
+                value = None
                 if self.native is not None:  # foreign code cancels once, and would let it run on
                     coro.close()
                     raise JobCancelled(job.cancelled)
+                if self.permit is not None:
+                    yield from self._give_back(self.permit, coro)
                 value = yield from _in_context(request.context, coro)
         except GeneratorExit as exc:
             self._goes_on(job, exc)
             raise
         except BaseException as error:
-            if _is_cancelled(task):
-                job.tell(task)
-            job.answer(request, None, error)
-        else:
-            job.answer(request, value, None)
+            failed = error
+        if self.permit is not None and not self.permit.held:
+            failed = (yield from self._take_again(self.permit, task, job)) or failed
+        if _is_cancelled(task):  # it came while the task was elsewhere than in the wait for the thread
+            job.tell(task)
+        job.answer(request, None if failed is not None else value, failed)
+        failed = None  # its traceback holds this frame
+
+    @staticmethod
+    def _give_back(permit: Permit, coro: Any) -> Generator[Any, Any, None]:
+        try:
+            yield from permit.__aexit__(None, None, None).__await__()
+        except BaseException:
+            coro.close()
+            raise
+
+    def _take_again(self, permit: Permit, task: Task[Any], job: Job) -> Generator[Any, Any, BaseException | None]:
+        """The request is done: the function goes on once its limiter lets it, also under cancellation, since what the request
+        has given must reach it. Returns the limiter's own failure.
+        """
+        try:
+            with CancelScope(shield=True):
+                yield from permit.__aenter__().__await__()
+        except GeneratorExit as exc:
+            self._goes_on(job, exc)
+            raise
+        except (
+            Cancelled
+        ) as exc:  # foreign code's: the function goes on without, is told, and the cancellation comes after it
+            self.native = self.native or exc
+            job.tell(task)
+        except BaseException as error:
+            return error
+        return None
 
     def _goes_on(self, job: Job, exc: BaseException) -> bool:
         """``exc`` was thrown into the wait. Cancellations are kept for later, unless the job can be left."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..kernel.host import Host
@@ -99,6 +101,32 @@ class Workers(Resource):
 
     def describe(self) -> str:
         return f"worker threads ({self.running} of {self.limit} busy, {len(self.queued)} queued)"
+
+
+class Permit:
+    """The place of one function under its caller's own limiter; given back while the function waits for a request of its own.
+
+    Invariant: the limiter is entered exactly while ``held``.
+    """
+
+    __slots__ = ("held", "limiter")
+
+    def __init__(self, limiter: AbstractAsyncContextManager[Any]) -> None:
+        self.limiter = limiter
+        self.held = False
+
+    async def __aenter__(self) -> Permit:
+        await self.limiter.__aenter__()
+        self.held = True
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> bool | None:
+        if not self.held:
+            return None
+        self.held = False
+        return await self.limiter.__aexit__(exc_type, exc, tb)
 
 
 def workers_of(host: Host) -> Workers:
