@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import os
+import sys
 import threading
 import traceback
 
@@ -146,11 +147,14 @@ def test_unknown_runtime():
 
 
 def test_dropped_without_close():
+    """Told where it was made, and what to write instead: shown by default, which a ResourceWarning is not."""
     runner = Runner(runtime="native")
+    line = sys._getframe().f_lineno - 1
     runner.run(add, 1, 2)
     session = runner._session
-    with pytest.warns(ResourceWarning, match="without close"):
+    with pytest.warns(bateau.HazardWarning, match=r"dropped_without_close.*with bateau.Runner\(\) as runner") as caught:
         del runner
+    assert (caught[0].filename, caught[0].lineno) == (__file__, line)
     session.close()
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import warnings
+import sys
 from _thread import get_ident
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
 from types import TracebackType
 from typing import Any, TypeVar, TypeVarTuple
 
-from ..kernel.errors import NestedRun, WrongRuntime
+from ..kernel.errors import NestedRun, WrongRuntime, user_site
+from ..kernel.hazard import report
 from ..kernel.host import Host
 from . import registry
 from .base import Runtime, Session
@@ -33,6 +34,7 @@ class Runner:
         self.runtime = registry.get(runtime)
         self._context = context
         self._session: Session | None = None
+        self._site = user_site(sys._getframe(1))
         self._thread = 0
         self._pid = 0
         self._running = False
@@ -117,8 +119,12 @@ class Runner:
 
     def __del__(self) -> None:
         if getattr(self, "_session", None) is not None and os.getpid() == self._pid:
-            message = f"{self!r} was dropped without close(); use `with bateau.Runner() as runner:`"
-            warnings.warn(message, ResourceWarning, stacklevel=1, source=self)
+            report(
+                "dropped_without_close",
+                f"{self!r} was dropped without close(): what is left on its loop can't end in order; "
+                "write `with bateau.Runner() as runner:`, or call runner.close() when the last run is over",
+                self._site,
+            )
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "running" if self._running else "open" if self._session else "not opened"
