@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .combine import race as race
     from .interface import Interface as Interface
     from .iter import AsyncIter as AsyncIter
+    from .iter import generator as generator
     from .iter import iter as iter  # noqa: A004  # its public name
     from .kernel.boxed import boxed as boxed
     from .kernel.cancellation import CancelScope as CancelScope
@@ -106,6 +107,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "Starting": (".kernel.starting", "Starting"),
     "block_on": (".blocking", "block_on"),
     "boxed": (".kernel.boxed", "boxed"),
+    "generator": (".iter", "generator"),
     "iter": (".iter", "iter"),
     "current_task": (".kernel.current", "current_task"),
 }

@@ -8,11 +8,13 @@ from typing import Any
 
 from .asynciter import AsyncIter
 from .chain import Moved
+from .delegating import each
+from .generators import generator
 from .retrying import Retry
 from .sinks import Sink, fan_out, sink
 from .sources import iter  # noqa: A004  # its public name
 
-__all__ = ["AsyncIter", "ItemTimeout", "Moved", "Progress", "Retry", "Sink", "fan_out", "iter", "sink"]
+__all__ = ["AsyncIter", "ItemTimeout", "Moved", "Progress", "Retry", "Sink", "each", "fan_out", "generator", "iter", "sink"]
 from .timing import ItemTimeout, Progress
 
 

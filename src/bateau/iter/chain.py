@@ -87,31 +87,35 @@ class Chain(Generic[T_co]):
         return cast("AsyncIter[T_co]", self)
 
     async def __anext__(self) -> T_co:
-        task = tls.task or current_task()
-        if task.node.effective is not None or task.foreign or task.budget <= 0:
-            await Checkpoint()
-        else:
-            task.budget -= 1
-        flow = self._flow
-        if flow is None:
-            flow = await self._open()
-        item: Any = None
-        if flow.busy or flow.pending is not None:
-            item = await flow.next()
-        else:
-            item = next(flow.gen, END)
-            if not isinstance(item, Signal):
-                flow.pulled += 1
-                return cast("T_co", item)
-            if isinstance(item, Need):
-                flow.pending = item
+        try:
+            task = tls.task or current_task()
+            if task.node.effective is not None or task.foreign or task.budget <= 0:
+                await Checkpoint()
+            else:
+                task.budget -= 1
+            flow = self._flow
+            if flow is None:
+                flow = await self._open()
+            item: Any = None
+            if flow.busy or flow.pending is not None:
                 item = await flow.next()
-        if isinstance(item, Failure):
-            raise item.error
-        if item is END:
-            await self._end(flow)
-            raise StopAsyncIteration
-        return item  # type: ignore[no-any-return]
+            else:
+                item = next(flow.gen, END)
+                if not isinstance(item, Signal):
+                    flow.pulled += 1
+                    return cast("T_co", item)
+                if isinstance(item, Need):
+                    flow.pending = item
+                    item = await flow.next()
+            if isinstance(item, Failure):
+                raise item.error
+            if item is END:
+                await self._end(flow)
+                raise StopAsyncIteration
+            return cast("T_co", item)
+        except BaseException:
+            del self  # a traceback keeps this frame, and must not keep the iterator: it is left when it is dropped
+            raise
 
     @overload
     async def next(self) -> T_co: ...
@@ -129,6 +133,9 @@ class Chain(Generic[T_co]):
             if default is _MISSING:
                 raise
             return default
+        except BaseException:
+            del self  # as above
+            raise
 
     async def _open(self) -> Flow[T_co]:
         if self._gone is not None:
