@@ -1,63 +1,84 @@
 """Working on several items of a chain at once, within exact bounds: what ``buffered`` and its kin run.
 
 Theory of operation. ``n`` workers at most, each a task of the pipeline. A worker claims the next item (one at a time: the chain
-before is asked by one task only), runs the item's functions, and puts the result into the item's *slot*. Slots stand in the order
-of their items (``buffered``), or join the line when they are done (``buffered_unordered``). The consumer takes from the head.
+before is asked by one task only), runs the item's function, and puts the result in line: into the place its claim was given
+(``buffered``), or behind what is done already (``buffered_unordered``). The consumer takes from the head.
 
 The bound is on what is claimed and not yet taken by the consumer: never more than ``n`` items have left the source, whether they
 are being worked on or done. Workers go on while the consumer's body runs, which is the point (S23), until the bound is reached.
+
+What keeps it cheap: a worker goes on claiming as long as it may, and before it runs a function it makes sure that *one* other
+worker, the scout, is awake to claim the next item should that function wait. So a function that never waits is run by one
+worker, switches are per bound and not per item, and no more tasks exist than there were waits at once. Where one call takes all
+items into a list (``drain``), the workers put them there themselves, and the consumer sleeps till the end.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
+from functools import partial
+from itertools import islice
+from types import CoroutineType
+from typing import Any, Final
 
+from ..kernel.current import current_task
 from ..kernel.errors import Cancelled
-from ..kernel.operation import Operation
-from ..kernel.resource import Resource, WaitQueue
+from ..kernel.operation import STEP_BUDGET, Checkpoint, Operation
+from ..kernel.resource import Resource
 from ..kernel.task import Task
 from .flow import END, Failure, Flow, Need, Signal
-from .handoff import stopped
-from .interior import Interior
-from .stage import Stage
+from .handoff import raised_cancelled, stopped
+from .interior import soon
+from .stage import PLAIN, is_awaitable
 
-_PENDING: Any = object()
+_PENDING: Final[Any] = object()
 # What a worker's stages give for an item they have dropped (``filter``).
-_DROPPED: Any = object()
+DROPPED: Final[Any] = object()
+
+# Starts a task for the buffer: an interior's ``spawn``, or that of a scope.
+Spawn = Callable[..., Task[Any]]
+Work = Callable[[Any], Any]
 
 
-class Slot:
-    """The place of one claimed item in the line; ``result`` is what became of it."""
+class Worker:
+    """One of the tasks of a buffer. ``place`` is its item's in the line, a list of one element, while it has an unfinished one."""
 
-    __slots__ = ("result",)
+    __slots__ = ("asking", "place")
 
     def __init__(self) -> None:
-        self.result: Any = _PENDING
+        self.place: list[Any] | None = None
+        # Whether it is the one that asks the chain before.
+        self.asking = False
 
 
 class Buffer(Resource):
     """What the workers and the consumer of one ``buffered`` share.
 
     Invariants: ``claimed`` counts the items taken from the chain before and not yet taken by the consumer, the one just being
-    asked for included; it never exceeds ``bound``. ``claiming`` is true while a worker is asking. A worker is parked in
-    ``idle`` only if it may not claim now. ``line`` holds the slots in the order in which the consumer gets them.
+    asked for included; it never exceeds ``bound``. ``claiming`` is true while a worker is asking. ``line`` holds what the
+    consumer gets next, in lists of one element: the result, or ``_PENDING``; of an ordered buffer it has one for each claim.
+    ``scout`` is a worker that is awake and will look for a claim. If there is none, nothing may be claimed, or the consumer's
+    next question makes one.
     """
 
     __slots__ = (
-        "_idle",
+        "_sink",
         "_taker",
         "bound",
         "claimed",
         "claiming",
         "ended",
         "flow",
-        "interior",
+        "idle",
         "label",
         "line",
+        "make_work",
+        "most",
         "ordered",
-        "work",
+        "scout",
+        "spawn",
+        "where",
         "workers",
     )
     kind = "buffer"
@@ -65,204 +86,330 @@ class Buffer(Resource):
     def __init__(
         self,
         flow: Flow[Any],
-        interior: Interior,
+        spawn: Spawn,
         bound: int,
         label: str,
+        where: str,
         *,
         ordered: bool,
-        work: Callable[[], Callable[[Any], Awaitable[Any]]] | None,
+        make_work: Callable[[], Work] | None,
     ) -> None:
         self.flow = flow
-        self.interior = interior
+        self.spawn = spawn
         self.bound = bound
         self.label = label
+        self.where = where
         self.ordered = ordered
-        # Makes what a worker does with an item; None: nothing is left to do, items are only fetched ahead.
-        self.work = work
+        # Makes what a worker does with an item; None: nothing is left to do, one worker fetches them ahead.
+        self.make_work = make_work
+        self.most = bound if make_work is not None else 1
         self.claimed = 0
         self.claiming = False
         self.ended = False
-        self.line: deque[Slot] = deque()
-        self.workers: dict[Task[Any], None] = {}
-        self._idle = WaitQueue()
+        self.line: deque[list[Any]] = deque()
+        self.workers: dict[Task[Any], Worker] = {}
+        # The workers that are parked. A dict for its order, the youngest are woken first.
+        self.idle: dict[Idle, None] = {}
+        self.scout: Worker | None = None
         self._taker: Ready | None = None
+        self._sink: Callable[[Any], object] | None = None
 
     # -- claiming ------------------------------------------------------------------------------------------------------
 
-    def may_claim(self) -> bool:
-        """Whether an item may be taken from the chain before, now."""
-        return not self.claiming and not self.ended and self.claimed < self.bound
-
-    def claim(self) -> None:
-        """Begin to ask for an item."""
-        self.claiming = True
-        self.claimed += 1
-
     def invite(self) -> None:
-        """Something has changed: let the next worker claim, if one may; make one where there are too few."""
-        if not self.may_claim():
+        """Something has changed: see that a worker is awake to claim, if one may."""
+        if self.scout is not None or self.ended or self.claiming or self.claimed >= self.bound:
             return
-        if self._idle:
-            worker = self._idle.pop()
-            if worker is not None:
-                self.claim()
-                worker.fire(True)
-        elif len(self.workers) < (self.bound if self.work is not None else 1):
-            self.claim()
-            name = f"{self.label} worker {len(self.workers) + 1}"
-            self.workers[self.interior.spawn(self._worker, name=name)] = None
+        if self.idle:
+            op, _ = self.idle.popitem()
+            self.scout = op.worker
+            op.fire(None)
+        elif len(self.workers) < self.most:
+            worker = Worker()
+            try:
+                task = self.spawn(self._work, worker, name=f"{self.label} worker {len(self.workers) + 1}")
+            except Exception as error:  # the scope takes no more tasks: the end of the items, and an error in the next one's place
+                self._broken(worker, error)
+                return
+            self.workers[task] = self.scout = worker
+            task.at_end = {self: self._gone}
 
     def end(self) -> None:
-        """The chain before is over; idle workers go home."""
+        """Nothing more is to be claimed: idle workers go home."""
         self.ended = True
-        while (worker := self._idle.pop()) is not None:
-            worker.fire(False)
-        self._tell()
+        while self.idle:
+            self.idle.popitem()[0].fire(None)
+        self.tell()
 
     # -- the workers ---------------------------------------------------------------------------------------------------
 
-    async def _worker(self) -> None:
-        """Born with a claim. Whatever ends it, its slot is filled and the line goes on."""
-        slot: Slot | None = None
-        work = self.work() if self.work is not None else None
-        flow = self.flow
+    async def _work(self, worker: Worker) -> None:
+        """A worker's life: born as the scout. Whatever ends it, ``_gone`` is told."""
+        task = current_task()
+        flow, line, ordered = self.flow, self.line, self.ordered
+        work = self.make_work() if self.make_work is not None else None
+        item: Any = None
         try:
-            claimed = True
-            while claimed:
+            while True:
+                if self.scout is worker:
+                    self.scout = None
+                if self.claiming or self.ended or self.claimed >= self.bound:
+                    if self.ended:
+                        return
+                    await Idle(self, worker)
+                    continue
+                self.claiming = worker.asking = True
+                self.claimed += 1
+                worker.place = place = [_PENDING]
+                if ordered:
+                    line.append(place)
                 item = flow.poll()
                 if item.__class__ is Need:
                     item = await flow.next()
-                self.claiming = False
+                self.claiming = worker.asking = False
                 if item is END:
-                    self.claimed -= 1
+                    self._unclaim(worker)
                     self.end()
                     return
-                slot = Slot()
-                if self.ordered:
-                    self.line.append(slot)
-                self.invite()
+                result = item
+                if self.scout is None:
+                    self.invite()
                 if work is not None and not isinstance(item, Signal):
-                    item = await self._try(work, item)
-                self._fill(slot, item)
-                slot = None
-                if self.may_claim():
-                    self.claim()
-                else:
-                    claimed = not self.ended and await Claim(self)
-        except BaseException as error:
-            if not isinstance(error, Cancelled):
-                self._abandon(slot, error)
-                return
-            self._abandon(slot, stopped(self.label))
+                    try:
+                        result = work(item)
+                        if type(result) is CoroutineType or (type(result) not in PLAIN and is_awaitable(result)):
+                            result = await result
+                    except Exception as error:
+                        result = Failure(error, item)
+                worker.place = None
+                place[0] = result
+                if not ordered:
+                    line.append(place)
+                if result is DROPPED and line[0 if ordered else -1] is place:
+                    _ = line.popleft() if ordered else line.pop()
+                    self.claimed -= 1
+                    self.tell()
+                elif line[0] is place:
+                    self.tell()
+                    if self._sink is not None and not self.claimed and work is not None and not self.ended:
+                        await self._alone(worker, work)
+                        task.budget = 0
+                task.budget -= 1
+                if task.budget <= 0:
+                    if self.scout is None:
+                        self.scout = worker
+                    await Checkpoint()
+        except Cancelled as error:
+            self._cancelled(worker, error, task, item)
             raise
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self._broken(worker, error)
 
-    @staticmethod
-    async def _try(work: Callable[[Any], Awaitable[Any]], item: Any) -> Any:
+    async def _alone(self, worker: Worker, work: Work) -> None:
+        """While no other worker has an item, results go straight into the sink: for a number of items, as long as nobody comes.
+
+        A place in the line is held all the time, for whichever item is the current one.
+        """
+        sink, place, item = self._sink, [_PENDING], None
+        assert sink is not None
+        self.claimed = 1
+        worker.place = place
+        if self.ordered:
+            self.line.append(place)
+        self.invite()
+        result: Any
         try:
-            return await work(item)
-        except Exception as error:
-            return Failure(error, item)
-
-    def _fill(self, slot: Slot, result: Any) -> None:
-        slot.result = result
-        if not self.ordered:
-            if result is _DROPPED:
-                self.claimed -= 1
+            for item in islice(self.flow.gen, STEP_BUDGET):
+                if isinstance(item, Signal):
+                    if item.__class__ is not Need:
+                        result = item
+                        break
+                    self.flow.pending = item  # the next claim awaits it
+                    self._unclaim(worker)
+                    return
+                result = work(item)
+                if type(result) is CoroutineType or (type(result) not in PLAIN and is_awaitable(result)):
+                    result = await result
+                if self.claimed != 1 or result is DROPPED or result.__class__ is Failure:
+                    break
+                sink(result)
+            else:
+                self._unclaim(worker)
                 return
-            self.line.append(slot)
-        self._tell()
+        except Exception as error:
+            result = Failure(error, item)
+        worker.place = None
+        place[0] = result
+        if not self.ordered:
+            self.line.append(place)
+        if self.line[0] is place:
+            self.tell()
 
-    def _abandon(self, slot: Slot | None, error: BaseException) -> None:
-        """A worker ends by an error of its own, or was cancelled: its item is not lost in silence."""
-        self.claiming = False
+    def _unclaim(self, worker: Worker) -> None:
+        """A claim comes to nothing: no item was there. Its place is the last one, since nobody else could claim meanwhile."""
+        worker.place = None
+        worker.asking = False
+        self.claimed -= 1
+        if self.ordered:
+            self.line.pop()
+
+    def _cancelled(self, worker: Worker, error: Cancelled, task: Task[Any], item: object) -> None:
+        """A worker ends by a cancellation: of the pipeline, by foreign code, or one that its function came upon and let out."""
+        if task.node.effective is not None or (task.foreign and task.host.is_cancelled(task)):
+            self.ended = True
+        elif worker.asking:  # only this task was cancelled; what it asked for is still pending, for the next one to ask
+            self.claiming = False
+            self._unclaim(worker)
+        elif worker.place is not None:
+            self._fill(worker, Failure(raised_cancelled(self.label, error), item))
+
+    def _broken(self, worker: Worker, error: BaseException) -> None:
+        """Something worse than an ``Exception``, or a defect in the chain before: the consumer gets it, in its place."""
         self.ended = True
-        if slot is None:
-            slot = Slot()
-            self.line.append(slot)
-        elif not self.ordered:
-            self.line.append(slot)
-        slot.result = Failure(error)
-        self._tell()
+        if worker.place is None:
+            worker.place = place = [_PENDING]
+            self.claimed += 1
+            if self.ordered:
+                self.line.append(place)
+        self._fill(worker, Failure(error))
 
-    def _tell(self) -> None:
-        taker = self._taker
-        if taker is not None and taker.poll():
-            self._taker = None
-            taker.fire(taker.value)
+    def _fill(self, worker: Worker, result: Any) -> None:
+        place, worker.place = worker.place, None
+        assert place is not None
+        if worker.asking:
+            self.claiming = worker.asking = False
+        place[0] = result
+        if not self.ordered:
+            self.line.append(place)
+        self.tell()
+
+    def _gone(self, task: Task[Any]) -> None:
+        """A worker has ended, in whatever way: nobody must wait for it any more."""
+        worker = self.workers.pop(task)
+        if self.scout is worker:
+            self.scout = None
+        if worker.place is not None:
+            self._fill(worker, Failure(stopped(self.label)))
+        if self.ended:
+            self.end()
+        else:
+            self.invite()
 
     # -- the consumer --------------------------------------------------------------------------------------------------
 
+    def tell(self) -> None:
+        """The head of the line is there, or there will be none: the consumer, if it waits, gets it."""
+        taker = self._taker
+        if taker is not None:
+            result = self.take()
+            if result is not _PENDING:
+                self._taker = None
+                taker.fire(result)
+
     def take(self) -> Any:
         """What is next in line, if it is there: a result, a ``Failure``, ``END``; or ``_PENDING``."""
-        line = self.line
-        while line and line[0].result is not _PENDING:
-            result = line.popleft().result
+        line, sink = self.line, self._sink
+        while line and (result := line[0][0]) is not _PENDING:
+            line.popleft()
             self.claimed -= 1
-            if result is not _DROPPED:
+            if sink is not None and result.__class__ is not Failure:
+                if result is not DROPPED:
+                    sink(result)
+            elif result is not DROPPED:
                 return result
-        if not line and self.ended and not self.claimed:
-            return END
-        return _PENDING
+        if self.scout is None:
+            self.invite()
+        return END if self.ended and not self.claimed else _PENDING
 
     def items(self) -> Iterator[Any]:
         """The stage's generator."""
-        need = Need()
+        need, line = Need(), self.line
         while True:
-            self.invite()
-            result = self.take()
-            if result is _PENDING:
-                yield need.of(self._ready)
-                if need.error is not None:
-                    yield Failure(need.error)
+            while line and (result := line[0][0]) is not _PENDING:
+                line.popleft()
+                self.claimed -= 1
+                if result is DROPPED:
                     continue
-                result = need.value
-            if result is END:
+                if self.scout is None:
+                    self.invite()
+                yield result
+            if self.ended and not self.claimed:
                 return
-            yield result
+            self.invite()
+            if line and line[0][0] is not _PENDING:
+                continue
+            yield need.of(self.ready)
+            if need.error is not None:
+                yield Failure(need.error)
+                continue
+            if need.value is END:
+                return
+            yield need.value
 
-    def _ready(self) -> Ready:
+    def ready(self) -> Ready:
+        """Await it: what is next in line."""
         return Ready(self)
+
+    async def drain(self, sink: Callable[[Any], object]) -> None:
+        """Everything into ``sink``, which the workers call; the first failure is raised. A cancellation point."""
+        self._sink = sink
+        try:
+            self.invite()
+            result = await Ready(self)
+        finally:
+            self._sink = None
+        if result is not END:
+            raise result.error
+
+    def close(self, *, cancel: bool = False) -> None:
+        """The consumer has left. What runs is ended by the pipeline's scope, or else now (``cancel``)."""
+        self.ended = True
+        try:
+            self.flow.close()
+        finally:
+            if cancel:
+                for task in self.workers:
+                    soon(task.host, partial(task.cancel, "its iterator was left"))
+
+    def cancel(self) -> None:
+        """End the workers."""
+        self.ended = True
+        for task in tuple(self.workers):
+            task.cancel("its iterator was left")
 
     # -- as a resource -------------------------------------------------------------------------------------------------
 
     def waiters(self) -> Iterable[Operation[Any]]:
-        found: list[Operation[Any]] = list(self._idle)
+        found: list[Operation[Any]] = list(self.idle)
         return [*found, self._taker] if self._taker is not None else found
 
     def satisfiers(self) -> Iterable[Task[Any]]:
         return [task for task in self.workers if not task.ended] if self._taker is not None else ()
 
     def describe(self) -> str:
-        return f"{self.label} of {self.interior.describe()}: {self.claimed} of {self.bound} claimed"
+        return f"{self.label} of the pipeline ({self.where}): {self.claimed} of {self.bound} claimed"
 
 
-class Claim(Operation[bool]):
-    """A worker's wait until it may claim. True: it has claimed. False: there is nothing left to claim."""
+class Idle(Operation[None]):
+    """A worker's wait until there may be something to claim: it looks for itself then."""
 
-    __slots__ = ()
+    __slots__ = ("worker",)
     resource: Buffer
 
+    def __init__(self, buffer: Buffer, worker: Worker) -> None:
+        super().__init__(buffer)
+        self.worker = worker
+
     def poll(self) -> bool:
-        buffer = self.resource
-        if buffer.ended:
-            self.value = False
-            return True
-        if not buffer.may_claim():
-            return False
-        buffer.claim()
-        self.value = True
-        return True
+        return self.resource.ended
 
     def register(self) -> None:
-        self.resource._idle.add(self)
+        self.resource.idle[self] = None
 
     def unregister(self) -> None:
-        self.resource._idle.discard(self)
-
-    def undo(self, value: Any) -> None:
-        if value:
-            self.resource.claiming = False
-            self.resource.claimed -= 1
+        self.resource.idle.pop(self, None)
 
     def describe(self) -> str:
         return f"claim of an item by {self.resource.describe()}"
@@ -286,70 +433,8 @@ class Ready(Operation[Any]):
 
     def undo(self, value: Any) -> None:
         if value is not END:
-            slot = Slot()
-            slot.result = value
-            self.resource.line.appendleft(slot)
+            self.resource.line.appendleft([value])
             self.resource.claimed += 1
 
     def describe(self) -> str:
         return f"next item of {self.resource.describe()}"
-
-
-class Buffered(Stage):
-    """Several items at once, through the per-item stages that stood right before it."""
-
-    __slots__ = ("inner", "method", "n", "ordered")
-
-    def __init__(self, n: int, inner: tuple[Stage, ...], *, ordered: bool, method: str) -> None:
-        self.n = n
-        self.inner = inner
-        self.ordered = ordered
-        self.method = method
-
-    def background(self, resumable: bool) -> bool:
-        return True
-
-    def flow(self, source: Iterator[Any], interior: Interior) -> Iterator[Any]:
-        def work() -> Callable[[Any], Awaitable[Any]]:
-            return worker_of(self.inner, interior)
-
-        label = f"{self.method}({self.n})"
-        buffer = Buffer(Flow(source), interior, self.n, label, ordered=self.ordered, work=work if self.inner else None)
-        try:
-            yield from buffer.items()
-        finally:
-            buffer.flow.close()
-
-    def describe(self) -> str:
-        inner = "".join(f"{stage.describe()}." for stage in self.inner)
-        return f"{inner}{self.method}({self.n})"
-
-
-def worker_of(stages: tuple[Stage, ...], interior: Interior) -> Callable[[Any], Awaitable[Any]]:
-    """What one worker does with an item: ``stages``, run for one item at a time."""
-    waiting: list[Any] = []
-
-    def feed() -> Iterator[Any]:
-        while True:
-            yield waiting.pop() if waiting else _Dropped
-
-    gen: Iterator[Any] = feed()
-    for stage in stages:
-        gen = stage.flow(gen, interior)
-    flow: Flow[Any] = Flow(gen)
-
-    async def work(item: Any) -> Any:
-        waiting.append(item)
-        result = await flow.next()
-        if result is _Dropped:
-            return _DROPPED
-        return result if not waiting else await flow.next()
-
-    return work
-
-
-class _DroppedSignal(Signal):
-    __slots__ = ()
-
-
-_Dropped = _DroppedSignal()

@@ -21,8 +21,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from ..kernel.current import current_task, tls
-from ..kernel.errors import Busy
-from ..kernel.operation import Checkpoint
+from ..kernel.operation import ABORTED, Checkpoint, Operation
+
+from .misuse import two_at_once
 
 if TYPE_CHECKING:
     from ..kernel.task import Task
@@ -99,15 +100,17 @@ class Flow(Generic[T]):
     ``work`` is the task in which the pending need's ``first`` runs, or None.
     """
 
-    __slots__ = ("busy", "gen", "interior", "pending", "pulled", "waits", "work")
+    __slots__ = ("_drain", "busy", "gen", "interior", "pending", "pulled", "waits", "work")
 
     def __init__(self, gen: Iterator[T | Signal], interior: Interior | None = None) -> None:
-        self.gen = gen
+        # A last stage that can be driven to its end in a better way than item by item says so by a ``drain`` of its own.
+        self._drain: Callable[[Callable[[T], object]], Awaitable[None]] | None = getattr(gen, "drain", None)
+        self.gen: Iterator[T | Signal] = iter(gen)
         # Where somebody's work goes on while the consumer has given up a wait; None where nobody can come back.
         self.interior = interior
         self.work: Task[tuple[Any, Exception | None]] | None = None
         self.pending: Need | None = None
-        self.busy = False
+        self.busy: Task[Any] | None = None
         # How many items came, and how many waits they took: a pipeline that never waits need not be asynchronous.
         self.pulled = 0
         self.waits = 0
@@ -125,12 +128,9 @@ class Flow(Generic[T]):
 
     async def next(self) -> T | Failure | End:
         """Pull, and wait where a stage needs it. A cancellation point only where it waits; cancelled, nothing is lost."""
-        if self.busy:
-            raise Busy(
-                "two tasks ask this iterator for its next item at the same time; "
-                "give each its own with .tee(n), or let them share the items with .share()"
-            )
-        self.busy = True
+        if self.busy is not None:
+            raise two_at_once(self.busy, self.interior.site if self.interior is not None else None)
+        self.busy = tls.task or current_task()
         try:
             while True:
                 item = self.poll()
@@ -138,7 +138,7 @@ class Flow(Generic[T]):
                     return item  # type: ignore[return-value]  # pyright: ignore[reportReturnType]  # no Need
                 await self.answer()
         finally:
-            self.busy = False
+            self.busy = None
 
     async def answer(self) -> None:
         """Await what is pending. An error of it goes to the stage that asked; a cancellation leaves it pending."""
@@ -168,11 +168,15 @@ class Flow(Generic[T]):
         self.work = None
         return result
 
-    async def drain(self, take: Callable[[T], object]) -> None:
+    async def drain(self, take: Callable[[T], object], *, anywhere: bool = False) -> None:
         """Pull everything and give each item to ``take``; the first failure is raised. A cancellation point.
 
-        What needs no wait lets the others run whenever the step budget is used up (law 13).
+        What needs no wait lets the others run whenever the step budget is used up (law 13). ``anywhere``: ``take`` runs no code
+        of the user's and cannot fail, so that other tasks of the pipeline may call it too.
         """
+        if anywhere and self._drain is not None:
+            await self._drain(take)
+            return
         task = tls.task or current_task()
         gen = self.gen
         while True:
@@ -195,10 +199,14 @@ class Flow(Generic[T]):
 
     def close(self) -> None:
         """Close the generators, the last stage's first. Their ``finally`` blocks run; they can't wait."""
-        first = self.pending.first if self.pending is not None else None
-        close: Any = getattr(first, "close", None)
-        if close is not None:
-            close()  # a coroutine that was made and never driven
-        close = getattr(self.gen, "close", None)
-        if close is not None:
-            close()
+        pending = self.pending
+        if pending is not None:
+            first, pending.first = pending.first, None
+            if isinstance(first, Operation):
+                first.state = ABORTED  # made for this wait and never awaited: nobody's mistake
+            close: Any = getattr(first, "close", None)
+            if close is not None:
+                close()
+        gen: Any = self.gen
+        if not getattr(gen, "gi_running", False):  # left from within one of its own functions: it ends when that returns
+            gen.close()

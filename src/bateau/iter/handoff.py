@@ -213,6 +213,15 @@ def stopped(what: str) -> TaskCancelled:
     )
 
 
+def raised_cancelled(what: str, error: BaseException) -> TaskCancelled:
+    """The error in the place of an item whose function raised a cancellation though nobody had cancelled it: it came upon another
+    one's, and let it out.
+    """
+    found = TaskCancelled(f"the work on an item of {what} raised {type(error).__name__}, but was not cancelled itself")
+    found.__cause__ = error
+    return found
+
+
 def from_handoff(handoff: Handoff[T]) -> Iterator[Any]:
     """The generator of a stage whose items come from a pump."""
     need = Need()

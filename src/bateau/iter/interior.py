@@ -34,6 +34,7 @@ from ..kernel.task import Task
 
 if TYPE_CHECKING:
     from ..kernel.cancellation import CancelNode
+    from ..kernel.host import Host
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -228,6 +229,21 @@ class Debt(Guard):
         except Exception:
             if keeper.scope is None:
                 raise  # else its scope raises it
+
+
+def soon(host: Host, fn: Callable[[], object]) -> bool:
+    """Call ``fn`` on the thread of ``host``, not now: for finalisers, which may run in the middle of anything, on any thread.
+
+    False if the host has ended, and its tasks with it.
+    """
+    try:
+        if get_ident() == host.thread_id:
+            host.call_soon(lambda: fn() and None)
+        else:
+            host.call_threadsafe(lambda: fn() and None)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _innermost_scope(task: Task[Any]) -> tuple[Scope | None, bool]:
