@@ -9,14 +9,27 @@ from .concurrent import Concurrent
 from .elements import Elements
 from .ends import Ends
 from .grouping import Grouping
+from .joining import Joining
+from .misuse import name_remedies
 from .retrying import Retries
 from .sinks import Sinks
+from .slicing import Slicing
 from .timing import Timing
 
 T_co = TypeVar("T_co", covariant=True)
 
 
-class AsyncIter(Elements[T_co], Concurrent[T_co], Ends[T_co], Grouping[T_co], Timing[T_co], Retries[T_co], Sinks[T_co]):
+class AsyncIter(
+    Elements[T_co],
+    Slicing[T_co],
+    Joining[T_co],
+    Concurrent[T_co],
+    Ends[T_co],
+    Grouping[T_co],
+    Timing[T_co],
+    Retries[T_co],
+    Sinks[T_co],
+):
     """An asynchronous iterator with combinators, made by ``bateau.iter(...)`` or by a ``@bateau.generator``.
 
     Lazy: nothing runs until it is driven, by ``async for``, by ``next()``, or by one of the ends (``collect``, ``for_each``...).
@@ -28,3 +41,4 @@ class AsyncIter(Elements[T_co], Concurrent[T_co], Ends[T_co], Grouping[T_co], Ti
 
 
 Chain._make = AsyncIter
+name_remedies(AsyncIter)
