@@ -366,6 +366,7 @@ class Cancellable(CancelNode):
 
     def reschedule(self, when: float | None) -> None:
         """Move the deadline to ``when`` on the runtime's clock; None takes it away. Raises once expired or left."""
+        self.check_thread("reschedule")
         self._sync()
         if self.record is not None:
             raise ScopeError("this scope has been cancelled already; its deadline can't be moved any more")

@@ -12,6 +12,7 @@ exception, unwrapped. Else a cancellation that is not this scope's own.
 from __future__ import annotations
 
 import sys
+from _thread import get_ident
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextvars import copy_context
@@ -22,7 +23,7 @@ from .cancellation import Cancellable, check_seconds, deliver, leave
 from .cleanup import DEFAULT_BUDGET, Cleanup
 from .coroutines import as_coroutine
 from .current import current_task_or_none
-from .errors import Cancelled, CancelRecord, ScopeError, TaskCancelled
+from .errors import BateauError, Cancelled, CancelRecord, ScopeError, TaskCancelled, WrongRuntime
 from .host import Host, Timer
 from .operation import Checkpoint, Operation
 from .policy import AllMustSucceed, Policy
@@ -140,7 +141,7 @@ class Scope(Cancellable, Resource):
         the others have ended. ``priority`` is for scheduling policies. Raises ``ScopeError`` on a scope that is not open.
         """
         host = self._host
-        if host is None or self._closing:
+        if host is None or self._closing or host.thread_id != get_ident():
             host = self._check_open(fn)
         coro: Any = fn if type(fn) is CoroutineType else fn(*args) if callable(fn) else None  # pyright: ignore[reportUnknownVariableType]
         if type(coro) is not CoroutineType or coro is fn:
@@ -203,15 +204,22 @@ class Scope(Cancellable, Resource):
 
     def _check_open(self, fn: Any) -> Host:
         host = self._host
-        if host is None or self.parent is None:
-            problem = "has not been entered: write `async with scope:` around it"
-        elif self._closing and not (self._foreground or self._background):
-            problem = "has ended"
+        wrong: type[BateauError] = ScopeError
+        if self.task is None:
+            problem = "it has not been entered: write `async with scope:` around it"
+        elif host is None or (self._closing and not (self._foreground or self._background)):
+            problem = "it has ended"
+        elif host.thread_id != get_ident():
+            wrong = WrongRuntime
+            problem = (
+                f"this is thread {get_ident()}, and it lives in {host.describe()}; hand the call over: "
+                "`bateau.thread.from_thread.run_sync(scope.spawn, fn)` from a worker thread, or a `bateau.thread.portal()`"
+            )
         else:
             return host
         if isinstance(fn, CoroutineType):
             fn.close()
-        raise ScopeError(f"can't spawn into {self.describe()}: it {problem}")
+        raise wrong(f"can't spawn into {self.describe()}: {problem}")
 
     def _admit(self, task: Task[Any], background: bool) -> None:
         task.parent = self
@@ -380,8 +388,10 @@ class Scope(Cancellable, Resource):
         """Call ``fn(*args)``, sync or async, when the scope ends: after the children, last deferred first."""
         if not callable(fn):
             raise TypeError(f"defer needs a function, not {type(fn).__name__}")
-        if self._host is None or self.parent is None:
-            raise ScopeError(f"can't defer in {self.describe()}: it has not been entered")
+        if self._host is None:
+            problem = "has not been entered" if self.task is None else "has ended"
+            raise ScopeError(f"can't defer in {self.describe()}: it {problem}")
+        self.check_thread("defer in")
         if self._deferred is None:
             self._deferred = []
         self._deferred.append((fn, args))

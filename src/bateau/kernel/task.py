@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from _thread import get_ident
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context
 from types import CodeType, FrameType
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from .cancellation import CancelNode
 from .current import current_task_or_none
-from .errors import Cancelled, CancelRecord, TaskCancelled
+from .errors import Cancelled, CancelRecord, TaskCancelled, WrongRuntime
 from .foreign import explain_foreign
 from .operation import STEP_BUDGET, Guard, Operation
 from .recursion import shorten_recursion
@@ -210,17 +211,31 @@ class Task(CancelNode, Resource, Generic[T_co]):
         """Cancel this task: from now on each of its operations raises ``Cancelled``, until it ends.
 
         Returns at once (not a cancellation point), whether this was news. Await the task to know that it has ended.
+        Raises ``WrongRuntime`` on another thread than the task's own.
         """
         if self.ended:
             return False
+        self._check_thread("cancel")
         caller = current_task_or_none()
         record = CancelRecord(reason, task_name=caller.name if caller is not None else None)
         return self._cancel(record)
 
     def stop(self, reason: str = "asked to stop") -> None:
-        """Ask this task to stop: the first phase, see ``Scope.stop``."""
+        """Ask this task to stop: the first phase, see ``Scope.stop``. From the runtime's thread only, as ``cancel``."""
+        if self.ended:
+            return
+        self._check_thread("stop")
         caller = current_task_or_none()
         self._stop(CancelRecord(reason, task_name=caller.name if caller is not None else None))
+
+    def _check_thread(self, verb: str) -> None:
+        host = self.host
+        if host.thread_id != get_ident():
+            raise WrongRuntime(
+                f"can't {verb} task {self.name!r} from thread {get_ident()}: it lives in {host.describe()}; hand the call over "
+                f"(`bateau.thread.from_thread.run_sync(task.{verb})` from a worker thread, or a `bateau.thread.portal()`), or "
+                "cancel a token of its scope, which works from any thread"
+            )
 
     def outcome(self) -> Outcome[T_co]:
         """How it ended; raises ``RuntimeError`` while it has not."""

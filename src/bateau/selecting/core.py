@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import typing
-from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Hashable, Iterable, Iterator, Mapping
-from types import CoroutineType, TracebackType
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Generator, Hashable, Iterable, Iterator, Mapping
+from types import TracebackType
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
 
 from ..kernel.errors import ScopeError, user_site
@@ -120,6 +120,8 @@ class Select(Resource, Generic[K, T]):
         """
         if key in self.arms:
             raise ValueError(f"this select has an arm {key!r} already; remove it first, or use another name")
+        if self._scope is not None:
+            self._scope.check_thread("insert into")
         made = ArmState(key)
         source: Any = arm
         if getattr(source, "state", NEW) is not NEW and isinstance(arm, Operation):
@@ -153,6 +155,8 @@ class Select(Resource, Generic[K, T]):
 
         Raises ``KeyError`` for an unknown key. Not a cancellation point: the child may still be cleaning up.
         """
+        if self._scope is not None:
+            self._scope.check_thread("remove from")
         arm = self.arms.pop(key)
         self.live.pop(arm, None)
         self.ready.pop(arm, None)
@@ -308,7 +312,7 @@ class Select(Resource, Generic[K, T]):
             if arm.outcome is not None:
                 self._lose(arm)
             made: Any = arm.made
-            if isinstance(made, CoroutineType):
+            if isinstance(made, Coroutine):
                 made.close()  # it never started
         if self._waiting is not None:
             self._waiting.hint()
