@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Iterable
-from types import CoroutineType
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 from .kernel.errors import CancelRecord, user_site
@@ -179,7 +178,7 @@ def _check(given: tuple[Any, ...], what: str) -> None:
     for index, one in enumerate(given):
         if not _can_be_awaited(one):
             for other in given:
-                if isinstance(other, CoroutineType):
+                if isinstance(other, Coroutine):
                     other.close()
             raise TypeError(
                 f"argument {index} of {what} is a {type(one).__name__}; "

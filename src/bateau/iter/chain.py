@@ -13,6 +13,7 @@ from ..kernel.hazard import report
 from ..kernel.operation import Checkpoint
 from .flow import END, Failure, Flow, Need, Signal
 from .interior import Interior
+from .misuse import at_its_end, awaited_whole, plain_for, three_lines
 from .stage import Stage, open_stages
 
 if TYPE_CHECKING:
@@ -73,17 +74,26 @@ class Chain(Generic[T_co]):
     def _check_fresh(self) -> None:
         if self._gone is not None:
             raise Moved(
-                f"this iterator {self._gone}; go on with what that returned "
-                "(to read the same items twice, use .tee(n); in several tasks, .share())"
+                three_lines(
+                    f"this iterator {self._gone}",
+                    self._site,
+                    "go on with what that returned; to read the same items twice, .tee(n); in several tasks, .share()",
+                )
             )
         if self._flow is not None:
             raise Moved(
-                "this iterator is being driven already; build the whole chain before the first item is asked for"
+                three_lines(
+                    "this iterator is being driven already",
+                    self._site,
+                    "build the whole chain before the first item is asked for",
+                )
             )
 
     # -- driving by hand -----------------------------------------------------------------------------------------------
 
     def __aiter__(self) -> AsyncIter[T_co]:
+        if self._ended:
+            raise Moved(at_its_end(self._site))
         return cast("AsyncIter[T_co]", self)
 
     async def __anext__(self) -> T_co:
@@ -215,16 +225,13 @@ class Chain(Generic[T_co]):
 
     # -- misuse --------------------------------------------------------------------------------------------------------
 
-    def __iter__(self) -> NoReturn:
-        raise TypeError(
-            "this is an asynchronous iterator: write `async for item in ...`, or `await it.collect()` for a list"
-        )
+    if not TYPE_CHECKING:  # a type checker says it by itself, where there is no such method
 
-    def __await__(self) -> NoReturn:
-        raise TypeError(
-            "an iterator has no single result: write `async for item in it`, `await it.next()` for one item, "
-            "or end the chain with what you want of it, as in `await it.collect()`"
-        )
+        def __iter__(self) -> NoReturn:
+            raise plain_for(self._site)
+
+        def __await__(self) -> NoReturn:
+            raise awaited_whole(self._site)
 
     def __repr__(self) -> str:
         steps = ".".join(stage.describe() for stage in self._stages)

@@ -12,10 +12,14 @@ from collections.abc import Callable, Coroutine, Generator
 from functools import wraps
 from inspect import iscoroutinefunction
 from types import TracebackType
-from typing import Any, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
-from ..kernel.errors import user_site
+from ..kernel.current import current_task
+from ..kernel.errors import Busy
 from ..kernel.hazard import raise_unraisable
+
+if TYPE_CHECKING:
+    from ..kernel.task import Task
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,10 +37,53 @@ def three_lines(what: str, where: tuple[str, int] | str | None, fix: str) -> str
     return "\n".join(lines)
 
 
+def two_at_once(first: Task[Any], where: tuple[str, int] | None) -> Busy:
+    """The error of a second task that asks an iterator for its next item while the first still waits for one."""
+    return Busy(
+        three_lines(
+            f"two tasks ask this iterator for its next item at the same time: task {first.name!r} waits for one, "
+            f"and now task {current_task().name!r} asks",
+            where,
+            "give each task its own iterator with `.tee(2)`, or let them share the items out with `.share()`",
+        )
+    )
+
+
+def plain_for(where: tuple[str, int]) -> TypeError:
+    """The error of ``for item in it``."""
+    return TypeError(
+        three_lines(
+            "a plain `for` (or `list`, `*it`, `in`...) over an asynchronous iterator",
+            where,
+            "write `async for item in it`, or `await it.collect()` for a list",
+        )
+    )
+
+
+def awaited_whole(where: tuple[str, int]) -> TypeError:
+    """The error of ``await it``."""
+    return TypeError(
+        three_lines(
+            "an iterator was awaited, which has no single result",
+            where,
+            "write `async for item in it`; `await it.next()` for one item; `await it.collect()` for all of them",
+        )
+    )
+
+
+def at_its_end(where: tuple[str, int]) -> str:
+    """The text of the error of a loop over an iterator whose items have all been given."""
+    return three_lines(
+        "this iterator has come to its end before, and gives its items only once",
+        where,
+        "make a new one for each loop (call the function again), or keep the items: `items = await it.collect()`",
+    )
+
+
 class Pending(Coroutine[Any, Any, T]):
     """A call that has not been awaited yet, ``it.next()`` say: a coroutine that knows what to say when it is misused.
 
-    Await it once, or hand it to whatever takes a coroutine. Dropped without that, it warns at the line that dropped it.
+    Await it once, or hand it to whatever takes a coroutine. Dropped without that, it warns at the line of the call.
     Invariant: ``_coro`` is not started while ``_fresh``.
     """
 
@@ -78,8 +125,8 @@ class Pending(Coroutine[Any, Any, T]):
         if not self._fresh:
             return
         self._coro.close()
-        where = user_site(sys._getframe(1))
-        text = three_lines(f"{self._call} was never awaited: nothing happened", self._where(), self._fix())
+        where = self._where()
+        text = three_lines(f"{self._call} was never awaited: nothing happened", where, self._fix())
         try:
             warnings.warn_explicit(text, RuntimeWarning, *where)
         except RuntimeWarning as error:
@@ -135,8 +182,9 @@ def awaited(fn: F) -> F:
     return cast("F", _mark(method))
 
 
-def guard_ends(cls: type) -> None:
-    """Do that to every public coroutine method that ``cls`` itself defines."""
-    for name, member in tuple(vars(cls).items()):
-        if not name.startswith("_") and iscoroutinefunction(member):
-            setattr(cls, name, awaited(member))
+def name_remedies(cls: type) -> None:
+    """Do that to every public coroutine method of ``cls`` and its bases."""
+    for base in cls.__mro__:
+        for name, member in tuple(vars(base).items()):
+            if not name.startswith("_") and iscoroutinefunction(member):
+                setattr(base, name, awaited(member))
