@@ -52,11 +52,13 @@ def _ignore(item: object) -> None:
     """What is done with items of which only the coming matters."""
 
 
-async def _drain(chain: Chain[Any], into: str, take: Callable[[Any], object], *stages: Stage) -> None:
-    """Run all of ``chain``, with ``stages`` after it, and give each item to ``take``."""
+async def _drain(
+    chain: Chain[Any], into: str, take: Callable[[Any], object], *stages: Stage, anywhere: bool = False
+) -> None:
+    """Run all of ``chain``, with ``stages`` after it, and give each item to ``take``. ``anywhere``: see ``Flow.drain``."""
     await Checkpoint()
     async with Run[Any]((*chain._take(into), *stages), chain._site) as flow:
-        await flow.drain(take)
+        await flow.drain(take, anywhere=anywhere)
 
 
 class Ends(Chain[T_co]):
@@ -99,7 +101,7 @@ class Ends(Chain[T_co]):
         if into is not None:
             check_function(into, "collect")
         found: list[Any] = []
-        await _drain(self, "collect", found.append)
+        await _drain(self, "collect", found.append, anywhere=True)
         return found if into is None else into(found)
 
     async def for_each(self, fn: Callable[[T_co], object]) -> None:
