@@ -53,7 +53,9 @@ def explain_foreign(error: BaseException, task: Task[Any]) -> None:
         return
     owner, line = _called(error.__traceback__, owner)
     host = task.host
-    if owner == host.name or (owner == "asyncio" and host.name in _ASYNCIO_FAMILY):
+    if owner == host.name:
+        return
+    if owner == "asyncio" and host.name in _ASYNCIO_FAMILY and getattr(host, "aio", host) is not None:
         return
     error.add_note(
         f"task {task.name!r} runs on {host.describe()} and called something of {owner}{line}; {_way_out(owner, host)}"
@@ -82,5 +84,8 @@ def _called(tb: TracebackType | None, owner: str) -> tuple[str, str]:
 def _way_out(owner: str, host: Host) -> str:
     way = _WAYS_OUT.get(owner)
     if owner == "asyncio" and host.name == "native":
-        return "import asyncio inside the program so that its loop is set up"
+        return (
+            "another thread imported asyncio during this very step, too late to be its loop; "
+            "import asyncio at the top of the program, or await a bateau.yield_now() between"
+        )
     return f"{way}, {_PORTABLE}" if way is not None else f"await it in a program of its own runtime, {_PORTABLE}"

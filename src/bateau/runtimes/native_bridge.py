@@ -1,8 +1,10 @@
 """When asyncio appears in a native program: at its start, or in the middle of a step that imports it.
 
 Nothing here imports asyncio. A finder at the head of ``sys.meta_path`` waits for its first import and then gives the
-engines of the importing thread their asyncio side (``native_asyncio``); the engines of other threads get theirs at their
-next turn. The finder is there only while a native program runs, and only until asyncio has been imported.
+engines of the importing thread their asyncio side (``native_asyncio``); the engines of other threads get theirs before their
+next step. (A step that is under way on another thread can't be given one: the running loop is the thread's own. There asyncio
+says "no running event loop", and ``kernel/foreign.py`` why.) The finder is there only while a native program runs, and only
+until asyncio has been imported.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ import sys
 from _thread import get_ident
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
+    from ..kernel.task import Task
     from .native import NativeEngine
 
 # The running native engines, innermost last.
@@ -59,9 +63,20 @@ def _asyncio_imported() -> None:
     if _finder in sys.meta_path:
         sys.meta_path.remove(_finder)
     here = get_ident()
-    for engine in _running:
+    for engine in tuple(_running):
         if engine.thread_id == here:
             attach(engine)
+        elif engine.aio is None:
+            # Its thread may be giving it its side now, and this may come later: the hook is right in either case.
+            engine.on_step = partial(_attach_before_step, engine)
+
+
+def _attach_before_step(engine: NativeEngine, task: Task[Any]) -> None:
+    """On the engine's own thread: another one has imported asyncio (or is about to have)."""
+    if asyncio_is_ready():
+        attach(engine)
+        publish = engine.on_step = engine.aio._publish
+        publish(task)
 
 
 class _Finder:
