@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .iter import AsyncIter as AsyncIter
     from .iter import generator as generator
     from .iter import iter as iter  # noqa: A004  # its public name
+    from .iter.par import ParIter as ParIter
+    from .iter.par.offload import offload as offload
     from .kernel.boxed import boxed as boxed
     from .kernel.cancellation import CancelScope as CancelScope
     from .kernel.current import current_task as current_task
@@ -101,6 +103,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "AsyncIter": (".iter", "AsyncIter"),
     "CancelScope": (".kernel.cancellation", "CancelScope"),
     "Interface": (".interface", "Interface"),
+    "ParIter": (".iter.par", "ParIter"),
     "RunVar": (".kernel.runvar", "RunVar"),
     "Runner": (".runtimes.runner", "Runner"),
     "Scope": (".scopes", "Scope"),  # not from the kernel: its spawn_blocking needs what scopes.py sets
@@ -109,6 +112,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "boxed": (".kernel.boxed", "boxed"),
     "generator": (".iter", "generator"),
     "iter": (".iter", "iter"),
+    "offload": (".iter.par.offload", "offload"),
     "current_task": (".kernel.current", "current_task"),
 }
 

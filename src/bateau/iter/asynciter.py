@@ -11,6 +11,7 @@ from .ends import Ends
 from .grouping import Grouping
 from .joining import Joining
 from .misuse import name_remedies
+from .par.pariter import Parallel
 from .retrying import Retries
 from .sinks import Sinks
 from .slicing import Slicing
@@ -23,6 +24,7 @@ class AsyncIter(
     Elements[T_co],
     Slicing[T_co],
     Joining[T_co],
+    Parallel[T_co],
     Concurrent[T_co],
     Ends[T_co],
     Grouping[T_co],

@@ -1,0 +1,147 @@
+"""The parallel part of a pipeline as one of its stages: chunks go out to an executor, results come back into the chain.
+
+Theory of operation. Items are gathered into chunks; ``buffered`` keeps a bounded number of chunks claimed, each in a task that submits it to
+the pool; results are spread into items again. The pool is started by a task of the pipeline's own scope, its *keeper*, when the
+first chunk is there, and belongs to that scope: left by ``break``, an error or a cancellation, it ends the workers; at the end of the
+items the pool is closed in order.
+
+The bound: ``n`` chunks are worked on at once. With workers outside of the runtime's thread, ``n`` more are kept (``ahead``), ready for
+the next free worker or done and not yet taken by the consumer. A consumer that does not ask stops everything there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from ...kernel.current import current_host
+from ...kernel.scope import Scope
+from ...sync import Event
+from ..concurrent import Buffered
+from ..elements import Map
+from ..flow import Failure, Need
+from ..interior import Interior
+from ..stage import Stage
+from .chunking import Chunk, Done, Sizes, gather, spread
+from .executor import Executor, Pool
+from .work import Work
+
+
+class ParProgress(NamedTuple):
+    """How far a parallel chain has come: ``items`` done (failed ones included) in ``chunks``, ``seconds`` since the first was submitted,
+    ``size`` of the next chunk, and the measured ``cost`` of an item in seconds.
+    """
+
+    items: int
+    failed: int
+    chunks: int
+    seconds: float
+    size: int
+    cost: float
+
+
+class Plan(NamedTuple):
+    """What ``par`` was told."""
+
+    n: int
+    executor: Executor
+    ordered: bool
+    chunk: int | None
+    progress: Callable[[ParProgress], object] | None
+
+    def describe(self) -> str:
+        """How it reads in a chain."""
+        return f"par({self.n}, on={self.executor!r})"
+
+
+class Par(Stage):
+    """``work`` for each item, on an executor."""
+
+    __slots__ = ("plan", "work")
+
+    def __init__(self, plan: Plan, work: Work) -> None:
+        self.plan = plan
+        self.work = work
+
+    def background(self, resumable: bool) -> bool:
+        return True
+
+    def flow(self, source: Iterator[Any], interior: Interior) -> Iterator[Any]:
+        plan = self.plan
+        session = Session(plan, self.work, interior)
+        ahead: int = getattr(plan.executor, "ahead", 1)
+        buffered = Buffered(plan.n * (1 + ahead), (Map(session.run),), ordered=plan.ordered, method="par")
+        yield from spread(buffered.flow(gather(source, session.sizes), interior), self.describe())
+        need = Need()
+        yield need.of(session.close)
+        if need.error is not None:
+            yield Failure(need.error)
+
+    def describe(self) -> str:
+        return f"{self.plan.describe()}{self.work if self.work.steps else ''}"
+
+
+class Session:
+    """The pool of one run of a pipeline. Invariant: ``keeping`` once the keeper was spawned; ``started`` when it has a pool or an error."""
+
+    def __init__(self, plan: Plan, work: Work, interior: Interior) -> None:
+        self.plan = plan
+        self.interior = interior
+        self.sizes = Sizes(plan.chunk, getattr(plan.executor, "chunk_seconds", 0.005))
+        self.pool: Pool | None = None
+        self.error: Exception | None = None
+        self.keeping = False
+        self.started = Event()
+        self.work = work
+        self.began = 0.0
+        self.items = self.failed = self.chunks = 0
+
+    async def run(self, chunk: Chunk) -> Done:
+        """One chunk, there and back."""
+        pool = self.pool if self.pool is not None else await self._open()
+        outcome = await pool.submit(self.work, chunk.items)
+        self.sizes.learn(len(chunk.items), outcome.seconds)
+        self.items += len(chunk.items)
+        self.failed += len(outcome.troubles)
+        self.chunks += 1
+        if self.plan.progress is not None:
+            seconds = perf_counter() - self.began
+            self.plan.progress(
+                ParProgress(self.items, self.failed, self.chunks, seconds, self.sizes.size, self.sizes.cost or 0.0)
+            )
+        return Done(chunk, outcome)
+
+    async def _open(self) -> Pool:
+        if not self.keeping:
+            self.keeping = True
+            self.began = perf_counter()
+            if self.work.runtime is None:
+                self.work.runtime = current_host().name
+            self.interior.spawn(self._keep, name=repr(self.plan.executor))
+        await self.started.wait()
+        if self.pool is None:
+            assert self.error is not None
+            raise self.error
+        return self.pool
+
+    async def _keep(self) -> None:
+        try:
+            async with Scope(name=repr(self.plan.executor)) as scope:
+                self.pool = await self.plan.executor.start(scope)
+                self.started.set()
+                await Event().wait()  # until the pipeline is left
+        except Exception as error:
+            if self.pool is not None:
+                raise
+            self.error = error
+        finally:
+            if self.error is None and self.pool is None:
+                self.error = RuntimeError("the pipeline was left while its executor was starting")
+            self.started.set()
+
+    async def close(self) -> None:
+        """The items have ended: let the workers end in order."""
+        pool, self.pool = self.pool, None
+        if pool is not None:
+            await pool.close()
