@@ -251,9 +251,9 @@ class Catch(Stage):
 class Elements(Chain[T_co]):
     """The combinators of this module.
 
-    Wherever a function is taken it may be sync or async: what it returns is awaited if it can be. A wait of a function that is
-    cancelled (a timed-out ``next``) is begun again, with the same item, when the iterator is driven again. An item whose function
-    raises is an error in its place: it is raised there, and the iteration can go on after it.
+    Wherever a function is taken it may be sync or async: what it returns is awaited if it can be. A consumer that gives up its
+    wait (a timed-out ``next``) does not cut that short: the work goes on, and the next item asked for is its result. An item
+    whose function raises is an error in its place: it is raised there, and the iteration can go on after it.
     """
 
     __slots__ = ()
@@ -265,8 +265,7 @@ class Elements(Chain[T_co]):
     def map(self, fn: Callable[[Any], Any]) -> AsyncIter[Any]:
         """``fn(item)`` in place of each item; what it returns is awaited if it can be.
 
-        One call at a time; follow it by ``buffered(n)`` to have ``n`` of them under way. A wait of ``fn`` that is cancelled
-        (a timed-out ``next``) is begun again, with the same item, when the iterator is driven again.
+        One call at a time; follow it by ``buffered(n)`` to have ``n`` of them under way.
         """
         return self._then(Map(fn))
 

@@ -40,6 +40,11 @@ class Nested(Interior):
         self._tasks.append(task)
         return task
 
+    async def keep(self) -> None:
+        if self._around.scope is None:
+            await self._around.keep()
+        self.scope = self._around.scope
+
     def used(self) -> bool:
         """Whether there is anything to end."""
         return bool(self._tasks or self._deferred)

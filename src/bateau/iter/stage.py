@@ -115,8 +115,8 @@ def check_count(value: object, method: str, least: int = 1, name: str = "n") -> 
 def call(fn: Callable[..., Any], item: Any, need: Need) -> Generator[Need, None, Any]:
     """Run a user's function inside a stage, as ``result = yield from ...``.
 
-    The result is what it gave, awaited if it can be, or a ``Failure`` with what it raised. A wait that is cancelled calls ``fn(item)`` again when
-    the iterator is driven again.
+    The result is what it gave, awaited if it can be, or a ``Failure`` with what it raised. A cancelled wait begins an operation of
+    ours anew; a coroutine goes on, and its result is waited for when the iterator is driven again (see ``Need``).
     """
     try:
         value = fn(item)
