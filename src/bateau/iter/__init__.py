@@ -7,14 +7,36 @@ from types import ModuleType
 from typing import Any
 
 from .asynciter import AsyncIter
+from .callbacks import Overflowed, Push
 from .chain import Moved
 from .delegating import each
+from .ends import NoItems
 from .generators import generator
+from .joining import Uneven
+from .par import ParIter, WorkerDied
 from .retrying import Retry
 from .sinks import Sink, fan_out, sink
 from .sources import iter  # noqa: A004  # its public name
 
-__all__ = ["AsyncIter", "ItemTimeout", "Moved", "Progress", "Retry", "Sink", "each", "fan_out", "generator", "iter", "sink"]
+__all__ = [
+    "AsyncIter",
+    "ItemTimeout",
+    "Moved",
+    "NoItems",
+    "Overflowed",
+    "ParIter",
+    "Progress",
+    "Push",
+    "Retry",
+    "Sink",
+    "Uneven",
+    "WorkerDied",
+    "each",
+    "fan_out",
+    "generator",
+    "iter",
+    "sink",
+]
 from .timing import ItemTimeout, Progress
 
 
