@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from contextvars import copy_context
 from types import AsyncGeneratorType, TracebackType
 from typing import Any
@@ -19,19 +20,21 @@ class AsyncGens:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._open: WeakSet[AsyncGeneratorType[Any, Any]] = WeakSet()
+        # Dropped, by the garbage collector on whatever thread, and not yet being closed.
+        self._dropped: deque[AsyncGeneratorType[Any, Any]] = deque()
         self._saved: list[Any] = []
 
     def __enter__(self) -> None:
         self._saved.append(sys.get_asyncgen_hooks())
         hooks: Any = self  # the stubs ask for the abstract type, the interpreter gives the real one
-        sys.set_asyncgen_hooks(firstiter=hooks._open.add, finalizer=hooks._dropped)
+        sys.set_asyncgen_hooks(firstiter=hooks._open.add, finalizer=hooks._finalizer)
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         sys.set_asyncgen_hooks(*self._saved.pop())
 
-    def _dropped(self, agen: AsyncGeneratorType[Any, Any]) -> None:
+    def _finalizer(self, agen: AsyncGeneratorType[Any, Any]) -> None:
         self._open.discard(agen)
         code = agen.ag_code
         report(
@@ -40,10 +43,15 @@ class AsyncGens:
             "`async with contextlib.aclosing(...)` so that it is closed where you leave it",
             (code.co_filename, code.co_firstlineno),
         )
+        self._dropped.append(agen)
         try:
-            self._engine.call_threadsafe(lambda: self._close_in_task(agen))
+            self._engine.call_threadsafe(self._close_dropped)
         except RuntimeError:
-            return  # the engine has ended; the generator is closed by the interpreter as any other
+            self._dropped.clear()  # the engine has ended; the generator is closed by the interpreter as any other
+
+    def _close_dropped(self) -> None:
+        while self._dropped:
+            self._close_in_task(self._dropped.popleft())
 
     def _close_in_task(self, agen: AsyncGeneratorType[Any, Any]) -> None:
         task: Task[None] = Task(self._engine, _close(agen), name="close of async generator", context=copy_context())
@@ -51,6 +59,7 @@ class AsyncGens:
 
     def close_all(self) -> None:
         """Start closing every generator still open; the caller drives until the tasks have ended."""
+        self._close_dropped()  # the program may have ended before the engine came round to it
         for agen in list(self._open):
             self._close_in_task(agen)
         self._open.clear()
