@@ -279,7 +279,7 @@ class Body:
         try:
             chain, stage = chain_of(each.take())
             if stage is not None:
-                return await self._run_child(Body(stage.items, self.handoff, stage.label, stage.site))
+                return await self._run_child(Body(stage.items, self.handoff, stage.describe(), chain._site))
             async with chain._run("each") as flow:
                 return await self._hand_over_all(flow)
         except GeneratorExit:

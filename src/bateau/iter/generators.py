@@ -3,53 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from functools import wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from ..kernel.errors import user_site
 from .asynciter import AsyncIter
-from .bodies import Body
 from .chain import Chain
-from .handoff import Handoff, from_handoff
-from .interior import Interior
 from .misuse import three_lines
+from .opening import FromAsync, is_async_generator
 from .sources import iter as iter_of
-from .stage import Stage
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
 
-class FromGenerator(Stage):
-    """The items of an async generator that runs in a task of its own."""
-
-    __slots__ = ("items", "label", "site")
-
-    def __init__(self, items: AsyncIterator[Any], label: str, site: tuple[str, int]) -> None:
-        self.items = items
-        self.label = label
-        self.site = site
-
-    def background(self, resumable: bool) -> bool:
-        return True
-
-    def flow(self, source: Iterator[Any], interior: Interior) -> Iterator[Any]:
-        handoff: Handoff[Any] = Handoff(self.label)
-        body = Body(self.items, handoff, self.label, self.site)
-        handoff.producer = interior.spawn(body.run, name=self.label)
-        yield from from_handoff(handoff)
-
-    def describe(self) -> str:
-        return self.label
-
-
-def chain_of(items: Any) -> tuple[Chain[Any], FromGenerator | None]:
-    """What ``each`` was given, as a chain; and its only stage, if that is a generator."""
+def chain_of(items: Any) -> tuple[Chain[Any], FromAsync | None]:
+    """What ``each`` was given, as a chain; and its only stage, if that is an async generator."""
     chain = cast("Chain[Any]", iter_of(items))
     stage = chain._stages[0] if len(chain._stages) == 1 else None
-    if isinstance(stage, FromGenerator):
+    if isinstance(stage, FromAsync) and is_async_generator(stage.items):
         chain._take("each")
         return chain, stage
     return chain, None
@@ -90,9 +64,7 @@ def generator(fn: Any, /) -> Any:
 
     @wraps(fn)
     def make(*args: Any, **kwargs: Any) -> AsyncIter[Any]:
-        items = fn(*args, **kwargs)
-        site = user_site(sys._getframe(1))
-        return AsyncIter((FromGenerator(items, f"{items.__qualname__}()", site),), site)
+        return AsyncIter((FromAsync(fn(*args, **kwargs)),), user_site(sys._getframe(1)))
 
     return make
 

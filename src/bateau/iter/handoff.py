@@ -166,30 +166,6 @@ async def pump(flow: Flow[Any], handoff: Handoff[Any]) -> None:
         _finish(handoff)
 
 
-async def pump_iterator(items: AsyncIterator[Any], handoff: Handoff[Any]) -> None:
-    """Drive an async iterator, in one task from its beginning to its close, and hand over what it gives.
-
-    Left before its end, it is closed where it stands: at a ``yield`` by ``aclose()``, with a cleanup budget for what it awaits
-    then; in the middle of a wait by the cancellation.
-    """
-    try:
-        while True:
-            await handoff.demand()
-            try:
-                item = await items.__anext__()
-            except StopAsyncIteration:
-                handoff.finish(END)
-                return
-            handoff.put(item)
-    except Exception as error:
-        handoff.finish(Failure(error))
-    finally:
-        try:
-            await close_iterator(items)
-        finally:
-            _finish(handoff)
-
-
 async def close_iterator(items: AsyncIterator[Any]) -> None:
     """``aclose()`` it, if it has one, within a cleanup budget."""
     aclose: Callable[[], Any] | None = getattr(items, "aclose", None)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from types import AsyncGeneratorType
 from typing import Any
 
+from .bodies import Body
 from .chain import Chain
 from .flow import Failure, Need
-from .handoff import Handoff, close_iterator, from_handoff, pump_iterator
+from .handoff import Handoff, close_iterator, from_handoff
 from .interior import Interior
 from .stage import Stage
 
@@ -34,9 +36,10 @@ class FromIterable(Stage):
 class FromAsync(Stage):
     """An async iterable.
 
-    One whose ``__anext__`` is an operation of ours can be asked by the consumer itself: a cancelled operation took nothing. Any
-    other (an async generator, foreign code) would be destroyed by a cancelled wait, and its scopes and context would be the
-    consumer's: it runs in a task of its own, unless a single call drives it to the end and nobody can come back.
+    One whose ``__anext__`` is an operation of ours can be asked by the consumer itself: a cancelled operation took nothing. An
+    async generator always runs in a task of its own: the scopes it holds open at a ``yield`` must neither be the consumer's nor be
+    entered by one worker of ``buffered`` and left by another. Any other iterator, which a cancelled wait may destroy, does so
+    unless a single call drives it to the end and nobody can come back.
     """
 
     __slots__ = ("_begun", "items", "own_task")
@@ -50,7 +53,8 @@ class FromAsync(Stage):
         if not self._begun:
             self._begun = True
             self.items = self.items.__aiter__()
-        return self.own_task or (resumable and not resumes(self.items))
+        alone = self.own_task or is_async_generator(self.items)
+        return alone or (resumable and not resumes(self.items))
 
     def flow(self, source: Iterator[Any], interior: Interior) -> Iterator[Any]:
         items: AsyncIterator[Any]
@@ -58,7 +62,8 @@ class FromAsync(Stage):
         items = self.items
         if background:
             handoff: Handoff[Any] = Handoff(self.describe())
-            handoff.producer = interior.spawn(pump_iterator, items, handoff, name=self.describe())
+            body = Body(items, handoff, self.describe(), interior.site)
+            handoff.producer = interior.spawn(body.run, name=self.describe())
             yield from from_handoff(handoff)
             return
         if not resumes(items):
@@ -74,7 +79,14 @@ class FromAsync(Stage):
             yield need.value
 
     def describe(self) -> str:
-        return f"iter({getattr(self.items, '__qualname__', type(self.items).__name__)})"
+        if is_async_generator(self.items):
+            return f"{self.items.__qualname__}()"
+        return f"iter({type(self.items).__name__})"
+
+
+def is_async_generator(items: object) -> bool:
+    """Whether ``items`` is an async generator: code of somebody's that stands at a ``yield``."""
+    return isinstance(items, AsyncGeneratorType)
 
 
 def resumes(items: Any) -> bool:
