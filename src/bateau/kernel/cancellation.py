@@ -330,7 +330,7 @@ class Cancellable(CancelNode):
         super().__init__()
         self.shielded = shield
         self.relative = check_seconds(seconds)
-        self.deadline_at = at
+        self.deadline_at = _check_when(at)
         self.site = site if site is not None else user_site(sys._getframe(1))
 
     @property
@@ -372,7 +372,7 @@ class Cancellable(CancelNode):
             raise ScopeError("this scope has been cancelled already; its deadline can't be moved any more")
         if self.task is not None and self.parent is not None and self not in (self.parent.children or {}):
             raise ScopeError("this scope has been left; its deadline can't be moved any more")
-        self.deadline_at = when
+        self.deadline_at = _check_when(when)
         self.relative = None
         self._disarm()
         if self.task is not None:
@@ -452,3 +452,13 @@ def check_seconds(seconds: float | None, what: str = "seconds") -> float | None:
     if not seconds >= 0:  # also catches NaN
         raise ValueError(f"{what} must be 0 or more, not {seconds!r}")
     return seconds
+
+
+def _check_when(when: float | None) -> float | None:
+    """``when`` if it is a point in time: a NaN among the timers would put all of them out of order."""
+    if when is not None:
+        if isinstance(when, bool) or not isinstance(when, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
+            raise TypeError(f"a deadline must be a time on bateau.now()'s clock or None, not {type(when).__name__}")
+        if when != when:
+            raise ValueError("a deadline must be a time on bateau.now()'s clock, not nan")
+    return when

@@ -354,8 +354,10 @@ class OpeningProcess:
         self._opened: Process | None = None
 
     async def _open(self) -> Process:
-        group = self._own_group()
         args, options = self._args, self._options
+        if not args:
+            raise ValueError("args is empty; give the program to run and its arguments, such as ['ls', '-l']")
+        group = self._own_group()
         # A job that has begun gives its value even if this task is cancelled meanwhile: no child is lost between the two lines.
         start: Any = _Popen
         popen: _Popen = await thread.run(lambda: start(args, bufsize=0, **options))
