@@ -156,8 +156,9 @@ class Chain(Generic[T_co]):
         if interior is None:
             # Set first: dropped while it opens, or when something later needs a task, this must find its keeper.
             self._interior = interior = Interior(self._site, resumable=True)
-            if any(stage.background(True) for stage in self._stages):
-                await interior.keep()
+        # Again after a wait that was given up here: it left no scope.
+        if interior.scope is None and any(stage.background(True) for stage in self._stages):
+            await interior.keep()
         self._flow = flow = Flow[T_co](open_stages(self._stages, interior), interior)
         return flow
 
