@@ -46,16 +46,11 @@ def scope(
     ``shield`` keeps outer cancellations out; ``cleanup_budget`` is how many seconds deferred cleanup may take.
     Raises ``ValueError`` for a negative time or a limit below 1.
     """
-    return Scope(
-        name=name,
-        policy=policy,
-        limit=limit,
-        seconds=timeout,
-        at=deadline,
-        shield=shield,
-        cleanup_budget=cleanup_budget,
-        site=_site(),
-    )
+    made: Scope = object.__new__(Scope)
+    frame = sys._getframe(1)
+    site = frame.f_code.co_filename, frame.f_lineno
+    made._set_up(name, policy, limit, timeout, deadline, shield, cleanup_budget, site)
+    return made
 
 
 def timeout(seconds: float | None) -> RaisingTimeout:

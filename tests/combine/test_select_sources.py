@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 import threading
@@ -85,7 +86,10 @@ def test_s29_a_generator_survives_the_loops_of_others(entry):
 
     async def main():
         got = []
-        async with select(row=rows(), tick=lambda: bateau.time.sleep(0.0004)) as events:
+        async with (
+            contextlib.aclosing(rows()) as source,  # it is not at its end: else it is dropped open, of which trio warns
+            select(row=source, tick=lambda: bateau.time.sleep(0.0004)) as events,
+        ):
             async for name, value in events:
                 if name == "row":
                     got.append(value)

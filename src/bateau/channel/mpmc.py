@@ -6,6 +6,7 @@ import sys
 from typing import Generic, Literal, Self, overload
 
 from ..kernel.errors import EndOfStream, WouldBlock, user_site
+from ..kernel.operation import NEW
 from ..kernel.resource import Flavour
 from .ends import End, T, check_capacity, fail_own
 from .queue import UNBOUNDED, ChannelStatistics, Next, QueueState, Recv, Send
@@ -36,7 +37,13 @@ class Sender(End, Generic[T]):
         A cancellation point; cancelled, the item was not sent. Raises ``Closed`` if this sender is closed, ``Broken``
         if every receiver is.
         """
-        return Send(self, item)
+        op: Send[T] = Send()
+        op.resource = self._state
+        op.state = NEW
+        op.value = op.error = op.task = op.watcher = None
+        op.end = self
+        op.item = item
+        return op
 
     def try_send(self, item: T) -> None:
         """Send ``item`` if that is possible at once; else raise ``WouldBlock``. Not a cancellation point.
@@ -92,7 +99,12 @@ class Receiver(End, Generic[T]):
         A cancellation point; cancelled, no item was taken, so a timeout around it loses nothing. Raises ``EndOfStream``
         once every sender is closed and everything was received, ``Closed`` if this receiver is closed.
         """
-        return Recv(self)
+        op: Recv[T] = Recv()
+        op.resource = self._state
+        op.state = NEW
+        op.value = op.error = op.task = op.watcher = None
+        op.end = self
+        return op
 
     def try_recv(self) -> T:
         """The next item if there is one; else raise ``WouldBlock``. Not a cancellation point.
@@ -136,7 +148,12 @@ class Receiver(End, Generic[T]):
         return self
 
     def __anext__(self) -> Next[T]:
-        return Next(self)
+        op: Next[T] = Next()
+        op.resource = self._state
+        op.state = NEW
+        op.value = op.error = op.task = op.watcher = None
+        op.end = self
+        return op
 
     def __del__(self) -> None:
         if getattr(self, "_seat", None) is not None:

@@ -300,7 +300,7 @@ class FdOperation(RetryOperation[T]):
             raise RuntimeError(
                 f"this {type(self).__name__} was awaited before; each call gives a single-use awaitable, so call again"
             )
-        task = tls.task or current_task()
+        task = tls.running.task or current_task()
         host = task.host
         self.state = ABORTED
         if task.node.effective is not None or task.foreign and host.is_cancelled(task):

@@ -23,7 +23,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from .current import current_task, current_task_or_none
+from .current import current_task, current_task_or_none, foreign_task, tls
 from .errors import Cancelled, CancelRecord, ScopeError, WrongRuntime, user_site
 
 if TYPE_CHECKING:
@@ -44,40 +44,60 @@ class CancelNode:
     - ``task`` is the task whose body runs inside the node; for a task node, the task itself.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "cancelled_caught",
-        "children",
-        "deadline_at",
-        "effective",
-        "given",
-        "host_data",
-        "on_stop_calls",
-        "parent",
-        "record",
-        "shielded",
-        "stopping",
-        "task",
-        "timer",
-    )
+    parent: CancelNode | None
+    # Insertion-ordered, because the order of deliveries must not depend on hashes. None until there is one.
+    children: dict[CancelNode, None] | None
+    task: Task[Any] | None
+    record: CancelRecord | None
+    effective: CancelRecord | None
+    stopping: CancelRecord | None
+    shielded: bool
+    on_stop_calls: list[Callable[[], object]] | None
+    deadline_at: float | None
+    timer: Timer | None
+    # Native cancellations (asyncio's task.cancel()) sent to ``task`` in this node's name, not yet taken back.
+    given: int
+    # Whatever the host keeps per node: asyncio the cancelling() count at entry, trio its CancelScope.
+    host_data: Any
+    cancelled_caught: bool
+
+    if TYPE_CHECKING:
+        __slots__ = (
+            "__weakref__",
+            "cancelled_caught",
+            "children",
+            "deadline_at",
+            "effective",
+            "given",
+            "host_data",
+            "on_stop_calls",
+            "parent",
+            "record",
+            "shielded",
+            "stopping",
+            "task",
+            "timer",
+        )
+    else:
+        # What most nodes never set has its first value in the class, and a slot only in the subclasses that do set it: a slot
+        # costs each task a store, a visit by each pass of the collector, and a decrement at its end. Type checkers would want
+        # to know which subclass they see.
+        __slots__ = ("__weakref__", "children", "effective", "parent", "record", "stopping", "task")
+        shielded = False
+        on_stop_calls = None
+        deadline_at = None
+        timer = None
+        given = 0
+        host_data = None
+        cancelled_caught = False
 
     def __init__(self) -> None:
-        self.parent: CancelNode | None = None
-        # Insertion-ordered, because the order of deliveries must not depend on hashes. None until there is one.
-        self.children: dict[CancelNode, None] | None = None
-        self.task: Task[Any] | None = None
-        self.shielded = False
-        self.record: CancelRecord | None = None
-        self.effective: CancelRecord | None = None
-        self.stopping: CancelRecord | None = None
-        self.on_stop_calls: list[Callable[[], object]] | None = None
-        self.deadline_at: float | None = None
-        self.timer: Timer | None = None
-        # Native cancellations (asyncio's task.cancel()) sent to ``task`` in this node's name, not yet taken back.
-        self.given = 0
-        # Whatever the host keeps per node: asyncio the cancelling() count at entry, trio its CancelScope.
-        self.host_data: Any = None
-        self.cancelled_caught = False
+        self.parent = None
+        self.children = None
+        self.task = None
+        self.record = None
+        self.effective = None
+        self.stopping = None
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -102,9 +122,10 @@ class CancelNode:
             node.stopping = record
             if node.children:
                 todo.extend(node.children)
-            calls, node.on_stop_calls = node.on_stop_calls, None
-            for call in calls or ():
-                call()
+            if calls := node.on_stop_calls:
+                node.on_stop_calls = None
+                for call in calls:
+                    call()
             task = node.task
             if task is not None and task.node is node:
                 operation = task.waiting
@@ -116,28 +137,8 @@ class CancelNode:
     def heard(self) -> None:
         """A stop or a cancellation has reached a node that no task has entered; see ``Listener``."""
 
-    # -- deadlines ---------------------------------------------------------------------------------------------------
-
-    def _arm(self, host: Host) -> None:
-        """Start the timer of an entered node. There is none before something could be waiting for it (law 10)."""
-        if self.deadline_at is not None and self.deadline_at != _FOREVER and self.timer is None and self.record is None:
-            if self.deadline_at <= host.now():
-                self._expire()
-            else:
-                self.timer = host.arm(self)
-
-    def _disarm(self) -> None:
-        timer, self.timer = self.timer, None
-        if timer is not None:
-            timer.cancel()
-
     def _expire(self) -> None:
-        self.timer = None
-        self._cancel(self._deadline_record())
-
-    def _deadline_record(self) -> CancelRecord:
-        task = self.task
-        return CancelRecord("deadline passed", task_name=task.name if task is not None else None)
+        """The deadline has passed. Only what is ``Cancellable`` has one."""
 
 
 def _spread(top: CancelNode, record: CancelRecord) -> None:
@@ -216,9 +217,9 @@ def note_delivered(task: Task[Any], exc: BaseException) -> None:
 # -- entering and leaving ----------------------------------------------------------------------------------------------
 
 
-def enter(node: CancelNode) -> Task[Any]:
+def enter(node: Cancellable) -> Task[Any]:
     """The current task enters ``node``. Raises ``ScopeError`` if it was entered before."""
-    task = current_task()
+    task = tls.running.task or foreign_task()
     if node.task is not None:
         raise ScopeError(f"this {type(node).__name__} has been entered before; make a new one for each block")
     parent = task.node
@@ -243,7 +244,7 @@ def enter(node: CancelNode) -> Task[Any]:
     return task
 
 
-def leave(node: CancelNode, exc: BaseException | None, own: bool = True) -> bool:
+def leave(node: Cancellable, exc: BaseException | None, own: bool = True) -> bool:
     """The current task leaves ``node`` with ``exc``. Returns whether the node absorbs it (a cancellation of its own).
 
     ``own=False``: the node was cancelled because ``exc``, which foreign code sent, had come; it is not the node's to absorb.
@@ -251,10 +252,11 @@ def leave(node: CancelNode, exc: BaseException | None, own: bool = True) -> bool
     """
     task = node.task
     assert task is not None and node.parent is not None
-    node._disarm()
+    if node.timer is not None:
+        node._disarm()
     if task.node is not node:
         _left_out_of_order(node, task)
-    here = current_task_or_none()
+    here = tls.running.task or current_task_or_none()
     parent = node.parent
     task.node = parent
     if parent.children is not None:
@@ -317,7 +319,17 @@ def _title(node: CancelNode) -> str:
 class Cancellable(CancelNode):
     """What a scope and a timeout have in common: they can be cancelled, and have a deadline that can be moved."""
 
-    __slots__ = ("relative", "site")
+    __slots__ = (
+        "cancelled_caught",
+        "deadline_at",
+        "given",
+        "host_data",
+        "on_stop_calls",
+        "relative",
+        "shielded",
+        "site",
+        "timer",
+    )
 
     def __init__(
         self,
@@ -327,11 +339,26 @@ class Cancellable(CancelNode):
         shield: bool = False,
         site: tuple[str, int] | None = None,
     ) -> None:
-        super().__init__()
+        self._set_up(seconds, at, shield, site if site is not None else user_site(sys._getframe(1)))
+
+    def _set_up(self, seconds: float | None, at: float | None, shield: bool, site: tuple[str, int]) -> None:
+        """What ``__init__`` does: written to be called without keywords, from one Python function to the next."""
+        # The fields of CancelNode, set here and not by its __init__: a call less per scope.
+        self.parent = None
+        self.children = None
+        self.task = None
+        self.record = None
+        self.effective = None
+        self.stopping = None
+        self.on_stop_calls = None
+        self.timer = None
+        self.given = 0
+        self.host_data = None
+        self.cancelled_caught = False
         self.shielded = shield
-        self.relative = check_seconds(seconds)
-        self.deadline_at = _check_when(at)
-        self.site = site if site is not None else user_site(sys._getframe(1))
+        self.relative = check_seconds(seconds) if seconds is not None else None
+        self.deadline_at = _check_when(at) if at is not None else None
+        self.site = site
 
     @property
     def deadline(self) -> float | None:
@@ -378,10 +405,29 @@ class Cancellable(CancelNode):
         if self.task is not None:
             self._arm(self.task.host)
 
-    def _enter(self) -> None:
+    # -- deadlines ---------------------------------------------------------------------------------------------------
+
+    def _arm(self, host: Host) -> None:
+        """Start the timer of an entered node. There is none before something could be waiting for it (law 10)."""
+        if self.deadline_at is not None and self.deadline_at != _FOREVER and self.timer is None and self.record is None:
+            if self.deadline_at <= host.now():
+                self._expire()
+            else:
+                self.timer = host.arm(self)
+
+    def _disarm(self) -> None:
+        timer, self.timer = self.timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _expire(self) -> None:
+        self.timer = None
+        self._cancel(self._deadline_record())
+
+    def _enter(self) -> Task[Any]:
         if self.relative is not None:
             self.deadline_at = current_task().host.now() + self.relative
-        enter(self)
+        return enter(self)
 
     def _deadline_record(self) -> CancelRecord:
         name = self.task.name if self.task is not None else None
@@ -429,7 +475,7 @@ class RaisingTimeout(CancelScope):
     def __init__(
         self, *, seconds: float | None = None, at: float | None = None, site: tuple[str, int] | None = None
     ) -> None:
-        super().__init__(seconds=seconds, at=at, site=site or user_site(sys._getframe(1)))
+        self._set_up(seconds, at, False, site or user_site(sys._getframe(1)))
         self.expired = False
 
     def _expire(self) -> None:

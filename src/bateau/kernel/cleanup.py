@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from .cancellation import CancelNode, CancelScope, check_seconds, enter
 from .current import current_task
 from .errors import CancelRecord, user_site
 from .hazard import report
+
+if TYPE_CHECKING:
+    from .task import Task
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -41,14 +44,14 @@ class Cleanup(CancelScope):
         # The budget around, if its time is up before ours would be: then we end with it, on its account.
         self.outer: Cleanup | None = None
 
-    def _enter(self) -> None:
+    def _enter(self) -> Task[Any]:
         task = current_task()
         if self.relative is not None:
             self.deadline_at = task.host.now() + self.relative
         assert self.deadline_at is not None
         self._own_end = self.deadline_at
         self._fit_into(task.node)
-        enter(self)
+        return enter(self)
 
     def _fit_into(self, around: CancelNode | None) -> None:
         """Establish the class's invariant; ``around`` is the node around this one."""

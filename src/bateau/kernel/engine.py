@@ -140,7 +140,7 @@ class Engine(Host):
     # -- the five operations -------------------------------------------------------------------------------------------
 
     def current(self) -> Task[Any] | None:
-        return tls.task
+        return tls.running.task
 
     def park(self, task: Task[Any]) -> Any:
         return PARK
@@ -187,8 +187,12 @@ class Engine(Host):
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
 
-    # A new task is simply ready.
-    start = wake
+    def start(self, task: Task[Any]) -> None:
+        task.scheduled = True
+        if self.policy is None:
+            self.ready.append(task)
+        else:
+            self.policy.push(task)
 
     def spawn_root(self, task: Task[Any]) -> None:
         """Start a task that belongs to no scope: the main task, or a helper of the engine's own."""
@@ -257,7 +261,8 @@ class Engine(Host):
                 raise
             return
         # ``step`` written out for the common case: a third of a switch is saved (measured: 0.9 us against 1.4 us).
-        outer = tls.task
+        running = tls.running
+        outer = running.task
         try:
             while ready and budget and self.on_step is None:  # a step may import asyncio: the rest takes the long way
                 budget -= 1
@@ -266,30 +271,30 @@ class Engine(Host):
                     self.step(task)
                     continue
                 task.scheduled = False
-                tls.task = task
+                running.task = task
                 try:
-                    trap = task.context.run(task.coro.send, None)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]  # it has not ended
+                    trap = task.context.run(task.send, None)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]  # it has not ended
                 except StopIteration as stop:
-                    tls.task = outer
+                    running.task = outer
                     if task.scope is None or task.face is not None:
                         self._ended(task, stop.value, None)
                     else:
                         task.finish(stop.value, None)  # no root, and no asyncio in sight: nobody else to tell
                 except BaseException as error:
-                    tls.task = outer
+                    running.task = outer
                     self._raised(task, error)
                 else:
                     if trap is None:
                         task.scheduled = True
                         ready.append(task)
                     elif trap is not PARK or task.throwing is not None:
-                        tls.task = outer
+                        running.task = outer
                         self._trapped(task, trap)
         except BaseException:
             self._after_interrupt()
             raise
         finally:
-            tls.task = outer
+            running.task = outer
 
     def _after_interrupt(self) -> None:
         """A signal's handler has raised between two steps, so that a task may be neither queued nor stepped. Which, nobody can
@@ -374,22 +379,22 @@ class Engine(Host):
             return
         coro, context = task.coro, task.context
         assert coro is not None and context is not None
-        outer = tls.task
-        tls.task = task
+        running = tls.running
+        outer, running.task = running.task, task
         try:
             if self.on_step is not None:
                 self.on_step(task)
             throwing = task.throwing
             if throwing is None:
-                trap = context.run(coro.send, None)
+                trap = context.run(task.send, None)
             else:
                 task.throwing = None
                 trap = context.run(coro.throw, throwing)
         except BaseException as error:
-            tls.task = outer
+            running.task = outer
             self._raised(task, error)
         else:
-            tls.task = outer
+            running.task = outer
             self._trapped(task, trap)
 
     def _raised(self, task: Task[Any], error: BaseException) -> None:
@@ -483,12 +488,12 @@ class _Nested:
 
     def __enter__(self) -> None:
         self.engine._mid_step.append(self.task)
-        self._saved = tls.task
-        tls.task = None
+        self._saved = tls.running.task
+        tls.running.task = None
 
     def __exit__(self, *exc_info: object) -> None:
         engine = self.engine
-        tls.task = self._saved
+        tls.running.task = self._saved
         engine._mid_step.pop()
         if engine.on_step is not None:
             engine.on_step(self.task)

@@ -19,7 +19,7 @@ def passes() -> bool:
 
     False where awaiting a checkpoint would raise or suspend; then the caller awaits one, which decides. Not public.
     """
-    task = tls.task or foreign_task()
+    task = tls.running.task or foreign_task()
     if task.budget > 0 and task.node.effective is None and not (task.foreign and task.host.is_cancelled(task)):
         task.budget -= 1
         return True

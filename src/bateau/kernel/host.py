@@ -37,6 +37,8 @@ class Host:
     def __init__(self) -> None:
         # Where ``local`` primitives are at home: hosts that share one thread and loop share one domain.
         self.domain: object = self
+        # Read for each new task: from the instance that takes a tenth of the time that it takes from the class.
+        self.foreign_tree = type(self).foreign_tree
         # Values of run-scoped variables; they live as long as this run.
         self.run_vars: dict[Any, Any] = {}
 

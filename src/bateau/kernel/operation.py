@@ -384,7 +384,7 @@ class Checkpoint(Operation[None]):
         if self.state is not NEW:
             raise RuntimeError("this checkpoint was awaited before; each call gives a single-use awaitable")
         self.state = DONE
-        task = tls.task or current_task()
+        task = tls.running.task or current_task()
         if task.node.effective is not None or task.foreign and task.host.is_cancelled(task):
             check_swallowed(task)
             yield from task.host.raise_cancelled(task)

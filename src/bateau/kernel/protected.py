@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .current import current_task
 from .errors import Cancelled, TaskCancelled
+from .leaving import ShieldedJoin
 from .policy import Policy
-from .scope import Scope, ShieldedJoin
+from .scope import Scope
 
 if TYPE_CHECKING:
     from .cleanup import Cleanup

@@ -30,7 +30,7 @@ def watch(host: Host) -> None:
 def _in_child() -> None:
     if not _hosts:
         return
-    tls.task = None
+    tls.running.task = None
     try:
         signal.set_wakeup_fd(-1)  # a signal to the child is none of the parent's business
     except ValueError:

@@ -9,7 +9,7 @@ A native task that awaits an asyncio future suspends until that future is done. 
 has what libraries ask of ``asyncio.current_task()``: edge-triggered ``cancel``, ``cancelling``, ``uncancel``, callbacks.
 
 An eager asyncio task (3.12) takes its first step in the middle of the native task's that makes it. asyncio publishes and takes
-back its own current task there; ours is ``tls.task``, which the loop clears when it is asked ``is_running()``, as each eager
+back its own current task there; ours is ``tls.running.task``, which the loop clears when it is asked ``is_running()``, as each eager
 start does. For the rest of that step the current task is the one that asyncio names: the eager task, then the native one's face.
 """
 
@@ -81,14 +81,14 @@ class NativeLoop(asyncio.SelectorEventLoop):
     def __init__(self, side: AsyncioSide) -> None:
         self.bateau_domain = side.engine
         self.bateau_side = side
-        task = tls.task
+        task = tls.running.task
         super().__init__(_TurningSelector(side))
-        tls.task = task  # asyncio has asked is_running() meanwhile
+        tls.running.task = task  # asyncio has asked is_running() meanwhile
 
     def is_running(self) -> bool:
-        task = tls.task
+        task = tls.running.task
         if task is not None and task.host is self.bateau_domain:
-            tls.task = None  # perhaps an eager start: see the module's head. The engine sets it again for each step.
+            tls.running.task = None  # perhaps an eager start: see the module's head. The engine sets it again for each step.
         return super().is_running()
 
     def stop(self) -> None:
@@ -130,8 +130,8 @@ class AsyncioSide:
     def enter(self) -> None:
         """Become this thread's running loop; also in the middle of a step."""
         self.loop.claim_thread()
-        if tls.task is not None and tls.task.host is self.engine:
-            self._publish(tls.task)
+        if tls.running.task is not None and tls.running.task.host is self.engine:
+            self._publish(tls.running.task)
 
     def leave(self) -> None:
         """The session's run is over."""

@@ -123,7 +123,7 @@ def _never_raises() -> None:
 
 def _keep_interrupt(operation: Operation[Any], raise_cancel: Any) -> None:
     """Ctrl-C while a scope waits for its children: the scope keeps it and cancels them, as a nursery would."""
-    from ..kernel.scope import Drain
+    from ..kernel.leaving import Drain
 
     if not isinstance(operation, Drain):
         return

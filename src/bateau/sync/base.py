@@ -81,7 +81,7 @@ class SyncPrimitive(Primitive):
         That is: local, at home, not cancelled, and with step budget left, of which one step is taken. Else None: the
         operation does all this in full.
         """
-        task = tls.task or current_task_or_none()
+        task = tls.running.task or current_task_or_none()
         if task is None or self.mutex is not None or task.node.effective is not None or task.budget <= 0:
             return None
         host = task.host

@@ -119,7 +119,7 @@ class Lock(SyncPrimitive):
 
         Raises ``OwnershipError`` unless the calling task (or plain thread) is the owner.
         """
-        me: Owner = tls.task or caller()
+        me: Owner = tls.running.task or caller()
         mutex = self.mutex
         if mutex is None:
             if self._owner is not me:

@@ -470,4 +470,4 @@ def _close_quietly(error: BaseException) -> None:
 
 def in_worker() -> bool:
     """Whether this is a worker thread, running a function (and not a runtime of its own inside it)."""
-    return state.job is not None and tls.task is None
+    return state.job is not None and tls.running.task is None
