@@ -97,9 +97,9 @@ def spread(flow: Iterator[Any], where: str) -> Iterator[Any]:
                 yield from outcome.results[taken : trouble.at]
                 taken = trouble.at
                 item = None
-                if trouble.index >= 0:  # else it is a result that could not be sent, and says so itself
-                    item = done.chunk.items[trouble.index]
-                    note(trouble.error, done.chunk.start + trouble.index, item, trouble.method, where)
+                if trouble.number >= 0:  # else it is a result that could not be sent, and says so itself
+                    item = done.chunk.items[trouble.number]
+                    note(trouble.error, done.chunk.start + trouble.number, item, trouble.method, where)
                 yield Failure(trouble.error, item)
             yield from outcome.results[taken:] if taken else outcome.results
         elif isinstance(done, Failure) and isinstance(done.item, Chunk):

@@ -7,6 +7,7 @@ by ``cloudpickle``, which comes with Dask: lambdas and functions of the main pro
 from __future__ import annotations
 
 import pickle
+from importlib import import_module
 from typing import Any
 
 from ... import thread
@@ -64,14 +65,19 @@ class Opened:
     def open(self) -> None:
         """Connect."""
         try:
-            import distributed
+            distributed: Any = import_module("distributed")
         except ImportError as error:
             raise Unsupported(
                 "bateau.iter.dask() needs Dask's distributed scheduler: pip install 'bateau[dask]'"
             ) from error
         if self.where is None:
             self.cluster = distributed.LocalCluster(
-                n_workers=self.workers, threads_per_worker=1, processes=True, dashboard_address=None
+                n_workers=self.workers,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+                # What has killed one worker is not given to the next one: it is an error, as on every executor.
+                scheduler_kwargs={"allowed_failures": 0},
             )
             self.client = distributed.Client(self.cluster, set_as_default=False)
         elif isinstance(self.where, str):
@@ -113,7 +119,7 @@ class DaskPool:
             future: Any = await thread.run(self._send, work, items)
             try:
                 done: CallbackFuture[None] = CallbackFuture("a Dask future")
-                future.add_done_callback(lambda _: done.done() or done.set_result(None))
+                future.add_done_callback(lambda future: done.set_result(None))  # pyright: ignore[reportUnknownLambdaType]
                 await done
                 blob = await thread.run(_result, future, items)
             except BaseException:
@@ -126,8 +132,7 @@ class DaskPool:
         return receive(blob)
 
     def _send(self, work: Work, items: list[Any]) -> Any:
-        import cloudpickle  # type: ignore[import-untyped,unused-ignore]  # pyright: ignore[reportMissingTypeStubs]
-
+        cloudpickle: Any = import_module("cloudpickle")
         if self._pickled[0] is not work:
             self._pickled = (work, cloudpickle.dumps(work))
         # ``pure=False``: two equal chunks are two pieces of work.
@@ -139,11 +144,10 @@ class DaskPool:
 
 
 def _result(future: Any, items: list[Any]) -> bytes:
-    from distributed.scheduler import KilledWorker
-
+    killed: Any = import_module("distributed.scheduler").KilledWorker
     try:
         return future.result()  # type: ignore[no-any-return]
-    except KilledWorker as error:
+    except killed as error:
         raise WorkerDied(
             f"a Dask worker died while it had {len(items)} item(s): {shown(items)}\n{error}", items
         ) from error

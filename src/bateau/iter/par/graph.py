@@ -39,7 +39,9 @@ class Graph(Generic[K, V]):
 
     def __init__(self, values: Mapping[K, V], neighbours: Mapping[K, Iterable[K]] | Callable[[K], Iterable[K]]) -> None:
         self.values = dict(values)
-        ask: Any = neighbours.__getitem__ if isinstance(neighbours, Mapping) else neighbours
+        ask: Any = neighbours
+        if hasattr(neighbours, "__getitem__"):
+            ask = ask.__getitem__
         check_function(ask, "graph")
         # For each part the keys whose values it is given, in the order in which it gets them.
         self.needs: dict[K, tuple[K, ...]] = {}
@@ -162,7 +164,7 @@ class Run(Generic[K, V]):
             self._chunks += 1
             self.sizes.learn(len(nodes), outcome.seconds)
             for trouble in outcome.troubles:
-                key, step = nodes[trouble.index]
+                key, step = nodes[trouble.number]
                 trouble.error.add_note(f"part {key!r} of the graph, at step {step}")
                 raise trouble.error
             for (key, step), value in zip(nodes, outcome.results, strict=True):

@@ -9,6 +9,7 @@ import pickle
 import sys
 from collections import deque
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from ... import thread
@@ -33,7 +34,7 @@ class Interpreters(Recipe):
 
     async def start(self, scope: Scope) -> InterpreterPool:
         """Interpreters are made when they are first needed. Raises ``Unsupported`` before Python 3.14."""
-        if sys.version_info < (3, 14):
+        if find_spec("concurrent.interpreters") is None:
             raise Unsupported(
                 f"bateau.iter.interpreters() needs Python 3.14 or later, this is {sys.version.split()[0]}; "
                 "bateau.iter.processes() runs the same chain"
@@ -48,7 +49,7 @@ class InterpreterPool:
     """See the module's head. Invariant: an interpreter is in ``idle`` iff no thread is inside it."""
 
     def __init__(self, n: int) -> None:
-        self._permits = Semaphore(n, name="par interpreters")
+        self._permits: Any = Semaphore(n, name="par interpreters")
         self._n = n
         self._idle: deque[Any] = deque()
         self._closed = False

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any, Literal, NamedTuple, TypeVar, TypeVarTuple
+from typing import Any, Literal, NamedTuple, TypeVar, TypeVarTuple, cast
 from weakref import WeakKeyDictionary
 
 from ... import thread
@@ -125,7 +125,7 @@ class Offload:
         if on is None:
             timed = _Timed(fn, args)
             try:
-                return _sync(fn, await thread.run(timed))
+                return cast("T", _sync(fn, await thread.run(timed)))
             finally:
                 if timed.seconds is not None:
                     model.learn(size, timed.seconds)

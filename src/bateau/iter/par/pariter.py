@@ -271,7 +271,7 @@ class Parallel(Chain[T_co]):
             check_count(n, "par")
         if chunk is not None:
             check_count(chunk, "par", name="chunk")
-        if progress is not None and not callable(progress):  # pyright: ignore[reportUnnecessaryComparison]
+        if progress is not None and not callable(progress):
             raise TypeError(f".par() needs progress= to be a function, not {progress!r}")
         if on is None:
             from .tasks import Tasks

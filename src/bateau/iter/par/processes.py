@@ -17,7 +17,7 @@ import signal
 import sys
 from collections import deque
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from ... import thread
 from ...io import BufReader
@@ -246,7 +246,8 @@ def _command(answers: int) -> list[str]:
     """How a worker is started: this interpreter, its flags, and bateau from where we have it."""
     import subprocess
 
-    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # pyright: ignore
+    # The same that multiprocessing uses for its children.
+    flags: list[str] = cast("Any", subprocess)._args_from_interpreter_flags()
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
     code = f"import sys; sys.path.insert(0, {root!r}); from bateau.iter.par.worker import main; main({answers})"
     return [sys.executable, *flags, "-c", code]
@@ -254,8 +255,8 @@ def _command(answers: int) -> list[str]:
 
 def _forward(data: bytes) -> None:
     """On a worker thread: the other end of our own standard error may be slow."""
-    stream = sys.stderr
-    if stream is None:  # pyright: ignore[reportUnnecessaryComparison]  # a program without a console
+    stream: Any = sys.stderr
+    if stream is None:  # a program without a console
         return
     with suppress(OSError, ValueError):
         stream.write(data.decode(errors="replace"))

@@ -69,7 +69,7 @@ def answer(load: Callable[[], Work], items: bytes) -> bytes:
 
 def run(work: bytes, items: bytes) -> bytes:
     """``answer`` for work that comes as bytes each time."""
-    return answer(lambda: pickle.loads(work), items)  # type: ignore[no-any-return]
+    return answer(lambda: pickle.loads(work), items)
 
 
 def _sendable(outcome: Outcome) -> Outcome:
@@ -137,7 +137,7 @@ def unpack(packed: Packed) -> BaseException:
     if not isinstance(error, BaseException):
         error = RemoteError(packed.summary)
     error.__cause__ = WorkerTraceback(packed.text)
-    return error
+    return cast("BaseException", error)
 
 
 def check_importable(fn: object, method: str, who: str) -> None:

@@ -25,7 +25,7 @@ class ThreadPool:
     """See ``Threads``."""
 
     def __init__(self, n: int) -> None:
-        self._permits = Semaphore(n, name="par threads")
+        self._permits: Any = Semaphore(n, name="par threads")
 
     async def submit(self, work: Work, items: list[Any]) -> Outcome:
         """Cancelled, it ends after the item under way: a thread can't be killed. The function can help, by ``check_cancelled()``."""

@@ -42,7 +42,7 @@ class Trouble(NamedTuple):
     """An item that failed: behind how many results it stands, which item of the chunk it is, in which method, and its error."""
 
     at: int
-    index: int
+    number: int
     method: str
     error: BaseException
 
@@ -179,8 +179,8 @@ class Sink:
             self.full = self.keep == "first"
 
     async def _spread(self, first: int, inner: Any) -> None:
-        if not hasattr(inner, "__iter__") and isinstance(inner, AsyncIterable):
-            coro = _collect(inner)  # pyright: ignore[reportUnknownArgumentType]
+        if not hasattr(inner, "__iter__") and hasattr(inner, "__aiter__"):
+            coro = _collect(inner)
             self.outcome.waited = True
             inner = self.settle(coro) if self.settle is not None else await coro
         for value in inner:

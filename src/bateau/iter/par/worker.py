@@ -11,7 +11,7 @@ import pickle
 import sys
 from collections.abc import Callable
 from io import FileIO
-from typing import Any
+from typing import Any, cast
 
 from .remote import Packed, answer, pack
 from .work import Work
@@ -85,14 +85,13 @@ def _serve(source: Any, sink: FileIO) -> None:
         given, items = pickle.loads(request)
         if given is not None:
             work = None
-        kept = work
 
-        def load(given: bytes | None = given, kept: Work | None = kept) -> Work:
+        def load(given: bytes | None = given) -> Work:
             nonlocal work
-            if kept is None:
+            if work is None:
                 assert given is not None
-                kept = work = pickle.loads(given)
-            return kept  # type: ignore[no-any-return]
+                work = cast("Work", pickle.loads(given))
+            return work
 
         reply = answer(load, items)
         _flush()
