@@ -70,6 +70,25 @@ def test_bad_targets_say_what_is_wrong(app: Path, args: list[str], message: str)
     assert "Traceback" not in out.stderr
 
 
+@pytest.mark.parametrize("target", ["more:partial", "more:obj"])
+def test_run_what_can_be_called_and_awaited(app: Path, target: str) -> None:
+    (app / "more.py").write_text(
+        "import functools, app\n"
+        "partial = functools.partial(app.greet, 'part')\n"
+        "class Called:\n"
+        "    async def __call__(self):\n"
+        "        await app.greet('object')\n"
+        "obj = Called()\n"
+        "async def stream():\n"
+        "    yield 1\n"
+    )
+    out = bateau("run", target, cwd=app)
+    assert (out.stdout.split()[0], out.returncode, out.stderr) == ("hello", 0, "")
+    out = bateau("run", "more:stream", cwd=app)
+    assert out.returncode == 2
+    assert "'more:stream' gives an async generator" in out.stderr
+
+
 def test_an_error_of_the_program_is_shown(app: Path) -> None:
     (app / "bad.py").write_text("async def main():\n    raise LookupError('mine')\n")
     out = bateau("run", "bad.py:main", cwd=app)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sysconfig
 import threading
@@ -15,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import trustme
 
 BATEAU = str(Path(sysconfig.get_path("scripts")) / "bateau")
 
@@ -217,8 +221,11 @@ def test_killing_the_web_server_is_told(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--url", "ftp://x/"], "need a URL of the form http://"),
+        (["--url", "ftp://x/"], "need a URL of the form http[s]://"),
         (["--workers", "0"], "--workers must be 1 or more"),
+        (["--limit", "0"], "--limit must be 1 or more"),
+        (["--timeout", "0"], "--timeout must be more than 0 seconds"),
+        (["--timeout", "nan"], "--timeout must be more than 0 seconds"),
         (["--runtime", "warp"], "unknown runtime"),
         (["--root", "/nonexistent"], "nonexistent"),
     ],
@@ -228,3 +235,68 @@ def test_bad_input(args: list[str], message: str) -> None:
     assert out.returncode == 2
     assert message in out.stderr
     assert "Traceback" not in out.stderr
+
+
+@pytest.mark.parametrize("runtime", ["native", "trio"])
+def test_terminated_it_reports_and_takes_the_web_server_along(runtime: str) -> None:
+    """As a service manager, a container or `timeout` ends it."""
+    process = subprocess.Popen(
+        [BATEAU, "demo", "--workers", "2", "-r", runtime], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    line = ""
+    while " pages, " not in line:  # the progress line: the crawl is going on
+        line = process.stderr.readline()
+        assert line
+    tasks = Path(
+        f"/proc/{process.pid}/task"
+    ).iterdir()  # each child is listed by the thread that made it, while that lives
+    children = [child for task in tasks for child in (task / "children").read_text().split()]
+    process.terminate()
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "PARTIAL: interrupted" in stdout
+    assert "every file read equals the disk's" in stdout
+    assert children
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+def test_a_limit_proves_no_more_than_what_was_read(tree: Path) -> None:
+    out = demo("--root", str(tree), "--limit", "5", "-q")
+    assert out.returncode == 0, out.stderr
+    assert "every file read equals the disk's" in out.stdout
+    assert "all files" not in out.stdout
+
+
+def test_https(tree: Path, tmp_path: Path) -> None:
+    """Against Python's own server in TLS, with a certificate made here and trusted by way of OpenSSL's own variable."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(_Quiet, directory=str(tree / "with index"))
+    )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        url = f"https://localhost:{server.server_address[1]}/"
+        trusting = {**os.environ, "SSL_CERT_FILE": str(tmp_path / "ca.pem")}
+        out = subprocess.run(
+            [BATEAU, "demo", "--url", url, "-q"], capture_output=True, text=True, timeout=60, env=trusting
+        )
+        assert (out.returncode, out.stdout.count("broken")) == (0, 0), out.stdout + out.stderr
+        assert "2 pages" in out.stdout  # the index page, and what it links to
+        distrusting = demo("--url", url, "-q")
+        assert distrusting.returncode == 1
+        assert "certificate verify failed" in distrusting.stdout
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: the test's output is not the server's."""

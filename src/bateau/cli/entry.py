@@ -40,9 +40,10 @@ def _parser() -> argparse.ArgumentParser:
         "--runtime", "-r", metavar="R", help="a name that `bateau runtimes` lists (default: BATEAU_RUNTIME)"
     )
     run.add_argument("target", help="app.py, app.py:function or module:function")
-    run.add_argument(
+    rest = run.add_argument(
         "args", nargs=argparse.REMAINDER, help="handed to the program: sys.argv, or the function's arguments"
     )
+    rest.required = False  # argparse would name it among what is missing
 
     runtimes = commands.add_parser(
         "runtimes",
@@ -59,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--runtime", "-r", metavar="R", help="a name that `bateau runtimes` lists")
     demo.add_argument("--all", action="store_true", help="run on every available runtime and compare the results")
-    demo.add_argument("--url", help="crawl this site instead (nothing is started and nothing is compared)")
+    demo.add_argument(
+        "--url", help="crawl this http or https site instead (nothing is started and nothing is compared)"
+    )
     demo.add_argument("--root", metavar="DIR", help="serve and check this folder instead of the standard library")
     demo.add_argument(
         "--workers", "-w", type=int, default=16, metavar="N", help="pages in flight at once (default: 16)"

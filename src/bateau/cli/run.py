@@ -64,6 +64,16 @@ def _call(fn: Any, label: str, argv: list[str]) -> int:
         return 2
     function: Any = fn
     code = getattr(fn, "__code__", None)
-    # An async function is the program's main; anything else (a function decorated with @bateau.main) starts its own.
+    # An async function is the program's main; anything else (a function decorated with @bateau.main) starts its own. A
+    # ``partial``, or an object that can be called, shows only then which it is.
     result: Any = bateau.run(function, *argv) if code is not None and code.co_flags & 0x80 else fn(*argv)
+    if hasattr(result, "__await__"):
+        result = bateau.run(_await, result)
+    if hasattr(result, "__anext__"):
+        print(f"bateau run: {label!r} gives an async generator; name a function that iterates over it", file=sys.stderr)
+        return 2
     return result if isinstance(result, int) and not isinstance(result, bool) else 0
+
+
+async def _await(awaitable: Any) -> Any:
+    return await awaitable

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import bateau
 
-from .http import Pool, Response
+from .http import Pool, Response, Site
 from .links import links_of
 
 # So many pages failing one after the other mean that the server is gone: give up, and report.
@@ -41,9 +41,7 @@ class Crawl:
         limit: int | None = None,
         wanted: Callable[[str], bool] | None = None,
     ) -> None:
-        parts = urlsplit(root)
-        if parts.scheme != "http" or not parts.hostname:
-            raise ValueError(f"need a URL of the form http://host[:port]/path, not {root!r}")
+        site = Site(root)
         if workers < 1:
             raise ValueError(f"workers must be 1 or more, not {workers}")
         self.root = root
@@ -59,7 +57,7 @@ class Crawl:
         self.stopped = False
         self.gave_up: str | None = None
         self._failures_in_a_row = 0
-        self._pool = Pool(parts.hostname, parts.port or 80)
+        self._pool = Pool(site)
         self._scope: bateau.Scope | None = None
 
     async def run(self) -> None:

@@ -1,11 +1,12 @@
-"""An HTTP/1.1 client of one connection: h11 parses, ``bateau.net`` carries."""
+"""An HTTP/1.1 client of one connection: h11 parses, ``bateau.net`` carries, ``bateau.ssl`` encrypts."""
 
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import bateau
-from bateau import net
+from bateau import net, ssl
 
 MAX_READ = 65536
 
@@ -17,6 +18,20 @@ class Response:
         self.status = status
         self.headers = headers
         self.body = body
+
+
+class Site:
+    """A server, by the root of its URLs. Raises ``ValueError`` for what is no http or https URL."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"need a URL of the form http[s]://host[:port]/path, not {url!r}")
+        self.host = parts.hostname
+        self.port = parts.port or (443 if parts.scheme == "https" else 80)
+        # As the Host header wants it: with brackets around an IPv6 address, without a user's name.
+        self.name = parts.netloc.rpartition("@")[2]
+        self.tls: Any = ssl.create_default_context() if parts.scheme == "https" else None
 
 
 class Connection:
@@ -32,9 +47,17 @@ class Connection:
         self.usable = True
 
     @classmethod
-    async def open(cls, host: str, port: int) -> Connection:
-        """Connect. A cancellation point; cancelled, nothing is left open."""
-        return cls(await net.connect_tcp(host, port), f"{host}:{port}")
+    async def open(cls, site: Site) -> Connection:
+        """Connect. A cancellation point; cancelled or failed, nothing is left open."""
+        stream: Any = await net.connect_tcp(site.host, site.port)
+        if site.tls is not None:
+            stream = ssl.wrap(stream, site.tls, server_hostname=site.host)
+            try:
+                await stream.do_handshake()
+            except BaseException:
+                stream.close()
+                raise
+        return cls(stream, site.name)
 
     async def get(self, path: str) -> Response:
         """Fetch ``path``. A cancellation point; cancelled or failed, the connection is closed."""
@@ -84,9 +107,8 @@ class Connection:
 class Pool:
     """Idle connections to one server, used last-in first-out. Belongs to a scope: ``scope.own(pool)``."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self.host = host
-        self.port = port
+    def __init__(self, site: Site) -> None:
+        self.site = site
         self._idle: list[Connection] = []
 
     async def get(self, path: str) -> Response:
@@ -97,7 +119,7 @@ class Pool:
                 return self._done(connection, await connection.get(path))
             except OSError:
                 continue  # it went stale while idle, which says nothing about the server
-        connection = await Connection.open(self.host, self.port)
+        connection = await Connection.open(self.site)
         return self._done(connection, await connection.get(path))
 
     def _done(self, connection: Connection, response: Response) -> Response:

@@ -57,7 +57,8 @@ def print_report(crawl: Crawl, seconds: float, comparison: Comparison | None, no
     if comparison is None:
         return
     if comparison.equal:
-        what = "all files and hashes equal the disk's" if note is None else "every file read equals the disk's"
+        whole = note is None and crawl.limit is None
+        what = "all files and hashes equal the disk's" if whole else "every file read equals the disk's"
         print(f"PROVEN: {comparison.checked} files; {what}")
         return
     print("DIFFERENT from the disk:")
