@@ -214,6 +214,9 @@ class Chain(Generic[T_co]):
             flow.close()
 
     def __del__(self) -> None:
+        flow = self._flow
+        if flow is not None and flow.pending is not None and flow.pending.first is not None:
+            flow.close()  # a coroutine that was made, and not begun because its wait was given up: nobody's mistake
         interior = self._interior
         if interior is not None and not self._entered:
             interior.drop()
