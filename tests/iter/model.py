@@ -366,7 +366,7 @@ ENDS: list[End] = [
     End(
         "for_each",
         lambda it, c: it.for_each(c(double)),
-        lambda o: first_error([x for x in each(lambda x: [double(x)])(o)]),
+        lambda o: first_error(each(lambda x: [double(x)])(o)),
     ),
     End("fold", lambda it, c: it.fold(1, c(add)), folding),
     End("reduce", lambda it, c: it.reduce(c(add), default=None), reducing),
