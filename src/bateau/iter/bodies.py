@@ -21,8 +21,8 @@ the block of the cleanup budget: it has to be around the scopes of the generator
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from types import TracebackType
-from typing import Any
+from types import AsyncGeneratorType, TracebackType
+from typing import Any, cast
 
 from ..kernel.cancellation import CancelNode, CancelScope, Listener
 from ..kernel.cleanup import DEFAULT_BUDGET, Cleanup
@@ -181,6 +181,7 @@ class Body:
                     failed.append(error.with_traceback(_users(error.__traceback__)))
                 finally:
                     await self._close()
+                self.at_yield = True  # as good as: nothing of the generator runs any more
                 if failed:
                     await hand_over(failed)
             finally:
@@ -239,24 +240,41 @@ class Body:
         return throw(error)
 
     async def _close(self) -> None:
-        aclose = getattr(self.items, "aclose", None)
-        if aclose is None:
-            return
+        items = self.items
         self.scope.close_within(BUDGET)
         try:
-            await aclose()
-        except RuntimeError as error:
-            if "ignored GeneratorExit" not in str(error):
-                raise
+            if isinstance(items, AsyncGeneratorType):
+                await self._end(cast("AsyncGeneratorType[Any, Any]", items))
+            elif (aclose := getattr(items, "aclose", None)) is not None:
+                await aclose()
+        finally:
+            self.scope.take_time()
+
+    async def _end(self, items: AsyncGeneratorType[Any, Any]) -> None:
+        """Like ``aclose``, which gives up for good on a generator that yields once more, with all its scopes open."""
+        went_on = 0
+        # None: it has ended. Its type knows: typeshed does not.
+        while cast("Any", items.ag_frame) is not None:
+            try:
+                await items.athrow(GeneratorExit)
+            except (GeneratorExit, StopAsyncIteration):
+                break
+            except BaseExceptionGroup as group:  # a task group or nursery wraps it
+                rest = group.split(GeneratorExit)[1]
+                if rest is not None:
+                    raise rest from None
+                break
+            went_on += 1
+            if went_on > 100:
+                break
+        if went_on:
             raise RuntimeError(
                 three_lines(
                     f"{self.label} went on to another `yield` after its consumer had left",
                     self.site,
                     "let GeneratorExit pass: no `yield` in a `finally`, nor after an `except BaseException` without `raise`",
                 )
-            ) from error
-        finally:
-            self.scope.take_time()
+            )
 
     async def _hand_over(self, failed: list[Exception]) -> None:
         """Leave the error to the consumer, in the place of the next item; if it leaves without it, raise it here."""
