@@ -23,7 +23,7 @@ from _thread import get_ident
 from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from .current import current_task, tls
+from .current import foreign_task, tls
 from .errors import Stopped, user_site
 from .hazard import raise_unraisable
 from .resource import OUTSIDE, Resource
@@ -172,7 +172,7 @@ class Operation(Generic[T]):
                 f"this {type(self).__name__} was awaited before; each call gives a single-use awaitable, so call again"
             )
         self.state = ABORTED  # until it begins: an operation that raises before that had no effect
-        task = current_task()
+        task = tls.running.task or foreign_task()
         host = task.host
         if not self.shielded:
             if task.node.effective is not None or task.foreign and host.is_cancelled(task):
@@ -304,7 +304,7 @@ class RetryOperation(Operation[T]):
                 f"this {type(self).__name__} was awaited before; each call gives a single-use awaitable, so call again"
             )
         self.state = ABORTED
-        task = current_task()
+        task = tls.running.task or foreign_task()
         host = task.host
         if task.node.effective is not None or task.foreign and host.is_cancelled(task):
             check_swallowed(task)
@@ -384,7 +384,7 @@ class Checkpoint(Operation[None]):
         if self.state is not NEW:
             raise RuntimeError("this checkpoint was awaited before; each call gives a single-use awaitable")
         self.state = DONE
-        task = tls.running.task or current_task()
+        task = tls.running.task or foreign_task()
         if task.node.effective is not None or task.foreign and task.host.is_cancelled(task):
             check_swallowed(task)
             yield from task.host.raise_cancelled(task)

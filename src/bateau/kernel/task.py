@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from .cancellation import CancelNode
 from .current import current_task_or_none
-from .errors import Cancelled, CancelRecord, TaskCancelled, WrongRuntime
+from .errors import PACKAGE_DIR, Cancelled, CancelRecord, TaskCancelled, WrongRuntime
 from .foreign import explain_foreign
 from .operation import STEP_BUDGET, Guard, Operation
 from .recursion import shorten_recursion
@@ -180,8 +180,9 @@ class Task(CancelNode, Resource, Generic[T_co]):
         # The host's ``foreign_tree``, where every operation looks.
         self.foreign = host.foreign_tree
         self.coro = coro
-        # ``coro.send``: an engine calls it at each step, and making the bound method anew costs 30 ns. None without a coroutine.
-        self.send: Any = coro.send if coro is not None else None
+        # ``coro.send``, kept by an engine from the first suspension on: making the bound method at each step costs 30 ns, and
+        # having it from the start costs a collector that visits 100,000 tasks more than that.
+        self.send: Any = None
         self.scope = scope
         if scope is None:
             self.parent = None
@@ -329,6 +330,7 @@ class Task(CancelNode, Resource, Generic[T_co]):
         self.error_seen = False
         self.waiting = None  # a coroutine that was closed may not have come by there
         if isinstance(error, Cancelled):
+            _drop_our_frames(error)
             return
         if isinstance(error, RecursionError):
             shorten_recursion(error)
@@ -354,6 +356,23 @@ class Task(CancelNode, Resource, Generic[T_co]):
         else:
             state = "active"
         return f"<Task {self.name!r} {state}>"
+
+
+def _drop_our_frames(error: BaseException) -> None:
+    """Cut the end of a cancellation's traceback that is bateau's own: those frames hold the task, and the task its error.
+
+    Ten thousand cancelled tasks are then freed as they end, and not by the garbage collector, which took half of the time.
+    """
+    found = error.__traceback__
+    last = None
+    while found is not None:
+        if not found.tb_frame.f_code.co_filename.startswith(PACKAGE_DIR):
+            last = found
+        found = found.tb_next
+    if last is not None:
+        last.tb_next = None
+    else:
+        error.__traceback__ = None
 
 
 # The innermost node of every task that has ended: nothing reaches it.

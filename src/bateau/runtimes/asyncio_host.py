@@ -15,9 +15,9 @@ import os
 import sys
 from _thread import get_ident
 from asyncio import events, tasks
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary, proxy, ref
 
 from ..kernel.cancellation import CancelNode
 from ..kernel.errors import Cancelled
@@ -25,6 +25,7 @@ from ..kernel.hazard import report
 from ..kernel.host import Host, Timer
 from ..kernel.task import Task
 
+# For loops without a ``__dict__``; the others carry their host as ``_bateau_host``, and are freed with it.
 _hosts: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncioHost] = WeakKeyDictionary()
 # For task classes without a ``__dict__``; the others carry their record as ``_bateau``.
 _slotted: WeakKeyDictionary[Any, Task[Any]] = WeakKeyDictionary()
@@ -36,11 +37,19 @@ def adopt_cancelled_error() -> None:
         asyncio.CancelledError.__bases__ = (Cancelled,)
 
 
-def host_of(loop: asyncio.AbstractEventLoop) -> AsyncioHost:
+def host_of(loop: Any) -> AsyncioHost:
     """The one host of ``loop``."""
-    host = _hosts.get(loop)
+    try:
+        return loop._bateau_host  # type: ignore[no-any-return]
+    except AttributeError:
+        host = _hosts.get(loop)
     if host is None:
-        host = _hosts[loop] = AsyncioHost(loop)
+        host = AsyncioHost(loop)
+        try:
+            loop._bateau_host = host
+        except AttributeError:
+            host.loop = proxy(loop)  # or the entry would keep its own key alive
+            _hosts[loop] = host
     return host
 
 
@@ -315,6 +324,7 @@ async def _main(task: Task[Any], coro: Coroutine[Any, Any, Any]) -> None:
     except BaseException as error:
         tb = error.__traceback__
         error.__traceback__ = tb.tb_next if tb is not None else None
+        del tb  # it holds this frame
         task.host_task = task.parked = None  # cuts the cycle between the two tasks
         task.finish(None, error)
     else:
@@ -325,8 +335,8 @@ async def _main(task: Task[Any], coro: Coroutine[Any, Any, Any]) -> None:
 class _Beginning:
     """Suspends once; what the await yields is seen by ``AsyncioHost.start`` alone."""
 
-    def __await__(self) -> Iterator[None]:
-        return iter((None,))
+    def __await__(self) -> Generator[None, None, None]:
+        yield
 
 
 _BEGINNING = _Beginning()

@@ -406,6 +406,7 @@ class TaskFace:
 
     def ended(self) -> None:
         """Told by the engine."""
+        self._task.face = None  # nobody needs it there any more, and each would keep the other for the garbage collector
         callbacks, self._callbacks = self._callbacks, []
         for fn, context in callbacks:
             self._loop.call_soon(fn, self, context=context)

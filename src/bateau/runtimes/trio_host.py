@@ -20,7 +20,7 @@ import math
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 
 import trio
 
@@ -155,6 +155,9 @@ class TrioHost(TrioServices):
         super().__init__()
         adopt_cancelled()
         self._nodes: dict[trio.CancelScope, CancelNode] = {}
+        # By trio's cancel status: the record that was found above it. Each task of a deep tree asks, and walks to where the last
+        # one has been. As in our own tree, the first cancellation that reached a status is the one it keeps.
+        self._found: WeakKeyDictionary[Any, CancelRecord] = WeakKeyDictionary()
         # Whether a scope's token was ever asked for: only then does a deadline cost a timer of ours beside trio's.
         self._listening = False
 
@@ -332,9 +335,11 @@ class TrioHost(TrioServices):
             node._expire()
 
     def sync(self, task: Task[Any]) -> None:
-        """Learn which deadlines around ``task`` have fired."""
+        """Learn which deadlines around ``task`` have fired. Where it is known to be cancelled, those further out change nothing:
+        going on to the top, each task of a deep tree would make its cancellation quadratic (law 10).
+        """
         node: CancelNode | None = task.node
-        while node is not None:
+        while node is not None and node.effective is None:
             if not isinstance(node, Task):  # a task has no deadline
                 self.sync_node(node)
             node = node.parent
@@ -381,17 +386,27 @@ class TrioHost(TrioServices):
         if not _HAS_STATUS or native is None:
             return task.node.effective
         status: Any = native._cancel_status
+        passed: list[Any] = []
+        found: CancelRecord | None = None
         while status is not None and status.effectively_cancelled:
+            found = self._found.get(status)
+            if found is not None:
+                break
+            passed.append(status)
             scope = status._scope
             node = self._nodes.get(scope)
             if node is not None and scope.cancel_called:
                 if not isinstance(node, Task):
                     self.sync_node(node)  # a foreign child task is below it, but not in our tree
-                return node.record
+                found = node.record
+                break
             if scope.shield:
-                return None
+                break
             status = status._parent
-        return None
+        if found is not None:
+            for status in passed:
+                self._found[status] = found
+        return found
 
     def split_cancelled(self, error: BaseException) -> tuple[BaseException | None, BaseException | None]:
         """``error`` taken apart: a cancellation in it, and the rest. Trio's nurseries raise theirs in groups."""
@@ -459,6 +474,7 @@ class TrioHost(TrioServices):
                 except BaseException as error:
                     tb = error.__traceback__
                     error.__traceback__ = tb.tb_next if tb is not None else None
+                    del tb  # it holds this frame
                     cancelled, caught = self.split_cancelled(error)
                     if caught is None and cancelled is not None:
                         caught = cancelled
