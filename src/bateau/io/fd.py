@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..kernel.cancellation import make_cancelled
-from ..kernel.current import current_task, tls
+from ..kernel.current import foreign_task, tls
 from ..kernel.errors import Closed, Stopped, WrongRuntime
 from ..kernel.operation import ABORTED, DONE, FIRED, NEW, PARKED, STEP_BUDGET, RetryOperation, yield_once
 from ..kernel.resource import OUTSIDE, Resource
@@ -300,7 +300,7 @@ class FdOperation(RetryOperation[T]):
             raise RuntimeError(
                 f"this {type(self).__name__} was awaited before; each call gives a single-use awaitable, so call again"
             )
-        task = tls.running.task or current_task()
+        task = tls.running.task or foreign_task()
         host = task.host
         self.state = ABORTED
         if task.node.effective is not None or task.foreign and host.is_cancelled(task):
@@ -355,7 +355,7 @@ class FdOperation(RetryOperation[T]):
                 error, self.error = self.error, None
                 raise error
         self.state = DONE
-        return self.value  # type: ignore[no-any-return]
+        return self.value  # type: ignore[no-any-return]  # set by poll, which is typed
 
     def waits_in(self, host: Host) -> bool:
         """Whether ``host`` suspends a task on an fd by a means of its own (trio does), instead of calling back."""

@@ -191,6 +191,7 @@ class _Write(_PipeOperation[None]):
     """Sends all; between two attempts ``sent`` bytes are out, and giving up then breaks the pipe (law 9)."""
 
     __slots__ = ("data", "sent")
+    selectable = False  # it sends in pieces
 
     def __init__(self, end: PipeWriter, data: ReadableBuffer) -> None:
         super().__init__(end, end._watch.writing)
