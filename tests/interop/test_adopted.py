@@ -119,3 +119,39 @@ def test_a_lock_held_by_a_foreign_task_that_ends_is_a_lock_without_owner(entry, 
             await lock.acquire()
 
     entry.run(main)
+
+
+@on_asyncio_tasks
+def test_a_loop_is_freed_when_it_is_over(entry):
+    """A process that runs one program after the other (a test suite, a worker of jobs) keeps none of their loops."""
+
+    async def main():
+        await use_bateau()
+        return weakref.ref(asyncio.get_running_loop())
+
+    loops = [entry.run(main) for _ in range(3)]
+    gc.collect()
+    assert [loop() for loop in loops] == [None, None, None]
+
+
+def test_a_loop_that_carries_nothing_is_freed_too():
+    class Slotted:
+        __slots__ = ("__weakref__", "inner")
+
+        def __init__(self):
+            self.inner = asyncio.SelectorEventLoop()
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+    from bateau.runtimes.asyncio_host import host_of
+
+    loop = Slotted()
+    host = host_of(loop)
+    assert host is host_of(loop)
+    assert host.now() > 0
+    loop.close()
+    gone = weakref.ref(loop)
+    del loop, host
+    gc.collect()
+    assert gone() is None

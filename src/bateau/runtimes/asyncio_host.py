@@ -16,7 +16,7 @@ import sys
 from _thread import get_ident
 from asyncio import events, tasks
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary, proxy, ref
 
 from ..kernel.cancellation import CancelNode
@@ -48,7 +48,7 @@ def host_of(loop: Any) -> AsyncioHost:
         try:
             loop._bateau_host = host
         except AttributeError:
-            host.loop = proxy(loop)  # or the entry would keep its own key alive
+            host.loop = cast("Any", proxy(loop))  # or the entry would keep its own key alive
             _hosts[loop] = host
     return host
 
