@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar, TypeVarTuple, overload
 
 from .chain import Chain
 from .flow import Failure, Need, Signal
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 T_co = TypeVar("T_co", covariant=True)
 R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 E = TypeVar("E", bound=BaseException)
 
 MISSING: Any = object()
@@ -269,6 +270,10 @@ class Elements(Chain[T_co]):
         """
         return self._then(Map(fn))
 
+    @overload
+    def starmap(self: Chain[tuple[*Ts]], fn: Callable[[*Ts], Awaitable[R]]) -> AsyncIter[R]: ...
+    @overload
+    def starmap(self: Chain[tuple[*Ts]], fn: Callable[[*Ts], R]) -> AsyncIter[R]: ...
     @overload
     def starmap(self: Chain[Iterable[Any]], fn: Callable[..., Awaitable[R]]) -> AsyncIter[R]: ...
     @overload
