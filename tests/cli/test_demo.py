@@ -44,6 +44,15 @@ def demo(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([BATEAU, "demo", *args], capture_output=True, text=True, timeout=110)
 
 
+def wait_for_progress(process: subprocess.Popen[str]) -> None:
+    """Until the progress line says that the crawl is going on, however long the machine takes to come so far."""
+    assert process.stderr is not None
+    seen: list[str] = []
+    while not seen or " in flight, " not in seen[-1]:
+        seen.append(process.stderr.readline())
+        assert seen[-1], ("it ended before it began", seen, process.wait(10))
+
+
 @pytest.mark.parametrize("runtime", ["native", "asyncio", "uvloop", "trio"])
 def test_proven_on_a_real_tree(tree: Path, runtime: str) -> None:
     out = demo("--root", str(tree), "--runtime", runtime, "--quiet", "--workers", "5")
@@ -144,7 +153,7 @@ def test_ctrl_c_still_reports(runtime: str) -> None:
             stderr=subprocess.PIPE,
             text=True,
         )
-        time.sleep(1.5)
+        wait_for_progress(process)
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == 130, stderr
@@ -164,7 +173,7 @@ def test_ctrl_c_twice_cancels_and_still_reports() -> None:
         process = subprocess.Popen(
             [BATEAU, "demo", "--url", url, "--workers", "4"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        time.sleep(1.5)
+        wait_for_progress(process)
         process.send_signal(signal.SIGINT)
         time.sleep(0.3)
         assert process.poll() is None  # stopping waits for what is in flight
@@ -243,11 +252,7 @@ def test_terminated_it_reports_and_takes_the_web_server_along(runtime: str) -> N
     process = subprocess.Popen(
         [BATEAU, "demo", "--workers", "2", "-r", runtime], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert process.stderr is not None
-    line = ""
-    while " pages, " not in line:  # the progress line: the crawl is going on
-        line = process.stderr.readline()
-        assert line
+    wait_for_progress(process)
     tasks = Path(
         f"/proc/{process.pid}/task"
     ).iterdir()  # each child is listed by the thread that made it, while that lives
