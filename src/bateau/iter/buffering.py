@@ -16,7 +16,7 @@ items into a list (``drain``), the workers put them there themselves, and the co
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from types import CoroutineType
@@ -27,7 +27,7 @@ from ..kernel.errors import Cancelled
 from ..kernel.operation import STEP_BUDGET, Checkpoint, Operation
 from ..kernel.resource import Resource
 from ..kernel.task import Task
-from .flow import END, Failure, Flow, Need, Signal
+from .flow import END, Failure, Flow, Need, Signal, look_around
 from .handoff import raised_cancelled, stopped
 from .interior import soon
 from .stage import PLAIN, is_awaitable
@@ -76,6 +76,7 @@ class Buffer(Resource):
         "make_work",
         "most",
         "ordered",
+        "plain_work",
         "scout",
         "spawn",
         "where",
@@ -93,6 +94,7 @@ class Buffer(Resource):
         *,
         ordered: bool,
         make_work: Callable[[], Work] | None,
+        plain_work: bool = False,
     ) -> None:
         self.flow = flow
         self.spawn = spawn
@@ -102,6 +104,8 @@ class Buffer(Resource):
         self.ordered = ordered
         # Makes what a worker does with an item; None: nothing is left to do, one worker fetches them ahead.
         self.make_work = make_work
+        # Whether that is one function of the user's, whose result is just that: neither ``DROPPED`` nor a ``Failure``.
+        self.plain_work = plain_work
         self.most = bound if make_work is not None else 1
         self.claimed = 0
         self.claiming = False
@@ -128,7 +132,9 @@ class Buffer(Resource):
             worker = Worker()
             try:
                 task = self.spawn(self._work, worker, name=f"{self.label} worker {len(self.workers) + 1}")
-            except Exception as error:  # the scope takes no more tasks: the end of the items, and an error in the next one's place
+            except (
+                Exception
+            ) as error:  # the scope takes no more tasks: the end of the items, and an error in the next one's place
                 self._broken(worker, error)
                 return
             self.workers[task] = self.scout = worker
@@ -220,6 +226,7 @@ class Buffer(Resource):
             self.line.append(place)
         self.invite()
         result: Any
+        coroutine, plain = CoroutineType, self.plain_work
         try:
             for item in islice(self.flow.gen, STEP_BUDGET):
                 if isinstance(item, Signal):
@@ -230,9 +237,9 @@ class Buffer(Resource):
                     self._unclaim(worker)
                     return
                 result = work(item)
-                if type(result) is CoroutineType or (type(result) not in PLAIN and is_awaitable(result)):
+                if type(result) is coroutine or type(result) not in PLAIN and is_awaitable(result):
                     result = await result
-                if self.claimed != 1 or result is DROPPED or result.__class__ is Failure:
+                if self.claimed != 1 or not (plain or (result is not DROPPED and result.__class__ is not Failure)):
                     break
                 sink(result)
             else:
@@ -361,6 +368,7 @@ class Buffer(Resource):
         finally:
             self._sink = None
         if result is not END:
+            await look_around(result.error)
             raise result.error
 
     def close(self, *, cancel: bool = False) -> None:

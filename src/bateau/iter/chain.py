@@ -11,12 +11,13 @@ from ..kernel.current import current_task, tls
 from ..kernel.errors import BateauError, user_site
 from ..kernel.hazard import report
 from ..kernel.operation import Checkpoint
-from .flow import END, Failure, Flow, Need, Signal
+from .flow import END, Failure, Flow, Need, Signal, look_around
 from .interior import Interior
-from .misuse import at_its_end, awaited_whole, plain_for, three_lines
+from .misuse import at_its_end, awaited_whole, plain_for, three_lines, two_at_once
 from .stage import Stage, open_stages
 
 if TYPE_CHECKING:
+    from ..kernel.task import Task
     from .asynciter import AsyncIter
 
 T_co = TypeVar("T_co", covariant=True)
@@ -42,7 +43,7 @@ class Chain(Generic[T_co]):
     drive. An interior may be kept only while ``_interior`` is set and ``_entered`` is False.
     """
 
-    __slots__ = ("__weakref__", "_ended", "_entered", "_flow", "_gone", "_interior", "_site", "_stages")
+    __slots__ = ("__weakref__", "_ended", "_entered", "_flow", "_gone", "_interior", "_opening", "_site", "_stages")
 
     # It has an ``__await__``, which only says what to write instead: an iterator that a function returned is not to be awaited.
     await_is_misuse: ClassVar[bool] = True
@@ -54,6 +55,8 @@ class Chain(Generic[T_co]):
         self._site = site
         self._flow: Flow[T_co] | None = None
         self._interior: Interior | None = None
+        # The task that is opening it.
+        self._opening: Task[Any] | None = None
         self._entered = False
         self._ended = False
         self._gone: str | None = None
@@ -98,7 +101,7 @@ class Chain(Generic[T_co]):
 
     async def __anext__(self) -> T_co:
         try:
-            task = tls.task or current_task()
+            task = tls.running.task or current_task()
             if task.node.effective is not None or task.foreign or task.budget <= 0:
                 await Checkpoint()
             else:
@@ -118,6 +121,7 @@ class Chain(Generic[T_co]):
                     flow.pending = item
                     item = await flow.next()
             if isinstance(item, Failure):
+                await look_around(item.error)
                 raise item.error
             if item is END:
                 await self._end(flow)
@@ -152,6 +156,15 @@ class Chain(Generic[T_co]):
             if self._ended:
                 return Flow[T_co](iter(()))
             self._check_fresh()
+        if self._opening is not None:
+            raise two_at_once(self._opening, self._site)
+        self._opening = current_task()
+        try:
+            return await self._open_now()
+        finally:
+            self._opening = None
+
+    async def _open_now(self) -> Flow[T_co]:
         interior = self._interior
         if interior is None:
             # Set first: dropped while it opens, or when something later needs a task, this must find its keeper.
@@ -189,8 +202,15 @@ class Chain(Generic[T_co]):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> bool | None:
         interior, self._interior = self._interior, None
-        self._close_flow()
-        return await interior.leave(exc) if interior is not None else False
+        failed: BaseException | None = None
+        try:
+            self._close_flow()
+        except BaseException as error:  # what a stage raised while it was closed; it goes with what the block raised
+            failed = error
+        absorbed = await interior.leave(failed if failed is not None else exc) if interior is not None else False
+        if failed is not None:
+            raise failed
+        return absorbed
 
     async def aclose(self) -> None:
         """End it: what runs in the background is cancelled and awaited, generators are closed. Doing it again is harmless.
@@ -200,11 +220,15 @@ class Chain(Generic[T_co]):
         interior = self._interior
         if self._entered:
             self._close_flow()  # the block it was entered by ends the rest
+            self._ended = True
             return
         self._interior = None
-        self._close_flow()
-        if interior is not None:
-            await interior.close()
+        try:
+            self._close_flow()
+        finally:
+            self._ended = True  # a loop that it was called from inside of ends
+            if interior is not None:
+                await interior.close()
 
     def _close_flow(self) -> None:
         flow, self._flow = self._flow, None
@@ -261,8 +285,15 @@ class Run(Generic[T]):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> bool | None:
-        self._flow.close()
-        return await self._interior.leave(exc)
+        failed: BaseException | None = None
+        try:
+            self._flow.close()
+        except BaseException as error:
+            failed = error
+        absorbed = await self._interior.leave(failed if failed is not None else exc)
+        if failed is not None:
+            raise failed
+        return absorbed
 
 
 def _hint(chain: Chain[Any], flow: Flow[Any]) -> None:

@@ -52,6 +52,7 @@ class Buffered(Stage):
             interior.where(),
             ordered=self.ordered,
             make_work=partial(worker_of, self.inner, interior) if self.inner else None,
+            plain_work=only_function(self.inner) is not None,
         )
         if self.scope is not None:
             interior.defer(partial(_end_workers, buffer))
@@ -95,9 +96,9 @@ async def _end_workers(buffer: Buffer) -> None:
 
 def worker_of(stages: tuple[Stage, ...], interior: Interior) -> Work:
     """What one worker does with an item: ``stages``, run for one item at a time. Called once for each worker."""
-    only = stages[0]
-    if len(stages) == 1 and isinstance(only, Map) and len(only.fns) == 1:
-        return only.fns[0]
+    only = only_function(stages)
+    if only is not None:
+        return only
     waiting: list[Any] = []
 
     def feed() -> Iterator[Any]:
@@ -115,6 +116,13 @@ def worker_of(stages: tuple[Stage, ...], interior: Interior) -> Work:
         return DROPPED if result is _NOTHING else result
 
     return work
+
+
+def only_function(stages: tuple[Stage, ...]) -> Callable[[Any], Any] | None:
+    """The function that is all that ``stages`` do with an item, if so it is."""
+    if len(stages) == 1 and isinstance(stages[0], Map) and len(stages[0].fns) == 1:
+        return stages[0].fns[0]
+    return None
 
 
 class _Nothing(Signal):

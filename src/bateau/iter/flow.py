@@ -21,12 +21,13 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from ..kernel.current import current_task, tls
+from ..kernel.errors import TaskCancelled
 from ..kernel.operation import ABORTED, Checkpoint, Operation
-
 from .misuse import two_at_once
 
 if TYPE_CHECKING:
     from ..kernel.task import Task
+    from .errand import Errands
     from .interior import Interior
 
 T = TypeVar("T")
@@ -77,7 +78,7 @@ class Need(Signal):
         self.first: Awaitable[Any] | None = None
         self.again: Callable[[], Awaitable[Any]] | None = None
         self.value: Any = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def of(self, again: Callable[[], Awaitable[Any]], first: Awaitable[Any] | None = None) -> Need:
         """Ask for ``first``, if given, else for what ``again`` makes each time it is asked."""
@@ -86,21 +87,24 @@ class Need(Signal):
         return self
 
 
-async def _settle(work: Awaitable[T]) -> tuple[T | None, Exception | None]:
-    try:
-        return await work, None
-    except Exception as error:
-        return None, error
+class EndedUnderIt(TaskCancelled):
+    """The pipeline was ended under its consumer: see ``handoff.stopped``."""
+
+
+async def look_around(error: BaseException) -> None:
+    """Before ``error`` goes to the consumer: if it says that the work was ended under it, it may be that the consumer is, too."""
+    if isinstance(error, EndedUnderIt):
+        await Checkpoint()
 
 
 class Flow(Generic[T]):
     """A generator of items and signals, and whoever drives it. One task at a time may be inside ``next``.
 
     Invariants: ``pending`` is the need whose answer the generator waits for, or None; it is pulled only when there is none.
-    ``work`` is the task in which the pending need's ``first`` runs, or None.
+    ``errands`` has the pending need's ``first`` under way if its ``busy`` is true; it is made when first needed.
     """
 
-    __slots__ = ("_drain", "busy", "gen", "interior", "pending", "pulled", "waits", "work")
+    __slots__ = ("_drain", "busy", "errands", "gen", "interior", "pending", "pulled", "waits")
 
     def __init__(self, gen: Iterator[T | Signal], interior: Interior | None = None) -> None:
         # A last stage that can be driven to its end in a better way than item by item says so by a ``drain`` of its own.
@@ -108,7 +112,7 @@ class Flow(Generic[T]):
         self.gen: Iterator[T | Signal] = iter(gen)
         # Where somebody's work goes on while the consumer has given up a wait; None where nobody can come back.
         self.interior = interior
-        self.work: Task[tuple[Any, Exception | None]] | None = None
+        self.errands: Errands | None = None
         self.pending: Need | None = None
         self.busy: Task[Any] | None = None
         # How many items came, and how many waits they took: a pipeline that never waits need not be asynchronous.
@@ -130,10 +134,12 @@ class Flow(Generic[T]):
         """Pull, and wait where a stage needs it. A cancellation point only where it waits; cancelled, nothing is lost."""
         if self.busy is not None:
             raise two_at_once(self.busy, self.interior.site if self.interior is not None else None)
-        self.busy = tls.task or current_task()
+        self.busy = tls.running.task or current_task()
         try:
             while True:
                 item = self.poll()
+                if isinstance(item, Failure):
+                    await look_around(item.error)
                 if item.__class__ is not Need:
                     return item  # type: ignore[return-value]  # pyright: ignore[reportReturnType]  # no Need
                 await self.answer()
@@ -146,8 +152,11 @@ class Flow(Generic[T]):
         assert need is not None and need.again is not None
         self.waits += 1
         try:
-            if self.interior is not None and (self.work is not None or need.first is not None):
-                need.value, need.error = await self._work(need, self.interior)
+            errands = self.errands
+            if self.interior is not None and (need.first is not None or (errands is not None and errands.busy)):
+                if errands is None or not errands.busy:
+                    errands = await self._send(need, self.interior)
+                need.value, need.error = await errands.result()
             else:
                 first, need.first = need.first, None
                 need.value = await (first if first is not None else need.again())
@@ -156,17 +165,25 @@ class Flow(Generic[T]):
             need.error = error
         self.pending = None
 
-    async def _work(self, need: Need, interior: Interior) -> tuple[Any, Exception | None]:
-        """What ``need.first`` gives or raises, from a task that goes on if this wait for it is cancelled."""
-        if self.work is None:
-            if interior.scope is None:
-                await interior.keep()
-            assert need.first is not None
-            first, need.first = need.first, None
-            self.work = interior.spawn(_settle, first, name=getattr(first, "__qualname__", "work"))
-        result = await self.work.join()
-        self.work = None
-        return result
+    async def _send(self, need: Need, interior: Interior) -> Errands:
+        """Have what ``need.first`` is awaited in a task that goes on if the wait for it is cancelled."""
+        errands = self.errands
+        if errands is None:
+            from .errand import Errands  # which is made of what is made of this
+
+            errands = self.errands = Errands(interior)
+        if interior.scope is None:
+            await interior.keep()
+        first = need.first
+        assert first is not None
+        try:
+            errands.send(first)
+        except BaseException:
+            self._throw_away(need)
+            raise
+        need.first = None
+        interior.driven_by(tls.running.task or current_task())
+        return errands
 
     async def drain(self, take: Callable[[T], object], *, anywhere: bool = False) -> None:
         """Pull everything and give each item to ``take``; the first failure is raised. A cancellation point.
@@ -177,7 +194,7 @@ class Flow(Generic[T]):
         if anywhere and self._drain is not None:
             await self._drain(take)
             return
-        task = tls.task or current_task()
+        task = tls.running.task or current_task()
         gen = self.gen
         while True:
             for item in gen:
@@ -195,18 +212,26 @@ class Flow(Generic[T]):
                 await self.answer()
             else:
                 assert isinstance(item, Failure)
+                await look_around(item.error)
                 raise item.error
 
     def close(self) -> None:
         """Close the generators, the last stage's first. Their ``finally`` blocks run; they can't wait."""
-        pending = self.pending
-        if pending is not None:
-            first, pending.first = pending.first, None
-            if isinstance(first, Operation):
-                first.state = ABORTED  # made for this wait and never awaited: nobody's mistake
-            close: Any = getattr(first, "close", None)
-            if close is not None:
-                close()
+        if self.pending is not None:
+            self._throw_away(self.pending)
+        if self.errands is not None:
+            self.errands.close()
         gen: Any = self.gen
-        if not getattr(gen, "gi_running", False):  # left from within one of its own functions: it ends when that returns
+        # Left from within one of its own functions, it ends when that returns.
+        if not getattr(gen, "gi_running", False):
             gen.close()
+
+    @staticmethod
+    def _throw_away(need: Need) -> None:
+        """What was made to be awaited never will be; nobody's mistake."""
+        first, need.first = need.first, None
+        if isinstance(first, Operation):
+            first.state = ABORTED
+        close: Any = getattr(first, "close", None)
+        if close is not None:
+            close()

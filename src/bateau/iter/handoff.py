@@ -18,7 +18,7 @@ from ..kernel.errors import CancelRecord, TaskCancelled
 from ..kernel.operation import Operation
 from ..kernel.resource import Resource
 from ..kernel.task import Task
-from .flow import END, Failure, Flow, Need
+from .flow import END, EndedUnderIt, Failure, Flow, Need
 from .interior import Interior
 
 T = TypeVar("T")
@@ -181,9 +181,9 @@ def _finish(handoff: Handoff[Any]) -> None:
     handoff.finish(END)
 
 
-def stopped(what: str) -> TaskCancelled:
+def stopped(what: str) -> EndedUnderIt:
     """The error of a consumer whose pipeline was ended under it."""
-    return TaskCancelled(
+    return EndedUnderIt(
         f"{what} was ended by the end of the scope it ran in, while its next item was awaited",
         CancelRecord("the pipeline's scope has ended"),
     )

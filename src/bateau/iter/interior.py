@@ -16,9 +16,8 @@ Invariant: background work is spawned only while ``scope`` is set and open; ``ke
 from __future__ import annotations
 
 from _thread import get_ident
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import suppress
-from contextvars import copy_context
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from ..kernel.cancellation import CancelScope
@@ -26,7 +25,7 @@ from ..kernel.cleanup import DEFAULT_BUDGET, Cleanup
 from ..kernel.current import current_task, current_task_or_none
 from ..kernel.errors import Cancelled, ScopeError, TaskCancelled
 from ..kernel.hazard import report
-from ..kernel.operation import Guard, Operation
+from ..kernel.operation import Checkpoint, Guard, Operation
 from ..kernel.resource import Resource
 from ..kernel.scope import Scope, ShieldedJoin
 from ..kernel.starting import Starting
@@ -43,7 +42,7 @@ Ts = TypeVarTuple("Ts")
 class Interior(Resource):
     """The inside of one running pipeline. See the module's head."""
 
-    __slots__ = ("_deferred", "keeper", "resumable", "scope", "site")
+    __slots__ = ("_consumer", "_context", "_deferred", "_owed", "keeper", "resumable", "scope", "site")
     kind = "pipeline"
 
     def __init__(self, site: tuple[str, int], *, resumable: bool) -> None:
@@ -53,16 +52,22 @@ class Interior(Resource):
         self.scope: Scope | None = None
         self.keeper: Task[None] | None = None
         self._deferred: list[Callable[[], Any]] = []
+        # The task for which the scope was opened, and its context variables at that time: what runs inside begins with those,
+        # not with what the task that happens to spawn it has made of its own.
+        self._consumer: Task[Any] | None = None
+        self._context: Context | None = None
+        # Whether somebody will wait for the keeper's end, and so hear of its errors.
+        self._owed = True
 
     def spawn(self, fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, name: str) -> Task[T]:
         """Run ``fn(*args)`` beside the consumer until it ends or the pipeline is left."""
-        scope = self.scope
-        if scope is None or (self.keeper is not None and self.keeper.ended):
+        scope, context = self.scope, self._context
+        if scope is None or context is None or (self.keeper is not None and self.keeper.ended):
             raise ScopeError(
                 f"the pipeline made at {self.where()} has ended: the scope in which it was first driven is over; "
                 "keep the iterator inside that scope, or drive it with `async with` where it is used"
             )
-        return scope.spawn(fn, *args, name=name, background=True)
+        return context.run(_spawn, scope, fn, args, name)
 
     def defer(self, fn: Callable[[], Any]) -> None:
         """Call ``fn``, sync or async, once the background work has ended; last deferred first."""
@@ -73,63 +78,99 @@ class Interior(Resource):
     async def enter(self) -> None:
         """Open the scope as a block of the current task; ``leave`` must follow."""
         scope = Scope(name="pipeline", site=self.site)
+        self._consumer = current_task()
+        self._context = copy_context()
         await scope.__aenter__()
         self.scope = scope
 
     async def leave(self, exc: BaseException | None = None) -> bool | None:
-        """End an entered interior: cancel what runs, await it, close what was deferred. Says whether ``exc`` is absorbed."""
+        """End an entered interior: cancel what runs, await it, close what was deferred. Says whether ``exc`` is absorbed.
+
+        What fails meanwhile is raised together with ``exc``, if that is a failure too.
+        """
         if self.keeper is not None:  # entered without a scope, of which something had need later
-            await self.close()
+            await self._closing(self._end_keeper, exc)
             return False
         scope, self.scope = self.scope, None
-        try:
-            if scope is None:
-                return False
-            return await scope.__aexit__(type(exc) if exc is not None else None, exc, None)
-        finally:
-            await self._run_deferred()
+        if scope is None:
+            await self._closing(None, exc)
+            return False
+        absorbed: bool | None = False
 
-    async def _run_deferred(self) -> None:
+        async def leave_scope() -> None:
+            nonlocal absorbed
+            absorbed = await scope.__aexit__(type(exc) if exc is not None else None, exc, None)
+
+        await self._closing(leave_scope, exc)
+        return absorbed
+
+    async def _closing(self, end: Callable[[], Awaitable[None]] | None, exc: BaseException | None) -> None:
+        """``end`` the scope, then close what was deferred: each of the two whatever the other raises."""
+        if end is None and not self._deferred:
+            return
+        try:
+            if end is not None:
+                await end()
+        except BaseException as error:
+            await self._run_deferred(error)
+            raise
+        await self._run_deferred(exc)
+
+    async def _run_deferred(self, exc: BaseException | None = None) -> None:
+        """Close what was deferred. ``exc`` is under way already, and goes with what fails here."""
         if not self._deferred:
             return
         errors: list[BaseException] = []
+        cancelled: BaseException | None = None
         async with Cleanup(DEFAULT_BUDGET, site=self.site):
             while self._deferred:
                 try:
                     result = self._deferred.pop()()
                     if hasattr(result, "__await__"):
                         await result
-                except Cancelled:
-                    if not self._deferred:
-                        raise
+                except (
+                    Cancelled
+                ) as error:  # the budget is used up, or foreign code cancelled us: the rest gets its chance
+                    cancelled = error
                 except Exception as error:
                     errors.append(error)
+            if cancelled is not None and not errors:
+                raise cancelled
+        if not errors:
+            return
+        if exc is not None and not isinstance(exc, Cancelled):
+            errors.insert(0, exc)
         if len(errors) == 1:
             raise errors[0]
-        if errors:
-            raise BaseExceptionGroup(f"closing the pipeline made at {self.where()} failed", errors)
+        raise BaseExceptionGroup(f"closing the pipeline made at {self.where()} failed", errors)
 
     # -- kept ----------------------------------------------------------------------------------------------------------
 
     async def keep(self) -> None:
-        """Open the scope as the block of a keeper. Cancelled, it leaves no keeper behind."""
+        """Open the scope as the block of a keeper. Cancelled, it leaves no keeper behind, and can be asked again."""
         task = current_task()
         around, shielded = _innermost_scope(task)
         status: Starting[None] = Starting()
+        self._consumer = task
+        self._context = copy_context()
+        # A coroutine, not a function: no policy of the scope around may run it a second time.
+        coro = self._keep(shielded, status)
         if around is not None:
-            keeper = around.spawn(self._keep, shielded, status, name="pipeline", background=True)
+            keeper = around.spawn(coro, name="pipeline", background=True)
         else:
-            coro = self._keep(shielded, status)
             keeper = Task(task.host, coro, name="pipeline", site=self.site, context=copy_context())
         self.keeper = status.child = keeper
         keeper.starting = status
+        keeper.at_end = {self: self._kept_ended}
         if around is None:
             task.host.spawn_root(keeper)
         try:
             await status.wait()
+            await Checkpoint()  # cancelled while that was granted already: the keeper is over, or will be
         except BaseException:
             keeper.starting = None
-            await self.close()
+            await self._end_keeper()
+            self.keeper = self.scope = None
             raise
 
     async def _keep(self, shielded: bool, status: Starting[None]) -> None:
@@ -139,30 +180,40 @@ class Interior(Resource):
                 status.started()
                 await Kept(self)
 
+    def _kept_ended(self, keeper: Task[None]) -> None:
+        status, error = keeper.starting, keeper._error
+        if status is not None and not status.is_started and keeper.scope is None:
+            status.child_ended(error, keeper.was_cancelled)  # with a scope it does that
+        if not self._owed:
+            _tell_unseen(keeper, self.site)
+
     def drop(self) -> None:
-        """The iterator was dropped. The keeper ends; whoever dropped it waits for that at its next operation."""
+        """The iterator was dropped. The keeper ends; its consumer waits for that at its next operation."""
         keeper = self.keeper
         if keeper is None or keeper.ended:
             return
         host = keeper.host
-        try:
-            # Never at once: the finaliser that brings us here may run in the middle of anything.
-            if get_ident() == host.thread_id:
-                host.call_soon(self._cancel)
-            else:
-                report(
-                    "dropped_without_close",
-                    f"the pipeline made at {self.where()} was dropped on another thread than the one it runs on; "
-                    "drive it with `async with`, so that it is closed where you leave it",
-                    self.site,
-                )
-                host.call_threadsafe(self._cancel)
-        except RuntimeError:
-            return  # the host has ended, and its tasks with it
-        task = current_task_or_none()
-        if task is not None and task.host is host and task is not keeper:
-            task.guard = Debt(keeper, task.guard)
+        here = get_ident() == host.thread_id
+        if not soon(host, self._cancel):
+            return
+        if not here:
+            report(
+                "dropped_without_close",
+                f"the pipeline made at {self.where()} was dropped on another thread than the one it runs on; "
+                "drive it with `async with`, so that it is closed where you leave it",
+                self.site,
+            )
+        task = current_task_or_none() if here else None
+        if task is not None and task is self._consumer:
+            task.guard = Debt(keeper, task.guard, self.site)
             task.budget = 0
+        else:
+            # Dropped by the collector in the middle of some other task, which must not wait for what is not its own.
+            self._owed = False
+
+    def driven_by(self, task: Task[Any]) -> None:
+        """``task`` waits for the next item now: it will be the one to leave."""
+        self._consumer = task
 
     def _cancel(self) -> None:
         keeper, scope = self.keeper, self.scope
@@ -174,19 +225,31 @@ class Interior(Resource):
             keeper.cancel("its iterator was left")
 
     async def close(self) -> None:
-        """End a kept interior, and wait until it has ended."""
+        """End a kept interior, and wait until it has ended; from inside of it only the former, its consumer waits."""
+        await self._closing(self._end_keeper, None)
+
+    async def _end_keeper(self) -> None:
         keeper = self.keeper
-        if keeper is not None and not keeper.ended:
-            self._cancel()
-            with suppress(TaskCancelled):
-                await ShieldedJoin(keeper)
-        await self._run_deferred()
+        if keeper is None:
+            return
+        self._cancel()
+        if _is_inside(current_task(), keeper):
+            self._owed = False
+            return
+        try:
+            await ShieldedJoin(keeper)
+        except TaskCancelled:
+            return
 
     # -- as a resource: what the keeper waits on -----------------------------------------------------------------------
 
     def where(self) -> str:
         """``file:line`` of the pipeline."""
         return f"{self.site[0]}:{self.site[1]}"
+
+    def satisfiers(self) -> Iterable[Task[Any]]:
+        consumer = self._consumer
+        return (consumer,) if consumer is not None and not consumer.ended else ()
 
     def describe(self) -> str:
         return f"pipeline ({self.where()})"
@@ -210,11 +273,12 @@ class Kept(Operation[None]):
 class Debt(Guard):
     """The end of a pipeline that was left by a plain ``async for``: its consumer's next operation waits for it first."""
 
-    __slots__ = ("keeper",)
+    __slots__ = ("keeper", "site")
 
-    def __init__(self, keeper: Task[None], below: Guard | None) -> None:
+    def __init__(self, keeper: Task[None], below: Guard | None, site: tuple[str, int]) -> None:
         self.keeper = keeper
         self.below = below
+        self.site = site
 
     def refuse(self, task: Task[Any], shielded: bool) -> Generator[Any, Any, None]:
         self.unlink(task)
@@ -229,6 +293,28 @@ class Debt(Guard):
         except Exception:
             if keeper.scope is None:
                 raise  # else its scope raises it
+
+    def __del__(self) -> None:
+        # Its task has ended without another operation: nobody else hears how the keeper failed.
+        _tell_unseen(self.keeper, self.site)
+
+
+def _tell_unseen(keeper: Task[None], site: tuple[str, int]) -> None:
+    if keeper.ended and keeper._error is not None and not (keeper.was_cancelled or keeper.error_seen or keeper.scope):
+        keeper.error_seen = True
+        report("unretrieved_error", f"a pipeline that was left failed to close: {keeper._error!r}", site)
+
+
+def _spawn(scope: Scope, fn: Callable[..., Any], args: tuple[Any, ...], name: str) -> Task[Any]:
+    return scope.spawn(fn, *args, name=name, background=True)
+
+
+def _is_inside(task: Task[Any], keeper: Task[Any]) -> bool:
+    """Whether ``task`` is the keeper or runs in its scope, however deep."""
+    inside: Task[Any] | None = task
+    while inside is not None and inside is not keeper:
+        inside = inside.scope.task if inside.scope is not None else None
+    return inside is keeper
 
 
 def soon(host: Host, fn: Callable[[], object]) -> bool:
