@@ -8,6 +8,7 @@ from contextvars import copy_context
 from typing import Any, TypeVar
 
 from ..kernel.asyncgens import AsyncGens
+from ..kernel.current import tls
 from ..kernel.engine import Engine
 from ..kernel.errors import Cancelled, CancelRecord, Deadlock
 from ..kernel.hazard import raise_unraisable
@@ -33,10 +34,14 @@ class EngineSession(Session):
         task: Task[T] = Task(engine, root(), name="main", context=copy_context())
         engine.spawn_root(task)
         engine.main = task
-        with self.asyncgens:
-            self._drive(task)
-            if not self.keep_leftovers:
-                self._end_foreign_leftovers()
+        outer = tls.running.task
+        try:
+            with self.asyncgens:
+                self._drive(task)
+                if not self.keep_leftovers:
+                    self._end_foreign_leftovers()
+        finally:
+            tls.running.task = outer  # also after an exception that a signal's handler raised in the middle of the engine
         if task._error is not None:
             task.error_seen = True
             raise task._error
