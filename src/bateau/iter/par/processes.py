@@ -210,6 +210,7 @@ class Worker:
                     raise RuntimeError(
                         f"a worker process could not import the program's main module: {problem.summary}"
                     ) from unpack(problem)
+                starting = False
             request = (None if self._sent is work else blob, items_blob)
             self._sent = work
             await process.stdin.write(frame(pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL)))
