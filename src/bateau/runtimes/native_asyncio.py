@@ -88,7 +88,8 @@ class NativeLoop(asyncio.SelectorEventLoop):
     def is_running(self) -> bool:
         task = tls.running.task
         if task is not None and task.host is self.bateau_domain:
-            tls.running.task = None  # perhaps an eager start: see the module's head. The engine sets it again for each step.
+            # Perhaps an eager start: see the module's head. The engine sets it again for each step.
+            tls.running.task = None
         return super().is_running()
 
     def stop(self) -> None:
@@ -406,7 +407,8 @@ class TaskFace:
 
     def ended(self) -> None:
         """Told by the engine."""
-        self._task.face = None  # nobody needs it there any more, and each would keep the other for the garbage collector
+        # Nobody needs it there any more, and each would keep the other for the garbage collector.
+        self._task.face = None
         callbacks, self._callbacks = self._callbacks, []
         for fn, context in callbacks:
             self._loop.call_soon(fn, self, context=context)
