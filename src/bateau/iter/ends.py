@@ -14,7 +14,7 @@ from ..kernel.errors import BateauError
 from ..kernel.operation import Checkpoint
 from .chain import Chain, Run
 from .elements import MISSING, Filter, Map, Scan
-from .flow import END, Failure, Need, Signal
+from .flow import END, Failure, Need, Signal, look_around
 from .interior import Interior
 from .slicing import Skip
 from .stage import Stage, call, check_function
@@ -77,6 +77,7 @@ class Ends(Chain[T_co]):
         async with Run[Any]((*self._take(into), *stages), self._site) as flow:
             item = await flow.next()
             if isinstance(item, Failure):
+                await look_around(item.error)
                 raise item.error
             return item
 

@@ -228,7 +228,7 @@ class Window(Stage):
         self.n = n
 
     def flow(self, source: Iterator[Any], interior: Interior) -> Iterator[Any]:
-        n = self.n
+        n, need = self.n, Need()
         last: deque[Any] = deque(maxlen=n)
         for item in source:
             if isinstance(item, Signal):
@@ -237,6 +237,8 @@ class Window(Stage):
             last.append(item)
             if len(last) == n:
                 yield tuple(last)
+            elif not len(last) % DROPS:
+                yield turn(need)
 
 
 class Chunks(Stage):
@@ -249,7 +251,7 @@ class Chunks(Stage):
         self.n = n
 
     def flow(self, source: Iterator[Any], interior: Interior) -> Iterator[Any]:
-        n = self.n
+        n, need = self.n, Need()
         chunk: list[Any] = []
         for item in source:
             if not isinstance(item, Signal):
@@ -257,6 +259,8 @@ class Chunks(Stage):
                 if len(chunk) == n:
                     full, chunk = chunk, []
                     yield full
+                elif not len(chunk) % DROPS:
+                    yield turn(need)
                 continue
             if chunk and isinstance(item, Failure):
                 cut, chunk = chunk, []
