@@ -244,7 +244,7 @@ class Body:
         self.scope.close_within(BUDGET)
         try:
             if isinstance(items, AsyncGeneratorType):
-                await self._end(cast("AsyncGeneratorType[Any, Any]", items))
+                await self._end(self.items)
             elif (aclose := getattr(items, "aclose", None)) is not None:
                 await aclose()
         finally:

@@ -179,7 +179,7 @@ class Chain(Generic[T_co]):
         """The last item is through: what ran in the background has ended or ends now."""
         if not self._ended:
             self._ended = True
-            _hint(self, flow)
+            _hint(self._site, flow)
         interior = self._interior
         if interior is not None and not self._entered:
             self._interior = None
@@ -293,15 +293,17 @@ class Run(Generic[T]):
         absorbed = await self._interior.leave(failed if failed is not None else exc)
         if failed is not None:
             raise failed
+        if exc is None:
+            _hint(self._site, self._flow)
         return absorbed
 
 
-def _hint(chain: Chain[Any], flow: Flow[Any]) -> None:
+def _hint(site: tuple[str, int], flow: Flow[Any]) -> None:
     """Say so, once a place, where a plain iterator would have done."""
-    if flow.pulled >= NEVER_WAITED and not flow.waits and chain._site not in _told:
-        _told.add(chain._site)
+    if flow.pulled >= NEVER_WAITED and not flow.waits and site not in _told:
+        _told.add(site)
         report(
             "never_waits",
             f"this pipeline gave {flow.pulled} items and never waited: a plain iterator would do, and is faster",
-            chain._site,
+            site,
         )

@@ -53,7 +53,7 @@ def plain_for(where: tuple[str, int]) -> TypeError:
     """The error of ``for item in it``."""
     return TypeError(
         three_lines(
-            "a plain `for` (or `list`, `*it`, `in`...) over an asynchronous iterator",
+            "a plain `for` (or `list(it)`, `*it`...) over an asynchronous iterator",
             where,
             "write `async for item in it`, or `await it.collect()` for a list",
         )

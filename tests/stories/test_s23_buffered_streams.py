@@ -1,0 +1,123 @@
+"""S23: connections that idle while the body of ``async for`` runs; a semaphore held by items that nobody polls: deadlock.
+
+In Rust, ``buffered(n)`` makes progress only while its consumer polls it. Here what is under way goes on beside the consumer.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+import bateau
+from bateau import net, sync, time
+
+
+async def answer(stream, log):
+    """A server that is impatient: it hangs up on a client that lets 0.2 s pass between its requests."""
+    try:
+        for _ in range(5):
+            async with bateau.timeout(0.2):
+                request = await stream.read(100)
+            if not request:
+                return
+            await stream.write(request.upper())
+    except TimeoutError:
+        log.append("idle")
+
+
+async def ask(port, n):
+    """Five requests over one connection."""
+    answers = []
+    async with await net.connect_tcp("127.0.0.1", port) as stream:
+        for step in range(5):
+            await stream.write(b"item %d.%d" % (n, step))
+            answers.append(await stream.read(100))
+    return n, answers
+
+
+def test_connections_do_not_idle_while_the_body_runs(entry):
+    log = []
+
+    async def main():
+        listener = await net.listen_tcp("127.0.0.1", 0)
+        port = listener.getsockname()[1]
+        async with bateau.scope() as scope:
+            scope.spawn(net.serve, lambda stream: answer(stream, log), listener, background=True)
+            seen = []
+            async for n, answers in bateau.iter(range(6)).map(lambda n: ask(port, n)).buffered(3):
+                seen.append(n)
+                assert answers == [b"ITEM %d.%d" % (n, step) for step in range(5)], (n, answers)
+                await time.sleep(0.3)  # longer than any server waits
+            assert seen == list(range(6))
+
+    entry.run(main)
+    assert log == []
+
+
+def test_a_semaphore_shared_by_body_and_items(entry):
+    """The items hold a permit that the body needs as well. Where they stand still meanwhile, this is a deadlock."""
+
+    async def main():
+        permits = sync.Semaphore(1)
+
+        async def work(n):
+            async with permits:
+                await time.sleep(0.002)
+            return n
+
+        got = []
+        async for n in bateau.iter(range(10)).map(work).buffered(3):
+            async with permits:
+                got.append(n)
+        assert got == list(range(10))
+
+    entry.run(main)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_the_bound_is_exact(entry, n):
+    async def main():
+        under_way: set[int] = set()
+        most = claimed = taken = 0
+
+        async def work(item):
+            nonlocal most
+            under_way.add(item)
+            most = max(most, len(under_way))
+            await time.sleep(0.001)
+            under_way.discard(item)
+            return item
+
+        def source():
+            nonlocal claimed
+            for item in range(30):
+                claimed += 1
+                assert claimed - taken <= n + 1  # one may be on its way to the body
+                yield item
+
+        async for _ in bateau.iter(source).map(work).buffered_unordered(n):
+            taken += 1
+            await bateau.yield_now()
+        assert most == n
+        assert taken == 30
+
+    entry.run(main)
+
+
+def test_what_is_under_way_ends_with_the_loop(entry):
+    async def main():
+        ended = []
+
+        async def work(n):
+            try:
+                await time.sleep(0.001 if n == 0 else 60)
+                return n
+            finally:
+                ended.append(n)
+
+        async for _ in bateau.iter(range(100)).map(work).buffered(4):
+            await time.sleep(0.01)
+            break
+        await bateau.checkpoint()
+        assert sorted(ended) == [0, 1, 2, 3, 4]  # the first, which the body had, and four more
+
+    entry.run(main)
