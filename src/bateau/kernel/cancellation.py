@@ -274,8 +274,10 @@ def leave(node: Cancellable, exc: BaseException | None, own: bool = True) -> boo
         decided = own and node.record is not None and isinstance(exc, Cancelled) and (outer is None or node.shielded)
     if node.record is not None and decided:
         node.cancelled_caught = True
-    if decided or exc is None or parent.effective is None:
-        task.delivered = None  # it has come to where it was going; what is outside has not been raised yet
+    if decided or parent.effective is None or (exc is None and node.record is not None):
+        # It has come to where it was going; what is outside has not been raised yet. (A block that ends quietly under a
+        # cancellation from further out is not where that was going: if it was dropped in there, the next wait says so.)
+        task.delivered = None
     elif isinstance(exc, Cancelled):
         task.delivered = (
             exc if exc.record is not None else None
