@@ -172,3 +172,42 @@ def test_s02_hanging_alarm(runtime: str) -> None:
     assert same == ["script: 1 2 3", "script: 1 2 3", "worker thread of a program: 2"]
     assert inside.startswith("inside a program: 3" if runtime == "native" else "inside a program: refused at once")
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_s46_cameras(runtime: str) -> None:
+    out = subprocess.run(
+        [BATEAU, "run", "-r", runtime, str(ROOT / "examples/cameras/cameras.py"), "20"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    *cameras, last = out.stdout.splitlines()
+    assert len(cameras) == 5, out.stderr
+    assert all(" frames, " in line for line in cameras)
+    assert last == "devices still open: 0"
+    assert out.stderr == ""
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_s05_follow_log(runtime: str, tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("start\nerror 1\n")
+    with subprocess.Popen(
+        [BATEAU, "run", "-r", runtime, str(ROOT / "examples/follow_log.py"), str(log), "error", "3"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("-- 1 at ")
+        assert process.stdout.readline() == "error 1\n"
+        with log.open("a") as file:
+            for part in ("fine\n", "err", "or 2", "\nerror 3\n", "error 4\n"):
+                file.write(part)
+                file.flush()
+                time.sleep(0.02)
+        rest, errors = process.communicate(timeout=30)
+    assert [line for line in rest.splitlines() if not line.startswith("--")] == ["error 2", "error 3"]
+    assert errors == ""
+    assert process.returncode == 0

@@ -1,0 +1,116 @@
+"""S46: a C library that can only be polled, polled by hand with guessed sleeps. Here: a typed async iterator, on one thread.
+
+The library is a real one, made by gcc from ``examples/cameras/camera.c`` and called through ctypes, as the example does it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import threading
+import time as clock
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import bateau
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "cameras" / "cameras.py"
+
+
+@pytest.fixture(scope="module")
+def cameras():
+    spec = importlib.util.spec_from_file_location("cameras_example", EXAMPLE)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+@pytest.fixture(scope="module")
+def library(cameras, tmp_path_factory):
+    return cameras.load(str(tmp_path_factory.mktemp("camera")))
+
+
+FPS = (20, 30, 50, 60, 100)
+
+
+def test_five_devices_on_one_thread(entry, cameras, library):
+    async def main():
+        devices = [cameras.Camera(library, n, fps, 1_000_000) for n, fps in enumerate(FPS)]
+        threads: set[int] = set()
+        polled = [device.poll for device in devices]
+        for device, poll in zip(devices, polled, strict=True):
+            device.poll = lambda poll=poll: (threads.add(threading.get_ident()), poll())[1]
+        numbers: dict[int, list[int]] = {n: [] for n in range(5)}
+        late: list[float] = []
+        polls: Counter[int] = Counter()
+        cpu, wall = clock.process_time(), clock.monotonic()
+
+        async def watch(camera):
+            async for frame in cameras.frames(camera):
+                numbers[frame.device].append(frame.number)
+                late.append(clock.monotonic() - frame.taken_at)
+                assert frame.pixels == bytes([frame.number & 255]) * 64
+                polls[frame.device] = camera.polls
+
+        with bateau.move_on_after(1.0):
+            await bateau.join([watch(device) for device in devices])
+        cpu, wall = clock.process_time() - cpu, clock.monotonic() - wall
+        assert library.cam_count_open() == 0  # closed, though every one was left in the middle
+        assert threads == {threading.get_ident()}
+        for n, fps in enumerate(FPS):
+            assert numbers[n] == sorted(set(numbers[n]))
+            assert len(numbers[n]) > fps * 0.3  # a second of it, on a machine that may be busy
+            assert polls[n] / len(numbers[n]) < 60  # an eager loop asks tens of thousands of times
+        assert sorted(late)[len(late) // 2] < 0.05
+        assert cpu < wall * 0.8  # no busy loop
+
+    entry.run(main)
+
+
+def test_no_frame_is_lost_by_timeouts(entry, cameras, library):
+    """The consumer gives up its wait every 3 ms; a frame comes every 10 ms."""
+
+    async def main():
+        got = []
+        stream = cameras.frames(cameras.Camera(library, 7, 100, 20))
+        over = False
+        while not over:
+            with bateau.move_on_after(0.003):
+                frame = await stream.next(None)
+                over = frame is None
+                if frame is not None:
+                    got.append(frame.number)
+        lost = got[-1] + 1 - len(got)  # the device itself drops frames when this machine stands still for 40 ms
+        assert got == sorted(set(got))
+        assert got[-1] == 19
+        assert lost < 10
+        assert library.cam_count_open() == 0
+
+    entry.run(main)
+
+
+def test_an_unplugged_device_ends_its_stream(entry, cameras, library):
+    async def main():
+        got = await cameras.frames(cameras.Camera(library, 1, 500, 3)).map(lambda frame: frame.number).collect()
+        assert got[-1:] == [2]
+        assert library.cam_count_open() == 0
+
+    entry.run(main)
+
+
+def test_a_polled_source_and_the_rest_of_the_program(entry, cameras, library):
+    """Pace, batches and a merge of all cameras, in one chain."""
+
+    async def main():
+        streams = [cameras.frames(cameras.Camera(library, n, 200, 30)) for n in range(5)]
+        batches = await streams[0].merge(*streams[1:]).map(lambda frame: frame.device).batch(16, 0.05).collect()
+        seen = Counter(device for batch in batches for device in batch)
+        assert set(seen) == set(range(5))
+        assert all(len(batch) <= 16 for batch in batches)
+        assert library.cam_count_open() == 0
+
+    entry.run(main)
