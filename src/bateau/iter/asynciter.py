@@ -10,9 +10,11 @@ from .elements import Elements
 from .ends import Ends
 from .grouping import Grouping
 from .joining import Joining
+from .merging import Merging
 from .misuse import name_remedies
 from .par.pariter import Parallel
 from .retrying import Retries
+from .sharing import Sharing
 from .sinks import Sinks
 from .slicing import Slicing
 from .timing import Timing
@@ -26,6 +28,8 @@ class AsyncIter(
     Joining[T_co],
     Parallel[T_co],
     Concurrent[T_co],
+    Merging[T_co],
+    Sharing[T_co],
     Ends[T_co],
     Grouping[T_co],
     Timing[T_co],

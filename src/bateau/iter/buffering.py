@@ -32,7 +32,7 @@ from .handoff import raised_cancelled, stopped
 from .interior import soon
 from .stage import PLAIN, is_awaitable
 
-_PENDING: Final[Any] = object()
+PENDING: Final[Any] = object()
 # What a worker's stages give for an item they have dropped (``filter``).
 DROPPED: Final[Any] = object()
 
@@ -52,12 +52,55 @@ class Worker:
         self.asking = False
 
 
-class Buffer(Resource):
+class Line(Resource):
+    """What one consumer waits at for what several tasks bring.
+
+    Invariant: a consumer is parked (``_taker``) only if ``take`` would give ``PENDING``.
+    """
+
+    __slots__ = ()
+    _taker: Ready | None
+
+    def take(self) -> Any:
+        """What is next, if it is there: an item, a ``Failure``, ``END``; or ``PENDING``."""
+        raise NotImplementedError
+
+    def give_back(self, item: Any) -> None:
+        """What was taken can't be delivered: it is next again."""
+        raise NotImplementedError
+
+    def tell(self) -> None:
+        """Something has come, or nothing will: the consumer, if it waits, gets it."""
+        taker = self._taker
+        if taker is not None:
+            item = self.take()
+            if item is not PENDING:
+                self._taker = None
+                taker.fire(item)
+
+    def ready(self) -> Ready:
+        """Await it: what is next."""
+        return Ready(self)
+
+    def items(self) -> Iterator[Any]:
+        """The generator of a stage that gives what comes here."""
+        need = Need()
+        while True:
+            item = self.take()
+            if item is PENDING:
+                yield need.of(self.ready)
+                item = need.value if need.error is None else Failure(need.error)
+            if item is END:
+                return
+            yield item
+
+
+class Buffer(Line):
     """What the workers and the consumer of one ``buffered`` share.
 
     Invariants: ``claimed`` counts the items taken from the chain before and not yet taken by the consumer, the one just being
     asked for included; it never exceeds ``bound``. ``claiming`` is true while a worker is asking. ``line`` holds what the
-    consumer gets next, in lists of one element: the result, or ``_PENDING``; of an ordered buffer it has one for each claim.
+    consumer gets next, in lists of one element: the result, or ``PENDING``; of an ordered buffer it has one for each claim.
     ``scout`` is a worker that is awake and will look for a claim. If there is none, nothing may be claimed, or the consumer's
     next question makes one.
     """
@@ -166,7 +209,7 @@ class Buffer(Resource):
                     continue
                 self.claiming = worker.asking = True
                 self.claimed += 1
-                worker.place = place = [_PENDING]
+                worker.place = place = [PENDING]
                 if ordered:
                     line.append(place)
                 item = flow.poll()
@@ -218,7 +261,7 @@ class Buffer(Resource):
 
         A place in the line is held all the time, for whichever item is the current one.
         """
-        sink, place, item = self._sink, [_PENDING], None
+        sink, place, item = self._sink, [PENDING], None
         assert sink is not None
         self.claimed = 1
         worker.place = place
@@ -265,6 +308,8 @@ class Buffer(Resource):
     def _cancelled(self, worker: Worker, error: Cancelled, task: Task[Any], item: object) -> None:
         """A worker ends by a cancellation: of the pipeline, by foreign code, or one that its function came upon and let out."""
         if task.node.effective is not None or (task.foreign and task.host.is_cancelled(task)):
+            if not self.ended and worker.place is None:
+                self._broken(worker, stopped(self.label))  # what comes after it was not reached: that is no end
             self.ended = True
         elif worker.asking:  # only this task was cancelled; what it asked for is still pending, for the next one to ask
             self.claiming = False
@@ -276,7 +321,7 @@ class Buffer(Resource):
         """Something worse than an ``Exception``, or a defect in the chain before: the consumer gets it, in its place."""
         self.ended = True
         if worker.place is None:
-            worker.place = place = [_PENDING]
+            worker.place = place = [PENDING]
             self.claimed += 1
             if self.ordered:
                 self.line.append(place)
@@ -306,19 +351,10 @@ class Buffer(Resource):
 
     # -- the consumer --------------------------------------------------------------------------------------------------
 
-    def tell(self) -> None:
-        """The head of the line is there, or there will be none: the consumer, if it waits, gets it."""
-        taker = self._taker
-        if taker is not None:
-            result = self.take()
-            if result is not _PENDING:
-                self._taker = None
-                taker.fire(result)
-
     def take(self) -> Any:
-        """What is next in line, if it is there: a result, a ``Failure``, ``END``; or ``_PENDING``."""
+        """What is next in line, if it is there: a result, a ``Failure``, ``END``; or ``PENDING``."""
         line, sink = self.line, self._sink
-        while line and (result := line[0][0]) is not _PENDING:
+        while line and (result := line[0][0]) is not PENDING:
             line.popleft()
             self.claimed -= 1
             if sink is not None and result.__class__ is not Failure:
@@ -328,13 +364,13 @@ class Buffer(Resource):
                 return result
         if self.scout is None:
             self.invite()
-        return END if self.ended and not self.claimed else _PENDING
+        return END if self.ended and not self.claimed else PENDING
 
     def items(self) -> Iterator[Any]:
         """The stage's generator."""
         need, line = Need(), self.line
         while True:
-            while line and (result := line[0][0]) is not _PENDING:
+            while line and (result := line[0][0]) is not PENDING:
                 line.popleft()
                 self.claimed -= 1
                 if result is DROPPED:
@@ -345,7 +381,7 @@ class Buffer(Resource):
             if self.ended and not self.claimed:
                 return
             self.invite()
-            if line and line[0][0] is not _PENDING:
+            if line and line[0][0] is not PENDING:
                 continue
             yield need.of(self.ready)
             if need.error is not None:
@@ -355,9 +391,9 @@ class Buffer(Resource):
                 return
             yield need.value
 
-    def ready(self) -> Ready:
-        """Await it: what is next in line."""
-        return Ready(self)
+    def give_back(self, item: Any) -> None:
+        self.line.appendleft([item])
+        self.claimed += 1
 
     async def drain(self, sink: Callable[[Any], object]) -> None:
         """Everything into ``sink``, which the workers call; the first failure is raised. A cancellation point."""
@@ -424,14 +460,14 @@ class Idle(Operation[None]):
 
 
 class Ready(Operation[Any]):
-    """The consumer's wait for the head of the line."""
+    """The consumer's wait for what is next."""
 
     __slots__ = ()
-    resource: Buffer
+    resource: Line
 
     def poll(self) -> bool:
         self.value = self.resource.take()
-        return self.value is not _PENDING
+        return self.value is not PENDING
 
     def register(self) -> None:
         self.resource._taker = self
@@ -441,8 +477,7 @@ class Ready(Operation[Any]):
 
     def undo(self, value: Any) -> None:
         if value is not END:
-            self.resource.line.appendleft([value])
-            self.resource.claimed += 1
+            self.resource.give_back(value)
 
     def describe(self) -> str:
         return f"next item of {self.resource.describe()}"

@@ -30,7 +30,7 @@ class Handoff(Resource, Generic[T]):
     """The place where one task leaves an item and another takes it.
 
     Invariants: ``item`` is set only while nobody is parked in a ``take``. ``wanted`` is true from a ``take`` until the item it
-    asked for has been given. ``end`` is final: it is what every further ``take`` gets.
+    asked for has been given. Once ``end`` is set no further item comes: it is what the next ``take`` gets, and ``END`` those after it.
     """
 
     __slots__ = ("_giver", "_label", "_taker", "end", "item", "producer", "wanted")
@@ -77,11 +77,16 @@ class Handoff(Resource, Generic[T]):
     def finish(self, end: Any) -> None:
         """Nothing more will come: ``end`` is ``END``, or the ``Failure`` after which it does."""
         if self.end is None:
-            self.end = END
-            if end is not END:
-                self.put(end)
-            elif self._taker is not None:
-                self.put(END)
+            self.wanted = False
+            self.end = end
+            taker, self._taker = self._taker, None
+            if taker is not None:
+                taker.fire(self.last())
+
+    def last(self) -> Any:
+        """What a ``take`` gets when there is no item and never will be."""
+        end, self.end = self.end, END
+        return end
 
     # -- as a resource -------------------------------------------------------------------------------------------------
 
@@ -111,7 +116,7 @@ class Take(Operation[Any], Generic[T]):
             self.value = item
             return True
         if handoff.end is not None:
-            self.value = END
+            self.value = handoff.last()
             return True
         handoff.want()
         return False
@@ -175,10 +180,8 @@ async def close_iterator(items: AsyncIterator[Any]) -> None:
 
 
 def _finish(handoff: Handoff[Any]) -> None:
-    """Whoever still waits must not wait for ever: a pump that was cancelled says so."""
-    if handoff._taker is not None and handoff.end is None:
-        handoff.finish(Failure(stopped(handoff.describe())))
-    handoff.finish(END)
+    """A pump that ends without having said why was cancelled: what it did not come to is not to pass for the end."""
+    handoff.finish(Failure(stopped(handoff.describe())))
 
 
 def stopped(what: str) -> EndedUnderIt:

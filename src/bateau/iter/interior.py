@@ -240,6 +240,8 @@ class Interior(Resource):
             await ShieldedJoin(keeper)
         except TaskCancelled:
             return
+        finally:
+            self.keeper = self.scope = None
 
     # -- as a resource: what the keeper waits on -----------------------------------------------------------------------
 

@@ -1,0 +1,382 @@
+"""One chain for several consumers: ``share`` gives each item to one of them, ``tee`` to all.
+
+Theory of operation. There is no task in the middle: whoever asks drives. The chain stands behind a *turn*, which one consumer has
+at a time, first come, first served; it drives the chain until it has an item. A driver whose wait is cancelled gives the turn on,
+and what it waited for is still pending for the next one (see flow.py): nothing is lost, nothing is asked twice.
+
+What the chain runs in the background lives in the scope around the consumer that asked first, and ends when the last consumer
+has left.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast, overload
+
+from ..kernel.current import current_task
+from ..kernel.errors import user_site
+from ..kernel.operation import Operation
+from ..kernel.resource import Resource, WaitQueue
+from ..kernel.task import Task
+from .chain import Chain
+from .flow import END, Failure, Flow, Need
+from .interior import Interior, soon
+from .stage import Stage, check_count, open_stages
+
+if TYPE_CHECKING:
+    from .asynciter import AsyncIter
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+D = TypeVar("D")
+_MISSING: Any = object()
+
+
+class Seat:
+    """One consumer's place at a shared chain. Dropped or closed, it is given up."""
+
+    __slots__ = ("_core", "items", "user")
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        # What others have fetched and this consumer has not taken yet (``tee`` only).
+        self.items: deque[Any] = deque()
+        self.user: Task[Any] | None = None
+        core.seats[self] = None
+
+    def leave(self) -> None:
+        """Give it up; again is harmless. May run in a finaliser."""
+        self._core.left(self)
+
+    def __del__(self) -> None:
+        self._core.left(self)
+
+
+class Core(Resource):
+    """A chain behind a turn.
+
+    Invariants: ``holder`` is the task that has the turn; others are parked in ``_waiting`` only while there is one. ``flow`` is
+    set once the first item was asked for. ``limit`` is None where each item goes to one consumer; else no seat ever has more
+    items than that, and a holder is parked in ``_room`` only while one has as many.
+    """
+
+    __slots__ = (
+        "_room",
+        "_stages",
+        "_waiting",
+        "flow",
+        "holder",
+        "interior",
+        "limit",
+        "method",
+        "over",
+        "seats",
+        "site",
+    )
+    kind = "shared iterator"
+
+    def __init__(self, stages: tuple[Stage, ...], site: tuple[str, int], method: str, limit: float | None) -> None:
+        self._stages = stages
+        self.site = site
+        self.method = method
+        self.limit = limit
+        self.interior = Interior(site, resumable=True)
+        self.flow: Flow[Any] | None = None
+        self.over = False
+        self.holder: Task[Any] | None = None
+        # A dict for its order.
+        self.seats: dict[Seat, None] = {}
+        self._waiting = WaitQueue()
+        self._room: Room | None = None
+
+    # -- asking --------------------------------------------------------------------------------------------------------
+
+    async def ask(self, seat: Seat) -> Any:
+        """The next item for ``seat``, a ``Failure``, ``END``. A cancellation point; cancelled, nothing is lost."""
+        seat.user = current_task()
+        await Turn(self)
+        try:
+            if seat.items:  # come while we waited
+                return self.pop(seat)
+            if self.over:
+                return END
+            if self.full():
+                await Room(self)
+            flow = self.flow
+            if flow is None:
+                flow = await self._open()
+            item = await flow.next()
+            if item is END:
+                await self._end()
+            elif self.limit is not None:
+                for other in self.seats:
+                    if other is not seat:
+                        other.items.append(item)
+            return item
+        finally:
+            self.release()
+
+    async def _open(self) -> Flow[Any]:
+        interior = self.interior
+        if interior.scope is None and any(stage.background(True) for stage in self._stages):
+            await interior.keep()
+        self.flow = flow = Flow[Any](open_stages(self._stages, interior), interior)
+        return flow
+
+    async def _end(self) -> None:
+        """The chain is over, or will not be asked again: what it runs ends now."""
+        self.over = True
+        try:
+            if self.flow is not None:
+                self.flow.close()
+        finally:
+            await self.interior.close()
+
+    def pop(self, seat: Seat) -> Any:
+        """The first of the seat's items."""
+        item = seat.items.popleft()
+        room = self._room
+        if room is not None and not self.full():
+            self._room = None
+            room.fire(None)
+        return item
+
+    def full(self) -> bool:
+        """Whether some consumer is as far behind as it may be."""
+        limit = self.limit
+        return limit is not None and any(len(seat.items) >= limit for seat in self.seats)
+
+    # -- the turn ------------------------------------------------------------------------------------------------------
+
+    def release(self) -> None:
+        """Give the turn on."""
+        op = self._waiting.pop()
+        self.holder = op.task if op is not None else None
+        if op is not None:
+            op.fire(None)
+
+    # -- leaving -------------------------------------------------------------------------------------------------------
+
+    def left(self, seat: Seat) -> None:
+        """A consumer has left, perhaps in a finaliser: nobody waits for it any more, and the last one ends the chain."""
+        if self.seats.pop(seat, self) is self:
+            return
+        seat.items.clear()
+        room = self._room
+        if room is not None and room.task is not None:
+            soon(room.task.host, self._look_again)
+        if not self.seats and self.holder is None:
+            flow, self.over = self.flow, True
+            try:
+                if flow is not None:
+                    flow.close()
+            finally:
+                self.interior.drop()
+
+    def _look_again(self) -> None:
+        room = self._room
+        if room is not None and not self.full():
+            self._room = None
+            room.fire(None)
+
+    async def settle(self) -> None:
+        """Once nobody is left: wait until what the chain ran has ended."""
+        if not self.seats:
+            await self.interior.close()
+
+    async def close(self) -> None:
+        """End it for everybody: what is being asked for is still delivered, nothing after it."""
+        self.over = True
+        if self.holder is None:
+            await self._end()
+            return
+        await Turn(self)
+        try:
+            await self._end()
+        finally:
+            self.release()
+
+    # -- as a resource -------------------------------------------------------------------------------------------------
+
+    def waiters(self) -> Iterable[Operation[Any]]:
+        found: list[Operation[Any]] = list(self._waiting)
+        return [self._room, *found] if self._room is not None else found
+
+    def holders(self) -> Iterable[Task[Any]]:
+        return (self.holder,) if self.holder is not None else ()
+
+    def satisfiers(self) -> Iterable[Task[Any]]:
+        if self._room is None or self.limit is None:
+            return self.holders()
+        behind = [seat.user for seat in self.seats if len(seat.items) >= self.limit]
+        return [task for task in behind if task is not None and not task.ended]
+
+    def describe(self) -> str:
+        fill = (
+            "" if self.limit is None else f", up to {max((len(seat.items) for seat in self.seats), default=0)} behind"
+        )
+        return f".{self.method}() of the pipeline ({self.site[0]}:{self.site[1]}), {len(self.seats)} consumers{fill}"
+
+
+class Turn(Operation[None]):
+    """A consumer's wait for its turn to drive the chain. First come, first served."""
+
+    __slots__ = ()
+    resource: Core
+
+    def poll(self) -> bool:
+        core = self.resource
+        if core.holder is not None:
+            return False
+        core.holder = self.task
+        return True
+
+    def register(self) -> None:
+        self.resource._waiting.add(self)
+
+    def unregister(self) -> None:
+        self.resource._waiting.discard(self)
+
+    def undo(self, value: None) -> None:
+        self.resource.release()
+
+    def describe(self) -> str:
+        return f"turn at {self.resource.describe()}"
+
+
+class Room(Operation[None]):
+    """The fastest consumer's wait for the slowest one."""
+
+    __slots__ = ()
+    resource: Core
+
+    def poll(self) -> bool:
+        return not self.resource.full()
+
+    def register(self) -> None:
+        self.resource._room = self
+
+    def unregister(self) -> None:
+        self.resource._room = None
+
+    def describe(self) -> str:
+        return f"wait for the slowest consumer of {self.resource.describe()}"
+
+
+class FromCore(Stage):
+    """The items of one seat at a shared chain."""
+
+    __slots__ = ("core", "seat")
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.seat = Seat(core)
+
+    def flow(self, source: Iterator[Any], interior: Interior) -> Iterator[Any]:
+        core, seat, need = self.core, self.seat, Need()
+        interior.defer(core.settle)
+        try:
+            while True:
+                while seat.items:
+                    yield core.pop(seat)
+                yield need.of(partial(core.ask, seat))
+                if need.error is not None:
+                    yield Failure(need.error)
+                elif need.value is END:
+                    return
+                else:
+                    yield need.value
+        finally:
+            seat.leave()
+
+    def describe(self) -> str:
+        before = ".".join(stage.describe() for stage in self.core._stages)
+        return f"{before}.{self.core.method}()"
+
+
+class Shared(Generic[T_co]):
+    """What ``AsyncIter.share()`` gives: each ``async for`` over it, in whatever task, gets some of the items; each item goes to one.
+
+    ``async for item in shared`` and ``shared.iter()`` give an iterator each; ``await shared.next()`` one item. ``async with
+    shared:`` ends what the chain runs at the end of the block; else that ends when the last iterator and this object are gone.
+    """
+
+    __slots__ = ("__weakref__", "_core", "_seat", "_site")
+
+    def __init__(self, stages: tuple[Stage, ...], site: tuple[str, int]) -> None:
+        self._site = site
+        self._core = Core(stages, site, "share", None)
+        self._seat = Seat(self._core)
+
+    def iter(self) -> AsyncIter[T_co]:
+        """A consumer more: an iterator with all its combinators over the items that it will get."""
+        return cast("AsyncIter[T_co]", Chain._make((FromCore(self._core),), user_site(sys._getframe(1))))
+
+    def __aiter__(self) -> AsyncIter[T_co]:
+        return self.iter()
+
+    @overload
+    async def next(self) -> T_co: ...
+    @overload
+    async def next(self, default: D) -> T_co | D: ...
+    async def next(self, default: Any = _MISSING) -> Any:
+        """The next item; at the end ``default``, or ``StopAsyncIteration`` without one. Any number of tasks may wait here.
+
+        A cancellation point. Cancelled or timed out, no item is lost. A failed item's error is raised in the task that got it.
+        """
+        item = await self._core.ask(self._seat)
+        if isinstance(item, Failure):
+            raise item.error
+        if item is not END:
+            return item
+        if default is _MISSING:
+            raise StopAsyncIteration
+        return default
+
+    async def aclose(self) -> None:
+        """End it for all its consumers; what one of them is waiting for is still delivered. Again is harmless."""
+        await self._core.close()
+
+    async def __aenter__(self) -> Shared[T_co]:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError("this is an asynchronous iterable: write `async for item in shared`")
+
+    def __repr__(self) -> str:
+        return f"<{self._core.describe()}>"
+
+
+class Sharing(Chain[T_co]):
+    """The combinators of this module."""
+
+    __slots__ = ()
+
+    def share(self) -> Shared[T_co]:
+        """For several tasks: each ``async for`` over what this gives gets some of the items; each item goes to one of them.
+
+        There is no buffer and no task between them: whoever asks drives, the others wait for their turn, in order. A consumer
+        whose wait is cancelled is replaced by the next; no item is lost. A failed item is raised in the task that got it.
+        """
+        return Shared(self._take("share"), self._site)
+
+    def tee(self, n: int = 2, *, limit: int = 64, unbounded: bool = False) -> tuple[AsyncIter[T_co], ...]:
+        """``n`` iterators, each of which gives all items, to be used in different tasks. This one is spent.
+
+        Memory: an item is kept until all have taken it, and never more than ``limit`` for each iterator: the fastest waits while
+        the slowest is ``limit`` items behind. So one task can't use up one of them and then the next, unless
+        ``unbounded=True`` is written out. An iterator that is closed or dropped holds nobody up. A failed item is raised in each.
+        """
+        check_count(n, "tee")
+        check_count(limit, "tee", name="limit")
+        core = Core(self._take("tee"), self._site, "tee", float("inf") if unbounded else limit)
+        return tuple(self._make((FromCore(core),), self._site) for _ in range(n))
