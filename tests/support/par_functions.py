@@ -114,7 +114,7 @@ def forking_death(x: int) -> int:
     """Dies, and leaves a child behind that holds all its pipes for a while."""
     if os.fork() == 0:
         os.setpgid(0, 0)
-        time.sleep(3)
+        time.sleep(12)
         os._exit(0)
     os._exit(4)
 

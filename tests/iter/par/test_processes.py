@@ -35,7 +35,7 @@ from .test_chain import check_everything
 
 # Starting an interpreter costs a second on a busy machine: one run of everything per family of hosts.
 once_per_family = pytest.mark.parametrize(
-    "entry", ["owned:native", "owned:asyncio", "owned:trio", "adopted:trio"], indirect=True
+    "entry", ["owned:native", "adopted:asyncio", "owned:trio"], indirect=True
 )
 on_native = pytest.mark.parametrize("entry", ["owned:native"], indirect=True)
 
@@ -53,7 +53,7 @@ def ended(process: int) -> bool:
 def test_everything_on_processes(entry: Entry, capfd: pytest.CaptureFixture[str]) -> None:
     async def main() -> None:
         async with bateau.iter.processes(2) as pool:
-            await check_everything(pool)
+            await check_everything(pool, n=24)
             await errors(pool)
             assert os.getpid() not in set(await bateau.iter(range(20)).par(on=pool, chunk=1).map(pid).collect())
             await bateau.iter(range(1)).par(on=pool).for_each(say)
@@ -118,7 +118,7 @@ def test_a_worker_that_leaves_and_one_whose_child_holds_its_pipes(entry: Entry) 
         began = time.monotonic()
         with pytest.raises(WorkerDied, match="exited with status 4 while it had 1 item: "):
             await bateau.iter([1]).par(on=bateau.iter.processes(1)).map(forking_death).collect()
-        assert time.monotonic() - began < 3  # not when that child ends
+        assert time.monotonic() - began < 10  # not when that child ends
 
     entry.run(main)
 

@@ -58,7 +58,7 @@ class Sizes:
         # Half of it is news: a single slow item must not undo what was learned from thousands.
         self.cost = measured if self.cost is None else (self.cost + measured) / 2
         if not self.fixed:
-            wanted = int(self._goal / self.cost) if self.cost > 0 else MOST_ITEMS
+            wanted = round(self._goal / self.cost) if self.cost > 0 else MOST_ITEMS
             self.size = max(1, min(wanted, self.size * 4, MOST_ITEMS))
 
 

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 from ... import thread
 from ...kernel.flow import checkpoint
 from ...kernel.scope import Scope
+from ..stage import is_awaitable
 from .executor import Executor, check_executor
 from .reducing import Spread
 from .work import MAP, Step, Work, name_of
@@ -184,9 +185,10 @@ def _check_size(size: object) -> None:
 
 
 def _sync(fn: object, value: T) -> T:
-    close: Any = getattr(value, "close", None)
-    if hasattr(value, "__await__") and close is not None:
-        close()
+    if is_awaitable(value):
+        close: Any = getattr(value, "close", None)
+        if close is not None:
+            close()
         raise TypeError(
             f"{name_of(fn)} is async: it does not hold the loop, so await it; offload is for sync functions"
         )
