@@ -220,7 +220,7 @@ class Catch(Stage):
     per_item = True
 
     def __init__(self, types: Any, handler: Callable[[Any, Any], Any] | None) -> None:
-        given: tuple[Any, ...] = types if type(types) is tuple else (types,)
+        given: tuple[Any, ...] = types if type(types) is tuple else (types,)  # pyright: ignore[reportUnknownVariableType]
         for kind in given:
             if not (isinstance(kind, type) and issubclass(kind, Exception)):
                 raise TypeError(

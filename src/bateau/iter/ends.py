@@ -113,7 +113,7 @@ class Ends(Chain[T_co]):
     async def into_channel(self: Chain[T], sender: Sender[T]) -> None:
         """Send every item into a channel, and wait while it is full. The sender is left open: close it to tell the receivers.
 
-        Raises ``Closed`` when all receivers have gone; the item that could not be sent is dropped with the rest.
+        Raises ``Broken`` when all receivers have gone; the item that could not be sent is dropped with the rest.
         """
         send = getattr(sender, "send", None)
         if send is None:
