@@ -234,15 +234,18 @@ def test_dropped_while_running_is_a_hazard(entry):
         gc.collect()
         assert [finding.name for finding in findings] == ["dropped_without_close"]
         assert findings[0].filename == __file__
-        with bateau.timeout(10):
+        with bateau.timeout(20):
             while os.path.exists(f"/proc/{pid}"):  # it runs on, and is reaped all the same
                 await thread.run(time.sleep, 0.02)
         process = await subprocess.open_process(["sleep", "60"])
+        pid = process.pid
         process.close()
         del process  # killed, and kept until it is dead
         gc.collect()
         assert len(findings) == 1
-        await thread.run(time.sleep, 0.1)
+        with bateau.timeout(20):
+            while os.path.exists(f"/proc/{pid}"):
+                await thread.run(time.sleep, 0.02)
 
     remove = add_sink(findings.append)
     try:
