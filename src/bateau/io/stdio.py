@@ -16,7 +16,7 @@ import sys
 from typing import IO, Any
 
 from ..kernel.current import current_host
-from ..kernel.errors import Broken, WouldBlock
+from ..kernel.errors import Broken, Closed, WouldBlock
 from ..kernel.flow import checkpoint
 from . import guard
 from .abc import DEFAULT_SIZE, READ, WRITE, AsyncRead, AsyncWrite, ReadableBuffer
@@ -182,9 +182,11 @@ def _streams() -> _Streams:
 def stdin() -> BufReader:
     """Standard input, buffered: ``async for line in bateau.io.stdin()``. One per run; don't mix it with ``input()``.
 
-    What was read ahead is kept for the next run in the same process. Closing it leaves the descriptor open.
+    What was read ahead is kept for the next run in the same process. Closing it leaves the descriptor open. Raises ``Closed`` in
+    a program that was started without one.
     """
     global _last_stdin
+    _check_given(0, "stdin", sys.__stdin__)
     streams = _streams()
     if streams.input is None or streams.input.closed:
         reader = BufReader(DescriptorReader(0, "stdin"))
@@ -207,7 +209,16 @@ def stderr() -> WriteHalf:
     return _output(2, "stderr")
 
 
+def _check_given(fd: int, name: str, given: IO[str] | None) -> None:
+    """Python's own object is None if the descriptor was closed when it started: the number may be anybody's file by now."""
+    if given is None:
+        raise Closed(
+            f"this program was started with its {name} closed (descriptor {fd}); start it with `/dev/null` there"
+        )
+
+
 def _output(fd: int, name: str) -> WriteHalf:
+    _check_given(fd, name, sys.__stdout__ if fd == 1 else sys.__stderr__)
     outputs = _streams().outputs
     sender = outputs.get(fd)
     if sender is None:
