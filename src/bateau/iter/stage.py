@@ -7,7 +7,8 @@ from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..kernel.operation import STEP_BUDGET, YieldNow
+from ..kernel.flow import yield_now
+from ..kernel.operation import STEP_BUDGET
 from .flow import Failure, Need
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ DROPS = STEP_BUDGET
 
 def turn(need: Need) -> Need:
     """What a stage yields to let the others run once."""
-    return need.of(YieldNow)
+    return need.of(yield_now)
 
 
 def check_function(fn: object, method: str) -> None:
