@@ -77,6 +77,15 @@ def test_operations_have_their_effect_only_if_they_win(entry):
     entry.run(main)
 
 
+@pytest.mark.parametrize("turn", [bateau.checkpoint, bateau.yield_now])
+def test_a_turn_can_be_an_arm(entry, turn):
+    async def main():
+        won = await race(bateau.time.sleep(60), turn())
+        assert won.index == 1
+
+    entry.run(main)
+
+
 def test_failures_count_only_if_all_fail(entry):
     async def main():
         won = await race(fail(ValueError("a")), value("ok", 4))

@@ -43,6 +43,10 @@ class _ThreadState(_local):
         """``running.task``, a little slower."""
         return self.running.task
 
+    @task.setter
+    def task(self, task: Task[Any] | None) -> None:
+        self.running.task = task
+
 
 tls = _ThreadState()
 

@@ -272,8 +272,11 @@ class Engine(Host):
                     continue
                 task.scheduled = False
                 running.task = task
+                send = task.send
                 try:
-                    trap = task.context.run(task.send, None)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]  # it has not ended
+                    if send is None:
+                        send = task.coro.send  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]  # it has not ended
+                    trap = task.context.run(send, None)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
                 except StopIteration as stop:
                     running.task = outer
                     if task.scope is None or task.face is not None:
@@ -284,6 +287,7 @@ class Engine(Host):
                     running.task = outer
                     self._raised(task, error)
                 else:
+                    task.send = send
                     if trap is None:
                         task.scheduled = True
                         ready.append(task)
@@ -386,7 +390,7 @@ class Engine(Host):
                 self.on_step(task)
             throwing = task.throwing
             if throwing is None:
-                trap = context.run(task.send, None)
+                trap = context.run(coro.send, None)
             else:
                 task.throwing = None
                 trap = context.run(coro.throw, throwing)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .current import current_host, current_task, foreign_task, tls
-from .operation import Checkpoint, YieldNow
+from .operation import NEW, Checkpoint, YieldNow
 
 
 def checkpoint() -> Checkpoint:
@@ -28,7 +28,9 @@ def passes() -> bool:
 
 def yield_now() -> YieldNow:
     """Await it: let every other ready task run once. A cancellation point, before and after the turn."""
-    return YieldNow()
+    op = YieldNow()
+    op.state = NEW
+    return op
 
 
 def stopping() -> bool:

@@ -20,7 +20,7 @@ def restart(scope: Scope, task: Task[Any], delay: float) -> None:
     fn, args, context = task.factory
     error = task._error
     task.coro = as_coroutine(fn, args)
-    task.send = task.coro.send
+    task.send = None
     task.context = context.copy()
     task._error = None
     task.ended = False
