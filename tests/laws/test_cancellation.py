@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import pytest
@@ -504,6 +505,44 @@ def test_cancelling_deep_and_wide_trees_is_iterative(entry: Any) -> None:
         return 1
 
     assert entry.run(main) == 1
+
+
+@pytest.mark.law(10)
+def test_cancelling_a_deep_tree_takes_time_in_proportion_to_it(entry: Any) -> None:
+    """Counted in calls, which no busy machine changes: four times the depth is four times the work, not sixteen times."""
+
+    def calls_for(depth: int) -> int:
+        calls = 0
+
+        def count(frame: Any, event: str, arg: Any) -> None:
+            nonlocal calls
+            calls += 1
+
+        async def main() -> None:
+            async def nest(left: int) -> None:
+                async with bateau.scope() as scope:
+                    if left:
+                        scope.spawn(nest, left - 1)
+                    else:
+                        deepest.set()
+                    await bateau.time.sleep_forever()
+
+            deepest = bateau.sync.Event()
+            with bateau.move_on_after(None) as outer:
+                async with bateau.scope() as scope:
+                    scope.spawn(nest, depth)
+                    await deepest.wait()
+                    sys.setprofile(count)
+                    outer.cancel()
+            sys.setprofile(None)
+
+        try:
+            entry.run(main)
+        finally:
+            sys.setprofile(None)
+        return calls
+
+    assert calls_for(320) < 6 * calls_for(80)
 
 
 @pytest.mark.law(11)
