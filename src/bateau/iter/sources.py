@@ -11,6 +11,7 @@ from ..kernel.errors import user_site
 from .asynciter import AsyncIter
 from .callbacks import FromCallback, Overflow, Push
 from .chain import Chain
+from .delegating import each
 from .elements import MISSING
 from .opening import FromAsync, FromIterable, as_stages
 from .origins import FromFn, FromPoll, Repeat, Unfold
@@ -41,6 +42,17 @@ class Iter(Executors):
     Sink = Sink
     sink = staticmethod(sink)
     fan_out = staticmethod(fan_out)
+    each = staticmethod(each)
+
+    if (
+        not TYPE_CHECKING
+    ):  # those that are only imported for their types, or to be caught: checkers know them by the package
+
+        def __getattr__(self, name: str) -> Any:
+            package = sys.modules[__package__]
+            if name in package.__all__:
+                return vars(package)[name]
+            raise AttributeError(f"bateau.iter has no {name!r}")
 
     @overload
     def __call__(self, items: AsyncIterable[T], /) -> AsyncIter[T]: ...
