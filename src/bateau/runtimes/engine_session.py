@@ -41,7 +41,8 @@ class EngineSession(Session):
                 if not self.keep_leftovers:
                     self._end_foreign_leftovers()
         finally:
-            tls.running.task = outer  # also after an exception that a signal's handler raised in the middle of the engine
+            # Also after an exception that a signal's handler raised in the middle of the engine.
+            tls.running.task = outer
         if task._error is not None:
             task.error_seen = True
             raise task._error
