@@ -12,9 +12,9 @@ from ..kernel.scope import Scope, ShieldedJoin
 from .buffering import DROPPED, Buffer, Work
 from .chain import Chain, Run
 from .elements import Map
-from .flow import Flow, Signal
+from .flow import Failure, Flow, Signal
 from .interior import Interior
-from .stage import Stage, check_count, check_function
+from .stage import Stage, check_count, check_function, sees_failures
 
 if TYPE_CHECKING:
     from .asynciter import AsyncIter
@@ -45,7 +45,7 @@ class Buffered(Stage):
         if self.scope is not None:
             spawn = partial(self.scope.spawn, background=True)
         buffer = Buffer(
-            Flow(source),
+            Flow(_carried(source) if sees_failures(self.inner) else source),
             spawn,
             self.n,
             f"{self.method}({self.n})",
@@ -94,6 +94,20 @@ async def _end_workers(buffer: Buffer) -> None:
             await ShieldedJoin(task)
 
 
+class Carried:
+    """A failed item on its way to a worker's stages, among which is one that looks at it; others go by them."""
+
+    __slots__ = ("failure",)
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+
+
+def _carried(source: Iterator[Any]) -> Iterator[Any]:
+    for item in source:
+        yield Carried(item) if isinstance(item, Failure) else item
+
+
 def worker_of(stages: tuple[Stage, ...], interior: Interior) -> Work:
     """What one worker does with an item: ``stages``, run for one item at a time. Called once for each worker."""
     only = only_function(stages)
@@ -111,7 +125,7 @@ def worker_of(stages: tuple[Stage, ...], interior: Interior) -> Work:
     flow: Flow[Any] = Flow(gen)
 
     async def work(item: Any) -> Any:
-        waiting.append(item)
+        waiting.append(item.failure if type(item) is Carried else item)
         result = await flow.next()
         return DROPPED if result is _NOTHING else result
 

@@ -218,6 +218,7 @@ class Catch(Stage):
 
     __slots__ = ("handler", "types")
     per_item = True
+    sees_failures = True
 
     def __init__(self, types: Any, handler: Callable[[Any, Any], Any] | None) -> None:
         given: tuple[Any, ...] = types if type(types) is tuple else (types,)  # pyright: ignore[reportUnknownVariableType]

@@ -12,7 +12,7 @@ from ..time import sleep_until
 from .chain import Chain
 from .flow import Failure, Need, Signal
 from .interior import Interior
-from .stage import Stage, check_count
+from .stage import Stage, check_count, sees_failures
 
 if TYPE_CHECKING:
     from .asynciter import AsyncIter
@@ -75,12 +75,13 @@ class _Dropped(Signal):
 class Retrying(Stage):
     """The per-item stages ``inner``, tried again for an item that failed."""
 
-    __slots__ = ("inner", "policy")
+    __slots__ = ("inner", "policy", "sees_failures")
     per_item = True
 
     def __init__(self, policy: Retry, inner: tuple[Stage, ...]) -> None:
         self.policy = policy
         self.inner = inner
+        self.sees_failures = sees_failures(inner)
 
     def flow(self, source: Iterator[Any], interior: Interior) -> Iterator[Any]:
         policy, need, dropped = self.policy, Need(), _Dropped()
@@ -94,7 +95,9 @@ class Retrying(Stage):
         for stage in self.inner:
             inner = stage.flow(inner, interior)
         for item in source:
-            if isinstance(item, Signal):
+            # What had failed before is for a `catch` among the functions, but nobody can try it again.
+            failed_before = isinstance(item, Failure) and self.sees_failures
+            if isinstance(item, Signal) and not failed_before:
                 yield item
                 continue
             failures = 0
@@ -103,7 +106,7 @@ class Retrying(Stage):
                 if isinstance(result, Need):
                     yield result
                     continue
-                if isinstance(result, Failure):
+                if isinstance(result, Failure) and not failed_before:
                     failures += 1
                     if policy.again(result.error, failures):
                         yield need.of(partial(sleep_until, current_host().now() + policy.wait(failures)))

@@ -23,6 +23,8 @@ class Stage:
     # Whether it looks at one item at a time and remembers nothing between two: then ``buffered`` may run it for several
     # items at once, and ``par`` on other workers.
     per_item = False
+    # Whether it does something with what failed before it (``catch``), where others only hand that on.
+    sees_failures = False
 
     def background(self, resumable: bool) -> bool:
         """Whether it runs something beside the consumer, for which the pipeline must have a scope.
@@ -63,6 +65,11 @@ def fused(stages: tuple[Stage, ...]) -> list[Stage]:
         else:
             found[-1] = both
     return found
+
+
+def sees_failures(stages: tuple[Stage, ...]) -> bool:
+    """Whether any of ``stages`` does something with what failed before it."""
+    return any(stage.sees_failures for stage in stages)
 
 
 # Types of which is known that their objects can't be awaited. Stages look here before they ask ``is_awaitable``: a set lookup
