@@ -44,52 +44,55 @@ Work = Callable[[Any], Any]
 class Worker:
     """One of the tasks of a buffer. ``place`` is its item's in the line, a list of one element, while it has an unfinished one."""
 
-    __slots__ = ("asking", "place")
+    __slots__ = ("asking", "awake", "place")
 
     def __init__(self) -> None:
+        # Whether it will look for a claim as soon as it runs.
+        self.awake = False
         self.place: list[Any] | None = None
         # Whether it is the one that asks the chain before.
         self.asking = False
 
 
 class Line(Resource):
-    """What one consumer waits at for what several tasks bring.
+    """What one consumer waits at for what several tasks bring. It is told that there is something, and takes it when it runs:
+    until then it is not taken, and a wait that is given up has nothing to give back.
 
-    Invariant: a consumer is parked (``_taker``) only if ``take`` would give ``PENDING``.
+    Invariant: a consumer is parked (``_taker``) only while nothing is ``there``.
     """
 
     __slots__ = ()
     _taker: Ready | None
 
-    def take(self) -> Any:
-        """What is next, if it is there: an item, a ``Failure``, ``END``; or ``PENDING``."""
+    def there(self) -> bool:
+        """Whether ``take`` has something to give: an item, a ``Failure``, ``END``."""
         raise NotImplementedError
 
-    def give_back(self, item: Any) -> None:
-        """What was taken can't be delivered: it is next again."""
+    def take(self) -> Any:
+        """Take what is ``there``."""
         raise NotImplementedError
 
     def tell(self) -> None:
-        """Something has come, or nothing will: the consumer, if it waits, gets it."""
+        """Something has come, or nothing will: wake the consumer, if it waits for that."""
         taker = self._taker
-        if taker is not None:
-            item = self.take()
-            if item is not PENDING:
-                self._taker = None
-                taker.fire(item)
+        if taker is not None and self.there():
+            self._taker = None
+            taker.fire(None)
 
     def ready(self) -> Ready:
-        """Await it: what is next."""
+        """Await it: until something is there."""
         return Ready(self)
 
     def items(self) -> Iterator[Any]:
         """The generator of a stage that gives what comes here."""
         need = Need()
         while True:
-            item = self.take()
-            if item is PENDING:
+            if not self.there():
                 yield need.of(self.ready)
-                item = need.value if need.error is None else Failure(need.error)
+                if need.error is not None:
+                    yield Failure(need.error)
+                continue
+            item = self.take()
             if item is END:
                 return
             yield item
@@ -101,13 +104,14 @@ class Buffer(Line):
     Invariants: ``claimed`` counts the items taken from the chain before and not yet taken by the consumer, the one just being
     asked for included; it never exceeds ``bound``. ``claiming`` is true while a worker is asking. ``line`` holds what the
     consumer gets next, in lists of one element: the result, or ``PENDING``; of an ordered buffer it has one for each claim.
-    ``scout`` is a worker that is awake and will look for a claim. If there is none, nothing may be claimed, or the consumer's
-    next question makes one.
+    ``awake`` counts the workers that will look for a claim as soon as they run. If there is none, nothing may be claimed, or the
+    consumer's next question wakes or makes one.
     """
 
     __slots__ = (
         "_sink",
         "_taker",
+        "awake",
         "bound",
         "claimed",
         "claiming",
@@ -120,7 +124,6 @@ class Buffer(Line):
         "most",
         "ordered",
         "plain_work",
-        "scout",
         "spawn",
         "where",
         "workers",
@@ -157,7 +160,7 @@ class Buffer(Line):
         self.workers: dict[Task[Any], Worker] = {}
         # The workers that are parked. A dict for its order, the youngest are woken first.
         self.idle: dict[Idle, None] = {}
-        self.scout: Worker | None = None
+        self.awake = 0
         self._taker: Ready | None = None
         self._sink: Callable[[Any], object] | None = None
 
@@ -165,11 +168,11 @@ class Buffer(Line):
 
     def invite(self) -> None:
         """Something has changed: see that a worker is awake to claim, if one may."""
-        if self.scout is not None or self.ended or self.claiming or self.claimed >= self.bound:
+        if self.awake or self.ended or self.claiming or self.claimed >= self.bound:
             return
         if self.idle:
             op, _ = self.idle.popitem()
-            self.scout = op.worker
+            self._wake(op.worker)
             op.fire(None)
         elif len(self.workers) < self.most:
             worker = Worker()
@@ -180,8 +183,13 @@ class Buffer(Line):
             ) as error:  # the scope takes no more tasks: the end of the items, and an error in the next one's place
                 self._broken(worker, error)
                 return
-            self.workers[task] = self.scout = worker
+            self.workers[task] = worker
+            self._wake(worker)
             task.at_end = {self: self._gone}
+
+    def _wake(self, worker: Worker) -> None:
+        worker.awake = True
+        self.awake += 1
 
     def end(self) -> None:
         """Nothing more is to be claimed: idle workers go home."""
@@ -200,8 +208,9 @@ class Buffer(Line):
         item: Any = None
         try:
             while True:
-                if self.scout is worker:
-                    self.scout = None
+                if worker.awake:
+                    worker.awake = False
+                    self.awake -= 1
                 if self.claiming or self.ended or self.claimed >= self.bound:
                     if self.ended:
                         return
@@ -221,7 +230,7 @@ class Buffer(Line):
                     self.end()
                     return
                 result = item
-                if self.scout is None:
+                if not self.awake:
                     self.invite()
                 if work is not None and not isinstance(item, Signal):
                     try:
@@ -245,8 +254,7 @@ class Buffer(Line):
                         task.budget = 0
                 task.budget -= 1
                 if task.budget <= 0:
-                    if self.scout is None:
-                        self.scout = worker
+                    self._wake(worker)
                     await Checkpoint()
         except Cancelled as error:
             self._cancelled(worker, error, task, item)
@@ -340,8 +348,8 @@ class Buffer(Line):
     def _gone(self, task: Task[Any]) -> None:
         """A worker has ended, in whatever way: nobody must wait for it any more."""
         worker = self.workers.pop(task)
-        if self.scout is worker:
-            self.scout = None
+        if worker.awake:
+            self.awake -= 1
         if worker.place is not None:
             self._fill(worker, Failure(stopped(self.label)))
         if self.ended:
@@ -351,58 +359,55 @@ class Buffer(Line):
 
     # -- the consumer --------------------------------------------------------------------------------------------------
 
-    def take(self) -> Any:
-        """What is next in line, if it is there: a result, a ``Failure``, ``END``; or ``PENDING``."""
+    def there(self) -> bool:
         line, sink = self.line, self._sink
         while line and (result := line[0][0]) is not PENDING:
+            if result is not DROPPED and (sink is None or result.__class__ is Failure):
+                return True
             line.popleft()
             self.claimed -= 1
-            if sink is not None and result.__class__ is not Failure:
-                if result is not DROPPED:
-                    sink(result)
-            elif result is not DROPPED:
-                return result
-        if self.scout is None:
+            if result is not DROPPED and sink is not None:
+                sink(result)
+        if not self.awake:
             self.invite()
-        return END if self.ended and not self.claimed else PENDING
+        return self.ended and not self.claimed
+
+    def take(self) -> Any:
+        if not self.line:
+            return END
+        result = self.line.popleft()[0]
+        self.claimed -= 1
+        if not self.awake:
+            self.invite()
+        return result
 
     def items(self) -> Iterator[Any]:
-        """The stage's generator."""
         need, line = Need(), self.line
         while True:
-            while line and (result := line[0][0]) is not PENDING:
+            while (
+                line and (result := line[0][0]) is not PENDING and result is not DROPPED
+            ):  # the most frequent way, written out
                 line.popleft()
                 self.claimed -= 1
-                if result is DROPPED:
-                    continue
-                if self.scout is None:
+                if not self.awake:
                     self.invite()
                 yield result
-            if self.ended and not self.claimed:
+            if not self.there():
+                yield need.of(self.ready)
+                if need.error is not None:
+                    yield Failure(need.error)
+            elif not line:
                 return
-            self.invite()
-            if line and line[0][0] is not PENDING:
-                continue
-            yield need.of(self.ready)
-            if need.error is not None:
-                yield Failure(need.error)
-                continue
-            if need.value is END:
-                return
-            yield need.value
-
-    def give_back(self, item: Any) -> None:
-        self.line.appendleft([item])
-        self.claimed += 1
 
     async def drain(self, sink: Callable[[Any], object]) -> None:
         """Everything into ``sink``, which the workers call; the first failure is raised. A cancellation point."""
         self._sink = sink
         try:
             self.invite()
-            result = await Ready(self)
+            await Ready(self)
         finally:
             self._sink = None
+        result = self.take()
         if result is not END:
             await look_around(result.error)
             raise result.error
@@ -459,25 +464,20 @@ class Idle(Operation[None]):
         return f"claim of an item by {self.resource.describe()}"
 
 
-class Ready(Operation[Any]):
-    """The consumer's wait for what is next."""
+class Ready(Operation[None]):
+    """The consumer's wait until something is there."""
 
     __slots__ = ()
     resource: Line
 
     def poll(self) -> bool:
-        self.value = self.resource.take()
-        return self.value is not PENDING
+        return self.resource.there()
 
     def register(self) -> None:
         self.resource._taker = self
 
     def unregister(self) -> None:
         self.resource._taker = None
-
-    def undo(self, value: Any) -> None:
-        if value is not END:
-            self.resource.give_back(value)
 
     def describe(self) -> str:
         return f"next item of {self.resource.describe()}"

@@ -100,11 +100,12 @@ class Merged(Line):
 
     # -- the consumer's side -------------------------------------------------------------------------------------------
 
+    def there(self) -> bool:
+        return bool(self.fetched) or not self.lanes
+
     def take(self) -> Any:
         fetched = self.fetched
         if not fetched:
-            if self.lanes:
-                return PENDING
             cut, self._cut = self._cut, False
             return Failure(stopped(self._label)) if cut else END
         if self.by_priority and len(fetched) > 1:
@@ -117,11 +118,6 @@ class Merged(Line):
         if parked is not None:
             parked.fire(None)
         return item
-
-    def give_back(self, item: Any) -> None:
-        lane = Lane(-1, Flow(iter(())))  # before all others
-        lane.item = item
-        self.fetched.appendleft(lane)
 
     # -- as a resource -------------------------------------------------------------------------------------------------
 
