@@ -299,7 +299,8 @@ class Body:
             if stage is not None:
                 return await self._run_child(Body(stage.items, self.handoff, stage.describe(), chain._site))
             async with chain._run("each") as flow:
-                return await self._hand_over_all(flow)
+                await self._hand_over_all(flow)
+            return None
         except GeneratorExit:
             raise
         except BaseException as error:
@@ -324,18 +325,20 @@ class Body:
             handoff.producer = own
         return failed.pop() if failed else None
 
-    async def _hand_over_all(self, flow: Flow[Any]) -> BaseException | None:
+    async def _hand_over_all(self, flow: Flow[Any]) -> None:
         while True:
             error = await self._wanted()
-            if error is not None or self.leaving:
-                return error
+            if error is not None:
+                raise error
+            if self.leaving:
+                return
             self.at_yield = False
             item = await flow.next()
             self.at_yield = True
             if item is END:
-                return None
+                return
             if isinstance(item, Failure):
-                return item.error
+                raise item.error
             self.handoff.put(item)
 
 
