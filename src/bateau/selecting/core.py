@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import sys
 import typing
-from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Generator, Hashable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from types import TracebackType
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
 
