@@ -106,7 +106,10 @@ def test_nobody_there() -> None:
     async def main() -> None:
         import dask
 
-        with dask.config.set({"distributed.comm.timeouts.connect": "300ms"}), pytest.raises(OSError, match="[Tt]imed out"):
+        with (
+            dask.config.set({"distributed.comm.timeouts.connect": "300ms"}),
+            pytest.raises(OSError, match="[Tt]imed out"),
+        ):
             await bateau.iter(range(4)).par(on=bateau.iter.dask("tcp://127.0.0.1:9")).collect()
 
     bateau.run(main, runtime="native")

@@ -34,9 +34,7 @@ from support.par_functions import (
 from .test_chain import check_everything
 
 # Starting an interpreter costs a second on a busy machine: one run of everything per family of hosts.
-once_per_family = pytest.mark.parametrize(
-    "entry", ["owned:native", "adopted:asyncio", "owned:trio"], indirect=True
-)
+once_per_family = pytest.mark.parametrize("entry", ["owned:native", "adopted:asyncio", "owned:trio"], indirect=True)
 on_native = pytest.mark.parametrize("entry", ["owned:native"], indirect=True)
 
 
@@ -180,7 +178,9 @@ def test_what_cannot_be_imported_is_named() -> None:
         return x
 
     it = bateau.iter(range(3)).par(on=bateau.iter.processes(2))
-    with pytest.raises(TypeError, match=r"\.map\(\) was given .*<lambda> .*test_processes.py:\d+.*top level of a module"):
+    with pytest.raises(
+        TypeError, match=r"\.map\(\) was given .*<lambda> .*test_processes.py:\d+.*top level of a module"
+    ):
         it.map(lambda x: x)
     with pytest.raises(TypeError, match=r"\.filter\(\) was given .*local.*bateau.iter.threads"):
         it.filter(local)

@@ -6,7 +6,6 @@ by ``cloudpickle``, which comes with Dask: lambdas and functions of the main pro
 
 from __future__ import annotations
 
-import pickle
 from importlib import import_module
 from typing import Any
 
@@ -19,7 +18,7 @@ from ...sync import Semaphore
 from ...thread import CallbackFuture
 from .chunking import shown
 from .executor import Recipe, WorkerDied
-from .remote import receive, run
+from .remote import pack_items, receive, run
 from .work import Outcome, Work
 
 # Seconds to set a cluster of our own up, or to take it down.
@@ -136,7 +135,7 @@ class DaskPool:
         if self._pickled[0] is not work:
             self._pickled = (work, cloudpickle.dumps(work))
         # ``pure=False``: two equal chunks are two pieces of work.
-        return self._opened.client.submit(run, self._pickled[1], pickle.dumps(items), pure=False)
+        return self._opened.client.submit(run, self._pickled[1], pack_items(items, "the cluster"), pure=False)
 
     async def close(self) -> None:
         """Close the client and the cluster, where they are ours."""

@@ -16,8 +16,9 @@ from ... import thread
 from ...kernel.errors import Unsupported
 from ...kernel.scope import Scope
 from ...sync import Semaphore
+from . import work as settling
 from .executor import Recipe
-from .remote import check_importable, receive, run, unpack
+from .remote import check_importable, pack_items, receive, run, unpack
 from .work import Outcome, Work
 from .worker import check_not_preparing, preparation, prepare
 
@@ -59,7 +60,7 @@ class InterpreterPool:
         """Cancelled, it is awaited: an interpreter can't be interrupted. Keep chunks short where that matters."""
         if self._pickled[0] is not work:
             self._pickled = (work, pickle.dumps(work, protocol=pickle.HIGHEST_PROTOCOL))
-        blob, fn = pickle.dumps(items, protocol=pickle.HIGHEST_PROTOCOL), self._pickled[1]
+        blob, fn = pack_items(items, "another interpreter"), self._pickled[1]
         return receive(await thread.run(lambda: self._call(fn, blob), limiter=self._permits))
 
     def _call(self, fn: bytes, items: bytes) -> bytes:
@@ -101,4 +102,5 @@ def _make() -> Any:
 
 def _prepared(data: bytes) -> bytes:
     """Inside the new interpreter."""
+    settling.one_run_each = True
     return pickle.dumps(prepare(pickle.loads(data)))

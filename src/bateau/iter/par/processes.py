@@ -30,7 +30,7 @@ from ...subprocess import PIPE, PipeReader, Process, open_process
 from ...sync import Event, Semaphore
 from .chunking import shown
 from .executor import Recipe, WorkerDied
-from .remote import Packed, check_importable, receive, unpack
+from .remote import Packed, check_importable, pack_items, receive, unpack
 from .work import Outcome, Work
 from .worker import LENGTH, check_not_preparing, frame, preparation
 
@@ -72,12 +72,7 @@ class ProcessPool:
         """Cancelled, the worker is ended first (SIGTERM, a second, SIGKILL). Raises ``WorkerDied`` if it ended by itself."""
         if self._pickled[0] is not work:
             self._pickled = (work, pickle.dumps(work, protocol=pickle.HIGHEST_PROTOCOL))
-        try:
-            blob = pickle.dumps(items, protocol=pickle.HIGHEST_PROTOCOL)
-        except Exception as error:
-            raise TypeError(
-                f"items can't be sent to a worker process: {error}; the first of them is {shown(items[0])}"
-            ) from error
+        blob = pack_items(items, "a worker process")
         async with self._permits:
             worker = self._take()
             try:

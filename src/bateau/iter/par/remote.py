@@ -115,6 +115,14 @@ def _users(tb: Any) -> Any:
 # -- on this side ------------------------------------------------------------------------------------------------------
 
 
+def pack_items(items: list[Any], who: str) -> bytes:
+    """The items of a chunk as bytes; raises ``TypeError`` where they can't be."""
+    try:
+        return pickle.dumps(items, protocol=pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        raise TypeError(f"items can't be sent to {who}: {error}; the first of them is {shown(items[0])}") from error
+
+
 def receive(blob: bytes) -> Outcome:
     """The outcome in an answer; raises what kept the worker from beginning."""
     given: Answer = pickle.loads(blob)

@@ -212,6 +212,10 @@ async def _wait(awaitable: Awaitable[T]) -> T:
     return await awaitable
 
 
+# In interpreters that allow no daemon threads a loop can't be kept between two runs on every runtime: each wait gets its own.
+one_run_each = False
+
+
 class Settler:
     """Waits, by blocking, for what a step gave; whether there is a program around this thread or not."""
 
@@ -237,6 +241,10 @@ class Settler:
             from ...thread import from_thread
 
             return from_thread.run(_wait, awaitable)
+        if one_run_each:
+            from ...runtimes import registry
+
+            return registry.get(self.runtime).run(_wait, awaitable)
         if self.runner is None:
             from ...runtimes.runner import Runner
 
