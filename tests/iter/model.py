@@ -16,6 +16,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 import bateau
+from bateau.iter import Retry
 
 
 class Boom(Exception):
@@ -218,6 +219,25 @@ def cycling(outcomes: Outcomes, times: int) -> Outcomes:
     return outcomes + again * (times - 1) if times else []
 
 
+def grouping(outcomes: Outcomes) -> Outcomes:
+    keyed: Outcomes = []
+    for x in outcomes:
+        try:
+            keyed.append(x if isinstance(x, Boom) else (half(x), x))
+        except Boom as error:
+            keyed.append(error)
+    found: Outcomes = []
+    for key, run in itertools.groupby(keyed, lambda x: (True, 0) if isinstance(x, Boom) else (False, x[0])):
+        items = list(run)
+        found += items if key[0] else [(key[1] or 0, [x for _, x in items])]
+    return found
+
+
+def interleaving(outcomes: Outcomes, other: list[int]) -> Outcomes:
+    rounds = itertools.zip_longest(outcomes, other, other, fillvalue=small_numbers)
+    return [x for row in rounds for x in row if x is not small_numbers]
+
+
 def catching(outcomes: Outcomes) -> Outcomes:
     return [number(x.args[-1]) if isinstance(x, Boom) else x for x in outcomes]
 
@@ -286,6 +306,32 @@ TABLE: list[Row] = [
     Row("cycle", lambda it, c, times: it.cycle(times), cycling, (st.integers(0, 3),)),
     Row("catch", lambda it, c: it.catch(Boom, c(lambda e, _: number(e.args[-1]))), catching),
     Row("catch all", lambda it, c: it.catch(Boom), lambda o: [x for x in o if not isinstance(x, Boom)]),
+    Row("group_by", lambda it, c: it.group_by(c(half)).map(lambda run: (run[0] or 0, run[1])), grouping),
+    Row("retry", lambda it, c: it.map(c(double)).retry(Retry(1, delay=0)), each(lambda x: [double(x)])),
+    Row("timeout", lambda it, c: it.map(c(double)).timeout(100), each(lambda x: [double(x)])),
+    Row("throttle", lambda it, c: it.throttle(10**6), same),
+    Row("progress", lambda it, c: it.progress(c(lambda progress: None)), same),
+    Row("batch", lambda it, c, n: it.batch(n, wait=100), chunking, (small_numbers,)),
+    Row(
+        "catch before buffered",
+        lambda it, c, n: it.catch(Boom, lambda e, _: number(e.args[-1])).map(c(double)).buffered(n),
+        lambda o, n: each(lambda x: [double(x)])(catching(o)),
+        (small_numbers,),
+    ),
+    Row(
+        "catch before retry",
+        lambda it, c: it.catch(Boom, lambda e, _: number(e.args[-1])).map(c(double)).retry(Retry(1, delay=0)),
+        lambda o: each(lambda x: [double(x)])(catching(o)),
+    ),
+    Row("interleave", lambda it, c, other: it.interleave(other, later(other)), interleaving, (lists,)),
+    Row("merge", lambda it, c, o: it.merge(o, later(o)), lambda o, other: o + other + other, (lists,), ordered=False),
+    Row(
+        "merge_with_priority",
+        lambda it, c, other: it.merge_with_priority(later(other), other),
+        lambda o, other: o + other + other,
+        (lists,),
+        ordered=False,
+    ),
     Row("prefetch", lambda it, c, n: it.prefetch(n), same, (small_numbers,)),
     Row("buffered", lambda it, c, n: it.map(c(double)).buffered(n), each(lambda x: [double(x)]), (small_numbers,)),
     Row(
@@ -366,6 +412,11 @@ ENDS: list[End] = [
     End(
         "for_each",
         lambda it, c: it.for_each(c(double)),
+        lambda o: first_error(each(lambda x: [double(x)])(o)),
+    ),
+    End(
+        "for_each_concurrent",
+        lambda it, c: it.for_each_concurrent(1, c(double)),
         lambda o: first_error(each(lambda x: [double(x)])(o)),
     ),
     End("fold", lambda it, c: it.fold(1, c(add)), folding),

@@ -134,6 +134,23 @@ class Throttle(Stage):
             yield item
 
 
+class Limited:
+    """Somebody's work within a time limit, to be awaited. Closed before that, it closes the work, which nobody has begun."""
+
+    __slots__ = ("_begin", "_work")
+
+    def __init__(self, work: Awaitable[Any], begin: Callable[[], Awaitable[Any]]) -> None:
+        self._work = work
+        self._begin = begin
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._begin().__await__()
+
+    def close(self) -> None:
+        """It will not be awaited."""
+        Flow._throw_away(Need().of(self._begin, self._work))
+
+
 class Timeout(Stage):
     """An item may take ``seconds``; else it fails in its place with ``ItemTimeout``."""
 
@@ -161,7 +178,7 @@ class Timeout(Stage):
         first, need.first = need.first, None
         assert need.again is not None
         again = partial(self._within, need.again, due)
-        return mine.of(again, None if first is None else self._within(lambda: first, due))
+        return mine.of(again, None if first is None else Limited(first, partial(self._within, lambda: first, due)))
 
     async def _within(self, ask: Callable[[], Awaitable[Any]], due: float) -> Any:
         with CancelScope(at=due) as limit:
