@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import threading
 import time
 from typing import Any
@@ -306,7 +307,7 @@ def test_progress(entry: Entry, on: Executor) -> None:
         assert [p.chunks for p in seen] == list(range(1, 8))
         assert seen[-1].items == 50
         assert seen[-1].failed == 0
-        assert all(a.items < b.items and a.seconds <= b.seconds for a, b in zip(seen, seen[1:], strict=False))
+        assert all(a.items < b.items and a.seconds <= b.seconds for a, b in itertools.pairwise(seen))
 
     entry.run(main)
 
