@@ -6,8 +6,11 @@ import inspect
 import traceback
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
+from itertools import count as count_from
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import bateau
 from bateau import sync, time
@@ -889,6 +892,83 @@ def test_each_misused(entry):
         made = each([1])
         made.take_it()
     made.take()
+
+
+# -- anything in any order ---------------------------------------------------------------------------------------------
+
+BODY = st.lists(
+    st.one_of(
+        st.tuples(st.just("work"), st.integers(0, 3)),
+        st.tuples(st.just("yield"), st.just(0)),
+        st.tuples(st.just("cancelled yield"), st.integers(0, 3)),
+        st.tuples(st.just("each"), st.integers(0, 3)),
+    ),
+    max_size=8,
+)
+CONSUMER = st.lists(
+    st.one_of(
+        st.tuples(st.just("next"), st.just(0)),
+        st.tuples(st.just("next, given up"), st.integers(0, 6)),
+        st.tuples(st.just("work"), st.integers(0, 3)),
+    ),
+    max_size=12,
+)
+
+
+async def turns(n):
+    for _ in range(n):
+        await bateau.yield_now()
+
+
+async def cancel_after(n, scope):
+    await turns(n)
+    scope.cancel()
+
+
+@pytest.mark.parametrize("entry", ["owned:native", "owned:asyncio", "owned:trio"], indirect=True)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=BODY, consumer=CONSUMER)
+def test_items_come_in_order_and_none_is_lost(entry, body, consumer):
+    """Whatever the two do: the consumer gets 0, 1, 2... without a gap, and the body is closed when it has left."""
+    opened = []
+
+    @bateau.generator
+    async def numbers(steps, numbered) -> AsyncIterator[int]:
+        opened.append(1)
+        try:
+            for what, n in steps:
+                await turns(n if what == "work" else 0)
+                if what == "yield":
+                    yield next(numbered)
+                elif what == "cancelled yield":
+                    async with bateau.scope() as scope:
+                        scope.spawn(cancel_after, n, scope, background=True)
+                        yield next(numbered)
+                elif what == "each":
+                    yield each(numbers([("yield", 0), ("work", 1)] * n, numbered))
+        finally:
+            try:
+                await turns(1)
+            finally:
+                opened.pop()
+
+    async def main():
+        got = []
+        async with numbers(body, count_from(0)) as items:
+            for what, n in consumer:
+                if what == "work":
+                    await turns(n)
+                elif what == "next":
+                    got.append(await items.next(None))
+                else:
+                    async with bateau.scope() as scope:
+                        scope.spawn(cancel_after, n, scope, background=True)
+                        got.append(await items.next(None))
+        numbers_only = [n for n in got if n is not None]
+        assert numbers_only == list(range(len(numbers_only)))
+        assert opened == []
+
+    entry.run(main)
 
 
 # -- the end of the program --------------------------------------------------------------------------------------------
