@@ -155,3 +155,24 @@ def test_a_loop_that_carries_nothing_is_freed_too():
     del loop, host
     gc.collect()
     assert gone() is None
+
+
+@on_trio
+def test_a_cancellation_caused_by_an_error_keeps_no_trio_task(entry):
+    """The record of why leads over the error to its frames, and to the task: nothing global may hold it."""
+    from bateau.runtimes.trio_services import records
+
+    async def fail():
+        raise LookupError("why")
+
+    async def main():
+        async with bateau.scope() as scope:
+            scope.spawn(fail)
+            scope.spawn(bateau.time.sleep_forever)
+            await bateau.time.sleep_forever()
+
+    before = set(records.values())
+    with pytest.raises(ExceptionGroup):
+        entry.run(main)
+    gc.collect()
+    assert set(records.values()) <= before

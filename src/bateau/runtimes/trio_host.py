@@ -155,9 +155,10 @@ class TrioHost(TrioServices):
         super().__init__()
         adopt_cancelled()
         self._nodes: dict[trio.CancelScope, CancelNode] = {}
-        # By trio's cancel status: the record that was found above it. Each task of a deep tree asks, and walks to where the last
-        # one has been. As in our own tree, the first cancellation that reached a status is the one it keeps.
-        self._found: WeakKeyDictionary[Any, CancelRecord] = WeakKeyDictionary()
+        # By trio's cancel status: the cancelled node found above it. Each task of a deep tree asks, and walks to where the last
+        # one has been. As in our own tree, the first cancellation that reached a status is the one it keeps. Weak on both sides:
+        # a record leads, over the error that caused it, to the trio task whose status is the key.
+        self._found: WeakKeyDictionary[Any, ref[CancelNode]] = WeakKeyDictionary()
         # Whether a scope's token was ever asked for: only then does a deadline cost a timer of ours beside trio's.
         self._listening = False
 
@@ -387,26 +388,29 @@ class TrioHost(TrioServices):
             return task.node.effective
         status: Any = native._cancel_status
         passed: list[Any] = []
-        found: CancelRecord | None = None
+        found: CancelNode | None = None
         while status is not None and status.effectively_cancelled:
-            found = self._found.get(status)
+            known = self._found.get(status)
+            found = known() if known is not None else None
             if found is not None:
                 break
             passed.append(status)
             scope = status._scope
             node = self._nodes.get(scope)
             if node is not None and scope.cancel_called:
-                if not isinstance(node, Task):
-                    self.sync_node(node)  # a foreign child task is below it, but not in our tree
-                found = node.record
+                found = node
                 break
             if scope.shield:
                 break
             status = status._parent
-        if found is not None:
-            for status in passed:
-                self._found[status] = found
-        return found
+        if found is None:
+            return None
+        reference: ref[CancelNode] = ref(found)
+        if not isinstance(found, Task):
+            self.sync_node(found)  # a foreign child task is below it, but not in our tree
+        for status in passed:
+            self._found[status] = reference
+        return found.record
 
     def split_cancelled(self, error: BaseException) -> tuple[BaseException | None, BaseException | None]:
         """``error`` taken apart: a cancellation in it, and the rest. Trio's nurseries raise theirs in groups."""
