@@ -68,7 +68,7 @@ def test_never_more_than_n_are_claimed_and_not_taken(entry, kind, n):
             gauge = Gauge(40)
             rng = random.Random(n)
 
-            async def work(item: int) -> int:
+            async def work(item: int, gauge: Gauge = gauge, rng: random.Random = rng) -> int:
                 return await gauge.work(item, rng.randrange(4))
 
             async with bateau.scope() as scope:

@@ -123,7 +123,7 @@ def test_what_is_worse_than_an_exception_reaches_the_consumer(entry, kind):
         found: Any = error
         while isinstance(found, BaseExceptionGroup):
             found = found.exceptions[0]
-        assert isinstance(found, (kind, RuntimeError)), error
+        assert isinstance(found, (kind, RuntimeError)), error  # noqa: PT017
 
 
 @on_asyncio_family

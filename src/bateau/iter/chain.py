@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar, cast, overload
 
 from ..kernel.current import current_task, tls
-from ..kernel.errors import BateauError, user_site
+from ..kernel.errors import BateauError, ScopeError, user_site
 from ..kernel.hazard import report
 from ..kernel.operation import Checkpoint
 from .flow import END, Failure, Flow, Need, Signal, look_around
@@ -127,6 +127,10 @@ class Chain(Generic[T_co]):
                 await self._end(flow)
                 raise StopAsyncIteration
             return cast("T_co", item)
+        except ScopeError as error:
+            del self
+            await look_around(error)
+            raise
         except BaseException:
             del self  # a traceback keeps this frame, and must not keep the iterator: it is left when it is dropped
             raise

@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from ..kernel.current import current_task, tls
-from ..kernel.errors import TaskCancelled
+from ..kernel.errors import ScopeError, TaskCancelled
 from ..kernel.operation import ABORTED, Checkpoint, Operation
 from .misuse import two_at_once
 
@@ -93,7 +93,7 @@ class EndedUnderIt(TaskCancelled):
 
 async def look_around(error: BaseException) -> None:
     """Before ``error`` goes to the consumer: if it says that the work was ended under it, it may be that the consumer is, too."""
-    if isinstance(error, EndedUnderIt):
+    if isinstance(error, (EndedUnderIt, ScopeError)):
         await Checkpoint()
 
 
@@ -143,6 +143,9 @@ class Flow(Generic[T]):
                 if item.__class__ is not Need:
                     return item  # type: ignore[return-value]  # pyright: ignore[reportReturnType]  # no Need
                 await self.answer()
+        except ScopeError as error:  # a stage found no scope to work in any more
+            await look_around(error)
+            raise
         finally:
             self.busy = None
 
@@ -194,6 +197,13 @@ class Flow(Generic[T]):
         if anywhere and self._drain is not None:
             await self._drain(take)
             return
+        try:
+            await self._drain_here(take)
+        except ScopeError as error:
+            await look_around(error)
+            raise
+
+    async def _drain_here(self, take: Callable[[T], object]) -> None:
         task = tls.running.task or current_task()
         gen = self.gen
         while True:

@@ -39,10 +39,15 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
+# The keepers that no scope holds. Asyncio holds its tasks by weak references only: what is dropped in a cycle would vanish as a
+# whole, with its tasks in the middle of their work, instead of being closed.
+_roots: dict[Task[Any], None] = {}
+
+
 class Interior(Resource):
     """The inside of one running pipeline. See the module's head."""
 
-    __slots__ = ("_consumer", "_context", "_deferred", "_owed", "keeper", "resumable", "scope", "site")
+    __slots__ = ("_consumer", "_context", "_deferred", "_opening", "_owed", "keeper", "resumable", "scope", "site")
     kind = "pipeline"
 
     def __init__(self, site: tuple[str, int], *, resumable: bool) -> None:
@@ -56,6 +61,8 @@ class Interior(Resource):
         # not with what the task that happens to spawn it has made of its own.
         self._consumer: Task[Any] | None = None
         self._context: Context | None = None
+        # The keeper's start, while it is under way or its end has not been heard.
+        self._opening: Starting[None] | None = None
         # Whether somebody will wait for the keeper's end, and so hear of its errors.
         self._owed = True
 
@@ -147,7 +154,21 @@ class Interior(Resource):
     # -- kept ----------------------------------------------------------------------------------------------------------
 
     async def keep(self) -> None:
-        """Open the scope as the block of a keeper. Cancelled, it leaves no keeper behind, and can be asked again."""
+        """Open the scope as the block of a keeper. Cancelled, the keeper goes on opening it, and this is to be asked again."""
+        if self._opening is None:
+            self._opening = self._start_keeper()
+        try:
+            await self._opening.wait()
+        except Cancelled:
+            raise
+        except BaseException:
+            self._opening = self.keeper = None
+            raise
+        self._opening = None
+        if self.keeper is not None and self.keeper.ended:
+            await Checkpoint()  # cancelled in the meantime, like its consumer
+
+    def _start_keeper(self) -> Starting[None]:
         task = current_task()
         around, shielded = _innermost_scope(task)
         status: Starting[None] = Starting()
@@ -158,20 +179,15 @@ class Interior(Resource):
         if around is not None:
             keeper = around.spawn(coro, name="pipeline", background=True)
         else:
-            keeper = Task(task.host, coro, name="pipeline", site=self.site, context=copy_context())
+            keeper = Task(task.host, coro, None, "pipeline", self.site, copy_context())
         self.keeper = status.child = keeper
         keeper.starting = status
         keeper.at_end = {self: self._kept_ended}
         if around is None:
+            keeper.background = True  # which says that it is nobody's leftover, should the program end first
+            _roots[keeper] = None
             task.host.spawn_root(keeper)
-        try:
-            await status.wait()
-            await Checkpoint()  # cancelled while that was granted already: the keeper is over, or will be
-        except BaseException:
-            keeper.starting = None
-            await self._end_keeper()
-            self.keeper = self.scope = None
-            raise
+        return status
 
     async def _keep(self, shielded: bool, status: Starting[None]) -> None:
         # The consumer's shield, if it stands in one: what it does in a cancelled scope, it may do in parallel.
@@ -181,6 +197,7 @@ class Interior(Resource):
                 await Kept(self)
 
     def _kept_ended(self, keeper: Task[None]) -> None:
+        _roots.pop(keeper, None)
         status, error = keeper.starting, keeper._error
         if status is not None and not status.is_started and keeper.scope is None:
             status.child_ended(error, keeper.was_cancelled)  # with a scope it does that
@@ -241,7 +258,7 @@ class Interior(Resource):
         except TaskCancelled:
             return
         finally:
-            self.keeper = self.scope = None
+            self.keeper = self.scope = self._opening = None
 
     # -- as a resource: what the keeper waits on -----------------------------------------------------------------------
 

@@ -36,31 +36,40 @@ D = TypeVar("D")
 _MISSING: Any = object()
 
 
-class Seat:
-    """One consumer's place at a shared chain. Dropped or closed, it is given up."""
+class Place:
+    """What a shared chain knows of one of its consumers."""
 
-    __slots__ = ("_core", "items", "user")
+    __slots__ = ("items", "user")
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self) -> None:
         # What others have fetched and this consumer has not taken yet (``tee`` only).
         self.items: deque[Any] = deque()
         self.user: Task[Any] | None = None
-        core.seats[self] = None
+
+
+class Seat:
+    """A consumer's hold on its place. Dropped or left, the place is given up: the chain itself does not refer to it."""
+
+    __slots__ = ("_core", "place")
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self.place = Place()
+        core.places[self.place] = None
 
     def leave(self) -> None:
         """Give it up; again is harmless. May run in a finaliser."""
-        self._core.left(self)
+        self._core.left(self.place)
 
     def __del__(self) -> None:
-        self._core.left(self)
+        self.leave()
 
 
 class Core(Resource):
     """A chain behind a turn.
 
     Invariants: ``holder`` is the task that has the turn; others are parked in ``_waiting`` only while there is one. ``flow`` is
-    set once the first item was asked for. ``limit`` is None where each item goes to one consumer; else no seat ever has more
+    set once the first item was asked for. ``limit`` is None where each item goes to one consumer; else no place ever has more
     items than that, and a holder is parked in ``_room`` only while one has as many.
     """
 
@@ -74,7 +83,7 @@ class Core(Resource):
         "limit",
         "method",
         "over",
-        "seats",
+        "places",
         "site",
     )
     kind = "shared iterator"
@@ -89,19 +98,19 @@ class Core(Resource):
         self.over = False
         self.holder: Task[Any] | None = None
         # A dict for its order.
-        self.seats: dict[Seat, None] = {}
+        self.places: dict[Place, None] = {}
         self._waiting = WaitQueue()
         self._room: Room | None = None
 
     # -- asking --------------------------------------------------------------------------------------------------------
 
-    async def ask(self, seat: Seat) -> Any:
-        """The next item for ``seat``, a ``Failure``, ``END``. A cancellation point; cancelled, nothing is lost."""
-        seat.user = current_task()
+    async def ask(self, place: Place) -> Any:
+        """The next item for ``place``, a ``Failure``, ``END``. A cancellation point; cancelled, nothing is lost."""
+        place.user = current_task()
         await Turn(self)
         try:
-            if seat.items:  # come while we waited
-                return self.pop(seat)
+            if place.items:  # come while we waited
+                return self.pop(place)
             if self.over:
                 return END
             if self.full():
@@ -113,8 +122,8 @@ class Core(Resource):
             if item is END:
                 await self._end()
             elif self.limit is not None:
-                for other in self.seats:
-                    if other is not seat:
+                for other in self.places:
+                    if other is not place:
                         other.items.append(item)
             return item
         finally:
@@ -136,9 +145,9 @@ class Core(Resource):
         finally:
             await self.interior.close()
 
-    def pop(self, seat: Seat) -> Any:
-        """The first of the seat's items."""
-        item = seat.items.popleft()
+    def pop(self, place: Place) -> Any:
+        """The first of its items."""
+        item = place.items.popleft()
         room = self._room
         if room is not None and not self.full():
             self._room = None
@@ -148,7 +157,7 @@ class Core(Resource):
     def full(self) -> bool:
         """Whether some consumer is as far behind as it may be."""
         limit = self.limit
-        return limit is not None and any(len(seat.items) >= limit for seat in self.seats)
+        return limit is not None and any(len(place.items) >= limit for place in self.places)
 
     # -- the turn ------------------------------------------------------------------------------------------------------
 
@@ -161,15 +170,15 @@ class Core(Resource):
 
     # -- leaving -------------------------------------------------------------------------------------------------------
 
-    def left(self, seat: Seat) -> None:
+    def left(self, place: Place) -> None:
         """A consumer has left, perhaps in a finaliser: nobody waits for it any more, and the last one ends the chain."""
-        if self.seats.pop(seat, self) is self:
+        if self.places.pop(place, self) is self:
             return
-        seat.items.clear()
+        place.items.clear()
         room = self._room
         if room is not None and room.task is not None:
             soon(room.task.host, self._look_again)
-        if not self.seats and self.holder is None:
+        if not self.places and self.holder is None:
             flow, self.over = self.flow, True
             try:
                 if flow is not None:
@@ -185,7 +194,7 @@ class Core(Resource):
 
     async def settle(self) -> None:
         """Once nobody is left: wait until what the chain ran has ended."""
-        if not self.seats:
+        if not self.places:
             await self.interior.close()
 
     async def close(self) -> None:
@@ -212,14 +221,16 @@ class Core(Resource):
     def satisfiers(self) -> Iterable[Task[Any]]:
         if self._room is None or self.limit is None:
             return self.holders()
-        behind = [seat.user for seat in self.seats if len(seat.items) >= self.limit]
+        behind = [place.user for place in self.places if len(place.items) >= self.limit]
         return [task for task in behind if task is not None and not task.ended]
 
     def describe(self) -> str:
         fill = (
-            "" if self.limit is None else f", up to {max((len(seat.items) for seat in self.seats), default=0)} behind"
+            ""
+            if self.limit is None
+            else f", up to {max((len(place.items) for place in self.places), default=0)} behind"
         )
-        return f".{self.method}() of the pipeline ({self.site[0]}:{self.site[1]}), {len(self.seats)} consumers{fill}"
+        return f".{self.method}() of the pipeline ({self.site[0]}:{self.site[1]}), {len(self.places)} consumers{fill}"
 
 
 class Turn(Operation[None]):
@@ -278,12 +289,13 @@ class FromCore(Stage):
 
     def flow(self, source: Iterator[Any], interior: Interior) -> Iterator[Any]:
         core, seat, need = self.core, self.seat, Need()
+        place = seat.place
         interior.defer(core.settle)
         try:
             while True:
-                while seat.items:
-                    yield core.pop(seat)
-                yield need.of(partial(core.ask, seat))
+                while place.items:
+                    yield core.pop(place)
+                yield need.of(partial(core.ask, place))
                 if need.error is not None:
                     yield Failure(need.error)
                 elif need.value is END:
@@ -328,7 +340,7 @@ class Shared(Generic[T_co]):
 
         A cancellation point. Cancelled or timed out, no item is lost. A failed item's error is raised in the task that got it.
         """
-        item = await self._core.ask(self._seat)
+        item = await self._core.ask(self._seat.place)
         if isinstance(item, Failure):
             raise item.error
         if item is not END:

@@ -281,12 +281,15 @@ def cancel_leftovers(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]
         if ours is not None and ours.scope is not None:
             continue
         code = getattr(native.get_coro(), "cr_code", None)
-        report(
-            "leftover_task",
-            f"the program ended while asyncio task {native.get_name()!r} was still running; it is cancelled now. "
-            "Spawn it in a scope, or await it",
-            (code.co_filename, code.co_firstlineno) if code is not None else ("<unknown>", 0),
-        )
+        if (
+            ours is None or not ours.background
+        ):  # a root of ours in the background (what a pipeline was left with) is as it should be
+            report(
+                "leftover_task",
+                f"the program ended while asyncio task {native.get_name()!r} was still running; it is cancelled now. "
+                "Spawn it in a scope, or await it",
+                (code.co_filename, code.co_firstlineno) if code is not None else ("<unknown>", 0),
+            )
         native.cancel("the program has ended")
         found.append(native)
     return found
