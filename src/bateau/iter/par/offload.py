@@ -63,11 +63,13 @@ class Model:
         self.last: Decision | None = None
 
     def learn(self, size: float, seconds: float) -> None:
+        """A call of ``size`` took ``seconds``."""
         unit = seconds / max(size, 1e-9)
         self.unit = unit if self.unit is None or unit > self.unit else (self.unit + unit) / 2
         self.largest = max(self.largest, size)
 
     def decide(self, size: float, limit: float) -> Decision:
+        """Where a call of ``size`` goes."""
         if self.unit is None:
             return Decision("worker", None, "not measured yet")
         seconds = self.unit * size

@@ -23,7 +23,7 @@ from ... import thread
 from ...io import BufReader
 from ...kernel.cancellation import CancelScope
 from ...kernel.cleanup import Cleanup
-from ...kernel.errors import Broken, Closed, EndOfStream
+from ...kernel.errors import Broken, Closed, EndOfStream, Unsupported
 from ...kernel.scope import Scope
 from ...kernel.task import Task
 from ...subprocess import PIPE, PipeReader, Process, open_process
@@ -51,7 +51,11 @@ class Processes(Recipe):
         check_importable(fn, method, "a worker process")
 
     async def start(self, scope: Scope) -> ProcessPool:
-        """Workers start when they are first needed."""
+        """Workers start when they are first needed. Raises ``Unsupported`` where there is no POSIX."""
+        if os.name != "posix":
+            raise Unsupported(
+                "bateau.iter.processes() hands its workers a pipe, which needs POSIX; here, use threads(), interpreters() or dask()"
+            )
         check_not_preparing()
         return ProcessPool(scope, self.workers)
 

@@ -124,8 +124,6 @@ def _write(sink: FileIO, payload: bytes) -> None:
 
 def _end_with_parent(requests: int) -> None:
     """A worker whose parent was killed must not compute for nobody: a thread waits for the far end of the pipe to close."""
-    if not hasattr(os, "register_at_fork"):
-        return
     from select import POLLERR, POLLHUP, poll
     from threading import Thread, main_thread
 
