@@ -20,18 +20,20 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from types import CoroutineType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ..kernel.current import current_task
 from ..kernel.errors import Cancelled
 from ..kernel.operation import STEP_BUDGET, Checkpoint, Operation
 from ..kernel.resource import Resource
 from ..kernel.task import Task
+from .brief import Brief
 from .flow import END, Failure, Flow, Need, Signal, look_around
 from .handoff import raised_cancelled, stopped
 from .interior import soon
 from .stage import PLAIN, is_awaitable
 
+_COROUTINE: Final[Any] = CoroutineType
 PENDING: Final[Any] = object()
 # What a worker's stages give for an item they have dropped (``filter``).
 DROPPED: Final[Any] = object()
@@ -61,8 +63,10 @@ class Line(Resource):
     Invariant: a consumer is parked (``_taker``) only while nothing is ``there``.
     """
 
-    __slots__ = ()
-    _taker: Ready | None
+    __slots__ = ("_taker",)
+
+    def __init__(self) -> None:
+        self._taker: Ready | None = None
 
     def there(self) -> bool:
         """Whether ``take`` has something to give: an item, a ``Failure``, ``END``."""
@@ -110,7 +114,6 @@ class Buffer(Line):
 
     __slots__ = (
         "_sink",
-        "_taker",
         "awake",
         "bound",
         "claimed",
@@ -161,7 +164,7 @@ class Buffer(Line):
         # The workers that are parked. A dict for its order, the youngest are woken first.
         self.idle: dict[Idle, None] = {}
         self.awake = 0
-        self._taker: Ready | None = None
+        super().__init__()
         self._sink: Callable[[Any], object] | None = None
 
     # -- claiming ------------------------------------------------------------------------------------------------------
@@ -235,7 +238,7 @@ class Buffer(Line):
                 if work is not None and not isinstance(item, Signal):
                     try:
                         result = work(item)
-                        if type(result) is CoroutineType or (type(result) not in PLAIN and is_awaitable(result)):
+                        if type(result) is _COROUTINE or (type(result) not in PLAIN and is_awaitable(result)):
                             result = await result
                     except Exception as error:
                         result = Failure(error, item)
@@ -276,15 +279,15 @@ class Buffer(Line):
         if self.ordered:
             self.line.append(place)
         self.invite()
-        result: Any
-        coroutine, plain = CoroutineType, self.plain_work
+        result: Any = None
+        coroutine, plain = _COROUTINE, self.plain_work
         try:
             for item in islice(self.flow.gen, STEP_BUDGET):
                 if isinstance(item, Signal):
                     if item.__class__ is not Need:
                         result = item
                         break
-                    self.flow.pending = item  # the next claim awaits it
+                    self.flow.pending = cast("Need", item)  # the next claim awaits it
                     self._unclaim(worker)
                     return
                 result = work(item)
@@ -441,7 +444,7 @@ class Buffer(Line):
         return f"{self.label} of the pipeline ({self.where}): {self.claimed} of {self.bound} claimed"
 
 
-class Idle(Operation[None]):
+class Idle(Brief[None]):
     """A worker's wait until there may be something to claim: it looks for itself then."""
 
     __slots__ = ("worker",)
@@ -464,7 +467,7 @@ class Idle(Operation[None]):
         return f"claim of an item by {self.resource.describe()}"
 
 
-class Ready(Operation[None]):
+class Ready(Brief[None]):
     """The consumer's wait until something is there."""
 
     __slots__ = ()

@@ -16,6 +16,7 @@ from ..kernel.errors import Cancelled
 from ..kernel.operation import Operation
 from ..kernel.resource import Resource
 from ..kernel.task import Task
+from .brief import Brief
 from .handoff import raised_cancelled, stopped
 from .interior import Interior
 
@@ -113,7 +114,7 @@ class Errands(Resource):
         return f"work of {self.interior.describe()}"
 
 
-class Job(Operation[Awaitable[Any]]):
+class Job(Brief[Awaitable[Any]]):
     """The runner's wait for something to do."""
 
     __slots__ = ()
@@ -139,7 +140,7 @@ class Job(Operation[Awaitable[Any]]):
         return f"wait for {self.resource.describe()}"
 
 
-class Answer(Operation[tuple[Any, BaseException | None]]):
+class Answer(Brief[tuple[Any, BaseException | None]]):
     """See ``Errands.result``."""
 
     __slots__ = ()

@@ -137,12 +137,25 @@ class Flow(Generic[T]):
         self.busy = tls.running.task or current_task()
         try:
             while True:
-                item = self.poll()
-                if isinstance(item, Failure):
-                    await look_around(item.error)
-                if item.__class__ is not Need:
-                    return item  # type: ignore[return-value]  # pyright: ignore[reportReturnType]  # no Need
-                await self.answer()
+                need = self.pending
+                if need is None:
+                    item: Any = next(self.gen, END)
+                    if item.__class__ is not Need:
+                        self.pulled += 1
+                        if isinstance(item, Failure):
+                            await look_around(item.error)
+                        return item  # type: ignore[no-any-return]
+                    self.pending = need = item
+                if need.first is not None or self.errands is not None or need.again is None:
+                    await self.answer()
+                    continue
+                self.waits += 1  # ``answer``, written out for the most frequent case
+                try:
+                    need.value = await need.again()
+                    need.error = None
+                except Exception as error:
+                    need.error = error
+                self.pending = None
         except ScopeError as error:  # a stage found no scope to work in any more
             await look_around(error)
             raise
@@ -209,7 +222,17 @@ class Flow(Generic[T]):
         while True:
             for item in gen:
                 if isinstance(item, Signal):
-                    break
+                    if not isinstance(item, Need) or self.interior is not None:
+                        break
+                    first, item.first = item.first, None
+                    assert item.again is not None
+                    self.waits += 1
+                    try:  # as `answer` does, without what it needs for one who may come back: half the time of a short wait
+                        item.value = await (first if first is not None else item.again())
+                        item.error = None
+                    except Exception as error:
+                        item.error = error
+                    continue
                 self.pulled += 1
                 take(item)
                 task.budget -= 1

@@ -18,6 +18,7 @@ from ..kernel.errors import CancelRecord, TaskCancelled
 from ..kernel.operation import Operation
 from ..kernel.resource import Resource
 from ..kernel.task import Task
+from .brief import Brief
 from .flow import END, EndedUnderIt, Failure, Flow, Need
 from .interior import Interior
 
@@ -102,7 +103,7 @@ class Handoff(Resource, Generic[T]):
         return self._label
 
 
-class Take(Operation[Any], Generic[T]):
+class Take(Brief[Any], Generic[T]):
     """See ``Handoff.take``."""
 
     __slots__ = ()
@@ -135,7 +136,7 @@ class Take(Operation[Any], Generic[T]):
         return f"next item of {self.resource.describe()}"
 
 
-class Wanted(Operation[None]):
+class Wanted(Brief[None]):
     """See ``Handoff.demand``."""
 
     __slots__ = ()

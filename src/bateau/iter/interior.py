@@ -341,11 +341,15 @@ def soon(host: Host, fn: Callable[[], object]) -> bool:
 
     False if the host has ended, and its tasks with it.
     """
+
+    def call() -> None:
+        fn()
+
     try:
         if get_ident() == host.thread_id:
-            host.call_soon(lambda: fn() and None)
+            host.call_soon(call)
         else:
-            host.call_threadsafe(lambda: fn() and None)
+            host.call_threadsafe(call)
     except RuntimeError:
         return False
     return True

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from ..kernel.errors import Cancelled
 from ..kernel.operation import Operation
 from ..kernel.task import Task
+from .brief import Brief
 from .buffering import PENDING, Line
 from .chain import Chain
 from .flow import END, Failure, Flow, Signal
@@ -50,7 +51,7 @@ class Merged(Line):
     their task. A lane is parked only while its item is there.
     """
 
-    __slots__ = ("_cut", "_label", "_taker", "by_priority", "fetched", "lanes")
+    __slots__ = ("_cut", "_label", "by_priority", "fetched", "lanes")
     kind = "merge"
 
     def __init__(self, label: str, *, by_priority: bool) -> None:
@@ -60,7 +61,7 @@ class Merged(Line):
         # Whether a source was cancelled before its end, and the consumer has not been told.
         self._cut = False
         self.fetched: deque[Lane] = deque()
-        self._taker = None
+        super().__init__()
 
     def add(self, flow: Flow[Any], interior: Interior) -> None:
         """Begin to fetch the items of ``flow``."""
@@ -136,7 +137,7 @@ def _by_index(lane: Lane) -> int:
     return lane.index
 
 
-class Taken(Operation[None]):
+class Taken(Brief[None]):
     """A source's wait until its item has been taken."""
 
     __slots__ = ("lane",)

@@ -22,6 +22,7 @@ from ..kernel.errors import user_site
 from ..kernel.operation import Operation
 from ..kernel.resource import Resource, WaitQueue
 from ..kernel.task import Task
+from .brief import Brief
 from .chain import Chain
 from .flow import END, Failure, Flow, Need
 from .interior import Interior, soon
@@ -259,7 +260,7 @@ class Turn(Operation[None]):
         return f"turn at {self.resource.describe()}"
 
 
-class Room(Operation[None]):
+class Room(Brief[None]):
     """The fastest consumer's wait for the slowest one."""
 
     __slots__ = ()
