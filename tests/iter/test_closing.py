@@ -373,6 +373,72 @@ def test_a_debt_under_an_open_borrow(entry):
     entry.run(main)
 
 
+@pytest.mark.law(1)
+@pytest.mark.parametrize("way", ["break", "aclose", "block", "error"])
+def test_work_in_a_given_scope_ends_with_the_loop(entry, way):
+    """The scope lives on; its end awaits what the loop has cancelled."""
+
+    async def forever(item: int) -> int:
+        if item:
+            await bateau.time.sleep(3600)
+        return item
+
+    async def main() -> None:
+        async with bateau.scope() as scope:
+            it = bateau.iter(range(6)).map(forever).buffered_in(3, scope)
+            if way == "block":
+                async with it:
+                    assert await it.next() == 0
+                assert not scope.tasks
+            elif way == "error":
+                with pytest.raises(KeyError):
+                    async with it:
+                        async for _ in it:
+                            raise KeyError
+                assert not scope.tasks
+            elif way == "aclose":
+                assert await it.next() == 0
+                assert scope.tasks
+                await it.aclose()
+                assert not scope.tasks
+            else:
+                moved = [it]
+                del it
+                async for _ in moved.pop():
+                    assert scope.tasks
+                    break
+                await until(lambda: not scope.tasks)
+
+    entry.run(main)
+
+
+@pytest.mark.law(1)
+def test_for_each_concurrent_ends_what_it_ran(entry):
+    async def main() -> None:
+        for turns in range(200):
+            ledger = Ledger()
+
+            async def run(ledger: Ledger = ledger) -> None:
+                await bateau.iter(ledger.source()).for_each_concurrent(3, ledger.work)
+
+            cut = await TurnLimit.run(run, turns)
+            assert not ledger.open
+            if not cut:
+                break
+        ledger = Ledger()
+
+        async def fail(item: int) -> None:
+            await ledger.work(item)
+            if item == 2:
+                raise KeyError(item)
+
+        with pytest.raises(KeyError):
+            await bateau.iter(ledger.source()).for_each_concurrent(3, fail)
+        assert not ledger.open
+
+    entry.run(main)
+
+
 def test_two_debts(entry):
     async def main() -> None:
         one, two = Ledger(), Ledger()
