@@ -56,6 +56,10 @@ class Processes(Recipe):
             raise Unsupported(
                 "bateau.iter.processes() hands its workers a pipe, which needs POSIX; here, use threads(), interpreters() or dask()"
             )
+        if not sys.executable:
+            raise Unsupported(
+                "bateau.iter.processes() starts this program's interpreter, and sys.executable does not name one"
+            )
         check_not_preparing()
         return ProcessPool(scope, self.workers)
 

@@ -244,12 +244,19 @@ class Settler:
         if one_run_each:
             from ...runtimes import registry
 
-            return registry.get(self.runtime).run(_wait, awaitable)
+            return registry.get(self._available()).run(_wait, awaitable)
         if self.runner is None:
             from ...runtimes.runner import Runner
 
-            self.runner = Runner(runtime=self.runtime)
+            self.runner = Runner(runtime=self._available())
         return self.runner.run(_wait, awaitable)  # type: ignore[no-any-return]
+
+    def _available(self) -> str | None:
+        """The runtime of the program, if there is one of that name here; else the default."""
+        from ...runtimes import registry
+
+        known = self.runtime is not None and self.runtime in registry.names()
+        return self.runtime if known and registry.why_unavailable(str(self.runtime)) is None else None
 
     def close(self) -> None:
         """Close the loop, if one was needed."""
