@@ -52,3 +52,39 @@ def test_a_key_that_fails_raises_in_its_place(runtime: Runtime) -> None:
         assert await items.next() == (0, [2])
 
     runtime.run(main)
+
+
+def test_partition_calls_its_function_once_for_each_item(entry: Entry) -> None:
+    asked: list[int] = []
+
+    async def even(x: int) -> bool:
+        asked.append(x)
+        await bateau.checkpoint()
+        return x % 2 == 0
+
+    async def main() -> None:
+        evens, odds = bateau.iter(range(10)).partition(even)
+        found = await bateau.join(evens.collect(), odds.collect())
+        assert found == ([0, 2, 4, 6, 8], [1, 3, 5, 7, 9])
+
+    entry.run(main)
+    assert asked == list(range(10))
+
+
+def test_partition_keeps_what_nobody_has_read_if_told_to(runtime: Runtime) -> None:
+    async def main() -> None:
+        small, large = bateau.iter(range(500)).partition(lambda x: x < 400, unbounded=True)
+        assert await large.collect() == list(range(400, 500))
+        assert await small.collect() == list(range(400))
+
+    runtime.run(main)
+
+
+def test_partition_raises_what_its_function_raises_in_both(runtime: Runtime) -> None:
+    async def main() -> None:
+        whole, rest = bateau.iter([1, 0, 2]).partition(lambda x: 1 // x, unbounded=True)
+        for it in (whole, rest):
+            with pytest.raises(ZeroDivisionError):
+                await it.collect()
+
+    runtime.run(main)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from types import CoroutineType
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from ..kernel.current import current_task
 from ..kernel.errors import Cancelled
@@ -287,7 +287,7 @@ class Buffer(Line):
                     if item.__class__ is not Need:
                         result = item
                         break
-                    self.flow.pending = cast("Need", item)  # the next claim awaits it
+                    self.flow.pending = item  # the next claim awaits it
                     self._unclaim(worker)
                     return
                 result = work(item)

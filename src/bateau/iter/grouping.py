@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .chain import Chain
+from .elements import Map
 from .flow import Failure, Need, Signal
 from .interior import Interior
 from .stage import Stage, call, check_function, is_awaitable
@@ -71,25 +73,27 @@ class Grouping(Chain[T_co]):
         return self._then(GroupBy(key))
 
     def partition(
-        self, fn: Callable[[T_co], object], *, limit: int | None = 1024
+        self, fn: Callable[[T_co], object], *, limit: int = 64, unbounded: bool = False
     ) -> tuple[AsyncIter[T_co], AsyncIter[T_co]]:
         """Two iterators: the items for which ``fn(item)`` is true, and the others. ``fn``, sync or async, is called once for each.
 
-        They share one source: while one is not read, what is meant for it waits, ``limit`` items at most (as for ``tee``); then
-        the other waits too. Read them in two tasks, or pass ``limit=None`` for a memory without bound.
+        They share one source: when one is ``limit`` items behind the other, the other waits (as for ``tee``). So read them in two
+        tasks; ``unbounded=True`` keeps whatever has not been read.
         """
         check_function(fn, "partition")
 
-        async def late(item: T_co, found: Awaitable[object]) -> tuple[bool, T_co]:
-            return bool(await found), item
-
-        def judged(item: T_co) -> Any:
-            found = fn(item)
-            return late(item, cast("Awaitable[object]", found)) if is_awaitable(found) else (bool(found), item)
-
-        pairs = cast("Any", self).map(judged)
-        yes, no = pairs.tee(2, limit=limit)
+        pairs: AsyncIter[tuple[bool, T_co]] = self._then(Map(partial(_judged, fn)))
+        yes, no = pairs.tee(2, limit=limit, unbounded=unbounded)
         return yes.filter(_is_true).map(_item), no.filter(_is_false).map(_item)
+
+
+def _judged(fn: Callable[[Any], object], item: Any) -> Any:
+    found = fn(item)
+    return _judged_late(found, item) if is_awaitable(found) else (bool(found), item)
+
+
+async def _judged_late(found: Any, item: Any) -> tuple[bool, Any]:
+    return bool(await found), item
 
 
 def _is_true(pair: tuple[bool, Any]) -> bool:

@@ -46,8 +46,8 @@ class Retry:
             )
         if not 0 <= jitter <= 1:
             raise ValueError(f"retry needs a jitter between 0 and 1, not {jitter!r}")
-        kinds = on if isinstance(on, tuple) else (on,)
-        if not kinds or not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
+        kinds: tuple[Any, ...] = on if isinstance(on, tuple) else (on,)
+        if not kinds or not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
             raise TypeError(f"retry needs exception classes for on=, not {on!r}")
         self.times = times
         self.delay = delay

@@ -174,7 +174,7 @@ def sink(target: Any, /, encode: Callable[[Any], bytes] | None = None) -> Sink[A
     if encode is not None and not hasattr(target, "write"):
         raise TypeError(f"encode= is for byte streams; a {type(target).__name__} takes the items as they are")
     if isinstance(target, Sink):
-        return cast("Sink[Any]", target)
+        return target  # pyright: ignore[reportUnknownVariableType]  # a Sink of whatever it was made for
     if hasattr(target, "send") and hasattr(target, "close"):
         return ChannelSink(target)
     if hasattr(target, "write") and hasattr(target, "aclose"):

@@ -62,9 +62,10 @@ def check_positive(seconds: object, method: str, name: str) -> float:
 
 async def take_until(handoff: Handoff[Any], when: float) -> Any:
     """The next item, or ``_LATE`` if there is none by ``when``."""
+    item: Any = _LATE
     with CancelScope(at=when):
-        return await handoff.take()
-    return _LATE
+        item = await handoff.take()
+    return item  # noqa: RET504  # the block may have been cut short
 
 
 def next_item(handoff: Handoff[Any], need: Need, when: float | None) -> Generator[Need, None, Any]:
