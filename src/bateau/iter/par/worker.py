@@ -139,5 +139,5 @@ def _end_with_parent(requests: int) -> None:
 
 
 # Seconds that a worker has to leave after its parent closed the pipe.
-LEAVING_SECONDS = 2.0
+LEAVING_SECONDS = 1.0
 _exit: Callable[[int], Any] = os._exit
