@@ -11,7 +11,7 @@ import bateau
 from bateau.iter import ItemTimeout, Progress
 from support.entries import Entry, Runtime
 
-LONG = 0.6  # a pause that a slow machine does not mistake for a short one
+LONG = 0.4  # a pause that a slow machine does not mistake for a short one
 SHORT = 0.1
 
 
@@ -26,12 +26,12 @@ async def paused(*steps: object) -> AsyncIterator[Any]:
             yield step
 
 
-def test_a_batch_goes_when_it_is_full_or_has_waited(entry: Entry) -> None:
+def test_a_batch_goes_when_it_is_full_or_has_waited(runtime: Runtime) -> None:
     async def main() -> None:
         items = bateau.iter(paused(1, 2, 3, 4, LONG, 5)).batch(3, wait=SHORT)
         assert [batch async for batch in items] == [[1, 2, 3], [4], [5]]
 
-    entry.run(main)
+    runtime.run(main)
 
 
 def test_a_batch_waits_for_its_first_item_without_giving_an_empty_one(runtime: Runtime) -> None:
@@ -86,18 +86,18 @@ def test_throttle_never_exceeds_its_rate(runtime: Runtime) -> None:
     assert all(later - earlier >= 0.0999 for earlier, later in zip(stamps, stamps[3:], strict=False))
 
 
-def test_debounce_gives_what_was_followed_by_quiet(entry: Entry) -> None:
+def test_debounce_gives_what_was_followed_by_quiet(runtime: Runtime) -> None:
     async def main() -> list[int]:
         return await bateau.iter(paused(1, 2, 3, LONG, 4, 5, LONG, 6)).debounce(SHORT).collect()
 
-    assert entry.run(main) == [3, 5, 6]
+    assert runtime.run(main) == [3, 5, 6]
 
 
-def test_sample_gives_the_newest_at_each_tick(entry: Entry) -> None:
+def test_sample_gives_the_newest_at_each_tick(runtime: Runtime) -> None:
     async def main() -> list[int]:
         return await bateau.iter(paused(1, 2, LONG, 3, 4, LONG, 5)).sample(0.25).collect()
 
-    assert entry.run(main) == [2, 4, 5]
+    assert runtime.run(main) == [2, 4, 5]
 
 
 def test_sample_goes_on_while_its_consumer_is_busy(runtime: Runtime) -> None:
@@ -150,7 +150,7 @@ def test_the_newest_item_survives_a_timed_out_next(runtime: Runtime, method: str
     assert runtime.run(main) == [7]
 
 
-def test_an_item_that_takes_too_long_fails_in_its_place(entry: Entry) -> None:
+def test_an_item_that_takes_too_long_fails_in_its_place(runtime: Runtime) -> None:
     cancelled: list[int] = []
 
     async def work(x: int) -> int:
@@ -168,7 +168,7 @@ def test_an_item_that_takes_too_long_fails_in_its_place(entry: Entry) -> None:
             await items.next()
         assert await items.next() == 2
 
-    entry.run(main)
+    runtime.run(main)
     assert cancelled == [1]
 
 

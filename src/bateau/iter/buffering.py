@@ -287,6 +287,7 @@ class Buffer(Line):
                     if item.__class__ is not Need:
                         result = item
                         break
+                    assert isinstance(item, Need)
                     self.flow.pending = item  # the next claim awaits it
                     self._unclaim(worker)
                     return
