@@ -10,7 +10,7 @@ from .chain import Chain
 from .elements import Map
 from .flow import Failure, Need, Signal
 from .interior import Interior
-from .stage import Stage, call, check_function, is_awaitable
+from .stage import DROPS, Stage, call, check_function, is_awaitable, turn
 
 if TYPE_CHECKING:
     from .asynciter import AsyncIter
@@ -48,6 +48,8 @@ class GroupBy(Stage):
             else:
                 current = key
                 group.append(item)
+                if not len(group) % DROPS:
+                    yield turn(need)
         if group:
             yield current, group
 
