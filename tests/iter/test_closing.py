@@ -439,6 +439,25 @@ def test_for_each_concurrent_ends_what_it_ran(entry):
     entry.run(main)
 
 
+@pytest.mark.parametrize("build", BUILDS)
+def test_begun_by_one_task_and_left_by_another(entry, build):
+    async def main() -> None:
+        async with bateau.scope() as scope:
+            ledger = Ledger()
+            held = [BUILDS[build](ledger)]
+            await held[0].next()
+
+            async def rest() -> None:
+                async for _ in held.pop():
+                    break
+                await settled()
+                assert not ledger.open
+
+            await scope.spawn(rest)
+
+    entry.run(main)
+
+
 def test_two_debts(entry):
     async def main() -> None:
         one, two = Ledger(), Ledger()

@@ -109,6 +109,9 @@ class Chain(Generic[T_co]):
             flow = self._flow
             if flow is None:
                 flow = await self._open()
+            interior = self._interior
+            if interior is not None and flow.busy is None:
+                interior.consumer = task
             item: Any = None
             if flow.busy or flow.pending is not None:
                 item = await flow.next()

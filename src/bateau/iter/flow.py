@@ -198,7 +198,7 @@ class Flow(Generic[T]):
             self._throw_away(need)
             raise
         need.first = None
-        interior.driven_by(tls.running.task or current_task())
+        interior.consumer = tls.running.task or current_task()
         return errands
 
     async def drain(self, take: Callable[[T], object], *, anywhere: bool = False) -> None:

@@ -47,7 +47,7 @@ _roots: dict[Task[Any], None] = {}
 class Interior(Resource):
     """The inside of one running pipeline. See the module's head."""
 
-    __slots__ = ("_consumer", "_context", "_deferred", "_opening", "_owed", "keeper", "resumable", "scope", "site")
+    __slots__ = ("_context", "_deferred", "_opening", "_owed", "consumer", "keeper", "resumable", "scope", "site")
     kind = "pipeline"
 
     def __init__(self, site: tuple[str, int], *, resumable: bool) -> None:
@@ -57,9 +57,10 @@ class Interior(Resource):
         self.scope: Scope | None = None
         self.keeper: Task[None] | None = None
         self._deferred: list[Callable[[], Any]] = []
-        # The task for which the scope was opened, and its context variables at that time: what runs inside begins with those,
-        # not with what the task that happens to spawn it has made of its own.
-        self._consumer: Task[Any] | None = None
+        # The task that asked last: it is the one to leave, and to wait for the end then.
+        self.consumer: Task[Any] | None = None
+        # Its context variables when the scope was opened: what runs inside begins with those, not with what the task that happens
+        # to spawn it has made of its own.
         self._context: Context | None = None
         # The keeper's start, while it is under way or its end has not been heard.
         self._opening: Starting[None] | None = None
@@ -85,7 +86,7 @@ class Interior(Resource):
     async def enter(self) -> None:
         """Open the scope as a block of the current task; ``leave`` must follow."""
         scope = Scope(name="pipeline", site=self.site)
-        self._consumer = current_task()
+        self.consumer = current_task()
         self._context = copy_context()
         await scope.__aenter__()
         self.scope = scope
@@ -172,7 +173,7 @@ class Interior(Resource):
         task = current_task()
         around, shielded = _innermost_scope(task)
         status: Starting[None] = Starting()
-        self._consumer = task
+        self.consumer = task
         self._context = copy_context()
         # A coroutine, not a function: no policy of the scope around may run it a second time.
         coro = self._keep(shielded, status)
@@ -221,16 +222,12 @@ class Interior(Resource):
                 self.site,
             )
         task = current_task_or_none() if here else None
-        if task is not None and task is self._consumer:
+        if task is not None and task is self.consumer:
             task.guard = Debt(keeper, task.guard, self.site)
             task.budget = 0
         else:
             # Dropped by the collector in the middle of some other task, which must not wait for what is not its own.
             self._owed = False
-
-    def driven_by(self, task: Task[Any]) -> None:
-        """``task`` waits for the next item now: it will be the one to leave."""
-        self._consumer = task
 
     def _cancel(self) -> None:
         keeper, scope = self.keeper, self.scope
@@ -267,7 +264,7 @@ class Interior(Resource):
         return f"{self.site[0]}:{self.site[1]}"
 
     def satisfiers(self) -> Iterable[Task[Any]]:
-        consumer = self._consumer
+        consumer = self.consumer
         return (consumer,) if consumer is not None and not consumer.ended else ()
 
     def describe(self) -> str:

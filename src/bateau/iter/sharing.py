@@ -119,6 +119,7 @@ class Core(Resource):
             flow = self.flow
             if flow is None:
                 flow = await self._open()
+            self.interior.consumer = current_task()
             item = await flow.next()
             if item is END:
                 await self._end()
