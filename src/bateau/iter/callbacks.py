@@ -49,7 +49,19 @@ class Inbox(Resource):
     only while ``items`` is empty and ``end`` is not set.
     """
 
-    __slots__ = ("_taker", "capacity", "dropped", "end", "gaps", "holder", "items", "label", "mutex", "overflow")
+    __slots__ = (
+        "_held",
+        "_taker",
+        "capacity",
+        "dropped",
+        "end",
+        "gaps",
+        "holder",
+        "items",
+        "label",
+        "mutex",
+        "overflow",
+    )
     kind = "inbox"
 
     def __init__(self, label: str, capacity: int, overflow: Overflow) -> None:
@@ -64,6 +76,7 @@ class Inbox(Resource):
         self.end: Any = None
         self.holder: Task[Any] | None = None
         self._taker: Pushed | None = None
+        self._held: Held | None = None
 
     def put(self, item: Any) -> bool:
         """Leave an item, from any thread. False: it was dropped, or nobody listens any more."""
@@ -134,8 +147,7 @@ class Inbox(Resource):
         return Pushed(self)
 
     def waiters(self) -> Iterable[Operation[Any]]:
-        taker = self._taker
-        return (taker,) if taker is not None else ()
+        return [op for op in (self._taker, self._held) if op is not None]
 
     def satisfiers(self) -> Literal["outside"]:
         return OUTSIDE
@@ -248,12 +260,13 @@ class Held(Operation[None]):
     """The registration's wait: until the pipeline is left, which cancels it."""
 
     __slots__ = ()
+    resource: Inbox
 
     def register(self) -> None:
-        """Nobody fires it."""
+        self.resource._held = self  # nobody fires it
 
     def unregister(self) -> None:
-        """It stands in no queue."""
+        self.resource._held = None
 
     def describe(self) -> str:
         return f"registration of {self.resource.describe()}"

@@ -263,6 +263,10 @@ class Interior(Resource):
         """``file:line`` of the pipeline."""
         return f"{self.site[0]}:{self.site[1]}"
 
+    def waiters(self) -> Iterable[Operation[Any]]:
+        kept = self.keeper.waiting if self.keeper is not None else None
+        return (kept,) if kept is not None and kept.resource is self else ()
+
     def satisfiers(self) -> Iterable[Task[Any]]:
         consumer = self.consumer
         return (consumer,) if consumer is not None and not consumer.ended else ()
