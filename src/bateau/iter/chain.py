@@ -46,7 +46,7 @@ class Chain(Generic[T_co]):
     __slots__ = ("__weakref__", "_ended", "_entered", "_flow", "_gone", "_interior", "_opening", "_site", "_stages")
 
     # It has an ``__await__``, which only says what to write instead: an iterator that a function returned is not to be awaited.
-    await_is_misuse: ClassVar[bool] = True
+    _await_is_misuse: ClassVar[bool] = True
     # Set by the module of ``AsyncIter``, which knows all the combinators.
     _make: ClassVar[Callable[..., Any]]
 

@@ -90,7 +90,7 @@ def is_awaitable(value: object) -> bool:
     if len(PLAIN) + len(_awaitable_types) > 1000:
         PLAIN.clear()  # types made at run time without end must not pile up
         _awaitable_types.clear()
-    found = hasattr(kind, "__await__") and not getattr(kind, "await_is_misuse", False)
+    found = hasattr(kind, "__await__") and not getattr(kind, "_await_is_misuse", False)
     (_awaitable_types if found else PLAIN).add(kind)
     return found
 
