@@ -45,6 +45,11 @@ def _set_current(loop: asyncio.AbstractEventLoop, face: TaskFace | None) -> None
             _swap_current(loop, face)
         except KeyError:  # Python 3.12, when there was none and there is to be none
             return
+        except RuntimeError:
+            # Python 3.14 keeps it with the thread's running loop. Where that is not this one (any more: left before, or this is
+            # a forked child), there is none to take back.
+            if face is not None:
+                raise
     elif face is not None:
         _tasks._current_tasks[loop] = face
     else:
