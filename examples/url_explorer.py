@@ -1,23 +1,22 @@
 """Walk a site, page by page, as an async generator: ``bateau run examples/url_explorer.py http://127.0.0.1:8000/ [MOST]``.
 
-The generator owns a connection. Whoever listens to it may stop at any page: ``aclosing`` closes the generator there and then,
-and with it the connection.
+The generator owns a connection. Whoever listens to it may stop at any page: it is closed where the loop is left, and with it
+the connection.
 """
 
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import bateau
-from bateau.cli.demo.http import Pool
+from bateau.cli.demo.http import Pool, Site
 from bateau.cli.demo.links import links_of
 
 
-async def explore(root: str) -> AsyncGenerator[tuple[str, int]]:
+@bateau.generator
+async def explore(root: str) -> AsyncIterator[tuple[str, int]]:
     """Yield (URL, size) of every page reachable from ``root`` on its site, breadth first, each once."""
-    parts = urlsplit(root)
-    pool = Pool(parts.hostname or "", parts.port or 80)
+    pool = Pool(Site(root))
     try:
         seen, todo = {root}, [root]
         for url in todo:
@@ -33,13 +32,10 @@ async def explore(root: str) -> AsyncGenerator[tuple[str, int]]:
 
 @bateau.main
 async def main(root: str, most: str = "10") -> None:
-    count = 0
-    async with aclosing(explore(root)) as pages:
-        async for url, size in pages:
-            print(f"{size:8} {url}")
-            count += 1
-            if count == int(most):
-                break
+    async for number, (url, size) in explore(root).enumerate(1):
+        print(f"{size:8} {url}")
+        if number == int(most):
+            break
 
 
 if __name__ == "__main__":
