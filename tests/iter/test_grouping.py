@@ -54,6 +54,24 @@ def test_a_key_that_fails_raises_in_its_place(runtime: Runtime) -> None:
     runtime.run(main)
 
 
+def test_keys_that_cannot_be_compared_fail_in_their_place(runtime: Runtime) -> None:
+    class Odd:
+        def __eq__(self, other: object) -> bool:
+            raise ArithmeticError("no two of these are comparable")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    async def main() -> None:
+        items = bateau.iter([1, 2, 3]).group_by(lambda x: Odd() if x == 2 else x)
+        assert await items.next() == (1, [1])
+        with pytest.raises(ArithmeticError):
+            await items.next()
+        assert await items.next() == (3, [3])
+        assert await items.next(None) is None
+
+    runtime.run(main)
+
+
 def test_partition_calls_its_function_once_for_each_item(entry: Entry) -> None:
     asked: list[int] = []
 

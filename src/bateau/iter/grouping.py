@@ -39,8 +39,14 @@ class GroupBy(Stage):
                 yield item
                 continue
             key = item if isinstance(item, Signal) else (yield from call(self.key, item, need))
+            same = False
+            if group and not isinstance(key, Failure):
+                try:
+                    same = bool(key == current)
+                except Exception as error:  # keys that can't be compared
+                    key = Failure(error, item)
             failed = isinstance(key, Failure)
-            if group and (failed or key != current):
+            if group and not same:
                 found, group = group, []
                 yield current, found
             if failed:
