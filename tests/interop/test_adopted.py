@@ -160,7 +160,7 @@ def test_a_loop_that_carries_nothing_is_freed_too():
 @on_trio
 def test_a_cancellation_caused_by_an_error_keeps_no_trio_task(entry):
     """The record of why leads over the error to its frames, and to the task: nothing global may hold it."""
-    from bateau.runtimes.trio_services import records
+    from bateau.runtimes.trio_helpers import records
 
     async def fail():
         raise LookupError("why")

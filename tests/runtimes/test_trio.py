@@ -19,7 +19,7 @@ trio = pytest.importorskip("trio")
 
 from bateau.runtimes import registry  # noqa: E402
 from bateau.runtimes.trio import TrioRuntime  # noqa: E402
-from bateau.runtimes.trio_services import records  # noqa: E402
+from bateau.runtimes.trio_helpers import records  # noqa: E402
 
 owned_trio = pytest.mark.parametrize("entry", ["owned:trio"], indirect=True)
 adopted_trio = pytest.mark.parametrize("entry", ["adopted:trio"], indirect=True)

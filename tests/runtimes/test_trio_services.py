@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import socket
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -286,7 +287,7 @@ def test_watches_left_behind_end_with_the_run(entry: Any) -> None:
 def test_a_call_from_a_thread_leaves_no_record(entry: Any) -> None:
     """A record that outlives its trio task is taken for that of whichever task gets the same address later."""
     from bateau.kernel.current import current_task_or_none
-    from bateau.runtimes.trio_services import records
+    from bateau.runtimes.trio_helpers import records
 
     asked: list[object] = []
 
@@ -298,3 +299,74 @@ def test_a_call_from_a_thread_leaves_no_record(entry: Any) -> None:
     assert asked == [None]
     gc.collect()
     assert not records
+
+
+@on_trio
+def test_timers_and_watches_serve_cleanups_after_the_main_task(entry: Any) -> None:
+    """trio cancels its system tasks when the main task has ended; some of them may still be cleaning up, by our services."""
+    log: list[str] = []
+    a, b = socket.socketpair()
+
+    async def clean_up() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            async with bateau.cleanup(30):
+                await bateau.time.sleep(0.01)
+                log.append("slept")
+                host: Any = bateau.current_task().host
+                host.add_reader(a.fileno(), lambda: log.append(a.recv(1).decode()))
+                b.send(b"x")
+                await _until(lambda: len(log) == 2)  # in turns of the timer and the watch
+
+    async def main() -> None:
+        trio.lowlevel.spawn_system_task(clean_up)
+        await bateau.time.sleep(0.001)
+
+    with a, b:
+        entry.run(main)
+    assert log == ["slept", "x"]
+
+
+def test_a_pipeline_kept_beyond_its_run_is_closed_with_timers_at_hand() -> None:
+    log: list[str] = []
+    kept: list[Any] = []
+
+    @bateau.generator
+    async def slow_to_end() -> AsyncIterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            await bateau.time.sleep(0.01)
+            log.append("closed")
+
+    async def main() -> None:
+        items = bateau.iter(slow_to_end())
+        kept.append(items)
+        assert await items.next() == 1
+
+    trio.run(main)
+    assert log == ["closed"]
+
+
+@on_trio
+def test_a_crash_of_a_system_task_leaves_the_main_task_its_timers(entry: Any) -> None:
+    log: list[str] = []
+
+    async def crash() -> None:
+        raise KeyError("crash")
+
+    async def main() -> None:
+        try:
+            await bateau.time.sleep(0.001)
+            trio.lowlevel.spawn_system_task(crash)
+            await bateau.time.sleep(60)
+        finally:
+            async with bateau.cleanup(30):
+                await bateau.time.sleep(0.01)
+            log.append("cleaned")
+
+    with pytest.raises(trio.TrioInternalError):
+        entry.run(main)
+    assert log == ["cleaned"]

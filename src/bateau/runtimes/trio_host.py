@@ -29,7 +29,8 @@ from ..kernel.errors import CancelRecord, ScopeError, Unsupported
 from ..kernel.host import Timer
 from ..kernel.task import Task
 from .trio_cancelled import adopt_cancelled, put_record
-from .trio_services import Seat, TrioServices, records
+from .trio_helpers import records
+from .trio_services import Seat, TrioServices
 
 if TYPE_CHECKING:
     from ..kernel.scope import Scope
@@ -79,6 +80,8 @@ def current_run_host() -> TrioHost:
 def _adopt(native: trio.lowlevel.Task) -> Task[Any] | None:
     if native.name == "<TrioToken.run_sync_soon task>":
         return None  # no record: nobody would take it out, and a task of the next run may get the same ``id``
+    if _HAS_STATUS and cast("Any", native)._cancel_status is None:
+        return None  # it has ended: trio words the error it ended with, whose reason asks who is running
     host = current_run_host()
     task: Task[Any] = Task(host, None, name=native.name, context=native.context)
     task.started = True

@@ -20,6 +20,7 @@ import trio
 
 from ..kernel.errors import Busy, CancelRecord
 from ..kernel.host import Host
+from .trio_helpers import Helpers, abort_always
 
 if TYPE_CHECKING:
     from ..kernel.operation import Operation
@@ -28,24 +29,15 @@ if TYPE_CHECKING:
 _SUCCEEDED = trio.lowlevel.Abort.SUCCEEDED
 _FAILED = trio.lowlevel.Abort.FAILED
 
-# The record of each trio task, by ``id``: an entry is removed before its trio task is freed. None stands for tasks that are
-# not a program's: ours and trio's own helpers.
-records: dict[int, Task[Any] | None] = {}
-SYSTEM: Task[Any] | None = None
-
 
 def _message_of(waiting: Any) -> Any:
     """The message that the coroutine ``waiting`` of trio's yields first."""
     return waiting.send(None)
 
 
-def _abort_always(_: Any) -> trio.lowlevel.Abort:
-    return _SUCCEEDED
-
-
 _PAUSE = _message_of(trio.lowlevel.cancel_shielded_checkpoint())
 # Yielded only where trio sees a cancellation: it is delivered at the yield itself.
-_AT_ONCE = _message_of(trio.lowlevel.wait_task_rescheduled(_abort_always))
+_AT_ONCE = _message_of(trio.lowlevel.wait_task_rescheduled(abort_always))
 
 
 @coroutine
@@ -159,7 +151,7 @@ class TrioTimer:
 
 
 class _Watch:
-    """A descriptor with a callback: a system task that waits again and again."""
+    """A descriptor with a callback: a helper task that waits again and again."""
 
     __slots__ = ("fd", "fn", "seat", "write")
 
@@ -177,7 +169,7 @@ class _Watch:
 
 
 class TrioServices(Host):
-    """The services of ``TrioHost``. One system task, spawned when first needed, runs timers and ``call_soon``.
+    """The services of ``TrioHost``. One helper task, spawned when first needed, runs timers and ``call_soon``.
 
     Invariants: ``_server`` parks with itself as ``custom_sleep_data`` replaced by this host; ``_alarm`` is the scope it
     parks in, whose deadline is that of the first timer. ``_waited`` has a key for each fd and direction that one of ours
@@ -195,6 +187,7 @@ class TrioServices(Host):
         self._timers: list[TrioTimer] = []
         self._timer_order = 0
         self._husks = 0
+        self._helpers = Helpers()
         self._server: trio.lowlevel.Task | None = None
         self._alarm: trio.CancelScope | None = None
         self._waited: dict[tuple[int, bool], list[Seat]] = {}
@@ -260,7 +253,7 @@ class TrioServices(Host):
 
     def _spawn_server(self) -> None:
         try:
-            self._server = trio.lowlevel.spawn_system_task(self._serve, name="bateau timers and calls")
+            self._server = self._helpers.spawn(self._serve, name="bateau timers and calls")
         except RuntimeError:
             # The run is shutting down and takes no new tasks; calls still have a way, timers have no time left.
             if self._token is not None and self._soon:
@@ -268,7 +261,6 @@ class TrioServices(Host):
 
     async def _serve(self) -> None:
         server = trio.lowlevel.current_task()
-        records[id(server)] = SYSTEM
         try:
             while True:
                 self._run_calls()
@@ -278,12 +270,11 @@ class TrioServices(Host):
                     continue
                 with trio.CancelScope(deadline=self._first_timer()) as self._alarm:
                     server.custom_sleep_data = self
-                    await trio.lowlevel.wait_task_rescheduled(_abort_always)
+                    await trio.lowlevel.wait_task_rescheduled(abort_always)
                 self._alarm = None
         finally:
             self._alarm = None
             self._server = None
-            records.pop(id(server), None)
             self._run_calls()
 
     def _run_calls(self) -> None:
@@ -410,7 +401,7 @@ class TrioServices(Host):
             os.fstat(fd)  # a closed fd is told here, and not later by the task
         watch = self._watches[fd, write] = _Watch(fd, write, fn)
         try:
-            trio.lowlevel.spawn_system_task(self._watch, watch, name=f"bateau watch of fd {fd}")
+            self._helpers.spawn(self._watch, watch, name=f"bateau watch of fd {fd}")
         except BaseException:
             del self._watches[fd, write]
             raise
@@ -422,7 +413,6 @@ class TrioServices(Host):
 
     async def _watch(self, watch: _Watch) -> None:
         native = trio.lowlevel.current_task()
-        records[id(native)] = SYSTEM
         watch.seat = Seat(self, None, ref(native))
         try:
             while watch.fn is not None:
@@ -436,10 +426,9 @@ class TrioServices(Host):
                     return
                 self._call(watch)
         except trio.Cancelled:
-            self._closed = True  # only the end of the run cancels a system task
+            self._closed = True  # only the end of the run cancels a helper
             raise
         finally:
-            records.pop(id(native), None)
             watch.seat.unseat()
             watch.seat = None
             if self._watches.get((watch.fd, watch.write)) is watch:
