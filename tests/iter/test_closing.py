@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import bateau
-from support.entries import on_asyncio_tasks, on_native, on_trio
+from support.entries import on_asyncio_tasks, on_each_mechanism, on_native, on_trio
 from support.waiting import until
 
 
@@ -74,6 +74,7 @@ async def settled() -> None:
 
 @pytest.mark.law(1)
 @pytest.mark.parametrize("way", ["break", "error", "del", "held", "aclose", "block", "block error", "cycle"])
+@on_each_mechanism
 @pytest.mark.parametrize("build", BUILDS)
 def test_left_after_every_item(entry, build, way):
     async def leave(ledger: Ledger, after: int) -> int:
@@ -166,6 +167,7 @@ class TurnLimit:
 
 @pytest.mark.law(1, 5)
 @pytest.mark.parametrize("how", ["loop", "collect", "next", "block"])
+@on_each_mechanism
 @pytest.mark.parametrize("build", BUILDS)
 def test_cancelled_at_every_suspension_point(entry, build, how):
     async def main() -> None:
@@ -199,6 +201,7 @@ def test_cancelled_at_every_suspension_point(entry, build, how):
 
 
 @pytest.mark.law(9)
+@on_each_mechanism
 @pytest.mark.parametrize("build", BUILDS)
 def test_a_next_given_up_at_every_point_loses_nothing(entry, build):
     async def main() -> None:
@@ -246,6 +249,7 @@ def test_the_program_ends_right_after_the_break(entry, build):
     entry.run(child)
 
 
+@on_each_mechanism
 @pytest.mark.parametrize("build", BUILDS)
 def test_never_driven(entry, build):
     async def main() -> None:

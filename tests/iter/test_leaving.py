@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import bateau
-from support.entries import Entry
+from support.entries import Entry, on_each_mechanism
 
 Build = Callable[["Ledger"], Any]
 
@@ -138,6 +138,7 @@ async def settled(ledger: Ledger, how: str) -> None:
     assert ledger.open == [], how
 
 
+@on_each_mechanism
 @built
 def test_a_loop_left_after_each_item(entry: Entry, build: Build) -> None:
     async def by_break(ledger: Ledger, after: int) -> int:
@@ -193,6 +194,7 @@ def test_a_loop_left_after_each_item(entry: Entry, build: Build) -> None:
     entry.run(main)
 
 
+@on_each_mechanism
 @built
 def test_cancelled_at_every_suspension_point(entry: Entry, build: Build) -> None:
     async def loop(ledger: Ledger) -> None:

@@ -11,8 +11,8 @@ import bateau
 from bateau.iter import ItemTimeout, Progress
 from support.entries import Entry, Runtime
 
-LONG = 0.4  # a pause that a slow machine does not mistake for a short one
-SHORT = 0.1
+LONG = 0.3  # a pause that a slow machine does not mistake for a short one
+SHORT = 0.06
 
 
 async def paused(*steps: object) -> AsyncIterator[Any]:
@@ -164,7 +164,7 @@ def test_an_item_that_takes_too_long_fails_in_its_place(runtime: Runtime) -> Non
     async def main() -> None:
         items = bateau.iter(range(3)).map(work).timeout(SHORT)
         assert await items.next() == 0
-        with pytest.raises(ItemTimeout, match=r"longer than 0.1 s"):
+        with pytest.raises(ItemTimeout, match=r"longer than 0.06 s"):
             await items.next()
         assert await items.next() == 2
 

@@ -56,6 +56,8 @@ on_native = _named("owned:native")
 on_asyncio_family = _named("owned:native", "owned:asyncio", "owned:uvloop", "adopted:asyncio", "adopted:uvloop")
 # ... and in these the tasks *are* asyncio's, with asyncio's own accounting.
 on_asyncio_tasks = _named("owned:asyncio", "owned:uvloop", "adopted:asyncio", "adopted:uvloop")
+# One entry for each mechanism there is: for exhaustive tests, which would only tell uvloop's loop from asyncio's by their length.
+on_each_mechanism = _named("owned:native", "owned:asyncio", "owned:trio", "adopted:asyncio", "adopted:trio")
 on_trio = _named("owned:trio", "adopted:trio")
 
 
