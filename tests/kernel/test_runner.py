@@ -212,6 +212,26 @@ def test_a_child_that_goes_on_with_the_parents_program_is_told(runtime):
     assert program() == 7
 
 
+def test_a_wait_in_a_forked_child_names_the_fork(runtime):
+    async def main():
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                await bateau.yield_now()
+            except BaseException as error:
+                os.write(write, f"{type(error).__name__}: {error}".encode())
+            finally:
+                os._exit(0)
+        os.close(write)
+        with open(read, "rb") as file:
+            text = file.read().decode()
+        os.waitpid(pid, 0)
+        assert text.startswith("NotInRuntime: ") and "forked from one with a program" in text, text
+
+    runtime.run(main)
+
+
 def test_a_runner_in_a_forked_child(runtime):
     with Runner(runtime=runtime.name) as runner:
         assert runner.run(add, 1, 2) == 3

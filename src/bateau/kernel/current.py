@@ -52,6 +52,8 @@ tls = _ThreadState()
 
 # Who found the last foreign task, on any thread. Asked first, and only a hint: at most one of them finds something at a time.
 _hint: Finder | None = None
+# What else to say where nothing runs: set in a forked child until it starts a program of its own.
+forked = ""
 # Each returns the bateau record of the foreign task now running on this thread, or None.
 finders: list[Finder] = []
 
@@ -78,7 +80,7 @@ def foreign_task() -> Task[Any]:
     if task is None:
         raise NotInRuntime(
             "this must be awaited inside a running program: start one with bateau.run(main), "
-            "or await it in a plain asyncio or trio task"
+            f"or await it in a plain asyncio or trio task{forked}"
         )
     return task
 

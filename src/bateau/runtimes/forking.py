@@ -11,6 +11,7 @@ import os
 import signal
 from weakref import WeakSet
 
+from ..kernel import current
 from ..kernel.current import tls
 from ..kernel.host import Host
 
@@ -22,6 +23,7 @@ def watch(host: Host) -> None:
     """Tell ``host`` when it finds itself in a forked child (``Host.forked``)."""
     global _installed
     _hosts.add(host)
+    current.forked = ""
     if not _installed and hasattr(os, "register_at_fork"):
         _installed = True
         os.register_at_fork(after_in_child=_in_child)
@@ -31,6 +33,9 @@ def _in_child() -> None:
     if not _hosts:
         return
     tls.running.task = None
+    current.forked = (
+        "; this process was forked from one with a program, whose loop belongs to the parent: leave with os._exit()"
+    )
     try:
         signal.set_wakeup_fd(-1)  # a signal to the child is none of the parent's business
     except ValueError:
