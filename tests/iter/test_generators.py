@@ -410,15 +410,22 @@ def test_an_error_that_nobody_fetched_is_raised(entry):
     @bateau.generator
     async def failing() -> AsyncIterator[int]:
         yield 1
-        await time.sleep(0.001)
+        asking[0].cancel()
+        await cancelled.wait()
+        failed.set()
         raise KeyError("unseen")
+
+    asking = []
+    cancelled, failed = bateau.sync.Event(), bateau.sync.Event()
 
     async def main():
         async with failing() as items:
             await items.next()
-            with bateau.move_on_after(0.0001):
+            with bateau.move_on_after(60) as limit:
+                asking.append(limit)
                 await items.next()
-            await time.sleep(0.05)  # it fails meanwhile, and is not asked again
+            cancelled.set()
+            await failed.wait()  # it is not asked again
 
     with pytest.raises(BaseExceptionGroup) as caught:
         entry.run(main)
@@ -614,10 +621,10 @@ def test_a_nursery_around_a_yield(entry):
     log = []
 
     @bateau.generator
-    async def nursed() -> AsyncIterator[int]:
+    async def nursed(seconds: float) -> AsyncIterator[int]:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.sleep, 60)
-            with trio.move_on_after(0.01) as limit:
+            with trio.move_on_after(seconds) as limit:
                 yield 1
             log.append(limit.cancelled_caught)
             yield 2
@@ -626,15 +633,19 @@ def test_a_nursery_around_a_yield(entry):
 
     async def main():
         got = []
-        async for item in nursed():
+        async for item in nursed(0.01):
             got.append(item)
-            await trio.sleep(0.03)
+            while len(log) < 1:  # while it stands at its yield
+                await trio.sleep(0.001)
         assert got == [1, 2, 3]
-        async for _ in nursed():
+        async for _ in nursed(60):
             break
         await bateau.checkpoint()
-        with trio.move_on_after(0.02) as limit:
-            async for _ in nursed():
+        with trio.CancelScope() as limit:
+            async for _ in nursed(0.01):
+                while len(log) < 2:
+                    await trio.sleep(0.001)
+                limit.cancel()
                 await trio.sleep(60)
         assert limit.cancelled_caught
 
