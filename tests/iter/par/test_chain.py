@@ -169,7 +169,7 @@ def test_tasks_have_n_in_flight_and_claim_n(entry: Entry, ordered: bool) -> None
             nonlocal claimed
             for x in range(50):
                 claimed += 1
-                assert claimed - taken <= 5
+                assert claimed - taken <= 4
                 yield x
 
         async def work(x: int) -> int:
@@ -205,12 +205,95 @@ def test_threads_have_n_chunks_in_flight_and_n_ready(entry: Entry) -> None:
             assert await it.next() == 0
             while gauge.calls < 12:
                 await bateau.time.sleep(0.005)
-            # The consumer does not ask: what may be done ahead has been done, and no more.
-            await bateau.time.sleep(0.05)
-            assert gauge.calls <= 15
-            assert claimed <= 15
+            # The consumer does not ask: what may be done ahead has been done, and no more. The chunk of what it took counts.
+            await bateau.time.sleep(0.02)
+            assert gauge.calls == claimed == 12
         assert gauge.most == 2
         assert gauge.now == 0
+
+    entry.run(main)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_the_bound_counts_items_to_the_last_of_each_chunk(
+    entry: Entry, on: Executor, ordered: bool, chunk: int
+) -> None:
+    """Items that have left the source and were not taken, by a consumer that waits now and then: never more, and so many."""
+
+    async def main() -> None:
+        claimed = taken = most = 0
+
+        def source() -> Any:
+            nonlocal claimed, most
+            for x in range(80):
+                claimed += 1
+                most = max(most, claimed - taken)
+                yield x
+
+        async for x in bateau.iter(source).par(2, on=on, ordered=ordered, chunk=chunk).map(square_later).iter():
+            taken += 1
+            if x % 10 == 0:
+                await bateau.time.sleep(0.003)
+        assert taken == 80
+        assert most == 2 * chunk * (1 if "tasks" in repr(on) else 2)
+
+    entry.run(main)
+
+
+def test_a_chunk_of_failures_and_of_nothing_is_released(entry: Entry, on: Executor) -> None:
+    async def main() -> None:
+        def refuse(x: int) -> int:
+            raise LookupError(x)
+
+        failed = 0
+        async with bateau.iter(range(20)).par(1, on=on, chunk=3).map(refuse).iter() as it:
+            for _ in range(20):
+                with pytest.raises(LookupError):
+                    await it.next()
+                failed += 1
+            assert await it.next(None) is None
+        assert failed == 20
+        assert await bateau.iter(range(20)).par(1, on=on, chunk=3).filter(functools.partial(below, 1)).collect() == [0]
+        # A failure of the source is nobody's chunk, and a chunk may end with many results.
+        async with bateau.iter(range(9)).map(fail_at_seven).par(1, on=on, chunk=1).flat_map(several).iter() as again:
+            assert [await again.next() for _ in range(9)] == [y for x in range(7) for y in range(x % 4)]
+            with pytest.raises(LookupError, match="seven"):
+                await again.next()
+            assert await again.next(None) is None
+
+    entry.run(main)
+
+
+def test_an_executor_with_more_workers_than_n_uses_n_of_them(entry: Entry) -> None:
+    async def main() -> None:
+        def work(x: int) -> int:
+            with gauge:
+                time.sleep(0.001)
+            return x
+
+        async def waiting(x: int) -> int:
+            with gauge:
+                await bateau.time.sleep(0.001)
+            return x
+
+        async with bateau.iter.threads(8) as pool:
+            for on, fn in (
+                (bateau.iter.tasks(8), waiting),
+                (bateau.iter.threads(8), work),
+                (bateau.iter.threads(8), waiting),
+                (pool, work),
+            ):
+                for ordered in (True, False):
+                    gauge = Gauge()
+                    got = await bateau.iter(range(30)).par(3, on=on, ordered=ordered, chunk=1).map(fn).collect()
+                    assert sorted(got) == list(range(30))
+                    assert gauge.most == 3
+            # Two pipelines at one pool have their n each.
+            gauge = Gauge()
+            pipelines = [bateau.iter(range(30)).par(2, on=pool, chunk=1).map(work).collect() for _ in range(2)]
+            assert await bateau.join(pipelines) == [list(range(30))] * 2
+            assert gauge.most <= 4
 
     entry.run(main)
 

@@ -67,12 +67,26 @@ def test_spreading() -> None:
         Trouble(3, -1, "par", lost),
     ]
     need = Need()
-    got = list(spread(iter([need, Done(chunk, outcome)]), "par"))
+    got = list(spread(iter([need, Done(chunk, outcome)]), "par", lambda: None))
     assert got[0] is need
     assert [g.error if isinstance(g, Failure) else g for g in got[1:]] == [first, 1, 2, second, 3, lost]
     assert first.__notes__ == ["item 10 of par, in .map(): 'a'"]
     assert second.__notes__ == ["item 12 of par, in .filter(): 'c'"]
     assert not hasattr(lost, "__notes__")
+
+
+@pytest.mark.parametrize("troubles", [[], [0], [3], [1, 2], [0, 3, 3]])
+@pytest.mark.parametrize("results", [0, 3])
+def test_a_chunk_is_released_with_its_last_result(results: int, troubles: list[int]) -> None:
+    outcome = Outcome()
+    outcome.results = list(range(results))
+    outcome.troubles = [Trouble(min(at, results), -1, "par", ValueError()) for at in troubles]
+    released: list[int] = []
+    got = 0
+    for _ in spread(iter([Done(Chunk(0), outcome)]), "par", lambda: released.append(got)):
+        got += 1
+    assert got == results + len(troubles)
+    assert released == [max(0, got - 1)]  # before the last one is handed on
 
 
 def test_shown() -> None:

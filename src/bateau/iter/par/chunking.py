@@ -6,7 +6,8 @@ cancellation is slow, and memory fills. How long an item takes is measured where
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 from time import perf_counter
 from typing import Any
 
@@ -87,23 +88,34 @@ def gather(source: Iterator[Any], sizes: Sizes) -> Iterator[Any]:
         yield chunk
 
 
-def spread(flow: Iterator[Any], where: str) -> Iterator[Any]:
-    """The results of the chunks one by one, each failed item in its place. ``where`` names the chain in the notes of errors."""
+def spread(flow: Iterator[Any], where: str, release: Callable[[], None]) -> Iterator[Any]:
+    """The results of the chunks one by one, each failed item in its place. ``where`` names the chain in the notes of errors.
+
+    ``release`` is called for each chunk when its last result is handed on, or where there is none.
+    """
     for done in flow:
         if isinstance(done, Done):
-            outcome = done.outcome
+            results, troubles = done.outcome.results, done.outcome.troubles
             taken = 0
-            for trouble in outcome.troubles:
-                yield from outcome.results[taken : trouble.at]
+            for trouble in troubles:
+                yield from results[taken : trouble.at]
                 taken = trouble.at
                 item = None
                 if trouble.number >= 0:  # else it is a result that could not be sent, and says so itself
                     item = done.chunk.items[trouble.number]
                     note(trouble.error, done.chunk.start + trouble.number, item, trouble.method, where)
+                if trouble is troubles[-1] and taken == len(results):
+                    release()
                 yield Failure(trouble.error, item)
-            yield from outcome.results[taken:] if taken else outcome.results
-        elif isinstance(done, Failure) and isinstance(done.item, Chunk):
-            yield Failure(done.error, done.item.items)
+            if taken < len(results):
+                yield from islice(results, taken, len(results) - 1)
+                release()
+                yield results[-1]
+            elif not troubles:
+                release()
+        elif isinstance(done, Failure):
+            release()
+            yield Failure(done.error, done.item.items) if isinstance(done.item, Chunk) else done
         else:
             yield done
 

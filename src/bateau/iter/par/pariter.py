@@ -91,7 +91,9 @@ class ParIter(Generic[T_co]):
     def iter(self) -> AsyncIter[T_co]:
         """The results as an ``AsyncIter``, to go on with its combinators.
 
-        At most ``n`` chunks are worked on, and as many more are ready or done (none on ``tasks``), whether results are taken or not.
+        At most ``n`` chunks are worked on, and as many more are ready or done (none on ``tasks``), whether results are taken or not. The
+        chunk whose results are being taken is one of these until its last one is taken: of items, never more than ``2 * n * chunk`` have
+        left the source and were not taken (on ``tasks`` ``n * chunk``).
         """
         return cast("AsyncIter[T_co]", self._chain("iter", Work(self._take("iter"))))
 
@@ -263,7 +265,8 @@ class Parallel(Chain[T_co]):
         """From here on the functions of the chain run in parallel, on the executor ``on``: ``bateau.iter.tasks()`` (the default, for async
         functions), ``threads()``, ``processes()``, ``interpreters()``, ``dask()``, or one of your own.
 
-        ``n``: how many chunks of items are worked on at once (by default the executor's number of workers). ``ordered``: results come in
+        ``n``: how many chunks of items are worked on at once (by default the executor's number of workers, and never more than that);
+        of an executor or shared pool with more workers, ``n`` are used at a time. ``ordered``: results come in
         the order of their items, or as they are done. ``chunk``: items per chunk; None: adapted to a few milliseconds of measured
         work (on ``tasks``: one). ``progress``: called here, after each chunk, with a ``ParProgress``; must not block.
         """

@@ -1,26 +1,26 @@
 """The parallel part of a pipeline as one of its stages: chunks go out to an executor, results come back into the chain.
 
-Theory of operation. Items are gathered into chunks; ``buffered`` keeps a bounded number of chunks claimed, each in a task that submits it to
-the pool; results are spread into items again. The pool is started by a task of the pipeline's own scope, its *keeper*, when the
+Theory of operation. Items are gathered into chunks; the buffer of ``buffered`` keeps a bounded number of chunks claimed, each in a task that
+submits it to the pool; results are spread into items again. The pool is started by a task of the pipeline's own scope, its *keeper*, when the
 first chunk is there, and belongs to that scope: left by ``break``, an error or a cancellation, it ends the workers; at the end of the
 items the pool is closed in order.
 
-The bound: ``n`` chunks are worked on at once. With workers outside of the runtime's thread, ``n`` more are kept (``ahead``), ready for
-the next free worker or done and not yet taken by the consumer. A consumer that does not ask stops everything there.
+The bounds: ``n`` chunks are worked on at once, however many workers the executor has. With workers outside of the runtime's thread, ``n``
+more are kept (``ahead``), ready for the next free worker or done. A chunk is claimed from its first item's leaving the source until its
+last result is taken. A consumer that does not ask stops everything there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from time import perf_counter
 from typing import Any, NamedTuple
 
 from ...kernel.current import current_host
 from ...kernel.scope import Scope
-from ...sync import Event
-from ..concurrent import Buffered
-from ..elements import Map
-from ..flow import Failure, Need
+from ...sync import Event, Semaphore
+from ..buffering import Buffer
+from ..flow import Failure, Flow, Need
 from ..interior import Interior
 from ..stage import Stage
 from .chunking import Chunk, Done, Sizes, gather, spread
@@ -68,11 +68,12 @@ class Par(Stage):
         return True
 
     def flow(self, source: Iterator[Any], interior: Interior) -> Iterator[Any]:
-        plan = self.plan
-        session = Session(plan, self.work, interior)
-        ahead: int = getattr(plan.executor, "ahead", 1)
-        buffered = Buffered(plan.n * (1 + ahead), (Map(session.run),), ordered=plan.ordered, method="par")
-        yield from spread(buffered.flow(gather(source, session.sizes), interior), self.describe())
+        session = Session(self.plan, self.work, interior)
+        claims = Claims(self.plan, gather(source, session.sizes), interior, session.run)
+        try:
+            yield from spread(claims.items(), self.describe(), claims.release)
+        finally:
+            claims.close()
         need = Need()
         yield need.of(session.close)
         if need.error is not None:
@@ -80,6 +81,55 @@ class Par(Stage):
 
     def describe(self) -> str:
         return f"{self.plan.describe()}{self.work if self.work.steps else ''}"
+
+
+class Claims(Buffer):
+    """The chunks under way. Invariant: while ``spreading``, the chunk given last is still ``claimed``, and the consumer is not parked."""
+
+    __slots__ = ("spreading",)
+
+    def __init__(
+        self, plan: Plan, chunks: Iterator[Any], interior: Interior, run: Callable[[Chunk], Awaitable[Done]]
+    ) -> None:
+        bound = plan.n * (1 + ahead_of(plan.executor))
+        super().__init__(
+            Flow(chunks),
+            interior.spawn,
+            bound,
+            f"par({plan.n})",
+            interior.where(),
+            ordered=plan.ordered,
+            make_work=lambda: run,
+            plain_work=True,
+        )
+        self.spreading = False
+
+    def items(self) -> Iterator[Any]:
+        """The chunks that came back, and failures in their places; ``release`` is called before the next one is asked for."""
+        need = Need()
+        while True:
+            if not self.there():
+                yield need.of(self.ready)
+                if need.error is not None:
+                    yield Failure(need.error)
+            elif self.line:
+                self.spreading = True
+                yield self.line.popleft()[0]
+            else:
+                return
+
+    def release(self) -> None:
+        """The last result of the chunk given last is being taken: another chunk may be claimed."""
+        if self.spreading:
+            self.spreading = False
+            self.claimed -= 1
+            if not self.awake:
+                self.invite()
+
+
+def ahead_of(executor: Executor) -> int:
+    """How many chunks per worker are kept besides those that are worked on."""
+    return getattr(executor, "ahead", 1)
 
 
 class Session:
@@ -94,13 +144,20 @@ class Session:
         self.keeping = False
         self.started = Event()
         self.work = work
+        # Workers beyond ``n`` are not used: they are another pipeline's, or would do what was to be kept ready.
+        surplus = ahead_of(plan.executor) and plan.executor.workers > plan.n
+        self.permits = Semaphore(plan.n, name=f"par({plan.n})") if surplus else None
         self.began = 0.0
         self.items = self.failed = self.chunks = 0
 
     async def run(self, chunk: Chunk) -> Done:
         """One chunk, there and back."""
         pool = self.pool if self.pool is not None else await self._open()
-        outcome = await pool.submit(self.work, chunk.items)
+        if self.permits is None:
+            outcome = await pool.submit(self.work, chunk.items)
+        else:
+            async with self.permits:
+                outcome = await pool.submit(self.work, chunk.items)
         self.sizes.learn(len(chunk.items), outcome.seconds)
         self.items += len(chunk.items)
         self.failed += len(outcome.troubles)

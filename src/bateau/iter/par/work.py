@@ -12,6 +12,8 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from time import perf_counter
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
+from ...kernel.current import current_task_or_none
+from ...kernel.errors import Cancelled
 from ..stage import is_awaitable
 
 T = TypeVar("T")
@@ -114,6 +116,9 @@ class Work:
             try:
                 await sink.push(0, item)
             except Exception as error:
+                if _given_up(check):
+                    # Nobody will take this outcome: what the cleanup of the function raises goes the way of the cancellation.
+                    raise
                 method = self.steps[sink.at].method if sink.at < len(self.steps) else "fold"
                 outcome.troubles.append(Trouble(len(outcome.results), index, method, error))
                 if self.fold is not None:
@@ -202,6 +207,18 @@ class Sink:
         """A fold's accumulator is its chunk's one result."""
         if self.acc is not _NOTHING and not self.outcome.troubles:
             self.outcome.results.append(self.acc)
+
+
+def _given_up(check: Callable[[], None] | None) -> bool:
+    """Whether who asked for the work was cancelled, where that can be known: in a task, and in a thread of its program."""
+    if check is not None:
+        try:
+            check()
+        except Cancelled:
+            return True
+        return False
+    task = current_task_or_none()
+    return task is not None and (task.node.effective is not None or (task.foreign and task.host.is_cancelled(task)))
 
 
 async def _collect(items: AsyncIterable[T]) -> list[T]:
