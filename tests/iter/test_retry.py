@@ -122,7 +122,16 @@ def test_delays_grow_up_to_the_longest() -> None:
         (lambda: bateau.iter([1]).retry(), TypeError, "right after the function"),
         (lambda: bateau.iter([1]).map(str).retry("x"), TypeError, "Retry or a number"),
         (lambda: bateau.iter([1]).map(str).retry(0), ValueError, "at least 1"),
-        (lambda: Retry(delay=-1), ValueError, "0 s or more"),
+        (lambda: Retry(delay=-1), ValueError, "delay of 0 or more"),
+        (lambda: Retry(delay=float("nan")), ValueError, "finite delay"),
+        (lambda: Retry(delay=float("inf")), ValueError, "finite delay"),
+        (lambda: Retry(delay="x"), TypeError, "number of seconds for delay"),  # type: ignore[arg-type]
+        (lambda: Retry(longest=float("nan")), ValueError, "finite longest"),
+        (lambda: Retry(longest=None), TypeError, "number of seconds for longest"),  # type: ignore[arg-type]
+        (lambda: Retry(factor=float("nan")), ValueError, "finite factor"),
+        (lambda: Retry(factor="2"), TypeError, "a number for factor"),  # type: ignore[arg-type]
+        (lambda: Retry(jitter=float("nan")), ValueError, "finite jitter"),
+        (lambda: Retry(jitter=True), TypeError, "a number for jitter"),
         (lambda: Retry(jitter=2), ValueError, "between 0 and 1"),
         (lambda: Retry(on=BaseException), TypeError, "exception classes"),  # type: ignore[arg-type]
     ],

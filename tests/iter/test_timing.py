@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import bateau
-from bateau.iter import ItemTimeout, Progress
+from bateau.iter import ItemTimeout, Progress, Retry
 from support.entries import Entry, Runtime
 
 LONG = 0.3  # a pause that a slow machine does not mistake for a short one
@@ -205,6 +205,160 @@ def test_a_source_that_is_late_goes_on_afterwards(runtime: Runtime) -> None:
                     pass
 
     runtime.run(main)
+
+
+class Custom:
+    """An async iterator of somebody's: no generator, and what a cancelled ``__anext__`` leaves is its own affair."""
+
+    def __init__(self, pause: float) -> None:
+        self.pause = pause
+        self.at = 0
+        self.cut = 0
+
+    def __aiter__(self) -> Custom:
+        return self
+
+    async def __anext__(self) -> int:
+        self.at += 1
+        if self.at > 4:
+            raise StopAsyncIteration
+        try:
+            await bateau.time.sleep(self.pause if self.at == 2 else 0)
+        except BaseException:
+            self.cut += 1
+            raise
+        return self.at
+
+
+async def outcomes(items: Any, *, by_hand: bool) -> list[object]:
+    """Everything, "late" in the place of an item that was; in one call, or by ``next``."""
+    if not by_hand:
+        return await items.catch(ItemTimeout, lambda error, item: "late").collect()
+    found: list[object] = []
+    async with items:
+        while True:
+            try:
+                found.append(await items.next())
+            except ItemTimeout:
+                found.append("late")
+            except StopAsyncIteration:
+                return found
+
+
+UNDER_A_LIMIT: dict[str, Any] = {
+    "alone": lambda source: bateau.iter(source).timeout(SHORT),
+    "after a function": lambda source: bateau.iter(source).map(lambda x: x).timeout(SHORT),
+    "twice": lambda source: bateau.iter(source).timeout(SHORT).timeout(10),
+    "twice, the other way": lambda source: bateau.iter(source).timeout(10).timeout(SHORT),
+    "a part of chain": lambda source: bateau.iter([]).chain(source).timeout(SHORT),
+    "within a part of chain": lambda source: bateau.iter([]).chain(bateau.iter(source).timeout(SHORT)),
+    "within a part of interleave": lambda source: bateau.iter([]).interleave(bateau.iter(source).timeout(SHORT)),
+    "within a part of merge": lambda source: bateau.iter([]).merge(bateau.iter(source).timeout(SHORT)),
+    "a part of flat_map": lambda source: bateau.iter([1]).flat_map(lambda _: source).timeout(SHORT),
+    "within flat_map": lambda source: bateau.iter([1]).flat_map(lambda _: bateau.iter(source).timeout(SHORT)),
+    "a part of zip": lambda source: bateau.iter(range(1, 9)).zip(source).timeout(SHORT).map(lambda row: row[1]),
+    "within a part of zip": lambda source: (
+        bateau.iter(source).timeout(SHORT).catch(ItemTimeout, lambda *_: "late").zip(range(99)).map(lambda row: row[0])
+    ),
+    "under batch": lambda source: bateau.iter(source).timeout(SHORT).batch(1, 10).map(lambda batch: batch[0]),
+    "under prefetch": lambda source: bateau.iter(source).timeout(SHORT).prefetch(2),
+    "before buffered": lambda source: bateau.iter(source).timeout(SHORT).map(lambda x: x).buffered(2),
+    "before retry": lambda source: bateau.iter(source).timeout(SHORT).map(lambda x: x).retry(2),
+}
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+@pytest.mark.parametrize("how", UNDER_A_LIMIT)
+def test_a_source_that_is_late_loses_nothing_and_is_not_cut(entry: Entry, how: str, by_hand: bool) -> None:
+    source = Custom(2.5 * SHORT)
+
+    async def main() -> list[object]:
+        return await outcomes(UNDER_A_LIMIT[how](source), by_hand=by_hand)
+
+    found = entry.run(main)
+    late = found.count("late")
+    assert late >= 1
+    assert found == [1, *["late"] * late, 2, 3, 4]
+    assert not source.cut
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_a_channel_goes_on_after_a_time_limit(entry: Entry, by_hand: bool) -> None:
+    async def main() -> list[object]:
+        send, receive = bateau.channel.channel(1)
+
+        async def feed() -> None:
+            await send.send(1)
+            await bateau.time.sleep(2.5 * SHORT)
+            await send.send(2)
+            send.close()
+
+        async with bateau.scope() as scope:
+            scope.spawn(feed)
+            return await outcomes(bateau.iter(receive).timeout(SHORT), by_hand=by_hand)
+
+    found = entry.run(main)
+    assert found == [1, *["late"] * (len(found) - 2), 2]
+    assert len(found) > 2
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_waits_that_are_nobodys_work_are_cut_and_said_to_be(runtime: Runtime, by_hand: bool) -> None:
+    async def failing(item: int) -> int:
+        nonlocal calls
+        calls += 1
+        raise OSError
+
+    async def main() -> None:
+        found = await outcomes(bateau.iter([1, 2]).throttle(1, per=2.5 * SHORT).timeout(SHORT), by_hand=by_hand)
+        late = found.count("late")
+        assert found == [1, *["late"] * late, 2]
+        assert 1 <= late <= 3
+        again = Retry(3, delay=100, longest=100)
+        assert (
+            await outcomes(bateau.iter([1, 2]).map(failing).retry(again).timeout(SHORT), by_hand=by_hand)
+            == ["late"] * 2
+        )
+        assert calls == 2
+        endless = bateau.iter.repeat(1).filter(lambda _: False).timeout(SHORT)
+        async with endless:
+            for _ in range(2):
+                with pytest.raises(ItemTimeout):
+                    await endless.next()
+        with pytest.raises(ItemTimeout):
+            await bateau.iter.repeat(1).filter(lambda _: False).timeout(SHORT).first()
+
+    calls = 0
+    runtime.run(main)
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_an_iterator_is_not_asked_again_after_an_error_of_its_own(runtime: Runtime, by_hand: bool) -> None:
+    class Broken(Custom):
+        async def __anext__(self) -> int:
+            if self.at == 1:
+                self.at = 2
+                raise OSError
+            return await super().__anext__()
+
+    async def main() -> None:
+        if not by_hand:
+            whole = bateau.iter(Broken(0)).timeout(SHORT).catch(OSError, lambda error, item: "broken")
+            assert await whole.collect() == [1, "broken"]
+            return
+        items = bateau.iter(Broken(0)).timeout(SHORT)
+        assert await items.next() == 1
+        with pytest.raises(OSError):
+            await items.next()
+        assert await items.next("over") == "over"
+
+    runtime.run(main)
+
+
+@pytest.mark.parametrize("method", ["buffered", "buffered_unordered", "retry"])
+def test_a_time_limit_for_the_source_is_no_work_for(method: str) -> None:
+    with pytest.raises(TypeError, match="right after the function"):
+        getattr(bateau.iter([1]).timeout(1), method)(2)
 
 
 def test_progress_is_told_at_intervals_and_at_the_end(runtime: Runtime) -> None:

@@ -14,7 +14,7 @@ from ..kernel.operation import Checkpoint
 from .flow import END, Failure, Flow, Need, Signal, look_around
 from .interior import Interior
 from .misuse import at_its_end, awaited_whole, plain_for, three_lines, two_at_once
-from .stage import Stage, open_stages
+from .stage import Stage, gives_up, open_stages
 
 if TYPE_CHECKING:
     from ..kernel.task import Task
@@ -283,8 +283,9 @@ class Run(Generic[T]):
         self._site = site
 
     async def __aenter__(self) -> Flow[T]:
-        self._interior = interior = Interior(self._site, resumable=False)
-        if any(stage.background(False) for stage in self._stages):
+        resumable = gives_up(self._stages)
+        self._interior = interior = Interior(self._site, resumable=resumable)
+        if any(stage.background(resumable) for stage in self._stages):
             await interior.enter()
         self._flow = flow = Flow[T](open_stages(self._stages, interior))
         return flow

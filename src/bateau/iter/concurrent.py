@@ -14,7 +14,7 @@ from .chain import Chain, Run
 from .elements import Map
 from .flow import Failure, Flow, Signal
 from .interior import Interior
-from .stage import Stage, check_count, check_function, sees_failures
+from .stage import Stage, check_count, check_function, per_item_from, sees_failures
 
 if TYPE_CHECKING:
     from .asynciter import AsyncIter
@@ -160,9 +160,7 @@ class Concurrent(Chain[T_co]):
     def _buffered(self, n: int, *, ordered: bool, method: str, scope: Scope | None = None) -> AsyncIter[T_co]:
         check_count(n, method)
         stages = self._take(method)
-        split = len(stages)
-        while split > 1 and stages[split - 1].per_item:
-            split -= 1
+        split = per_item_from(stages)
         if split == len(stages):
             raise TypeError(
                 f".{method}({n}) has nothing to do for several items at once: put it right after the function that takes "

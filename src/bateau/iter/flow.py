@@ -87,6 +87,10 @@ class Need(Signal):
         return self
 
 
+class ItemTimeout(TimeoutError):
+    """An item took longer than ``.timeout(seconds)`` allows. The iteration can go on with the next one."""
+
+
 class EndedUnderIt(TaskCancelled):
     """The pipeline was ended under its consumer: see ``handoff.stopped``."""
 

@@ -51,7 +51,7 @@ class Interior(Resource):
     kind = "pipeline"
 
     def __init__(self, site: tuple[str, int], *, resumable: bool) -> None:
-        # Whether the consumer may give up a wait and come back for the same item.
+        # Whether the consumer, or a stage, may give up a wait and come back for the same item.
         self.resumable = resumable
         self.site = site
         self.scope: Scope | None = None

@@ -15,7 +15,7 @@ from .flow import END, Failure, Need, Signal
 from .interior import Interior
 from .nesting import nested
 from .opening import as_stages, background
-from .stage import DROPS, Stage, call, check_count, check_function, open_stages, turn
+from .stage import DROPS, Stage, call, check_count, check_function, gives_up, open_stages, turn
 
 if TYPE_CHECKING:
     from .asynciter import AsyncIter
@@ -43,10 +43,11 @@ class Chained(Stage):
     a part like the others, so that it ends with its last item.
     """
 
-    __slots__ = ("parts",)
+    __slots__ = ("gives_up", "parts")
 
     def __init__(self, parts: tuple[tuple[Stage, ...], ...]) -> None:
         self.parts = parts
+        self.gives_up = any(map(gives_up, parts))
 
     def background(self, resumable: bool) -> bool:
         return any(background(part, resumable) for part in self.parts)
@@ -103,7 +104,7 @@ class FlatMap(Stage):
 class Zip(Stage):
     """Rows of one item of each source."""
 
-    __slots__ = ("others", "rest", "strict")
+    __slots__ = ("gives_up", "others", "rest", "strict")
 
     def __init__(
         self, others: tuple[tuple[Stage, ...], ...], *, strict: bool, rest: Callable[[Any], Any] | None
@@ -113,6 +114,7 @@ class Zip(Stage):
             if strict:
                 raise TypeError(".zip() takes rest= or strict=True, not both: what is left over is the error's `row`")
         self.others = others
+        self.gives_up = any(map(gives_up, others))
         self.strict = strict
         self.rest = rest
 

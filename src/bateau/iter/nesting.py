@@ -15,7 +15,7 @@ from ..kernel.scope import ShieldedJoin
 from ..kernel.task import Task
 from .flow import Failure, Need
 from .interior import Interior
-from .stage import Stage, open_stages
+from .stage import Stage, gives_up, open_stages
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -29,8 +29,8 @@ class Nested(Interior):
 
     __slots__ = ("_around", "_tasks")
 
-    def __init__(self, around: Interior) -> None:
-        super().__init__(around.site, resumable=around.resumable)
+    def __init__(self, around: Interior, *, resumable: bool) -> None:
+        super().__init__(around.site, resumable=resumable)
         self.scope = around.scope
         self._around = around
         self._tasks: list[Task[Any]] = []
@@ -68,7 +68,7 @@ class Nested(Interior):
 
 def nested(stages: tuple[Stage, ...], interior: Interior) -> Iterator[Any]:
     """The items and signals of ``stages``, opened now and ended with the last of them."""
-    inner = Nested(interior)
+    inner = Nested(interior, resumable=interior.resumable or gives_up(stages))
     try:
         yield from open_stages(stages, inner)
         if inner.used():

@@ -9,10 +9,10 @@ from typing import Any
 
 from .bodies import Body
 from .chain import Chain
-from .flow import Failure, Need
+from .flow import Failure, ItemTimeout, Need
 from .handoff import Handoff, close_iterator, from_handoff
 from .interior import Interior
-from .stage import Stage
+from .stage import Stage, gives_up
 
 
 class FromIterable(Stage):
@@ -39,7 +39,7 @@ class FromAsync(Stage):
     One whose ``__anext__`` is an operation of ours can be asked by the consumer itself: a cancelled operation took nothing. An
     async generator always runs in a task of its own: the scopes it holds open at a ``yield`` must neither be the consumer's nor be
     entered by one worker of ``buffered`` and left by another. Any other iterator, which a cancelled wait may destroy, does so
-    unless a single call drives it to the end and nobody can come back.
+    unless a single call drives it to the end, without a ``timeout`` after it, and nobody can come back.
     """
 
     __slots__ = ("_begun", "items", "own_task")
@@ -73,10 +73,12 @@ class FromAsync(Stage):
             yield need.of(items.__anext__)
             if isinstance(need.error, StopAsyncIteration):
                 return
-            if need.error is not None:
-                yield Failure(need.error)
+            if need.error is None:
+                yield need.value
+                continue
+            yield Failure(need.error)
+            if not isinstance(need.error, ItemTimeout):  # that is not the source's: the wait for it was given up
                 return
-            yield need.value
 
     def describe(self) -> str:
         if is_async_generator(self.items):
@@ -122,4 +124,5 @@ def as_stages(items: Any, method: str) -> tuple[Stage, ...]:
 
 def background(stages: tuple[Stage, ...], resumable: bool) -> bool:
     """Whether any of ``stages`` runs something beside the consumer."""
+    resumable = resumable or gives_up(stages)
     return any(stage.background(resumable) for stage in stages)

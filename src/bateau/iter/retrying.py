@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from functools import partial
@@ -12,12 +13,20 @@ from ..time import sleep_until
 from .chain import Chain
 from .flow import Failure, Need, Signal
 from .interior import Interior
-from .stage import Stage, check_count, sees_failures
+from .stage import Stage, check_count, per_item_from, sees_failures
 
 if TYPE_CHECKING:
     from .asynciter import AsyncIter
 
 T_co = TypeVar("T_co", covariant=True)
+
+
+def _check(name: str, value: object, least: int, unit: str = "") -> None:
+    """Raise unless ``value`` is a number of at least ``least``, and a finite one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"retry needs a number{f' of {unit}' if unit else ''} for {name}, not {value!r}")
+    if not value >= least or (value == math.inf and name != "longest"):  # a nan is not at least anything
+        raise ValueError(f"retry needs a finite {name} of {least} or more, not {value!r}")
 
 
 class Retry:
@@ -40,11 +49,11 @@ class Retry:
         on: type[Exception] | tuple[type[Exception], ...] = Exception,
     ) -> None:
         check_count(times, "retry", name="times")
-        if delay < 0 or factor < 1 or longest < 0:
-            raise ValueError(
-                "retry needs a delay of 0 s or more, a factor of 1 or more, and a longest delay of 0 s or more"
-            )
-        if not 0 <= jitter <= 1:
+        _check("delay", delay, 0, "seconds")
+        _check("factor", factor, 1)
+        _check("longest", longest, 0, "seconds")
+        _check("jitter", jitter, 0)
+        if jitter > 1:
             raise ValueError(f"retry needs a jitter between 0 and 1, not {jitter!r}")
         kinds: tuple[Any, ...] = on if isinstance(on, tuple) else (on,)
         if not kinds or not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
@@ -58,7 +67,10 @@ class Retry:
 
     def wait(self, failures: int) -> float:
         """How long to wait, in seconds, after the given number of failures."""
-        delay = min(self.longest, self.delay * self.factor ** (failures - 1))
+        try:
+            delay = min(self.longest, self.delay * self.factor ** (failures - 1))
+        except OverflowError:  # after a thousand failures or so
+            delay = self.longest if self.delay else 0.0
         return delay * (1 - self.jitter * random.random())  # no secret depends on it
 
     def again(self, error: BaseException, failures: int) -> bool:
@@ -110,6 +122,11 @@ class Retrying(Stage):
                     failures += 1
                     if policy.again(result.error, failures):
                         yield need.of(partial(sleep_until, current_host().now() + policy.wait(failures)))
+                        if (
+                            need.error is not None
+                        ):  # a `timeout` after it has cut the wait: it is for all tries together
+                            yield Failure(need.error, item)
+                            break
                         waiting.append(item)
                         continue
                     if failures > 1:
@@ -139,9 +156,7 @@ class Retries(Chain[T_co]):
         elif not isinstance(policy, Retry):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
             raise TypeError(f".retry() needs a bateau.iter.Retry or a number of times, not {policy!r}")
         self._check_fresh()
-        split = len(self._stages)
-        while split > 1 and self._stages[split - 1].per_item:
-            split -= 1
+        split = per_item_from(self._stages)
         if split == len(self._stages):
             raise TypeError(".retry() must stand right after the function it runs again, as in .map(fetch).retry(3)")
         stages = self._take("retry")

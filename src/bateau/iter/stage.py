@@ -25,12 +25,14 @@ class Stage:
     per_item = False
     # Whether it does something with what failed before it (``catch``), where others only hand that on.
     sees_failures = False
+    # Whether it may give up a wait of what stands before it, and ask again (``timeout``).
+    gives_up = False
 
     def background(self, resumable: bool) -> bool:
         """Whether it runs something beside the consumer, for which the pipeline must have a scope.
 
-        ``resumable``: the consumer may give up a wait and come back (it iterates by hand); not so where one call runs to
-        the end.
+        ``resumable``: whoever asks may give up a wait and come back (the consumer iterates by hand, a stage after this one
+        ``gives_up``); not so where one call runs to the end.
         """
         return False
 
@@ -70,6 +72,24 @@ def fused(stages: tuple[Stage, ...]) -> list[Stage]:
 def sees_failures(stages: tuple[Stage, ...]) -> bool:
     """Whether any of ``stages`` does something with what failed before it."""
     return any(stage.sees_failures for stage in stages)
+
+
+def gives_up(stages: tuple[Stage, ...]) -> bool:
+    """Whether any of ``stages`` may give up a wait, so that those before it must bear that."""
+    return any(stage.gives_up for stage in stages)
+
+
+def per_item_from(stages: tuple[Stage, ...]) -> int:
+    """From which index on ``stages`` look at one item at a time; its length if the last one does not.
+
+    A time limit that no function stands before is not among them: it is for the source.
+    """
+    split = len(stages)
+    while split > 1 and stages[split - 1].per_item:
+        split -= 1
+    while split < len(stages) and stages[split].gives_up:
+        split += 1
+    return split
 
 
 # Types of which is known that their objects can't be awaited. Stages look here before they ask ``is_awaitable``: a set lookup

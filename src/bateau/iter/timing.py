@@ -14,7 +14,7 @@ from ..kernel.cancellation import CancelScope
 from ..kernel.current import current_host
 from ..time import sleep_until
 from .chain import Chain
-from .flow import END, Failure, Flow, Need, Signal
+from .flow import END, Failure, Flow, ItemTimeout, Need, Signal
 from .handoff import Handoff, pump
 from .interior import Interior
 from .newest import Debounce, Sample
@@ -27,10 +27,6 @@ T_co = TypeVar("T_co", covariant=True)
 
 # What a wait that ran out of time gives instead of an item.
 _LATE: Final = object()
-
-
-class ItemTimeout(TimeoutError):
-    """An item took longer than ``.timeout(seconds)`` allows. The iteration can go on with the next one."""
 
 
 class Progress(NamedTuple):
@@ -153,10 +149,15 @@ class Limited:
 
 
 class Timeout(Stage):
-    """An item may take ``seconds``; else it fails in its place with ``ItemTimeout``."""
+    """An item may take ``seconds``; else it fails in its place with ``ItemTimeout``.
+
+    It gives up waits of what stands before it. Who waited gets the error as the outcome, and says it in the item's place; one
+    that takes no notice and waits on (``throttle`` for its clock, a ``filter`` for its turn) has it said here.
+    """
 
     __slots__ = ("seconds",)
     per_item = True
+    gives_up = True
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -164,15 +165,27 @@ class Timeout(Stage):
     def flow(self, source: Iterator[Any], interior: Interior) -> Iterator[Any]:
         mine = Need()
         due: float | None = None
+        late: Failure | None = None  # what has not been said yet
         for item in source:
             if not isinstance(item, Need):
-                due = None
+                due = late = None
                 yield item
                 continue
+            if late is not None:
+                try:
+                    yield late
+                except GeneratorExit:
+                    Flow._throw_away(item)
+                    raise
+                due = late = None
             if due is None:
                 due = current_host().now() + self.seconds
             yield self._limited(item, due, mine)
             item.value, item.error = mine.value, mine.error
+            if isinstance(mine.error, ItemTimeout):
+                late = Failure(mine.error)
+        if late is not None:
+            yield late
 
     def _limited(self, need: Need, due: float, mine: Need) -> Need:
         """``need``, within what is left of the time."""
@@ -249,8 +262,9 @@ class Timing(Chain[T_co]):
     def timeout(self, seconds: float) -> AsyncIter[T_co]:
         """Let each item take at most ``seconds``, from when it is asked for, to come through what stands before.
 
-        One that takes longer fails in its place with ``ItemTimeout`` (a ``TimeoutError``): the function that was at it is
-        cancelled, and the iteration can go on. Before ``buffered(n)`` it limits each of the n calls by itself.
+        One that takes longer fails in its place with ``ItemTimeout`` (a ``TimeoutError``), and the iteration can go on: a
+        function that was at it is cancelled; a source is not, what it was at comes later. After a function and before
+        ``buffered(n)`` it limits each of the n calls by itself; right after the source, the wait for that.
         """
         return self._then(Timeout(check_positive(seconds, "timeout", "seconds")))
 
