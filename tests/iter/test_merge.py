@@ -107,6 +107,61 @@ def test_priority_decides_where_several_are_there(entry):
     entry.run(main)
 
 
+async def ready(name: str, count: int) -> AsyncIterator[str]:
+    for _ in range(count):
+        yield name
+
+
+def through_channel(name: str, count: int) -> Any:
+    send, receive = bateau.channel.channel(count)
+    for _ in range(count):
+        send.try_send(name)
+    send.close()
+    return receive
+
+
+ALWAYS_READY: dict[str, Any] = {
+    "list": lambda name, count: [name] * count,
+    "generator": ready,
+    "generator of another's": lambda name, count: bateau.iter(ready(name, count)).flat_map(lambda x: ready(x, 1)),
+    "channel": through_channel,
+    "prefetched": lambda name, count: bateau.iter(ready(name, count)).prefetch(2),
+    "buffered": lambda name, count: bateau.iter([name] * count).map(lambda x: x).buffered(3),
+}
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("other", ["list", "generator"])
+@pytest.mark.parametrize("first", ALWAYS_READY)
+def test_a_preferred_source_that_is_always_ready_keeps_the_others_waiting(entry, first, other, whole):
+    async def main() -> None:
+        it = bateau.iter(ALWAYS_READY[first]("a", 50)).merge_with_priority(
+            ALWAYS_READY[other]("b", 50), ALWAYS_READY[other]("c", 50)
+        )
+        got = await it.collect() if whole else [item async for item in it]  # a body that never waits
+        assert "".join(got) == "a" * 50 + "b" * 50 + "c" * 50
+
+    entry.run(main)
+
+
+def test_a_preferred_source_that_waits_holds_nobody_up(entry):
+    async def main() -> None:
+        send, receive = bateau.channel.channel(1)
+        await send.send("a")
+        got = []
+        async for item in bateau.iter(receive).merge_with_priority(["b"] * 30):
+            got.append(item)
+            if len(got) == 20:
+                await send.send("a")
+                send.close()
+        assert got[0] == "a"
+        assert got[1:20] == ["b"] * 19
+        assert "a" in got[20:22]  # one of the others may have been fetched before
+        assert len(got) == 32
+
+    entry.run(main)
+
+
 def test_an_error_of_one_source_ends_that_one(entry):
     async def broken() -> AsyncIterator[str]:
         yield "x0"

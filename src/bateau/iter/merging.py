@@ -3,21 +3,27 @@
 Theory of operation of ``merge``. Each source is driven by a task of its own, which fetches one item, leaves it, and fetches the
 next once that has been taken: so never more than one item of each source is claimed and not yet taken, all of them make progress
 while the consumer's body runs, and a source that always has something can't starve the others.
+
+By priority, that is what is wanted: a source whose item has just been taken is given the time to fetch the next one before one
+behind it is served, as far as it need not wait for it. Nobody can tell from outside whether a task is on its way or waits
+for the world, so "the time" is a number of turns of the scheduler, and spent once for each item taken: ``TURNS``.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
+from ..kernel.current import current_task
 from ..kernel.errors import Cancelled
+from ..kernel.flow import yield_now
 from ..kernel.operation import Operation
 from ..kernel.task import Task
 from .brief import Brief
 from .buffering import PENDING, Line
 from .chain import Chain
-from .flow import END, Failure, Flow, Signal
+from .flow import END, Failure, Flow, Need, Signal, is_cut
 from .handoff import stopped
 from .interior import Interior
 from .nesting import nested
@@ -32,16 +38,23 @@ R = TypeVar("R")
 Source: TypeAlias = AsyncIterable[R] | Iterable[R] | Callable[[], AsyncIterable[R]]
 
 
+# An item of an async generator that waits for nothing takes three: its lane asks, its body gives, its lane takes. One that comes
+# through another such generator takes two more.
+TURNS: Final = 8
+
+
 class Lane:
     """One of the merged sources. ``item`` is what it has fetched and nobody has taken."""
 
-    __slots__ = ("flow", "index", "item", "parked")
+    __slots__ = ("flow", "index", "item", "parked", "under_way")
 
     def __init__(self, index: int, flow: Flow[Any]) -> None:
         self.index = index
         self.flow = flow
         self.item: Any = PENDING
         self.parked: Taken | None = None
+        # Whether it may be about to bring an item: it has begun to fetch, and was not given its turns yet.
+        self.under_way = True
 
 
 class Merged(Line):
@@ -58,7 +71,7 @@ class Merged(Line):
         self._label = label
         self.by_priority = by_priority
         self.lanes: dict[Task[Any], Lane] = {}
-        # Whether a source was cancelled before its end, and the consumer has not been told.
+        # Whether a source was cut before its end, and the consumer has not been told.
         self._cut = False
         self.fetched: deque[Lane] = deque()
         super().__init__()
@@ -85,18 +98,21 @@ class Merged(Line):
         except (Cancelled, GeneratorExit):
             raise
         except BaseException as error:
+            if is_cut(current_task()):
+                raise
             self._arrived(lane, Failure(error))
         finally:
             flow.close()
 
     def _arrived(self, lane: Lane, item: Any) -> None:
         lane.item = item
+        lane.under_way = False
         self.fetched.append(lane)
         self.tell()
 
     def _gone(self, task: Task[Any]) -> None:
         self.lanes.pop(task)
-        self._cut = self._cut or task.was_cancelled
+        self._cut = self._cut or task._error is not None
         self.tell()
 
     # -- the consumer's side -------------------------------------------------------------------------------------------
@@ -115,10 +131,43 @@ class Merged(Line):
         else:
             lane = fetched.popleft()
         item, lane.item = lane.item, PENDING
+        lane.under_way = True
         parked, lane.parked = lane.parked, None
         if parked is not None:
             parked.fire(None)
         return item
+
+    def items(self) -> Iterator[Any]:
+        if not self.by_priority:
+            yield from super().items()
+            return
+        need = Need()
+        while True:
+            if not self.there():
+                yield need.of(self.ready)
+            elif self._better_under_way():
+                yield need.of(self._give_turns)
+            else:
+                item = self.take()
+                if item is END:
+                    return
+                yield item
+                continue
+            if need.error is not None:
+                yield Failure(need.error)
+
+    def _better_under_way(self) -> bool:
+        """Whether one may be about to come that is preferred to all that are there."""
+        best = min((lane.index for lane in self.fetched), default=-1)
+        return any(lane.under_way and lane.index < best for lane in self.lanes.values())
+
+    async def _give_turns(self) -> None:
+        for _ in range(TURNS):
+            await yield_now()
+            if not self._better_under_way():
+                return
+        for lane in self.lanes.values():
+            lane.under_way = False  # it waits for something
 
     # -- as a resource -------------------------------------------------------------------------------------------------
 
@@ -229,7 +278,9 @@ class Merging(Chain[T_co]):
     def merge_with_priority(self, *others: Source[R]) -> AsyncIter[T_co | R]:
         """Like ``merge``; where several have an item, this one's goes first, then that of the first of ``others``, and so on.
 
-        A source that always has an item keeps those behind it from ever being heard.
+        A source whose item was taken gets the time to fetch its next one, before one behind it is served: a few turns of
+        the scheduler, enough if it need not wait for anything. So one that always has an item keeps those behind it from ever
+        being heard, even by a body that never waits; one that does wait (for a clock, a peer) holds nobody up.
         """
         return self._several(Merge, others, "merge_with_priority")
 
