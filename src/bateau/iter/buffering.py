@@ -28,7 +28,7 @@ from ..kernel.operation import STEP_BUDGET, Checkpoint, Operation
 from ..kernel.resource import Resource
 from ..kernel.task import Task
 from .brief import Brief
-from .flow import END, Failure, Flow, Need, Signal, look_around
+from .flow import END, Failure, Flow, Need, Signal, is_cut, look_around
 from .handoff import raised_cancelled, stopped
 from .interior import soon
 from .stage import PLAIN, is_awaitable
@@ -241,6 +241,8 @@ class Buffer(Line):
                         if type(result) is _COROUTINE or (type(result) not in PLAIN and is_awaitable(result)):
                             result = await result
                     except Exception as error:
+                        if is_cut(task):
+                            raise
                         result = Failure(error, item)
                 worker.place = None
                 place[0] = result
@@ -265,6 +267,9 @@ class Buffer(Line):
         except GeneratorExit:
             raise
         except BaseException as error:
+            if is_cut(task):
+                self.ended = True
+                raise  # in its place the consumer, if it is still there, finds that it was ended: see `_gone`
             self._broken(worker, error)
 
     async def _alone(self, worker: Worker, work: Work) -> None:
@@ -301,6 +306,8 @@ class Buffer(Line):
                 self._unclaim(worker)
                 return
         except Exception as error:
+            if is_cut(current_task()):
+                raise
             result = Failure(error, item)
         worker.place = None
         place[0] = result
@@ -319,7 +326,7 @@ class Buffer(Line):
 
     def _cancelled(self, worker: Worker, error: Cancelled, task: Task[Any], item: object) -> None:
         """A worker ends by a cancellation: of the pipeline, by foreign code, or one that its function came upon and let out."""
-        if task.node.effective is not None or (task.foreign and task.host.is_cancelled(task)):
+        if is_cut(task):
             if not self.ended and worker.place is None:
                 self._broken(worker, stopped(self.label))  # what comes after it was not reached: that is no end
             self.ended = True

@@ -87,10 +87,10 @@ def _items(buffer: Buffer, own_scope: bool) -> Iterator[Any]:
 
 
 async def _end_workers(buffer: Buffer) -> None:
-    """End the workers that run in a scope of the user's, and wait for that."""
+    """End the workers that run in a scope of the user's, and wait for that. What fails in them is that scope's to raise."""
     buffer.cancel()
     for task in tuple(buffer.workers):
-        with suppress(TaskCancelled):
+        with suppress(TaskCancelled, Exception):
             await ShieldedJoin(task)
 
 

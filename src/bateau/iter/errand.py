@@ -17,6 +17,7 @@ from ..kernel.operation import Operation
 from ..kernel.resource import Resource
 from ..kernel.task import Task
 from .brief import Brief
+from .flow import is_cut
 from .handoff import raised_cancelled, stopped
 from .interior import Interior
 
@@ -74,8 +75,7 @@ class Errands(Resource):
             try:
                 self._reply((await job, None))
             except Cancelled as error:
-                task = current_task()
-                if task.node.effective is not None or (task.foreign and task.host.is_cancelled(task)):
+                if is_cut(current_task()):
                     self._reply((None, stopped(self.describe())))
                 else:
                     self._reply((None, raised_cancelled(self.describe(), error)))
@@ -83,6 +83,8 @@ class Errands(Resource):
             except GeneratorExit:
                 raise
             except BaseException as error:
+                if is_cut(current_task()):
+                    raise  # who still waits for it hears of the end: see `_gone`
                 self._reply((None, error))
             finally:
                 del job

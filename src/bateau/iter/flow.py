@@ -95,6 +95,15 @@ class EndedUnderIt(TaskCancelled):
     """The pipeline was ended under its consumer: see ``handoff.stopped``."""
 
 
+def is_cut(task: Task[Any]) -> bool:
+    """Whether ``task``, of a pipeline, is being ended from outside: what fails in it from then on has no consumer, who has left.
+
+    Such an error is raised by the task, so that the scope it runs in raises it; it is not left in the place of an item. (An item
+    that had failed before and that nobody took is dropped with the rest.)
+    """
+    return task.node.effective is not None or (task.foreign and task.host.is_cancelled(task))
+
+
 async def look_around(error: BaseException) -> None:
     """Before ``error`` goes to the consumer: if it says that the work was ended under it, it may be that the consumer is, too."""
     if isinstance(error, (EndedUnderIt, ScopeError)):
@@ -158,7 +167,7 @@ class Flow(Generic[T]):
                     need.value = await need.again()
                     need.error = None
                 except Exception as error:
-                    need.error = error
+                    self._failed(need, error)
                 self.pending = None
         except ScopeError as error:  # a stage found no scope to work in any more
             await look_around(error)
@@ -182,8 +191,16 @@ class Flow(Generic[T]):
                 need.value = await (first if first is not None else need.again())
                 need.error = None
         except Exception as error:
-            need.error = error
+            self._failed(need, error)
         self.pending = None
+
+    def _failed(self, need: Need, error: Exception) -> None:
+        """Give an error of what was awaited to the stage that asked. Where nobody comes back, none is asked any more once its
+        driver is cut: it would try again, or leave it to a consumer who has left.
+        """
+        if self.interior is None and is_cut(current_task()):
+            raise error
+        need.error = error
 
     async def _send(self, need: Need, interior: Interior) -> Errands:
         """Have what ``need.first`` is awaited in a task that goes on if the wait for it is cancelled."""
@@ -235,7 +252,7 @@ class Flow(Generic[T]):
                         item.value = await (first if first is not None else item.again())
                         item.error = None
                     except Exception as error:
-                        item.error = error
+                        self._failed(item, error)
                     continue
                 self.pulled += 1
                 take(item)

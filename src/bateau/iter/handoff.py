@@ -14,12 +14,13 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 from ..kernel.cleanup import DEFAULT_BUDGET, Cleanup
+from ..kernel.current import current_task
 from ..kernel.errors import CancelRecord, TaskCancelled
 from ..kernel.operation import Operation
 from ..kernel.resource import Resource
 from ..kernel.task import Task
 from .brief import Brief
-from .flow import END, EndedUnderIt, Failure, Flow, Need
+from .flow import END, EndedUnderIt, Failure, Flow, Need, is_cut
 from .interior import Interior
 
 T = TypeVar("T")
@@ -166,6 +167,8 @@ async def pump(flow: Flow[Any], handoff: Handoff[Any]) -> None:
                 return
             handoff.put(item)
     except Exception as error:
+        if is_cut(current_task()):
+            raise
         handoff.finish(Failure(error))
     finally:
         flow.close()
@@ -181,7 +184,7 @@ async def close_iterator(items: AsyncIterator[Any]) -> None:
 
 
 def _finish(handoff: Handoff[Any]) -> None:
-    """A pump that ends without having said why was cancelled: what it did not come to is not to pass for the end."""
+    """A pump that ends without having said why was cut: what it did not come to is not to pass for the end."""
     handoff.finish(Failure(stopped(handoff.describe())))
 
 

@@ -96,8 +96,19 @@ class Interior(Resource):
 
         What fails meanwhile is raised together with ``exc``, if that is a failure too.
         """
-        if self.keeper is not None:  # entered without a scope, of which something had need later
-            await self._closing(self._end_keeper, exc)
+        keeper = self.keeper
+        if keeper is not None:  # entered without a scope, of which something had need later
+
+            async def end_keeper() -> None:
+                try:
+                    await self._end_keeper()
+                except Exception as error:
+                    if exc is None or isinstance(exc, Cancelled):
+                        raise
+                    if keeper.scope is None:  # else that raises it, together with ``exc``
+                        raise self._both(exc, [error]) from None
+
+            await self._closing(end_keeper, exc)
             return False
         scope, self.scope = self.scope, None
         if scope is None:
@@ -146,11 +157,15 @@ class Interior(Resource):
                 raise cancelled
         if not errors:
             return
+        raise self._both(exc, errors)
+
+    def _both(self, exc: BaseException | None, errors: list[BaseException]) -> BaseException:
+        """What to raise for ``errors`` of the closing, with ``exc`` under way."""
         if exc is not None and not isinstance(exc, Cancelled):
             errors.insert(0, exc)
         if len(errors) == 1:
-            raise errors[0]
-        raise BaseExceptionGroup(f"closing the pipeline made at {self.where()} failed", errors)
+            return errors[0]
+        return BaseExceptionGroup(f"closing the pipeline made at {self.where()} failed", errors)
 
     # -- kept ----------------------------------------------------------------------------------------------------------
 

@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final
 
 from ..kernel.cancellation import CancelScope
-from ..kernel.current import current_host
+from ..kernel.current import current_host, current_task
 from ..kernel.operation import Checkpoint
 from ..sync import Event
-from .flow import END, Failure, Flow, Need
+from .flow import END, Failure, Flow, Need, is_cut
 from .handoff import stopped
 from .interior import Interior
 from .stage import Stage
@@ -56,9 +56,10 @@ class Newest:
                 self.came_at = now()
                 self.news.set()
                 await Checkpoint()
-        except Exception as error:
-            await self._halt(Failure(error))
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception) and not is_cut(current_task()):
+                await self._halt(Failure(error))
+                return
             if self.failure is None:
                 self.failure = Failure(stopped(self.label))
             raise
