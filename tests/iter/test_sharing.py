@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import random
+import warnings
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 import bateau
+from bateau.iter import sharing
 from support.entries import on_native
 from support.waiting import until
 
@@ -242,13 +244,77 @@ def test_unbounded_must_be_written_out(entry):
 
 
 @on_native
-def test_one_task_that_uses_up_one_part_first_is_told_so(entry):
+def test_one_task_that_uses_up_one_part_first_is_a_deadlock(entry, monkeypatch):
+    monkeypatch.setattr(sharing, "PATIENCE", 0.01)
+
     async def main() -> None:
         first, second = bateau.iter(range(1000)).tee(2, limit=5)
         await first.collect()
         await second.collect()
 
-    with pytest.raises(bateau.Deadlock, match="slowest consumer"):
+    with pytest.warns(bateau.HazardWarning, match="tee_alone"), pytest.raises(bateau.Deadlock) as caught:
+        entry.run(main)
+    assert "slowest consumer" in str(caught.value)
+    assert "a task of its own" in str(caught.value)
+    assert "held by" not in str(caught.value)
+
+
+PARTS: dict[str, Any] = {
+    "tee": lambda: bateau.iter(range(1000)).tee(2, limit=5),
+    "partition": lambda: bateau.iter(range(1000)).partition(lambda x: x % 2, limit=5),
+}
+
+
+@pytest.mark.parametrize("begun", ["not", "by this task", "by a task that has ended"])
+@pytest.mark.parametrize("parts", PARTS)
+def test_one_task_that_uses_up_one_part_first_is_told_so(entry, monkeypatch, parts, begun):
+    monkeypatch.setattr(sharing, "PATIENCE", 0.01)
+
+    async def main() -> None:
+        first, second = PARTS[parts]()
+        if begun == "by this task":
+            await second.next()
+        elif begun == "by a task that has ended":
+            async with bateau.scope() as scope:
+                scope.spawn(second.next)
+        with pytest.warns(bateau.HazardWarning, match=r"tee_alone.*unbounded=True"):
+            with bateau.move_on_after(0.2) as limit:
+                await first.collect()
+        assert limit.cancelled_caught
+
+    entry.run(main)
+
+
+@pytest.mark.parametrize("how", ["in turn", "two tasks", "slow by what was fetched", "late"])
+def test_nobody_is_told_who_does_it_well(entry, monkeypatch, how):
+    monkeypatch.setattr(sharing, "PATIENCE", 0.15)
+
+    async def main() -> None:
+        first, second = bateau.iter(range(60)).tee(2, limit=5)
+        if how == "in turn":
+            for item in range(60):
+                assert await first.next() == item
+                if item % 5 == 4:
+                    assert [await second.next() for _ in range(5)] == list(range(item - 4, item + 1))
+            return
+
+        async def slow() -> None:
+            if how == "late":
+                await bateau.time.sleep(0.01)
+            else:
+                await second.next()
+            async for item in second:
+                if how == "slow by what was fetched" and item in (6, 11):
+                    await bateau.time.sleep(0.2)
+
+        if how != "two tasks":
+            assert await second.next() == 0  # by this task, once
+        async with bateau.scope() as scope:
+            scope.spawn(slow)
+            assert await first.collect() == list(range(60))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         entry.run(main)
 
 

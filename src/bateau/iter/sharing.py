@@ -15,10 +15,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, cast, overload
 
-from ..kernel.current import current_task
+from ..kernel.cancellation import CancelScope
+from ..kernel.current import current_task, tls
 from ..kernel.errors import user_site
+from ..kernel.hazard import report
 from ..kernel.operation import Operation
 from ..kernel.resource import Resource, WaitQueue
 from ..kernel.task import Task
@@ -35,6 +37,9 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 D = TypeVar("D")
 _MISSING: Any = object()
+
+# How many seconds one part of a ``tee`` waits for another that no other task has asked for an item, before that is said.
+PATIENCE = 1.0
 
 
 class Place:
@@ -71,13 +76,13 @@ class Core(Resource):
 
     Invariants: ``holder`` is the task that has the turn; others are parked in ``_waiting`` only while there is one. ``flow`` is
     set once the first item was asked for. ``limit`` is None where each item goes to one consumer; else no place ever has more
-    items than that, and a holder is parked in ``_room`` only while one has as many.
+    items than that, and a holder is parked in ``behind`` only while one has as many.
     """
 
     __slots__ = (
-        "_room",
         "_stages",
         "_waiting",
+        "behind",
         "flow",
         "holder",
         "interior",
@@ -101,7 +106,7 @@ class Core(Resource):
         # A dict for its order.
         self.places: dict[Place, None] = {}
         self._waiting = WaitQueue()
-        self._room: Room | None = None
+        self.behind = Behind(self)
 
     # -- asking --------------------------------------------------------------------------------------------------------
 
@@ -115,7 +120,7 @@ class Core(Resource):
             if self.over:
                 return END
             if self.full():
-                await Room(self)
+                await self.behind.wait()
             flow = self.flow
             if flow is None:
                 flow = await self._open()
@@ -150,10 +155,8 @@ class Core(Resource):
     def pop(self, place: Place) -> Any:
         """The first of its items."""
         item = place.items.popleft()
-        room = self._room
-        if room is not None and not self.full():
-            self._room = None
-            room.fire(None)
+        place.user = tls.running.task or current_task()
+        self.behind.look()
         return item
 
     def full(self) -> bool:
@@ -177,9 +180,9 @@ class Core(Resource):
         if self.places.pop(place, self) is self:
             return
         place.items.clear()
-        room = self._room
+        room = self.behind.room
         if room is not None and room.task is not None:
-            soon(room.task.host, self._look_again)
+            soon(room.task.host, self.behind.look)
         if not self.places and self.holder is None:
             flow, self.over = self.flow, True
             try:
@@ -187,12 +190,6 @@ class Core(Resource):
                     flow.close()
             finally:
                 self.interior.drop()
-
-    def _look_again(self) -> None:
-        room = self._room
-        if room is not None and not self.full():
-            self._room = None
-            room.fire(None)
 
     async def settle(self) -> None:
         """Once nobody is left: wait until what the chain ran has ended."""
@@ -214,17 +211,10 @@ class Core(Resource):
     # -- as a resource -------------------------------------------------------------------------------------------------
 
     def waiters(self) -> Iterable[Operation[Any]]:
-        found: list[Operation[Any]] = list(self._waiting)
-        return [self._room, *found] if self._room is not None else found
+        return list(self._waiting)
 
     def holders(self) -> Iterable[Task[Any]]:
         return (self.holder,) if self.holder is not None else ()
-
-    def satisfiers(self) -> Iterable[Task[Any]]:
-        if self._room is None or self.limit is None:
-            return self.holders()
-        behind = [place.user for place in self.places if len(place.items) >= self.limit]
-        return [task for task in behind if task is not None and not task.ended]
 
     def describe(self) -> str:
         fill = (
@@ -261,23 +251,84 @@ class Turn(Operation[None]):
         return f"turn at {self.resource.describe()}"
 
 
+class Behind(Resource):
+    """The consumers of a ``tee`` that are as far behind as they may be: what the fastest one waits for.
+
+    Invariant: ``room`` is set only while there is one.
+    """
+
+    __slots__ = ("core", "room", "told")
+    kind = "tee"
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.room: Room | None = None
+        # Whether it was reported that nobody seems to move them.
+        self.told = False
+
+    async def wait(self) -> None:
+        """Wait until there is none. A cancellation point."""
+        task = current_task()
+        if not self.told and self.left_to(task):
+            with CancelScope(at=task.host.now() + PATIENCE):
+                await Room(self)
+                return
+            if self.left_to(task):
+                self.told = True
+                report("tee_alone", f"a part of {self.core.describe()} waits for another one. {REMEDY}", self.core.site)
+        await Room(self)
+
+    def look(self) -> None:
+        """Somebody took an item, or left: it may be that there is room now."""
+        room = self.room
+        if room is not None and not self.core.full():
+            self.room = None
+            room.fire(None)
+
+    def left_to(self, task: Task[Any] | None) -> bool:
+        """Whether nobody but ``task`` was ever seen to move one of them (or only who has ended)."""
+        return any(user is None or user is task or user.ended for user in self._users())
+
+    def _users(self) -> list[Task[Any] | None]:
+        limit = self.core.limit
+        return [place.user for place in self.core.places if limit is not None and len(place.items) >= limit]
+
+    def waiters(self) -> Iterable[Operation[Any]]:
+        return (self.room,) if self.room is not None else ()
+
+    def satisfiers(self) -> Iterable[Task[Any]]:
+        mine = self.room.task if self.room is not None else None
+        return [task for task in self._users() if task is not None and task is not mine and not task.ended]
+
+    def describe(self) -> str:
+        mine = self.room.task if self.room is not None else None
+        remedy = f". {REMEDY}" if self.left_to(mine) else ""
+        return f"the slowest consumer of {self.core.describe()}{remedy}"
+
+
+REMEDY: Final = (
+    "No other task asks that one for its items, and what it has not taken may not grow without end: "
+    "use up each part in a task of its own, or write unbounded=True"
+)
+
+
 class Room(Brief[None]):
     """The fastest consumer's wait for the slowest one."""
 
     __slots__ = ()
-    resource: Core
+    resource: Behind
 
     def poll(self) -> bool:
-        return not self.resource.full()
+        return not self.resource.core.full()
 
     def register(self) -> None:
-        self.resource._room = self
+        self.resource.room = self
 
     def unregister(self) -> None:
-        self.resource._room = None
+        self.resource.room = None
 
     def describe(self) -> str:
-        return f"wait for the slowest consumer of {self.resource.describe()}"
+        return f"wait for {self.resource.describe()}"
 
 
 class FromCore(Stage):
@@ -388,7 +439,7 @@ class Sharing(Chain[T_co]):
 
         Memory: an item is kept until all have taken it, and never more than ``limit`` for each iterator: the fastest waits while
         the slowest is ``limit`` items behind. So one task can't use up one of them and then the next, unless
-        ``unbounded=True`` is written out. An iterator that is closed or dropped holds nobody up. A failed item is raised in each.
+        ``unbounded=True`` is written out; a wait that seems to be of that kind is reported (``tee_alone``). An iterator that is closed or dropped holds nobody up. A failed item is raised in each.
         """
         check_count(n, "tee")
         check_count(limit, "tee", name="limit")
