@@ -20,7 +20,7 @@ from typing import Any, cast
 from weakref import WeakKeyDictionary, proxy, ref
 
 from ..kernel.cancellation import CancelNode
-from ..kernel.errors import Cancelled
+from ..kernel.errors import Cancelled, CancelRecord
 from ..kernel.hazard import report
 from ..kernel.host import Host, Timer
 from ..kernel.task import Task
@@ -237,7 +237,7 @@ class AsyncioHost(Host):
         assert task.coro is not None
         main = _main(task, task.coro)
         main.send(None)
-        _bind(asyncio.Task(main, loop=self.loop, name=task.name, context=task.context), task)
+        _bind(NativeTask(main, loop=self.loop, name=task.name, context=task.context), task)
 
     # -- services ------------------------------------------------------------------------------------------------------
 
@@ -303,6 +303,46 @@ def report_leftovers(ended: list[asyncio.Task[Any]]) -> None:
             code = getattr(native.get_coro(), "cr_code", None)
             site = (code.co_filename, code.co_firstlineno) if code is not None else ("<unknown>", 0)
             report("unretrieved_error", f"the leftover asyncio task {native.get_name()!r} failed with {error!r}", site)
+
+
+class NativeTask(asyncio.Task[None]):
+    """What a task of ours is to asyncio.
+
+    While the loop runs, ``cancel`` is asyncio's: its timeouts and task groups need that. Called while it does not run, it comes from
+    who ends the program (``asyncio.run`` and its like cancel all that is left, once, and wait for it). A ``CancelledError`` at
+    wherever each task happens to be would cut cleanups that are shielded. So the children of our scopes are cancelled as by their
+    scope: for good, but not through a shield. Who holds that shield is cancelled as well, and ends them, within its budget.
+    """
+
+    __slots__ = ()
+
+    def cancel(self, msg: Any = None) -> bool:
+        """As ``asyncio.Task.cancel``; see above."""
+        if events._get_running_loop() is None:
+            task: Task[Any] | None = getattr(self, "_bateau", None) or _slotted.get(self)
+            if task is not None and not task.ended and task.scope is not None and _is_held(task):
+                if not _is_shielded(task):
+                    task._cancel(CancelRecord("the asyncio program has ended"))
+                return True
+        return super().cancel(msg)
+
+
+def _is_held(task: Task[Any]) -> bool:
+    """Whether the blocks around ``task`` will be left. Not if one's task has ended without leaving it."""
+    node: CancelNode | None = task.parent
+    while node is not None:
+        if node.task is None or node.task.ended:
+            return False
+        node = node.parent
+    return True
+
+
+def _is_shielded(task: Task[Any]) -> bool:
+    """Whether a shield stands around ``task``: it is a part of what that shield is for."""
+    node: CancelNode | None = task.parent
+    while node is not None and not node.shielded:
+        node = node.parent
+    return node is not None
 
 
 async def _main(task: Task[Any], coro: Coroutine[Any, Any, Any]) -> None:
