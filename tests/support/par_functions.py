@@ -104,6 +104,14 @@ def write_pid_and_sleep(path: str) -> None:
     time.sleep(60)
 
 
+def alone(path: str, x: int) -> int:
+    """Fails if it is called anywhere else meanwhile."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    time.sleep(0.003)
+    os.unlink(path)
+    return x
+
+
 def say(x: object) -> object:
     print("out", x)
     print("err", x, file=sys.stderr)

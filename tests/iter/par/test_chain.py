@@ -12,8 +12,8 @@ import pytest
 
 import bateau
 from bateau.iter import Moved, ParIter
-from bateau.iter.par import Executor, Outcome, Work
-from support.entries import Entry
+from bateau.iter.par import Executor, Outcome, Work, tasks
+from support.entries import Entry, on_each_mechanism
 from support.par_functions import (
     add,
     below,
@@ -214,19 +214,16 @@ def test_threads_have_n_chunks_in_flight_and_n_ready(entry: Entry) -> None:
     entry.run(main)
 
 
-@pytest.mark.parametrize("ordered", [True, False])
-@pytest.mark.parametrize("chunk", [1, 3])
-def test_the_bound_counts_items_to_the_last_of_each_chunk(
-    entry: Entry, on: Executor, ordered: bool, chunk: int
-) -> None:
+@on_each_mechanism
+def test_the_bound_counts_items_to_the_last_of_each_chunk(entry: Entry, on: Executor) -> None:
     """Items that have left the source and were not taken, by a consumer that waits now and then: never more, and so many."""
 
-    async def main() -> None:
+    async def most(ordered: bool, chunk: int) -> int:
         claimed = taken = most = 0
 
         def source() -> Any:
             nonlocal claimed, most
-            for x in range(80):
+            for x in range(40):
                 claimed += 1
                 most = max(most, claimed - taken)
                 yield x
@@ -235,8 +232,14 @@ def test_the_bound_counts_items_to_the_last_of_each_chunk(
             taken += 1
             if x % 10 == 0:
                 await bateau.time.sleep(0.003)
-        assert taken == 80
-        assert most == 2 * chunk * (1 if "tasks" in repr(on) else 2)
+        assert taken == 40
+        return most
+
+    async def main() -> None:
+        kept = 1 if "tasks" in repr(on) else 2
+        for ordered in (True, False):
+            assert await most(ordered, 1) == 2 * kept
+            assert await most(ordered, 3) == 2 * kept * 3
 
     entry.run(main)
 
@@ -353,6 +356,74 @@ def test_a_cancelled_chunk_in_a_thread_ends_after_the_item_under_way(entry: Entr
     entry.run(main)
 
 
+def test_what_cleanup_raises_in_work_that_is_given_up_is_raised(entry: Entry) -> None:
+    """Nobody takes the outcome of a chunk that was cancelled: an error in it would be lost."""
+
+    async def main() -> None:
+        async def work(x: int) -> None:
+            try:
+                begun.set()
+                await bateau.time.sleep(60)
+            finally:
+                raise LookupError("no way to clean up")
+
+        for on in (bateau.iter.tasks(), bateau.iter.threads()):
+            for chunk in (1, 2):
+                begun = bateau.sync.Event()
+                with pytest.raises(ExceptionGroup) as info:
+                    async with bateau.scope() as scope:
+                        scope.spawn(bateau.iter(range(4)).par(1, on=on, chunk=chunk).map(work).collect)
+                        await begun.wait()
+                        scope.cancel("enough")
+                assert info.group_contains(LookupError, match="no way to clean up")
+
+    entry.run(main)
+
+
+def test_a_pool_outlives_what_was_submitted(entry: Entry) -> None:
+    class Guarded:
+        """Its ``submit`` has something to do with the pool when it is cancelled."""
+
+        workers = 2
+
+        def __init__(self) -> None:
+            self.open = False
+            self.ended = 0
+
+        async def start(self, scope: bateau.Scope) -> Guarded:
+            self.open = True
+            scope.defer(self.shut)
+            return self
+
+        def shut(self) -> None:
+            self.open = False
+
+        async def submit(self, work: Work, items: list[Any]) -> Outcome:
+            try:
+                return await work.run(items)
+            finally:
+                with bateau.CancelScope(shield=True):
+                    await bateau.time.sleep(0.005)
+                assert self.open
+                self.ended += 1
+
+        async def close(self) -> None: ...
+
+    async def main() -> None:
+        async def late(x: int) -> int:
+            await bateau.time.sleep(60 if x else 0)
+            return x
+
+        on = Guarded()
+        async for _ in bateau.iter(range(9)).par(on=on, chunk=1).map(late):
+            break
+        await bateau.checkpoint()
+        assert on.ended == 4
+        assert not on.open
+
+    entry.run(main)
+
+
 def test_a_timed_out_next_loses_nothing(entry: Entry) -> None:
     async def main() -> None:
         async def slowly(x: int) -> int:
@@ -455,10 +526,12 @@ def test_a_shared_pool(entry: Entry) -> None:
     entry.run(main)
 
 
-def test_computing_on_tasks_is_told(entry: Entry) -> None:
+def test_computing_on_tasks_is_told(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "BUSY_SECONDS", 0.05)
+
     async def main() -> None:
         def compute(x: int) -> int:
-            time.sleep(0.03)
+            time.sleep(0.006)
             return x
 
         with pytest.warns(bateau.HazardWarning, match="never_waits: .map.*never waited.*processes") as found:

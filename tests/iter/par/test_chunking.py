@@ -81,12 +81,12 @@ def test_a_chunk_is_released_with_its_last_result(results: int, troubles: list[i
     outcome = Outcome()
     outcome.results = list(range(results))
     outcome.troubles = [Trouble(min(at, results), -1, "par", ValueError()) for at in troubles]
+    got: list[Any] = []
     released: list[int] = []
-    got = 0
-    for _ in spread(iter([Done(Chunk(0), outcome)]), "par", lambda: released.append(got)):
-        got += 1
-    assert got == results + len(troubles)
-    assert released == [max(0, got - 1)]  # before the last one is handed on
+    for item in spread(iter([Done(Chunk(0), outcome)]), "par", lambda: released.append(len(got))):
+        got.append(item)
+    assert len(got) == results + len(troubles)
+    assert released == [max(0, len(got) - 1)]  # before the last one is handed on
 
 
 def test_shown() -> None:

@@ -15,9 +15,10 @@ import pytest
 
 import bateau
 from bateau.iter import WorkerDied
-from bateau.iter.par import RemoteError, WorkerTraceback
+from bateau.iter.par import RemoteError, WorkerTraceback, processes
 from support.entries import Entry
 from support.par_functions import (
+    alone,
     awkward,
     die_at_five,
     fail_at_seven,
@@ -38,6 +39,12 @@ once_per_family = pytest.mark.parametrize("entry", ["owned:native", "adopted:asy
 on_native = pytest.mark.parametrize("entry", ["owned:native"], indirect=True)
 
 
+@pytest.fixture
+def little_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that do not hear are killed soon, not after a second."""
+    monkeypatch.setattr(processes, "GRACE", 0.2)
+
+
 def ended(process: int) -> bool:
     """Whether a process is no more, not even as a zombie."""
     try:
@@ -48,11 +55,14 @@ def ended(process: int) -> bool:
 
 
 @once_per_family
-def test_everything_on_processes(entry: Entry, capfd: pytest.CaptureFixture[str]) -> None:
+def test_everything_on_processes(entry: Entry, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     async def main() -> None:
         async with bateau.iter.processes(2) as pool:
             await check_everything(pool, n=24)
             await errors(pool)
+            # One at a time, though there are two workers.
+            taken = partial(alone, str(tmp_path / "taken"))
+            assert await bateau.iter(range(8)).par(1, on=pool, chunk=1).map(taken).collect() == list(range(8))
             assert os.getpid() not in set(await bateau.iter(range(20)).par(on=pool, chunk=1).map(pid).collect())
             await bateau.iter(range(1)).par(on=pool).for_each(say)
             assert await bateau.iter(range(1)).par(on=pool).map(read_stdin).collect() == [""]
@@ -108,6 +118,7 @@ def test_a_worker_that_dies(entry: Entry, capfd: pytest.CaptureFixture[str]) -> 
     entry.run(main)
 
 
+@pytest.mark.usefixtures("little_grace")
 @on_native
 def test_a_worker_that_leaves_and_one_whose_child_holds_its_pipes(entry: Entry) -> None:
     async def main() -> None:
@@ -121,6 +132,7 @@ def test_a_worker_that_leaves_and_one_whose_child_holds_its_pipes(entry: Entry) 
     entry.run(main)
 
 
+@pytest.mark.usefixtures("little_grace")
 @once_per_family
 def test_leaving_ends_the_workers(entry: Entry, tmp_path: Path) -> None:
     def begun(name: str) -> int | None:
@@ -154,6 +166,7 @@ def test_leaving_ends_the_workers(entry: Entry, tmp_path: Path) -> None:
     entry.run(main)
 
 
+@pytest.mark.usefixtures("little_grace")
 @on_native
 def test_a_cancelled_call_ends_its_worker_and_the_pool_goes_on(entry: Entry, tmp_path: Path) -> None:
     async def main() -> None:

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from time import perf_counter
 from typing import Any, NamedTuple
 
+from ...kernel.cancellation import CancelScope
 from ...kernel.current import current_host
 from ...kernel.scope import Scope
 from ...sync import Event, Semaphore
@@ -25,7 +26,7 @@ from ..interior import Interior
 from ..stage import Stage
 from .chunking import Chunk, Done, Sizes, gather, spread
 from .executor import Executor, Pool
-from .work import Work
+from .work import Outcome, Work
 
 
 class ParProgress(NamedTuple):
@@ -143,6 +144,9 @@ class Session:
         self.error: Exception | None = None
         self.keeping = False
         self.started = Event()
+        # How many chunks the pool has: it is kept until it has none.
+        self.submitted = 0
+        self.returned = Event()
         self.work = work
         # Workers beyond ``n`` are not used: they are another pipeline's, or would do what was to be kept ready.
         surplus = ahead_of(plan.executor) and plan.executor.workers > plan.n
@@ -154,10 +158,10 @@ class Session:
         """One chunk, there and back."""
         pool = self.pool if self.pool is not None else await self._open()
         if self.permits is None:
-            outcome = await pool.submit(self.work, chunk.items)
+            outcome = await self._submit(pool, chunk.items)
         else:
             async with self.permits:
-                outcome = await pool.submit(self.work, chunk.items)
+                outcome = await self._submit(pool, chunk.items)
         self.sizes.learn(len(chunk.items), outcome.seconds)
         self.items += len(chunk.items)
         self.failed += len(outcome.troubles)
@@ -168,6 +172,14 @@ class Session:
                 ParProgress(self.items, self.failed, self.chunks, seconds, self.sizes.size, self.sizes.cost or 0.0)
             )
         return Done(chunk, outcome)
+
+    async def _submit(self, pool: Pool, items: list[Any]) -> Outcome:
+        self.submitted += 1
+        try:
+            return await pool.submit(self.work, items)
+        finally:
+            self.submitted -= 1
+            self.returned.set()
 
     async def _open(self) -> Pool:
         if not self.keeping:
@@ -187,7 +199,15 @@ class Session:
             async with Scope(name=repr(self.plan.executor)) as scope:
                 self.pool = await self.plan.executor.start(scope)
                 self.started.set()
-                await Event().wait()  # until the pipeline is left
+                try:
+                    await Event().wait()  # until the pipeline is left
+                finally:
+                    with CancelScope(
+                        shield=True
+                    ):  # what was submitted is cancelled too, and must not find its pool gone
+                        while self.submitted:
+                            self.returned.clear()
+                            await self.returned.wait()
         except Exception as error:
             if self.pool is not None:
                 raise

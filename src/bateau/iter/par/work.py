@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 from ...kernel.current import current_task_or_none
 from ...kernel.errors import Cancelled
+from ..flow import is_cut
 from ..stage import is_awaitable
 
 T = TypeVar("T")
@@ -218,7 +219,7 @@ def _given_up(check: Callable[[], None] | None) -> bool:
             return True
         return False
     task = current_task_or_none()
-    return task is not None and (task.node.effective is not None or (task.foreign and task.host.is_cancelled(task)))
+    return task is not None and is_cut(task)
 
 
 async def _collect(items: AsyncIterable[T]) -> list[T]:
