@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -22,9 +23,20 @@ class Gone(Exception):
     """What the first item or the consumer's body raises."""
 
 
+# Called when item 1 has begun to wait, as good as.
+under_way: list[Callable[[], object]] = []
+
+
+def begun(item: int) -> None:
+    if item == 1:
+        for call in tuple(under_way):
+            call()
+
+
 async def work(item: int) -> int:
     """Item 0 comes at once; the others wait for ever, and 1 fails on its way out."""
     try:
+        begun(item)
         if item:
             await bateau.time.sleep(60)
         return item
@@ -36,6 +48,7 @@ async def work(item: int) -> int:
 async def later(item: int) -> int:
     """The same for a function that cleans up in a wait."""
     try:
+        begun(item)
         if item:
             await bateau.time.sleep(60)
         return item
@@ -91,10 +104,21 @@ async def raised_by(leave: Callable[[], Awaitable[object]]) -> list[type[BaseExc
 
 
 async def begin_second(it: Pipeline) -> None:
-    """Take the first item; the second is under way then."""
+    """Take the first item, and ask for the second until it is under way."""
+    seen: list[None] = []
+    under_way.append(lambda: seen.append(None))
     assert await it.next() in (0, [0])
-    with bateau.move_on_after(0.003):
-        await it.next()
+    while not seen:
+        with bateau.move_on_after(0.003):
+            await it.next()
+
+
+@contextmanager
+def until_begun() -> Iterator[None]:
+    """Cancels what it holds soon after item 1 is under way."""
+    with bateau.move_on_after(30) as limit:
+        under_way.append(lambda: limit.reschedule(bateau.now() + 0.001))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +126,7 @@ def hazards() -> Iterator[list[Finding]]:
     """None is reported: nobody in here swallowed a cancellation."""
     seen: list[Finding] = []
     remove = add_sink(seen.append)
+    under_way.clear()
     yield seen
     remove()
     assert not seen
@@ -149,8 +174,11 @@ def test_an_error_of_what_is_cut_by_a_break_comes_at_the_next_wait(entry, form):
 
 def test_after_a_break_without_a_scope_the_next_wait_raises_it(entry):
     async def main() -> None:
+        seen: list[None] = []
+        under_way.append(lambda: seen.append(None))
         async for _ in FORMS["buffered"](work):
-            await bateau.time.sleep(0.001)
+            while not seen:
+                await bateau.time.sleep(0.001)
             break
         with pytest.raises(BaseExceptionGroup) as caught:
             await bateau.time.sleep(1)
@@ -163,7 +191,7 @@ def test_after_a_break_without_a_scope_the_next_wait_raises_it(entry):
 @pytest.mark.parametrize("form", MAIN)
 def test_an_error_of_what_is_cut_by_a_cancelled_call_is_raised_by_the_call(entry, form):
     async def leave() -> None:
-        with bateau.move_on_after(0.003):
+        with until_begun():
             await FORMS[form](work).collect()
 
     async def main() -> None:
@@ -175,7 +203,7 @@ def test_an_error_of_what_is_cut_by_a_cancelled_call_is_raised_by_the_call(entry
 @pytest.mark.parametrize("f", [work, later])
 def test_an_error_of_what_a_cancelled_for_each_concurrent_cuts_is_raised(entry, f):
     async def leave() -> None:
-        with bateau.move_on_after(0.003):
+        with until_begun():
             await bateau.iter(range(5)).for_each_concurrent(3, f)
 
     async def main() -> None:
@@ -186,9 +214,13 @@ def test_an_error_of_what_a_cancelled_for_each_concurrent_cuts_is_raised(entry, 
 
 @pytest.mark.parametrize("method", ["buffered", "buffered_unordered", "for_each_concurrent"])
 def test_an_error_of_what_a_first_error_cuts_goes_with_it(entry, method):
+    seen: list[None] = []
+    under_way.append(lambda: seen.append(None))
+
     async def first_fails(item: int) -> int:
         if not item:
-            await bateau.time.sleep(0.001)
+            while not seen:
+                await bateau.time.sleep(0.001)
             raise Gone
         return await work(item)
 
@@ -236,8 +268,16 @@ def test_what_is_cut_is_not_tried_again(entry):
 
 @pytest.mark.parametrize("form", ["chain", "flat_map"])
 def test_an_error_of_what_the_end_of_a_part_cuts_comes_out(entry, form):
+    seen: list[None] = []
+    under_way.append(lambda: seen.append(None))
+
+    async def first_waits(item: int) -> int:
+        while not item and not seen:
+            await bateau.time.sleep(0.001)
+        return await work(item)
+
     def part(_: int = 0) -> Pipeline:
-        return bateau.iter(range(5)).map(work).buffered(3).take(1)
+        return bateau.iter(range(5)).map(first_waits).buffered(3).take(1)
 
     async def leave() -> None:
         it = part().chain([7]) if form == "chain" else bateau.iter([0]).flat_map(part)

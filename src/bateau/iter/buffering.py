@@ -28,7 +28,7 @@ from ..kernel.operation import STEP_BUDGET, Checkpoint, Operation
 from ..kernel.resource import Resource
 from ..kernel.task import Task
 from .brief import Brief
-from .flow import END, Failure, Flow, Need, Signal, is_cut, look_around
+from .flow import END, Failure, Flow, Need, Signal, is_cut, look_around, of_the_cut
 from .handoff import raised_cancelled, stopped
 from .interior import soon
 from .stage import PLAIN, is_awaitable
@@ -241,7 +241,7 @@ class Buffer(Line):
                         if type(result) is _COROUTINE or (type(result) not in PLAIN and is_awaitable(result)):
                             result = await result
                     except Exception as error:
-                        if is_cut(task):
+                        if of_the_cut(task, error):
                             raise
                         result = Failure(error, item)
                 worker.place = None
@@ -267,7 +267,7 @@ class Buffer(Line):
         except GeneratorExit:
             raise
         except BaseException as error:
-            if is_cut(task):
+            if of_the_cut(task, error):
                 self.ended = True
                 raise  # in its place the consumer, if it is still there, finds that it was ended: see `_gone`
             self._broken(worker, error)
@@ -306,7 +306,7 @@ class Buffer(Line):
                 self._unclaim(worker)
                 return
         except Exception as error:
-            if is_cut(current_task()):
+            if of_the_cut(current_task(), error):
                 raise
             result = Failure(error, item)
         worker.place = None

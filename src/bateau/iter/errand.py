@@ -17,7 +17,7 @@ from ..kernel.operation import Operation
 from ..kernel.resource import Resource
 from ..kernel.task import Task
 from .brief import Brief
-from .flow import is_cut
+from .flow import is_cut, of_the_cut
 from .handoff import raised_cancelled, stopped
 from .interior import Interior
 
@@ -83,7 +83,7 @@ class Errands(Resource):
             except GeneratorExit:
                 raise
             except BaseException as error:
-                if is_cut(current_task()):
+                if of_the_cut(current_task(), error):
                     raise  # who still waits for it hears of the end: see `_gone`
                 self._reply((None, error))
             finally:

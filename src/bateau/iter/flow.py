@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from ..kernel.current import current_task, tls
-from ..kernel.errors import ScopeError, TaskCancelled
+from ..kernel.errors import Cancelled, ScopeError, TaskCancelled
 from ..kernel.operation import ABORTED, Checkpoint, Operation
 from .misuse import two_at_once
 
@@ -96,12 +96,22 @@ class EndedUnderIt(TaskCancelled):
 
 
 def is_cut(task: Task[Any]) -> bool:
-    """Whether ``task``, of a pipeline, is being ended from outside: what fails in it from then on has no consumer, who has left.
-
-    Such an error is raised by the task, so that the scope it runs in raises it; it is not left in the place of an item. (An item
-    that had failed before and that nobody took is dropped with the rest.)
-    """
+    """Whether ``task``, of a pipeline, is being ended from outside, most often since the consumer has left."""
     return task.node.effective is not None or (task.foreign and task.host.is_cancelled(task))
+
+
+def of_the_cut(task: Task[Any], error: BaseException) -> bool:
+    """Whether ``error`` is what somebody's code made of its being ended: raised in a ``finally``, most often.
+
+    It is no item's, and there is no consumer who would find it: the task raises it, so that the scope it runs in does. (An item
+    that fails by itself, before or after the consumer has left, is dropped with the other results that nobody took.)
+    """
+    if not is_cut(task):
+        return False
+    found: BaseException | None = error if task.delivered is None else task.delivered
+    while found is not None and not isinstance(found, Cancelled):
+        found = found.__context__
+    return found is not None
 
 
 async def look_around(error: BaseException) -> None:
@@ -195,10 +205,10 @@ class Flow(Generic[T]):
         self.pending = None
 
     def _failed(self, need: Need, error: Exception) -> None:
-        """Give an error of what was awaited to the stage that asked. Where nobody comes back, none is asked any more once its
-        driver is cut: it would try again, or leave it to a consumer who has left.
+        """Give an error of what was awaited to the stage that asked. Where nobody comes back, one ``of_the_cut`` is raised
+        here instead: a stage would try again, or leave it to a consumer who has left.
         """
-        if self.interior is None and is_cut(current_task()):
+        if self.interior is None and of_the_cut(current_task(), error):
             raise error
         need.error = error
 

@@ -20,7 +20,7 @@ from ..kernel.operation import Operation
 from ..kernel.resource import Resource
 from ..kernel.task import Task
 from .brief import Brief
-from .flow import END, EndedUnderIt, Failure, Flow, Need, is_cut
+from .flow import END, EndedUnderIt, Failure, Flow, Need, of_the_cut
 from .interior import Interior
 
 T = TypeVar("T")
@@ -167,7 +167,7 @@ async def pump(flow: Flow[Any], handoff: Handoff[Any]) -> None:
                 return
             handoff.put(item)
     except Exception as error:
-        if is_cut(current_task()):
+        if of_the_cut(current_task(), error):
             raise
         handoff.finish(Failure(error))
     finally:

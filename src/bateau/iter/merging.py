@@ -23,12 +23,12 @@ from ..kernel.task import Task
 from .brief import Brief
 from .buffering import PENDING, Line
 from .chain import Chain
-from .flow import END, Failure, Flow, Need, Signal, is_cut
+from .flow import END, Failure, Flow, Need, Signal, of_the_cut
 from .handoff import stopped
 from .interior import Interior
 from .nesting import nested
 from .opening import as_stages, background
-from .stage import Stage
+from .stage import Stage, depth, gives_up
 
 if TYPE_CHECKING:
     from .asynciter import AsyncIter
@@ -98,7 +98,7 @@ class Merged(Line):
         except (Cancelled, GeneratorExit):
             raise
         except BaseException as error:
-            if is_cut(current_task()):
+            if of_the_cut(current_task(), error):
                 raise
             self._arrived(lane, Failure(error))
         finally:
@@ -212,11 +212,15 @@ class Taken(Brief[None]):
 class Several(Stage):
     """A first stage with several sources."""
 
-    __slots__ = ("method", "parts")
+    __slots__ = ("frames", "gives_up", "method", "parts")
+    # Whether a part that is nothing but another one of these may as well be its parts, beside ours.
+    flat = True
 
     def __init__(self, parts: tuple[tuple[Stage, ...], ...], method: str) -> None:
         self.parts = parts
         self.method = method
+        self.gives_up = any(map(gives_up, parts))
+        self.frames = 5 + max(map(depth, parts))
 
     def describe(self) -> str:
         first, *others = (".".join(stage.describe() for stage in part) for part in self.parts)
@@ -242,6 +246,7 @@ class Interleave(Several):
     """One item of each source, in turn."""
 
     __slots__ = ()
+    flat = False  # a turn of its own for each part, whatever that is made of
 
     def background(self, resumable: bool) -> bool:
         return any(background(part, resumable) for part in self.parts)
@@ -289,5 +294,11 @@ class Merging(Chain[T_co]):
         return self._several(Interleave, others, "interleave")
 
     def _several(self, kind: type[Several], others: tuple[Any, ...], method: str) -> AsyncIter[Any]:
-        parts = (self._take(method), *(as_stages(other, method) for other in others))
-        return self._make((kind(parts, method),), self._site)  # type: ignore[no-any-return]
+        parts: list[tuple[Stage, ...]] = []
+        for part in (self._take(method), *(as_stages(other, method) for other in others)):
+            only = part[0] if len(part) == 1 else None
+            if isinstance(only, kind) and only.method == method and only.flat:
+                parts += only.parts
+            else:
+                parts.append(part)
+        return self._make((kind(tuple(parts), method),), self._site)  # type: ignore[no-any-return]

@@ -13,7 +13,7 @@ from ..kernel.cancellation import CancelScope
 from ..kernel.current import current_host, current_task
 from ..kernel.operation import Checkpoint
 from ..sync import Event
-from .flow import END, Failure, Flow, Need, is_cut
+from .flow import END, Failure, Flow, Need, of_the_cut
 from .handoff import stopped
 from .interior import Interior
 from .stage import Stage
@@ -57,7 +57,7 @@ class Newest:
                 self.news.set()
                 await Checkpoint()
         except BaseException as error:
-            if isinstance(error, Exception) and not is_cut(current_task()):
+            if isinstance(error, Exception) and not of_the_cut(current_task(), error):
                 await self._halt(Failure(error))
                 return
             if self.failure is None:
