@@ -238,6 +238,25 @@ def interleaving(outcomes: Outcomes, other: list[int]) -> Outcomes:
     return [x for row in rounds for x in row if x is not small_numbers]
 
 
+def parting(outcomes: Outcomes) -> Outcomes:
+    judged: list[tuple[Any, bool | None]] = []
+    for x in outcomes:
+        try:
+            judged.append((x, None if isinstance(x, Boom) else odd(x)))
+        except Boom as error:
+            judged.append((error, None))
+    return [x for x, yes in judged if yes is not False] + [x for x, yes in judged if yes is not True]
+
+
+def newest(outcomes: Outcomes, *_: Any) -> Outcomes:
+    """Of a source that never pauses: what came last before a failure, or the end."""
+    found: Outcomes = []
+    for failed, run in itertools.groupby(outcomes, lambda x: isinstance(x, Boom)):
+        items = list(run)
+        found += items if failed else items[-1:]
+    return found
+
+
 def catching(outcomes: Outcomes) -> Outcomes:
     return [number(x.args[-1]) if isinstance(x, Boom) else x for x in outcomes]
 
@@ -276,6 +295,20 @@ async def later(items: list[int]) -> Any:
 def slow(items: list[int]) -> Any:
     """A sub-iterator with work in the background."""
     return bateau.iter(later(items)).prefetch(2)
+
+
+def in_turn(parts: Any) -> Any:
+    first, *others = parts
+    return first.interleave(*others)
+
+
+def one_by_one(parts: Any) -> Any:
+    first, *others = parts
+    return first.chain(*others)
+
+
+def by_several(shared: Any) -> Any:
+    return shared.iter().interleave(shared.iter(), shared)
 
 
 TABLE: list[Row] = [
@@ -332,6 +365,22 @@ TABLE: list[Row] = [
         (lists,),
         ordered=False,
     ),
+    Row(
+        "tee in turn",
+        lambda it, c, n: in_turn(it.tee(n, limit=1)),
+        lambda o, n: [x for x in o for _ in range(n)],
+        (small_numbers,),
+    ),
+    Row(
+        "tee one by one",
+        lambda it, c, n: one_by_one(it.tee(n, unbounded=True)),
+        lambda o, n: o * n,
+        (small_numbers,),
+    ),
+    Row("partition", lambda it, c: one_by_one(it.partition(c(odd), unbounded=True)), parting),
+    Row("share", lambda it, c: by_several(it.share()), same),
+    Row("debounce", lambda it, c: it.debounce(1000), newest),
+    Row("sample", lambda it, c: it.sample(1000), newest),
     Row("prefetch", lambda it, c, n: it.prefetch(n), same, (small_numbers,)),
     Row("buffered", lambda it, c, n: it.map(c(double)).buffered(n), each(lambda x: [double(x)]), (small_numbers,)),
     Row(

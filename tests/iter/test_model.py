@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import bateau
 from support.entries import Entry
 
-from .model import ENDS, TABLE, Boom, End, Outcomes, Row, number
+from .model import ENDS, TABLE, Boom, End, Outcomes, Row, double, each, number
 
 # The function-scoped fixture is a name only, good for any number of examples.
 relaxed = settings(
@@ -178,6 +178,29 @@ def test_chains_everywhere(entry: Entry, chain: Any, items: Outcomes, turns: int
         assert await drain_impatiently(built(chain, origin(items, "generator", turns), turns), [0, 3, 1]) == expected
 
     entry.run(main)
+
+
+@given(items=outcomes, turns=turns, n=st.integers(1, 4), patience=st.lists(st.integers(0, 6), min_size=1, max_size=5))
+@relaxed
+def test_buffered_in(items: Outcomes, turns: int | None, n: int, patience: list[int]) -> None:
+    """No row of the table: it needs a scope around it."""
+
+    async def main() -> None:
+        expected = each(lambda x: [double(x)])(items)
+        async with bateau.scope() as scope:
+
+            def made(kind: str) -> Any:
+                return origin(items, kind, turns).map(colour(turns)(double)).buffered_in(n, scope)
+
+            for kind in ("plain", "generator"):
+                async with made(kind) as it:
+                    assert await drain(it) == expected
+                async with made(kind) as it:
+                    assert await drain_impatiently(it, patience) == expected
+                if not any(isinstance(x, Boom) for x in expected):
+                    assert await made(kind).collect() == expected
+
+    bateau.run(main, runtime="native")
 
 
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: end.name)
