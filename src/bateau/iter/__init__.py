@@ -11,6 +11,7 @@ from .callbacks import Overflowed, Push
 from .chain import Moved
 from .delegating import each
 from .ends import NoItems
+from .flow import ItemTimeout
 from .generators import generator
 from .joining import Uneven
 from .par import ParIter, WorkerDied
@@ -37,7 +38,7 @@ __all__ = [
     "iter",
     "sink",
 ]
-from .timing import ItemTimeout, Progress
+from .timing import Progress
 
 
 class _Callable(ModuleType):

@@ -14,7 +14,7 @@ from ..kernel.operation import Checkpoint
 from .flow import END, Failure, Flow, Need, Signal, look_around
 from .interior import Interior
 from .misuse import at_its_end, awaited_whole, plain_for, three_lines, two_at_once
-from .stage import Stage, gives_up, open_stages
+from .stage import Stage, depth, gives_up, open_stages
 
 if TYPE_CHECKING:
     from ..kernel.task import Task
@@ -60,6 +60,15 @@ class Chain(Generic[T_co]):
         self._entered = False
         self._ended = False
         self._gone: str | None = None
+        if (frames := depth(stages)) > (most := sys.getrecursionlimit() // 2):
+            raise ValueError(
+                three_lines(
+                    f"this pipeline is {frames} stages deep (parts of parts counted); Python has room for {most}",
+                    site,
+                    "do several steps in one function; give .chain() and .merge() all their parts at once; "
+                    "or begin the program with sys.setrecursionlimit(...), twice as much as is needed",
+                )
+            )
 
     # -- making --------------------------------------------------------------------------------------------------------
 

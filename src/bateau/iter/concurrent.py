@@ -14,7 +14,7 @@ from .chain import Chain, Run
 from .elements import Map
 from .flow import Failure, Flow, Signal
 from .interior import Interior
-from .stage import Stage, check_count, check_function, per_item_from, sees_failures
+from .stage import Stage, check_count, check_function, depth, per_item_from, sees_failures
 
 if TYPE_CHECKING:
     from .asynciter import AsyncIter
@@ -25,13 +25,14 @@ T_co = TypeVar("T_co", covariant=True)
 class Buffered(Stage):
     """Several items at once, through the per-item stages that stood right before it."""
 
-    __slots__ = ("inner", "method", "n", "ordered", "scope")
+    __slots__ = ("frames", "inner", "method", "n", "ordered", "scope")
 
     def __init__(
         self, n: int, inner: tuple[Stage, ...], *, ordered: bool, method: str, scope: Scope | None = None
     ) -> None:
         self.n = n
         self.inner = inner
+        self.frames = 4 + depth(inner)
         self.ordered = ordered
         self.method = method
         # Where the work runs; None: inside the pipeline.

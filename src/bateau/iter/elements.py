@@ -32,6 +32,7 @@ class Map(Stage):
 
     __slots__ = ("fns",)
     per_item = True
+    fuses = True
 
     def __init__(self, *fns: Callable[[Any], Any]) -> None:
         for fn in fns:
@@ -74,6 +75,7 @@ class StarMap(Map):
     """``fn(*item)`` of each item."""
 
     __slots__ = ()
+    fuses = False
 
     def __init__(self, fn: Callable[..., Any]) -> None:
         check_function(fn, "starmap")

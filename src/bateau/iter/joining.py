@@ -15,7 +15,7 @@ from .flow import END, Failure, Need, Signal
 from .interior import Interior
 from .nesting import nested
 from .opening import as_stages, background
-from .stage import DROPS, Stage, call, check_count, check_function, gives_up, open_stages, turn
+from .stage import DROPS, Stage, call, check_count, check_function, depth, gives_up, open_stages, turn
 
 if TYPE_CHECKING:
     from .asynciter import AsyncIter
@@ -43,11 +43,12 @@ class Chained(Stage):
     a part like the others, so that it ends with its last item.
     """
 
-    __slots__ = ("gives_up", "parts")
+    __slots__ = ("frames", "gives_up", "parts")
 
     def __init__(self, parts: tuple[tuple[Stage, ...], ...]) -> None:
         self.parts = parts
         self.gives_up = any(map(gives_up, parts))
+        self.frames = 5 + max(map(depth, parts))
 
     def background(self, resumable: bool) -> bool:
         return any(background(part, resumable) for part in self.parts)
@@ -104,7 +105,7 @@ class FlatMap(Stage):
 class Zip(Stage):
     """Rows of one item of each source."""
 
-    __slots__ = ("gives_up", "others", "rest", "strict")
+    __slots__ = ("frames", "gives_up", "others", "rest", "strict")
 
     def __init__(
         self, others: tuple[tuple[Stage, ...], ...], *, strict: bool, rest: Callable[[Any], Any] | None
@@ -115,6 +116,7 @@ class Zip(Stage):
                 raise TypeError(".zip() takes rest= or strict=True, not both: what is left over is the error's `row`")
         self.others = others
         self.gives_up = any(map(gives_up, others))
+        self.frames = 5 + max(map(depth, others), default=0)
         self.strict = strict
         self.rest = rest
 
@@ -210,9 +212,14 @@ class Joining(Chain[T_co]):
 
         What a source ran in the background has ended before the next one is opened.
         """
-        first = self._take("chain")
-        parts = (first, *(as_stages(other, "chain") for other in others))
-        return self._make((Chained(parts),), self._site)  # type: ignore[no-any-return]
+        parts: list[tuple[Stage, ...]] = []
+        for part in (self._take("chain"), *(as_stages(other, "chain") for other in others)):
+            # A part that is nothing but a chain itself: its parts beside ours, so that any number can be put on, one by one.
+            if len(part) == 1 and isinstance(part[0], Chained):
+                parts += part[0].parts
+            else:
+                parts.append(part)
+        return self._make((Chained(tuple(parts)),), self._site)  # type: ignore[no-any-return]
 
     @overload
     def flat_map(self, fn: Callable[[T_co], Awaitable[Source[R]]]) -> AsyncIter[R]: ...

@@ -13,7 +13,7 @@ from ..time import sleep_until
 from .chain import Chain
 from .flow import Failure, Need, Signal
 from .interior import Interior
-from .stage import Stage, check_count, per_item_from, sees_failures
+from .stage import Stage, check_count, depth, per_item_from, sees_failures
 
 if TYPE_CHECKING:
     from .asynciter import AsyncIter
@@ -87,13 +87,14 @@ class _Dropped(Signal):
 class Retrying(Stage):
     """The per-item stages ``inner``, tried again for an item that failed."""
 
-    __slots__ = ("inner", "policy", "sees_failures")
+    __slots__ = ("frames", "inner", "policy", "sees_failures")
     per_item = True
 
     def __init__(self, policy: Retry, inner: tuple[Stage, ...]) -> None:
         self.policy = policy
         self.inner = inner
         self.sees_failures = sees_failures(inner)
+        self.frames = 2 + depth(inner)
 
     def flow(self, source: Iterator[Any], interior: Interior) -> Iterator[Any]:
         policy, need, dropped = self.policy, Need(), _Dropped()

@@ -28,7 +28,7 @@ from .brief import Brief
 from .chain import Chain
 from .flow import END, Failure, Flow, Need
 from .interior import Interior, soon
-from .stage import Stage, check_count, open_stages
+from .stage import Stage, check_count, depth, open_stages
 
 if TYPE_CHECKING:
     from .asynciter import AsyncIter
@@ -270,8 +270,9 @@ class Behind(Resource):
         """Wait until there is none. A cancellation point."""
         task = current_task()
         if not self.told and self.left_to(task):
-            with CancelScope(at=task.host.now() + PATIENCE):
+            with CancelScope(at=task.host.now() + PATIENCE) as limit:
                 await Room(self)
+            if not limit.cancelled_caught:
                 return
             if self.left_to(task):
                 self.told = True
@@ -334,10 +335,11 @@ class Room(Brief[None]):
 class FromCore(Stage):
     """The items of one seat at a shared chain."""
 
-    __slots__ = ("core", "seat")
+    __slots__ = ("core", "frames", "seat")
 
     def __init__(self, core: Core) -> None:
         self.core = core
+        self.frames = 5 + depth(core._stages)
         self.seat = Seat(core)
 
     def flow(self, source: Iterator[Any], interior: Interior) -> Iterator[Any]:

@@ -27,6 +27,10 @@ class Stage:
     sees_failures = False
     # Whether it may give up a wait of what stands before it, and ask again (``timeout``).
     gives_up = False
+    # How many Python frames it stands on top of what is before it, at most: to drive it, to close it, to ask it something.
+    frames = 1
+    # Whether two of this type beside each other are made one (``after``).
+    fuses = False
 
     def background(self, resumable: bool) -> bool:
         """Whether it runs something beside the consumer, for which the pipeline must have a scope.
@@ -77,6 +81,17 @@ def sees_failures(stages: tuple[Stage, ...]) -> bool:
 def gives_up(stages: tuple[Stage, ...]) -> bool:
     """Whether any of ``stages`` may give up a wait, so that those before it must bear that."""
     return any(stage.gives_up for stage in stages)
+
+
+def depth(stages: tuple[Stage, ...]) -> int:
+    """How many Python frames ``stages`` have on top of each other, at most."""
+    total = 0
+    before: Stage | None = None
+    for stage in stages:
+        if not (stage.fuses and type(stage) is type(before)):
+            total += stage.frames
+        before = stage
+    return total
 
 
 def per_item_from(stages: tuple[Stage, ...]) -> int:
