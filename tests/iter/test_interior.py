@@ -344,3 +344,30 @@ def test_in_a_program_without_bateau_at_its_top(entry):
                     break
 
     entry.run(main)
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["ended", "cancelled before"])
+def test_a_pipeline_kept_beyond_the_shield_it_began_in_ends_with_the_scope(entry, cancelled):
+    log: list[int] = []
+    kept: list[Any] = []
+
+    async def work(item: int) -> int:
+        try:
+            await bateau.time.sleep(60 if item else 0)
+            return item
+        finally:
+            async with bateau.cleanup(30):
+                await bateau.time.sleep(0.01)
+            log.append(item)
+
+    async def main() -> None:
+        async with bateau.scope() as scope:
+            if cancelled:
+                scope.cancel()
+            with bateau.shield():
+                kept.append(bateau.iter(range(5)).map(work).buffered(2))
+                assert await kept[0].next() == 0
+                await bateau.yield_now()
+        assert {0, 1} <= set(log)
+
+    entry.run(main)

@@ -20,10 +20,10 @@ from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
-from ..kernel.cancellation import CancelScope
+from ..kernel.cancellation import CancelScope, Listener
 from ..kernel.cleanup import DEFAULT_BUDGET, Cleanup
 from ..kernel.current import current_task, current_task_or_none
-from ..kernel.errors import Cancelled, ScopeError, TaskCancelled
+from ..kernel.errors import Cancelled, CancelRecord, ScopeError, TaskCancelled
 from ..kernel.hazard import report
 from ..kernel.operation import Checkpoint, Guard, Operation
 from ..kernel.resource import Resource
@@ -203,6 +203,8 @@ class Interior(Resource):
             keeper.background = True  # which says that it is nobody's leftover, should the program end first
             _roots[keeper] = None
             task.host.spawn_root(keeper)
+        if shielded:
+            _ToldToEnd(self).attach(keeper)
         return status
 
     async def _keep(self, shielded: bool, status: Starting[None]) -> None:
@@ -210,10 +212,13 @@ class Interior(Resource):
         with CancelScope(shield=shielded, site=self.site):
             async with Scope(name="pipeline", site=self.site) as self.scope:
                 status.started()
+                if self.keeper is not None and self.keeper.record is not None:
+                    self.scope.cancel("its scope has ended")
                 await Kept(self)
 
     def _kept_ended(self, keeper: Task[None]) -> None:
         _roots.pop(keeper, None)
+        keeper.children = None  # its listener leads back to it
         status, error = keeper.starting, keeper._error
         if status is not None and not status.is_started and keeper.scope is None:
             status.child_ended(error, keeper.was_cancelled)  # with a scope it does that
@@ -288,6 +293,23 @@ class Interior(Resource):
 
     def describe(self) -> str:
         return f"pipeline ({self.where()})"
+
+
+class _ToldToEnd(Listener):
+    """A keeper in its consumer's shield ends when it is told to itself, at the end of the scope around: the consumer has left
+    its shield then, and would wait for ever. Only what reaches it from further out stops at that shield.
+    """
+
+    __slots__ = ("interior",)
+
+    def __init__(self, interior: Interior) -> None:
+        super().__init__()
+        self.interior = interior
+
+    def heard(self) -> None:
+        keeper, scope = self.interior.keeper, self.interior.scope
+        if keeper is not None and keeper.record is not None and scope is not None and not keeper.ended:
+            scope._cancel(CancelRecord("the scope around its pipeline has ended", parent=keeper.record))
 
 
 class Kept(Operation[None]):

@@ -109,6 +109,10 @@ class CancelNode:
         task = self.task
         if self.effective is None:
             _spread(self, record)
+        elif self.children:  # reached from above before: who listens here may know better what to do now
+            for child in tuple(self.children):
+                if child.task is None:
+                    child.heard()
         if task is not None:
             task.host.cancel_native(self)
         return True
