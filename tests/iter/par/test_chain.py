@@ -124,6 +124,27 @@ def test_the_first_error_ends_an_end(entry: Entry, on: Executor) -> None:
     entry.run(main)
 
 
+def test_many_errors_at_once_are_the_first_of_them(entry: Entry) -> None:
+    """Threads go on after the first error has ended the rest: what fails there then is no news, and no group."""
+
+    def refuse(x: int) -> None:
+        time.sleep(0.001 * (x % 3))
+        raise LookupError(x)
+
+    def complain(_: object) -> None:
+        raise LookupError("progress")
+
+    async def main() -> None:
+        for _ in range(4):
+            with pytest.raises(LookupError, match="0"):
+                await bateau.iter(range(20)).par(4, on=bateau.iter.threads(), chunk=2).map(refuse).collect()
+            with pytest.raises(LookupError, match="progress"):
+                it = bateau.iter(range(20)).par(4, on=bateau.iter.threads(), chunk=1, progress=complain)
+                await it.inspect(lambda x: time.sleep(0.001 * (x % 3))).collect()
+
+    entry.run(main)
+
+
 def test_errors_of_the_source_keep_their_place(entry: Entry, on: Executor) -> None:
     async def main() -> None:
         it = bateau.iter(range(10)).map(fail_at_seven).par(on=on, chunk=3).map(square).iter()

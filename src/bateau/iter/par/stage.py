@@ -17,15 +17,15 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from ...kernel.cancellation import CancelScope
-from ...kernel.current import current_host
+from ...kernel.current import current_host, current_task
 from ...kernel.scope import Scope
 from ...sync import Event, Semaphore
 from ..buffering import Buffer
-from ..flow import Failure, Flow, Need
+from ..flow import Failure, Flow, Need, is_cut
 from ..interior import Interior
 from ..stage import Stage
 from .chunking import Chunk, Done, Sizes, gather, spread
-from .executor import Executor, Pool
+from .executor import Executor, Pool, WorkerDied
 from .work import Outcome, Work
 
 
@@ -166,7 +166,7 @@ class Session:
         self.items += len(chunk.items)
         self.failed += len(outcome.troubles)
         self.chunks += 1
-        if self.plan.progress is not None:
+        if self.plan.progress is not None and not is_cut(current_task()):
             seconds = perf_counter() - self.began
             self.plan.progress(
                 ParProgress(self.items, self.failed, self.chunks, seconds, self.sizes.size, self.sizes.cost or 0.0)
@@ -177,6 +177,10 @@ class Session:
         self.submitted += 1
         try:
             return await pool.submit(self.work, items)
+        except WorkerDied:
+            if is_cut(current_task()):  # failed items among those that nobody takes
+                return Outcome()
+            raise
         finally:
             self.submitted -= 1
             self.returned.set()

@@ -117,7 +117,7 @@ class Work:
             try:
                 await sink.push(0, item)
             except Exception as error:
-                if _given_up(check):
+                if _given_up(check, error):
                     # Nobody will take this outcome: what the cleanup of the function raises goes the way of the cancellation.
                     raise
                 method = self.steps[sink.at].method if sink.at < len(self.steps) else "fold"
@@ -210,16 +210,25 @@ class Sink:
             self.outcome.results.append(self.acc)
 
 
-def _given_up(check: Callable[[], None] | None) -> bool:
-    """Whether who asked for the work was cancelled, where that can be known: in a task, and in a thread of its program."""
-    if check is not None:
-        try:
-            check()
-        except Cancelled:
-            return True
+def _given_up(check: Callable[[], None] | None, error: BaseException) -> bool:
+    """Whether ``error`` comes of the cancellation of who asked for the work, where that can be known.
+
+    In a task that is whatever fails from then on. A thread is not interrupted: a function that fails there by itself, or that never asks,
+    makes one more failed item of those that nobody takes.
+    """
+    if check is None:
+        task = current_task_or_none()
+        return task is not None and is_cut(task)
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, Cancelled):
+        seen = seen.__cause__ or seen.__context__
+    if seen is None:
         return False
-    task = current_task_or_none()
-    return task is not None and is_cut(task)
+    try:
+        check()
+    except Cancelled:
+        return True
+    return False  # it was a scope of the function's own
 
 
 async def _collect(items: AsyncIterable[T]) -> list[T]:
