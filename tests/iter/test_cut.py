@@ -454,3 +454,22 @@ def test_a_file_of_the_users_stays_open(entry, tmp_path):
             assert lines.readline() == "c\n"
 
     entry.run(main)
+
+
+@pytest.mark.parametrize("way", ["block", "aclose"])
+@pytest.mark.parametrize("form", MAIN)
+def test_who_leaves_can_catch_it_and_go_on(entry, form, way):
+    async def main() -> None:
+        async with bateau.scope():
+            with pytest.raises(BaseExceptionGroup) as caught:
+                if way == "block":
+                    async with FORMS[form](work) as it:
+                        await begin_second(it)
+                else:
+                    it = FORMS[form](work)
+                    await begin_second(it)
+                    await it.aclose()
+            assert [type(one) for one in leaves(caught.value)] == [Unflushed]
+            await bateau.yield_now()
+
+    entry.run(main)

@@ -47,7 +47,19 @@ _roots: dict[Task[Any], None] = {}
 class Interior(Resource):
     """The inside of one running pipeline. See the module's head."""
 
-    __slots__ = ("_context", "_deferred", "_opening", "_owed", "consumer", "keeper", "resumable", "scope", "site")
+    __slots__ = (
+        "_context",
+        "_deferred",
+        "_heard",
+        "_opening",
+        "_owed",
+        "_sources",
+        "consumer",
+        "keeper",
+        "resumable",
+        "scope",
+        "site",
+    )
     kind = "pipeline"
 
     def __init__(self, site: tuple[str, int], *, resumable: bool) -> None:
@@ -57,6 +69,8 @@ class Interior(Resource):
         self.scope: Scope | None = None
         self.keeper: Task[None] | None = None
         self._deferred: list[Callable[[], Any]] = []
+        # The generators that give the first stages their items, and have not ended.
+        self._sources: list[Generator[Any, Any, Any]] = []
         # The task that asked last: it is the one to leave, and to wait for the end then.
         self.consumer: Task[Any] | None = None
         # Its context variables when the scope was opened: what runs inside begins with those, not with what the task that happens
@@ -66,6 +80,8 @@ class Interior(Resource):
         self._opening: Starting[None] | None = None
         # Whether somebody will wait for the keeper's end, and so hear of its errors.
         self._owed = True
+        # Whether that one is waiting now, to raise them itself: what they are, if any. Else the scope around the keeper does.
+        self._heard: list[Exception] | None = None
 
     def spawn(self, fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, name: str) -> Task[T]:
         """Run ``fn(*args)`` beside the consumer until it ends or the pipeline is left."""
@@ -80,6 +96,28 @@ class Interior(Resource):
     def defer(self, fn: Callable[[], Any]) -> None:
         """Call ``fn``, sync or async, once the background work has ended; last deferred first."""
         self._deferred.append(fn)
+
+    def close_later(self, source: Generator[Any, Any, Any]) -> None:
+        """Close ``source``, of which a stage takes items, once the background work has ended, unless it ``has_ended`` before."""
+        self._sources.append(source)
+
+    def has_ended(self, source: Generator[Any, Any, Any]) -> None:
+        """``source`` has nothing to be closed any more."""
+        if source in self._sources:
+            self._sources.remove(source)
+
+    def close_sources(self) -> list[BaseException]:
+        """Close the sources now, last opened first. What they raised; none keeps the others open."""
+        errors: list[BaseException] = []
+        while self._sources:
+            source = self._sources.pop()
+            if getattr(source, "gi_running", False):
+                continue  # left from within: it is closed when it is dropped
+            try:
+                source.close()
+            except Exception as error:
+                errors.append(error)
+        return errors
 
     # -- entered -------------------------------------------------------------------------------------------------------
 
@@ -96,17 +134,13 @@ class Interior(Resource):
 
         What fails meanwhile is raised together with ``exc``, if that is a failure too.
         """
-        keeper = self.keeper
-        if keeper is not None:  # entered without a scope, of which something had need later
+        if self.keeper is not None:  # entered without a scope, of which something had need later
 
             async def end_keeper() -> None:
                 try:
                     await self._end_keeper()
                 except Exception as error:
-                    if exc is None or isinstance(exc, Cancelled):
-                        raise
-                    if keeper.scope is None:  # else that raises it, together with ``exc``
-                        raise self._both(exc, [error]) from None
+                    raise self._both(exc, [error]) from None
 
             await self._closing(end_keeper, exc)
             return False
@@ -125,7 +159,7 @@ class Interior(Resource):
 
     async def _closing(self, end: Callable[[], Awaitable[None]] | None, exc: BaseException | None) -> None:
         """``end`` the scope, then close what was deferred: each of the two whatever the other raises."""
-        if end is None and not self._deferred:
+        if end is None and not self._deferred and not self._sources:
             return
         try:
             if end is not None:
@@ -136,10 +170,14 @@ class Interior(Resource):
         await self._run_deferred(exc)
 
     async def _run_deferred(self, exc: BaseException | None = None) -> None:
-        """Close what was deferred. ``exc`` is under way already, and goes with what fails here."""
-        if not self._deferred:
-            return
-        errors: list[BaseException] = []
+        """Close the sources and what was deferred. ``exc`` is under way already, and goes with what fails here."""
+        errors = self.close_sources()
+        if self._deferred:
+            await self._call_deferred(errors)
+        if errors:
+            raise self._both(exc, errors)
+
+    async def _call_deferred(self, errors: list[BaseException]) -> None:
         cancelled: BaseException | None = None
         async with Cleanup(DEFAULT_BUDGET, site=self.site):
             while self._deferred:
@@ -155,9 +193,6 @@ class Interior(Resource):
                     errors.append(error)
             if cancelled is not None and not errors:
                 raise cancelled
-        if not errors:
-            return
-        raise self._both(exc, errors)
 
     def _both(self, exc: BaseException | None, errors: list[BaseException]) -> BaseException:
         """What to raise for ``errors`` of the closing, with ``exc`` under way."""
@@ -209,12 +244,17 @@ class Interior(Resource):
 
     async def _keep(self, shielded: bool, status: Starting[None]) -> None:
         # The consumer's shield, if it stands in one: what it does in a cancelled scope, it may do in parallel.
-        with CancelScope(shield=shielded, site=self.site):
-            async with Scope(name="pipeline", site=self.site) as self.scope:
-                status.started()
-                if self.keeper is not None and self.keeper.record is not None:
-                    self.scope.cancel("its scope has ended")
-                await Kept(self)
+        try:
+            with CancelScope(shield=shielded, site=self.site):
+                async with Scope(name="pipeline", site=self.site) as self.scope:
+                    status.started()
+                    if self.keeper is not None and self.keeper.record is not None:
+                        self.scope.cancel("its scope has ended")
+                    await Kept(self)
+        except Exception as error:
+            if self._heard is None:
+                raise
+            self._heard.append(error)
 
     def _kept_ended(self, keeper: Task[None]) -> None:
         _roots.pop(keeper, None)
@@ -232,7 +272,7 @@ class Interior(Resource):
             return
         host = keeper.host
         here = get_ident() == host.thread_id
-        if not soon(host, self._cancel):
+        if not soon(host, self._leave_behind):
             return
         if not here:
             report(
@@ -248,6 +288,18 @@ class Interior(Resource):
         else:
             # Dropped by the collector in the middle of some other task, which must not wait for what is not its own.
             self._owed = False
+
+    def _leave_behind(self) -> None:
+        """Nobody else will close the sources: the keeper does, when what it kept has ended."""
+        scope = self.scope
+        if self._sources and scope is not None and scope._host is not None:
+            scope.defer(self._raise_closing)
+        self._cancel()
+
+    def _raise_closing(self) -> None:
+        errors = self.close_sources()
+        if errors:
+            raise self._both(None, errors)
 
     def _cancel(self) -> None:
         keeper, scope = self.keeper, self.scope
@@ -270,12 +322,17 @@ class Interior(Resource):
         if _is_inside(current_task(), keeper):
             self._owed = False
             return
+        heard = self._heard
+        if heard is None:
+            heard = self._heard = []
         try:
             await ShieldedJoin(keeper)
         except TaskCancelled:
             return
         finally:
             self.keeper = self.scope = self._opening = None
+        if heard:
+            raise heard.pop()
 
     # -- as a resource: what the keeper waits on -----------------------------------------------------------------------
 

@@ -64,6 +64,9 @@ class Nested(Interior):
         for fn in self._deferred:
             self._around.defer(fn)
         self._deferred.clear()
+        for source in self._sources:
+            self._around.close_later(source)
+        self._sources.clear()
 
 
 def nested(stages: tuple[Stage, ...], interior: Interior) -> Iterator[Any]:
@@ -76,5 +79,7 @@ def nested(stages: tuple[Stage, ...], interior: Interior) -> Iterator[Any]:
             yield need.of(inner.end)
             if need.error is not None:
                 yield Failure(need.error)
+        for error in inner.close_sources():  # nothing is awaited for that: a part that waits for nothing costs no wait
+            yield Failure(error)
     finally:
         inner.hand_over()

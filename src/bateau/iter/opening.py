@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
+from itertools import chain
 from types import AsyncGeneratorType
-from typing import Any
+from typing import Any, cast
 
 from .bodies import Body
 from .chain import Chain
@@ -16,7 +17,11 @@ from .stage import Stage, gives_up
 
 
 class FromIterable(Stage):
-    """A plain iterable."""
+    """A plain iterable.
+
+    A generator is closed where the pipeline is left, by whoever leaves it (see ``Interior.close_later``), who gets what its ``finally``
+    raises. Anything else that can be closed, a file say, is its owner's.
+    """
 
     __slots__ = ("items",)
 
@@ -25,7 +30,14 @@ class FromIterable(Stage):
 
     def flow(self, source: Iterator[Any], interior: Interior) -> Iterator[Any]:
         try:
-            yield from self.items
+            items: Iterator[Any] = iter(self.items)
+            generator = _as_generator(items)
+            if generator is not None:
+                interior.close_later(generator)
+            # `chain` keeps our own end from being handed down: what it raised there would pass for an item's failure.
+            yield from chain(items) if hasattr(items, "close") else items
+            if generator is not None:
+                interior.has_ended(generator)
         except Exception as error:
             yield Failure(error)
 
@@ -84,6 +96,10 @@ class FromAsync(Stage):
         if is_async_generator(self.items):
             return f"{self.items.__qualname__}()"
         return f"iter({type(self.items).__name__})"
+
+
+def _as_generator(items: object) -> Generator[Any, Any, Any] | None:
+    return cast("Generator[Any, Any, Any]", items) if isinstance(items, Generator) else None
 
 
 def is_async_generator(items: object) -> bool:
