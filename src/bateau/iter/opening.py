@@ -99,7 +99,7 @@ class FromAsync(Stage):
 
 
 def _as_generator(items: object) -> Generator[Any, Any, Any] | None:
-    return cast("Generator[Any, Any, Any]", items) if isinstance(items, Generator) else None
+    return cast("Any", items) if isinstance(items, Generator) else None
 
 
 def is_async_generator(items: object) -> bool:
