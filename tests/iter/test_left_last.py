@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import multiprocessing
+import operator
 import os
 from collections.abc import AsyncIterator
 from typing import Any
@@ -179,15 +180,11 @@ def test_the_closing_is_bounded_by_its_budget(entry: Any, monkeypatch: pytest.Mo
     assert log == ["cut"]
 
 
-def _double(item: int) -> int:
-    return 2 * item
-
-
 @pytest.mark.parametrize("leave", ["break", "raise"])
 def test_worker_processes_are_ended_and_reaped(entry: Any, leave: str) -> None:
     async def main() -> None:
-        async for item in bateau.iter(range(1000)).par(2, on=bateau.iter.processes(2), chunk=1).map(_double):
-            if item == 4:
+        async for item in bateau.iter(range(1000)).par(2, on=bateau.iter.processes(2), chunk=1).map(operator.neg):
+            if item == -4:
                 if leave == "raise":
                     raise KeyError("left")
                 break
