@@ -397,6 +397,8 @@ class Engine(Host):
         except BaseException as error:
             running.task = outer
             self._raised(task, error)
+            # From 3.12 on the traceback's frames refer to this one, which must not keep the task that keeps the error.
+            del task, coro
         else:
             running.task = outer
             self._trapped(task, trap)

@@ -370,6 +370,8 @@ async def _main(task: Task[Any], coro: Coroutine[Any, Any, Any]) -> None:
         del tb  # it holds this frame
         task.host_task = task.parked = None  # cuts the cycle between the two tasks
         task.finish(None, error)
+        # From 3.12 on the traceback's frames refer to this one, which must not keep the task that keeps the error.
+        del task, coro
     else:
         task.host_task = task.parked = None
         task.finish(value, None)
