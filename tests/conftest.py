@@ -59,6 +59,21 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+# What tests import and what pytest notes of them is set aside as well, so often: else the collection after each test takes a
+# twentieth of a second when ten thousand have run (measured: half of the suite's time).
+FREEZE_EVERY = 50
+_since_freeze = 0
+
+
+def set_aside() -> None:
+    """Right after a test's own collection, when what is left is nobody's garbage."""
+    global _since_freeze
+    _since_freeze += 1
+    if _since_freeze >= FREEZE_EVERY:
+        _since_freeze = 0
+        gc.freeze()
+
+
 @pytest.fixture
 def asyncio_errors() -> Iterator[list[str]]:
     """What asyncio logged as an error during the test; a test that provokes some asserts on them and clears the list."""
@@ -74,6 +89,7 @@ def nothing_left_behind(request: pytest.FixtureRequest, asyncio_errors: list[str
     if request.node.get_closest_marker("no_leak_check"):
         return
     leaks = before.settled_leaks()
+    set_aside()
     problems = [f"left behind {leak}" for leak in leaks] + [f"asyncio logged: {error}" for error in asyncio_errors]
     if problems:
         pytest.fail(

@@ -10,6 +10,9 @@ import pytest
 
 import bateau
 from bateau.kernel.hazard import Finding, add_sink
+from support.entries import on_each_mechanism
+
+pytestmark = on_each_mechanism
 
 Pipeline = Any
 Work = Callable[[int], Awaitable[int]]
