@@ -54,6 +54,7 @@ def host_of(loop: Any) -> AsyncioHost:
 
 
 def _find_by_asking() -> Task[Any] | None:
+    """The record of the asyncio task running on this thread; None outside any."""
     loop = events._get_running_loop()
     if loop is None:
         return None
