@@ -54,11 +54,14 @@ class Camera:
     def __init__(self, library: ctypes.CDLL, device: int, fps: float, frames: int) -> None:
         self._library = library
         self._device = library.cam_open(device, fps, frames)
+        self._polls = 0
         if not self._device:
             raise OSError(f"no camera {device}")
 
     def poll(self) -> Frame | None:
-        """The next frame, or None if there is none yet. Raises ``StopIteration`` once the device is unplugged."""
+        """The next frame, or None if there is none yet. Raises ``StopIteration`` once the device is unplugged or closed."""
+        if self._device is None:
+            raise StopIteration
         frame = _Frame()
         state = self._library.cam_poll(self._device, frame)
         if state < 0:
@@ -67,13 +70,15 @@ class Camera:
 
     @property
     def polls(self) -> int:
-        """How often it was polled."""
-        return int(self._library.cam_polls(self._device))
+        """How often it was polled, also once it is closed (a consumer may hold its last frame longer than the device lives)."""
+        return self._polls if self._device is None else int(self._library.cam_polls(self._device))
 
     def close(self) -> None:
         """Give the device back; again is harmless."""
-        device, self._device = self._device, None
-        self._library.cam_close(device)
+        if self._device is not None:
+            self._polls = self.polls
+            device, self._device = self._device, None
+            self._library.cam_close(device)
 
 
 @bateau.generator

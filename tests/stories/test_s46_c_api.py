@@ -114,3 +114,15 @@ def test_a_polled_source_and_the_rest_of_the_program(entry, cameras, library):
         assert library.cam_count_open() == 0
 
     entry.run(main)
+
+
+def test_a_closed_camera_never_reaches_the_library(cameras, library):
+    """A consumer may still hold a frame when the device is closed: what it asks then has an answer, not a null pointer."""
+    camera = cameras.Camera(library, 1, 500, 3)
+    camera.poll()
+    camera.close()
+    camera.close()
+    assert camera.polls == 1
+    with pytest.raises(StopIteration):
+        camera.poll()
+    assert library.cam_count_open() == 0
