@@ -56,4 +56,4 @@ class Brief(Operation[T]):
         if self.error is not None:
             error, self.error = self.error, None
             raise error
-        return self.value  # type: ignore[no-any-return]
+        return self.value  # type: ignore[no-any-return]  # set by poll or fire; each kind knows its T

@@ -168,7 +168,8 @@ class Concurrent(Chain[T_co]):
                 f"the time, as in .map(fetch).{method}({n}); to fetch items ahead of their use, .prefetch({n})"
             )
         stage: Stage = Buffered(n, stages[split:], ordered=ordered, method=method, scope=scope)
-        return self._make((*stages[:split], stage), self._site)  # type: ignore[no-any-return]
+        made: AsyncIter[T_co] = self._make((*stages[:split], stage), self._site)
+        return made
 
     def buffered(self, n: int) -> AsyncIter[T_co]:
         """Run the functions right before it (``map``, ``filter``...) for up to ``n`` items at once; results keep their order.

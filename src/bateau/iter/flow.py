@@ -151,7 +151,7 @@ class Flow(Generic[T]):
             self.pending = item
         else:
             self.pulled += 1
-        return item  # type: ignore[no-any-return]
+        return item  # type: ignore[no-any-return]  # told apart by __class__, which mypy can't follow
 
     async def next(self) -> T | Failure | End:
         """Pull, and wait where a stage needs it. A cancellation point only where it waits; cancelled, nothing is lost."""
@@ -167,7 +167,7 @@ class Flow(Generic[T]):
                         self.pulled += 1
                         if isinstance(item, Failure):
                             await look_around(item.error)
-                        return item  # type: ignore[no-any-return]
+                        return item  # type: ignore[no-any-return]  # see poll
                     self.pending = need = item
                 if need.first is not None or self.errands is not None or need.again is None:
                     await self.answer()
