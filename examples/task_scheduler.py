@@ -17,6 +17,7 @@ import heapq
 import json
 import signal as signals
 import sys
+from contextlib import suppress
 from typing import Any
 
 import h11
@@ -66,8 +67,10 @@ class Scheduler:
 
     async def worker(self) -> None:
         """Run jobs until asked to stop."""
-        while not bateau.stopping():
+        while True:
             await self.ready.acquire()
+            if bateau.stopping():
+                return
             job = heapq.heappop(self.queue)
             job.state = "running"
             try:
@@ -90,11 +93,12 @@ class Scheduler:
 
 
 async def reporter(scheduler: Scheduler, ended: Receiver[Job]) -> None:
-    """A line whenever a job has ended, and one after a quiet second."""
-    async with bateau.select(job=ended.recv, quiet=lambda: bateau.time.sleep(1.0)) as events:
-        async for event in events:
-            note = f"job {event.value.number} {event.value.state}" if event.name == "job" else "quiet"
-            print(f"{note}; {scheduler.counts()}", flush=True)
+    """A line whenever a job has ended, and one after a quiet second, until no job can end any more."""
+    async with bateau.select(job=ended.recv, quiet=lambda: bateau.time.sleep(1.0), on_end="raise") as events:
+        with suppress(bateau.EndOfStream):  # the sending end was closed, and everything sent has been received
+            async for event in events:
+                note = f"job {event.value.number} {event.value.state}" if event.name == "job" else "quiet"
+                print(f"{note}; {scheduler.counts()}", flush=True)
 
 
 async def answer(scheduler: Scheduler, stream: net.SocketStream) -> None:
@@ -155,18 +159,19 @@ async def main(port: int = 8080, workers: int = 4) -> None:
     scheduler = Scheduler(ended_tx)
     async with bateau.scope(name="scheduler") as scope:
         scope.spawn(stop_on_sigterm, scope, background=True)
-        scope.spawn(reporter, scheduler, ended_rx, background=True)
-        for n in range(workers):
-            scope.spawn(scheduler.worker, name=f"worker {n}", background=True)
-        async with await net.listen_tcp("127.0.0.1", port) as listener:
-            print(f"listening on 127.0.0.1:{listener.port}", flush=True)
+        scope.spawn(reporter, scheduler, ended_rx)
+        # Left from right to left: the workers end, then the channel, and with it the reporter.
+        async with ended_tx, bateau.scope(name="workers") as pool:
+            for n in range(workers):
+                pool.spawn(scheduler.worker, name=f"worker {n}")
+            async with await net.listen_tcp("127.0.0.1", port) as listener:
+                print(f"listening on 127.0.0.1:{listener.port}", flush=True)
 
-            async def handle(stream: net.SocketStream) -> None:
-                await answer(scheduler, stream)
+                async def handle(stream: net.SocketStream) -> None:
+                    await answer(scheduler, stream)
 
-            await net.serve(handle, listener)  # ends when asked to stop
-        while "running" in scheduler.counts():
-            await bateau.time.sleep(0.01)
+                await net.serve(handle, listener)  # ends when asked to stop
+            scheduler.ready.release(workers)  # wakes the idle workers, which see that it is time to stop
     print(f"stopped; {scheduler.counts()}", flush=True)
 
 
