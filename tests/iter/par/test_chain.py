@@ -210,6 +210,7 @@ def test_tasks_have_n_in_flight_and_claim_n(entry: Entry, ordered: bool) -> None
 def test_threads_have_n_chunks_in_flight_and_n_ready(entry: Entry) -> None:
     async def main() -> None:
         gauge, claimed = Gauge(), 0
+        both = threading.Barrier(2, timeout=60)
 
         def source() -> Any:
             nonlocal claimed
@@ -219,6 +220,8 @@ def test_threads_have_n_chunks_in_flight_and_n_ready(entry: Entry) -> None:
 
         def work(x: int) -> int:
             with gauge:
+                if x in (0, 3):
+                    both.wait()  # the first two chunks are under way at once
                 time.sleep(0.002)
             return x
 
