@@ -160,7 +160,7 @@ async def main(port: int = 8080, workers: int = 4) -> None:
     async with bateau.scope(name="scheduler") as scope:
         scope.spawn(stop_on_sigterm, scope, background=True)
         scope.spawn(reporter, scheduler, ended_rx)
-        # Left from right to left: the workers end, then the channel, and with it the reporter.
+        # First the workers end, then the channel is closed, then the reporter has told everything and ends.
         async with ended_tx, bateau.scope(name="workers") as pool:
             for n in range(workers):
                 pool.spawn(scheduler.worker, name=f"worker {n}")
