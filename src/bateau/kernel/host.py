@@ -33,6 +33,8 @@ class Host:
     # True where cancellation may come from a native tree that ours does not see (trio): operations then ask
     # ``is_cancelled`` as well as the node. Each task keeps a copy, as ``foreign``.
     foreign_tree: bool = False
+    # The number of the last task before its run began, where names are to be the same in each run: the simulator's hosts set it.
+    first_id: int = 0
 
     def __init__(self) -> None:
         # Where ``local`` primitives are at home: hosts that share one thread and loop share one domain.

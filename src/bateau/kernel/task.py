@@ -226,7 +226,7 @@ class Task(CancelNode, Resource, Generic[T_co]):
         name = self._name
         if name is None:
             base = getattr(self.coro, "__qualname__", None) or "task"
-            name = self._name = f"{base}-{self.id}"
+            name = self._name = f"{base}-{self.id - self.host.first_id}"
         return name
 
     @name.setter

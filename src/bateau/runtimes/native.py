@@ -157,8 +157,13 @@ class NativeEngine(Engine):
 
     name = "native"
 
-    def __init__(self, policy: SchedulingPolicy | None = None, choose: Callable[[int], int] | None = None) -> None:
-        self.reactor = Reactor()
+    def __init__(
+        self,
+        policy: SchedulingPolicy | None = None,
+        choose: Callable[[int], int] | None = None,
+        reactor: Reactor | None = None,
+    ) -> None:
+        self.reactor = reactor if reactor is not None else Reactor()
         super().__init__(self.reactor, policy=policy, choose=choose)
 
     def add_reader(self, fd: int, fn: Callable[[], None]) -> None:

@@ -16,6 +16,7 @@ _OWN: dict[str, tuple[str, str]] = {
     "asyncio": (".asyncio", "AsyncioRuntime"),
     "uvloop": (".asyncio", "UvloopRuntime"),
     "trio": (".trio", "TrioRuntime"),
+    "sim": ("..sim.runtime", "SimRuntime"),
 }
 _GROUP = "bateau.runtimes"
 _made: dict[str, Runtime] = {}

@@ -1,0 +1,54 @@
+"""``bateau.sim``: run the real program in a world where time, order, network and disk are ours.
+
+Nothing here is imported by ``import bateau``; the parts are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import InvariantBroken as InvariantBroken
+    from .errors import NoProgress as NoProgress
+    from .errors import NotSimulated as NotSimulated
+    from .errors import ProcessFailed as ProcessFailed
+    from .errors import Stuck as Stuck
+    from .exploring import Exploration as Exploration
+    from .exploring import Found as Found
+    from .exploring import explore as explore
+    from .exploring import run as run
+    from .faults import Faults as Faults
+    from .faults import Latency as Latency
+    from .faults import buggify as buggify
+    from .host import SimHost as SimHost
+    from .process import Process as Process
+    from .running import Run as Run
+    from .world import World as World
+    from .world import current_world as current_world
+
+_WHERE = {
+    "errors": ("InvariantBroken", "NoProgress", "NotSimulated", "ProcessFailed", "Stuck"),
+    "exploring": ("Exploration", "Found", "explore", "run"),
+    "faults": ("Faults", "Latency", "buggify"),
+    "host": ("SimHost",),
+    "process": ("Process",),
+    "running": ("Run",),
+    "world": ("World", "current_world"),
+}
+_MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
+__all__ = list(_MODULE_OF)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULE_OF})

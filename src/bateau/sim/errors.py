@@ -1,0 +1,25 @@
+"""What a simulated run may end with, besides the program's own errors."""
+
+from __future__ import annotations
+
+from ..kernel.errors import Deadlock
+
+
+class Stuck(Deadlock):
+    """Nothing can ever happen again in the whole simulated world: no thread is ready, and no event is outstanding."""
+
+
+class NoProgress(AssertionError):
+    """A run made more steps than it may (``max_steps``): a livelock, or a limit that is too low for the program."""
+
+
+class InvariantBroken(AssertionError):
+    """What was said to hold always (``always``, ``unchanged``), or to come in time (``eventually``), did not."""
+
+
+class ProcessFailed(AssertionError):
+    """A simulated process ended with an error that nobody waited for; the error is its ``__cause__``."""
+
+
+class NotSimulated(NotImplementedError):
+    """The simulated world has no such thing; the message says what to use instead."""

@@ -1,0 +1,226 @@
+"""Simulated processes: a program, its threads, its descriptors, and its end."""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+from ..kernel.errors import Cancelled
+from ..kernel.explain import all_tasks, describe_wait
+from ..runtimes.program import CrossTask
+from .errors import ProcessFailed
+from .fds import FdTable
+from .thread import BLOCKED, ENDED, RUNNING, Killed, SimThread, carry, here
+
+if TYPE_CHECKING:
+    from .host import SimHost
+    from .runtime import SimEngine
+
+
+class Process:
+    """One program on one host. ``await process`` gives what its main function returned, or raises its error.
+
+    Invariants: ``dead`` once it was killed; from then on none of its code runs while the world does. ``frozen`` is None, or
+    holds the threads of it that would be ready. ``ended`` once its main thread has ended, or it was killed.
+    """
+
+    def __init__(
+        self, host: SimHost, fn: Callable[..., Any] | None, args: tuple[Any, ...], title: str, *, starts: bool = True
+    ) -> None:
+        world = host.world
+        self.host = host
+        self.world = world
+        self.pid = world.next_pid()
+        self.title = title
+        self.name = host.name if not host.processes else f"{host.name}/{len(host.processes) + 1}"
+        self.fds = FdTable(self)
+        self.threads: dict[SimThread, None] = {}
+        self.dead = False
+        self.ended = False
+        self.exit_code: int | None = None
+        self.frozen: deque[SimThread] | None = None
+        # The engines of bateau programs running in it, for explanations.
+        self.engines: list[SimEngine] = []
+        # What the parts of the world keep for this process (signal handlers, thread pools), by the part's own name.
+        self.parts: dict[str, Any] = {}
+        self.handle: CrossTask[Any] = CrossTask(f"process {self.name} ({title})")
+        self._fn = fn
+        self._args = args
+        self._thread_count = 0
+        host.processes.append(self)
+        self.main = self.new_thread("main")
+        if starts:
+            self.start_thread(self.main, self._run_main)
+
+    # -- threads ---------------------------------------------------------------------------------------------------------
+
+    def new_thread(self, name: str) -> SimThread:
+        """A thread of this process that has not started."""
+        self._thread_count += 1
+        thread = SimThread(self, name, self._thread_count)
+        self.threads[thread] = None
+        return thread
+
+    def start_thread(self, thread: SimThread, fn: Callable[[], None]) -> None:
+        """Make it ready to run ``fn`` on an OS thread of its own."""
+        from _thread import get_ident
+
+        world = self.world
+
+        def job() -> None:
+            thread.baton.acquire()
+            here.world = world
+            world.thread = thread
+            thread.state = RUNNING
+            thread.ident = get_ident()
+            try:
+                if not (self.dead or world.over):
+                    fn()
+            except Killed:
+                pass
+            except BaseException as error:
+                world.end_with(error)
+            finally:
+                self._thread_ended(thread)
+
+        carry(job)
+        thread.unblock()
+
+    def _thread_ended(self, thread: SimThread) -> None:
+        world = self.world
+        thread.state = ENDED
+        self.threads.pop(thread, None)
+        for call in thread.on_end:
+            call()
+        if thread is self.main and not self.dead:
+            self._end()
+        here.world = None
+        following = world.next_thread()
+        world.thread = following
+        following.baton.release()
+
+    # -- the program -----------------------------------------------------------------------------------------------------
+
+    def _run_main(self) -> None:
+        assert self._fn is not None
+        self.world.trace("start", f"{self.title} starts on {self.host.name} as process {self.pid}")
+        value: Any = None
+        error: BaseException | None = None
+        try:
+            if is_async(self._fn):
+                from ..runtimes.registry import get
+
+                value = get("sim").run(self._fn, *self._args)
+            else:
+                value = self._fn(*self._args)
+        except Killed:
+            raise
+        except SystemExit as exit_:
+            code = exit_.code
+            self.exit_code = code if isinstance(code, int) else 0 if code is None else 1
+        except BaseException as raised:
+            error = raised
+            self.exit_code = 1
+        if self.dead or self.world.over:
+            return
+        self._settle(value, error)
+
+    def _settle(self, value: Any, error: BaseException | None) -> None:
+        self.exit_code = self.exit_code or 0
+        said = f"ends with {error!r}" if error is not None else f"ends ({self.exit_code})"
+        self.world.trace("exit", f"{self.title} {said}")
+        if error is not None and not self.handle.watched:
+            if isinstance(error, Cancelled):
+                error = None  # it was asked to stop
+            else:
+                failed = ProcessFailed(f"process {self.name} ({self.title}) failed and nobody waited for it: {error!r}")
+                failed.__cause__ = error
+                self.handle.watched = True
+                self.world.end_with(failed)
+        self.handle.settle(value, error)
+
+    def _end(self) -> None:
+        """The main thread has ended, and with it the process: its other threads (daemons) stop where they are."""
+        self.ended = True
+        self._drop(self.exit_code or 0)
+
+    def _drop(self, code: int) -> None:
+        self.exit_code = code
+        self.dead = True
+        self.ended = True
+        for thread in self.threads:
+            if thread.state is not ENDED and thread is not self.world.thread:
+                thread.state = BLOCKED
+                thread.waits_for = "nothing: its process has ended"
+        ready = self.world.ready
+        for thread in [thread for thread in ready if thread.process is self]:
+            ready.remove(thread)
+        self.fds.close_all()
+        for part in self.parts.values():
+            ended = getattr(part, "process_ended", None)
+            if ended is not None:
+                ended()
+
+    def kill(self, *, traced: bool = True) -> None:
+        """Stop it as ``kill -9`` does: nothing of its code runs any more, its descriptors are closed by the system.
+
+        Awaiting it raises ``TaskCancelled``.
+        """
+        if self.ended:
+            return
+        if traced:
+            self.world.trace(
+                "kill", f"process {self.name} ({self.title}) is killed", host=self.host.name, actor=self.name
+            )
+        if self is self.world.director:
+            raise RuntimeError("the test itself can't be killed; end the scenario instead")
+        for engine in self.engines:
+            engine.bury()
+        self._drop(-9)
+        self.handle.watched = True
+        self.handle.settle(None, Cancelled())
+
+    def freeze(self) -> None:
+        """Stop it as ``SIGSTOP`` does, until ``thaw``."""
+        if self.frozen is None and self.is_alive():
+            self.world.trace("freeze", f"process {self.name} stands still", host=self.host.name, actor=self.name)
+            self.frozen = deque(thread for thread in self.world.ready if thread.process is self)
+            for thread in self.frozen:
+                self.world.ready.remove(thread)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        if self.frozen is not None:
+            self.world.trace("thaw", f"process {self.name} goes on", host=self.host.name, actor=self.name)
+            frozen, self.frozen = self.frozen, None
+            self.world.ready.extend(frozen)
+
+    def is_alive(self) -> bool:
+        """Whether it has neither ended nor been killed."""
+        return not self.ended and not self.dead
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self.handle.__await__()
+
+    def explain(self) -> list[str]:
+        """Who waits on what in it, in lines."""
+        lines = [f"process {self.name} ({self.title}) on host {self.host.name}:"]
+        for engine in self.engines:
+            lines.extend("  " + describe_wait(task) for task in all_tasks(engine.roots) if not task.ended)
+        lines.extend(
+            f"  thread {thread.name!r} waits: {thread.waits_for}"
+            for thread in self.threads
+            if thread.state is BLOCKED and thread.waits_for != "poll"
+        )
+        return lines
+
+    def __repr__(self) -> str:
+        state = "dead" if self.dead else "ended" if self.ended else "frozen" if self.frozen is not None else "alive"
+        return f"<Process {self.name} {self.title!r} {state}>"
+
+
+def is_async(fn: Callable[..., Any]) -> bool:
+    """Whether calling ``fn`` gives something to be awaited, as far as can be seen from outside."""
+    return inspect.iscoroutinefunction(inspect.unwrap(getattr(fn, "func", fn)))

@@ -1,0 +1,292 @@
+"""The ``sim`` runtime: the native engine over a simulated operating system, with its order of tasks chosen by a strategy.
+
+Inside a world it runs one program of one process. Outside any it makes a world of its own with one host, so that
+``bateau.run(main, runtime="sim")`` works as on any other runtime (seed: ``BATEAU_SEED``, else 0).
+"""
+
+from __future__ import annotations
+
+import os
+from _thread import get_ident
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..kernel import task as kernel_task
+from ..kernel.current import tls
+from ..kernel.engine import PARK, TURN_BUDGET
+from ..kernel.explain import all_tasks
+from ..runtimes.base import Runtime
+from ..runtimes.native import NativeEngine, NativeSession
+from .fds import IN, OUT, Poller
+from .thread import Killed, here
+from .world import World
+
+if TYPE_CHECKING:
+    from .process import Process
+
+T = TypeVar("T")
+
+
+class SimReactor(Poller):
+    """What ``native.Reactor`` is, over simulated descriptors: the driver of a ``SimEngine``.
+
+    Invariant: ``awake`` is set from ``wake`` until the next poll, which then does not wait.
+    """
+
+    def __init__(self, process: Process) -> None:
+        super().__init__(process)
+        self.now = process.host.clock.monotonic
+        self.engine: SimEngine | None = None
+        self.awake = False
+        self._readers: dict[int, Callable[[], None]] = {}
+        self._writers: dict[int, Callable[[], None]] = {}
+
+    def wake(self) -> None:
+        """End a poll that waits, or make the next one return at once."""
+        self.awake = True
+        self.became_ready()
+
+    def poll(self, timeout: float | None) -> None:
+        """Wait at most ``timeout`` seconds of the host's clock (None: for ever) and call what is ready."""
+        if self.awake:
+            timeout = 0
+        deadline = None
+        if timeout:
+            # Exactly when the engine's first timer is due, where that is what is waited for: rounding must not wake it early.
+            timers = self.engine._timers if self.engine is not None else ()
+            clock = self.process.host.clock
+            if timers and abs(timers[0].when - self.now() - timeout) < 1e-9:
+                deadline = clock.world_time_at(timers[0].when)
+            else:
+                deadline = clock.world_time_after(timeout)
+        ready = self.wait("poll", timeout, deadline)
+        self.awake = False
+        for fd, mask in ready:
+            if mask & ~OUT and (reader := self._readers.get(fd)) is not None:
+                reader()
+            if mask & ~IN and (writer := self._writers.get(fd)) is not None:
+                writer()
+
+    def watch(self, table: dict[int, Callable[[], None]], fd: int, fn: Callable[[], None]) -> None:
+        """Add or replace the callback of ``fd`` in ``table`` (readers or writers)."""
+        new = fd not in table
+        table[fd] = fn
+        try:
+            self._update(fd)
+        except BaseException:
+            if new:
+                del table[fd]
+            raise
+
+    def unwatch(self, table: dict[int, Callable[[], None]], fd: int) -> None:
+        """Take ``fd`` out of ``table``."""
+        if table.pop(fd, None) is not None and fd in self.registered:
+            self._update(fd)
+
+    def _update(self, fd: int) -> None:
+        interest = (IN if fd in self._readers else 0) | (OUT if fd in self._writers else 0)
+        if fd not in self.registered:
+            self.register(fd, interest)
+        elif interest:
+            self.modify(fd, interest)
+        else:
+            self.unregister(fd)
+
+    def watched(self) -> list[int]:
+        """The fds that may still bring something: none is said to, since the world itself knows when nothing can."""
+        return sorted(self.registered)
+
+    def is_awaited(self, own: int) -> bool:
+        """Whether another fd than ``own`` may still bring something to this process."""
+        return any(fd != own for fd in self.registered)
+
+
+class SimEngine(NativeEngine):
+    """The kernel's engine in a simulated process."""
+
+    name = "sim"
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.world = process.world
+        reactor = SimReactor(process)
+        super().__init__(reactor=reactor)
+        reactor.engine = self
+        self.stream = f"tasks {process.name}"
+        if process.engines:
+            self.stream += f":{len(process.engines) + 1}"
+        process.engines.append(self)
+        self.first_id = process.world.first_task_id
+        # For stepping through a run: called with the task after each step.
+        self.after_step: Callable[[Any], None] | None = None
+
+    def wall_time(self) -> float:
+        return self.process.host.clock.wall()
+
+    def turn(self, budget: int = TURN_BUDGET) -> None:
+        """As the engine's own, with the order chosen, and the world told of each step."""
+        self._run_calls()
+        if self._timers:
+            self._run_timers()
+        ready, world, process = self.ready, self.world, self.process
+        choosing = world.strategy is not None
+        while ready and budget:
+            budget -= 1
+            if choosing:
+                n = len(ready)
+                may_wait = bool(self._timers or world._heap)
+                if n > 1 or may_wait:
+                    index = world.choose_step(self.stream, ready, may_wait)
+                    if index >= n:
+                        world.let_time_pass(self._first_timer())
+                        return
+                else:
+                    index = 0
+                if index:
+                    task = ready[index]
+                    del ready[index]
+                else:
+                    task = ready.popleft()
+            else:
+                task = ready.popleft()
+            self._step_one(task)
+            if self.after_step is not None:
+                self.after_step(task)
+            world.stepped(process)
+            if world.over or process.dead:
+                world.before_call(world.thread)
+
+    def _step_one(self, task: Any) -> None:
+        # ``step`` written out for the common case, as in ``Engine.turn``.
+        if task.ended or task.throwing is not None or self.on_step is not None or self._mid_step:
+            self.step(task)
+            return
+        running = tls.running
+        outer, running.task = running.task, task
+        task.scheduled = False
+        send = task.send
+        try:
+            if send is None:
+                send = task.coro.send
+            trap = task.context.run(send, None)
+        except BaseException as error:
+            running.task = outer
+            self._raised(task, error)
+            return
+        running.task = outer
+        task.send = send
+        if trap is not PARK or task.throwing is not None:
+            self._trapped(task, trap)
+
+    def _first_timer(self) -> float | None:
+        for timer in sorted(self._timers):
+            if timer.fn is not None:
+                return self.process.host.clock.world_time_at(timer.when)
+        return None
+
+    def is_stuck(self) -> bool:
+        # A world of one thread is stuck when its only process is; else only the world itself can tell (``World.next_thread``).
+        if self.process is not self.world.director or len(self.process.threads) > 1 or self._others_live():
+            return False
+        return super().is_stuck() and self.world.next_event() is None
+
+    def _others_live(self) -> bool:
+        return any(
+            process.is_alive()
+            for host in self.world.hosts.values()
+            for process in host.processes[:]
+            if process is not self.process
+        )
+
+    def bury(self) -> None:
+        """Its process was killed: no task of it is stepped again, and their coroutines stay as they are until the world has ended."""
+        if self._closed:
+            return
+        self._closed = True
+        for task in all_tasks(self.roots):
+            if task.coro is not None and not task.ended:
+                self.world.graveyard.append(task.coro)
+        self.world.graveyard.extend(self.roots)
+        self.ready.clear()
+        self._inbox.clear()
+        self._soon.clear()
+
+
+class SimRuntime(Runtime):
+    """See the module's head."""
+
+    name = "sim"
+    features = frozenset({"asyncio", "deadlock_detection", "nested_block_on", "fds"})
+
+    def open(self) -> SimSession:
+        world = here.world
+        if world is not None:
+            return SimSession(SimEngine(world.thread.process))
+        return SimSession(None, seed=int(os.environ.get("BATEAU_SEED", "0")))
+
+
+class SimSession(NativeSession):
+    """One program in a process; or, where there is no world, one with a world of its own."""
+
+    engine: SimEngine
+
+    def __init__(self, engine: SimEngine | None, *, seed: int = 0) -> None:
+        self._own: World | None = None
+        if engine is None:
+            self._own = World(seed)
+            process = begin(self._own)
+            engine = SimEngine(process)
+        self.world = engine.world
+        super().__init__(engine)
+
+    def run(self, root: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        if self._own is None:
+            return self._run(root)
+        from .doors import opened
+
+        with opened(), self._own.entered():
+            return self._run(root)
+
+    def _run(self, root: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        try:
+            return super().run(root)
+        except Killed:
+            self.engine.bury()
+            raise
+
+    def close(self) -> None:
+        engine = self.engine
+        if self._own is None:
+            self._close()
+        elif not self._own.closed:
+            from .doors import opened
+
+            with opened(), self._own.entered():
+                try:
+                    self._close()
+                finally:
+                    self._own.close()
+        if engine in engine.process.engines:
+            engine.process.engines.remove(engine)
+
+    def _close(self) -> None:
+        engine = self.engine
+        if engine.process.dead or self.world.over:
+            engine.bury()
+            if engine.aio is not None:
+                engine.aio.leave()
+        else:
+            super().close()
+
+
+def begin(world: World, title: str = "test", host: str = "test") -> Process:
+    """Make the director: the process of the test, whose main thread is the calling one."""
+    from .process import Process
+    from .thread import RUNNING
+
+    world.first_task_id = kernel_task._counter
+    director = world.director = Process(world.host(host), None, (), title, starts=False)
+    director.main.state = RUNNING
+    director.main.ident = get_ident()
+    world.thread = director.main
+    return director

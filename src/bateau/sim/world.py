@@ -1,0 +1,480 @@
+"""One simulated run: virtual time, who runs next, every decision, and the record of what happened.
+
+Theory of operation. Exactly one simulated thread runs at a time (``thread``). When it blocks, it runs the scheduler: while some
+thread is ready, one of them goes on; else the clock jumps to the next event in the heap, whose function (never user code)
+may make threads ready. If there is neither, nothing can ever happen again: the director, which is the program of the test, is told.
+
+Everything that production would leave to the outside (order, faults) is asked of ``choose`` and ``chance``, counted by *stream*, so
+that a run is a sparse table of answers and 0 is what production does. Latencies and the like come from generators that belong to a
+key (``random``), so that another answer elsewhere does not move them.
+"""
+
+from __future__ import annotations
+
+import gc
+import heapq
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+from zlib import crc32
+
+from .errors import NoProgress, Stuck
+from .faults import NONE, Faults
+from .thread import BLOCKED, ENDED, READY, RUNNING, Killed, SimThread, here, release_idle
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from .host import SimHost
+    from .process import Process
+    from .strategy.base import Strategy
+
+# The wall clock of every host at the start of a run: 2026-01-01 00:00:00 UTC.
+EPOCH = 1767225600.0
+# Task steps after which the clock creeps on although something could still run, and how often and how far it does then.
+STEPS_BEFORE_CREEP = 10_000
+CREEP_EVERY = 1_000
+CREEP_SECONDS = 0.001
+# The collector is off during a run, whose objects die by their reference counts; what does not is looked for so often.
+STEPS_BETWEEN_COLLECTIONS = 50_000
+DEFAULT_MAX_STEPS = 1_000_000
+
+
+class Event:
+    """A function to be called at a moment of virtual time."""
+
+    __slots__ = ("args", "fn", "order", "when")
+
+    def __init__(self, when: float, order: int, fn: Callable[..., object], args: tuple[Any, ...]) -> None:
+        self.when = when
+        self.order = order
+        self.fn: Callable[..., object] | None = fn
+        self.args = args
+
+    def __lt__(self, other: Event) -> bool:
+        return (self.when, self.order) < (other.when, other.order)
+
+    def cancel(self) -> None:
+        """Never call it. Idempotent."""
+        self.fn = None
+        self.args = ()
+
+
+class Record(NamedTuple):
+    """One line of a run's story."""
+
+    at: float
+    host: str
+    actor: str
+    kind: str
+    text: str
+    data: dict[str, Any]
+
+
+class World:
+    """A simulated world: its hosts, its clock, its faults. Made by ``sim.run`` and ``sim.explore``, given to scenarios that ask for it.
+
+    ``seed`` decides all randomness; ``strategy`` answers the choices (None: always 0, what production does); ``options`` are those
+    of the parts (``faults``, ``latency``...), kept for the replay token. ``detailed`` records each step for the story.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        strategy: Strategy | None = None,
+        *,
+        max_steps: int = DEFAULT_MAX_STEPS,
+        detailed: bool = False,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        self.seed = seed
+        self.strategy = strategy
+        self.max_steps = max_steps
+        self.detailed = detailed
+        self.options = options or {}
+        self.faults: Faults = self.options.get("faults") or NONE
+        self.now = 0.0
+        self.steps = 0
+        # The non-zero answers, by stream and index, and how many questions each stream had.
+        self.choices: dict[str, dict[int, int]] = {}
+        self.asked: dict[str, int] = {}
+        self.events: list[Record] = []
+        self.hosts: dict[str, SimHost] = {}
+        self.ready: deque[SimThread] = deque()
+        # The coroutines of killed processes, to be closed when the world has ended.
+        self.graveyard: list[Any] = []
+        # Called after each task step and each event, with the world; an exception ends the run with it.
+        self.checks: list[Callable[[], None]] = []
+        # Called when the scenario has returned: what must hold in the end.
+        self.at_end: list[Callable[[], None]] = []
+        # Called when the world has ended, in reverse order.
+        self.at_close: list[Callable[[], None]] = []
+        # What the run ends with although its program has not: a broken invariant, a failed process.
+        self.verdict: BaseException | None = None
+        self.over = False
+        self.closed = False
+        self.director: Process | None = None
+        # The number of the last kernel task before this world: names made of numbers count from there.
+        self.first_task_id = 0
+        self._heap: list[Event] = []
+        self._order = 0
+        self._randoms: dict[str, random.Random] = {}
+        self._roll = 0
+        self._steps_at_jump = 0
+        self._collect_at = STEPS_BETWEEN_COLLECTIONS
+        self._pids = 100
+        # Whoever holds the baton. Set by the director before anything can ask for it.
+        self.thread: SimThread = None  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
+
+    # -- time ------------------------------------------------------------------------------------------------------------
+
+    def at(self, when: float, fn: Callable[..., object], *args: Any) -> Event:
+        """Call ``fn(*args)`` in the scheduler at virtual time ``when`` (seconds). Never user code, and it must not block."""
+        self._order += 1
+        event = Event(when if when > self.now else self.now, self._order, fn, args)
+        heapq.heappush(self._heap, event)
+        return event
+
+    def after(self, delay: float, fn: Callable[..., object], *args: Any) -> Event:
+        """``at``, ``delay`` seconds from now."""
+        return self.at(self.now + delay, fn, *args)
+
+    def next_event(self) -> float | None:
+        """When the next event comes, or None."""
+        heap = self._heap
+        while heap and heap[0].fn is None:
+            heapq.heappop(heap)
+        return heap[0].when if heap else None
+
+    def run_due(self) -> None:
+        """Call what is due now."""
+        heap = self._heap
+        while heap and heap[0].when <= self.now:
+            event = heapq.heappop(heap)
+            fn, event.fn = event.fn, None
+            if fn is not None:
+                fn(*event.args)
+                if self.checks:
+                    self.check()
+
+    def jump(self, when: float) -> None:
+        """Let the clock go on to ``when`` and call what is due."""
+        if when > self.now:
+            self.now = when
+        self._steps_at_jump = self.steps
+        self.run_due()
+
+    # -- decisions -------------------------------------------------------------------------------------------------------
+
+    def choose(self, stream: str, n: int) -> int:
+        """An ordering decision among ``n``: 0 is what production does."""
+        index = self.asked.get(stream, 0)
+        self.asked[stream] = index + 1
+        if self.strategy is None or n < 2:
+            return 0
+        return self._taken(stream, index, self.strategy.choose(stream, n))
+
+    def chance(self, stream: str, p: float) -> bool:
+        """A fault decision: whether it happens, with probability ``p``."""
+        index = self.asked.get(stream, 0)
+        self.asked[stream] = index + 1
+        if self.strategy is None or p <= 0:
+            return False
+        return bool(self._taken(stream, index, self.strategy.chance(stream, p)))
+
+    def choose_step(self, stream: str, ready: Sequence[Any], may_wait: bool) -> int:
+        """Who of ``ready`` runs next; ``len(ready)``: nobody yet, the clock goes on first (only if ``may_wait``)."""
+        index = self.asked.get(stream, 0)
+        self.asked[stream] = index + 1
+        strategy = self.strategy
+        if strategy is None:
+            return 0
+        value = strategy.step(stream, ready, may_wait)
+        if value:
+            if stream in self.choices:
+                self.choices[stream][index] = value
+            else:
+                self.choices[stream] = {index: value}
+            self._roll = (self._roll * 1_000_003 + value * 31 + index) & 0xFFFFFFFFFFFF
+        return value
+
+    def _taken(self, stream: str, index: int, value: int) -> int:
+        if value:
+            self.choices.setdefault(stream, {})[index] = value
+            self._roll = (self._roll * 1_000_003 + value * 31 + index) & 0xFFFFFFFFFFFF
+        return value
+
+    def random(self, key: str) -> random.Random:
+        """The generator of ``key``: the same numbers in each run with this seed, whatever else is asked for."""
+        found = self._randoms.get(key)
+        if found is None:
+            found = self._randoms[key] = random.Random(f"{self.seed}/{key}")
+        return found
+
+    # -- the record ------------------------------------------------------------------------------------------------------
+
+    def trace(self, kind: str, text: str, *, host: str | None = None, actor: str | None = None, **data: Any) -> None:
+        """Add an event to the run's story."""
+        thread = self.thread
+        if host is None:
+            host = thread.process.host.name if thread is not None else ""
+        if actor is None:
+            actor = thread.process.name if thread is not None else ""
+        self.events.append(Record(self.now, host, actor, kind, text, data))
+        self._roll = crc32(
+            f"{self.now!r}{host}{actor}{kind}{text}".encode("utf-8", "backslashreplace"), self._roll & 0xFFFFFFFF
+        )
+
+    def digest(self) -> str:
+        """Of the whole run so far: every choice, every event, the clock and the steps."""
+        return f"{self._roll:012x}-{self.steps:x}-{self.now!r}"
+
+    def stepped(self, process: Process) -> None:
+        """A task of ``process`` has made a step."""
+        self.steps += 1
+        if self.checks:
+            self.check()
+        if self.steps - self._steps_at_jump >= STEPS_BEFORE_CREEP and self.steps % CREEP_EVERY == 0:
+            at = self._steps_at_jump
+            self.jump(self.now + CREEP_SECONDS)
+            self._steps_at_jump = at
+        if self.steps >= self.max_steps:
+            self.max_steps *= 2  # the explanation below must be able to run
+            self.end_with(
+                NoProgress(
+                    f"the run has made {self.steps} steps; raise max_steps if that can be right\n{self.explain()}"
+                )
+            )
+        if self.steps >= self._collect_at:
+            self._collect_at += STEPS_BETWEEN_COLLECTIONS
+            gc.collect(1)
+
+    def check(self) -> None:
+        """Ask every invariant."""
+        for check in self.checks:
+            try:
+                check()
+            except BaseException as error:
+                self.checks.clear()
+                self.end_with(error)
+                return
+
+    # -- who runs --------------------------------------------------------------------------------------------------------
+
+    def block(self, what: str, deadline: float | None = None) -> bool:
+        """Block the running thread until ``unblock``, at most until ``deadline`` (virtual seconds): whether it was unblocked.
+
+        Raises ``Killed`` if the process dies meanwhile, and in the director ``Stuck`` if nothing can ever happen again.
+        """
+        thread = self.thread
+        self.before_call(thread)
+        thread.state = BLOCKED
+        thread.waits_for = what
+        thread.timed_out = False
+        if deadline is not None:
+            thread._event = self.at(deadline, thread.time_out)
+        self._switch(thread)
+        return not thread.timed_out
+
+    def preempt(self, stream: str = "threads") -> None:
+        """A point where others that are ready may run before the running thread goes on."""
+        thread = self.thread
+        self.before_call(thread)
+        if not self.ready or self.strategy is None:
+            return
+        # 0: it goes on, which is what production most likely does.
+        value = self.choose_step(stream, (thread, *self.ready), False)
+        if value and value <= len(self.ready):
+            chosen = self.ready[value - 1]
+            del self.ready[value - 1]
+            self.ready.appendleft(chosen)
+            thread.state = READY
+            self.ready.insert(1, thread)
+            self._switch(thread, chosen=True)
+
+    def pass_on(self) -> None:
+        """Let every other thread that is ready run first (``sleep(0)``, a poll that does not wait)."""
+        thread = self.thread
+        self.before_call(thread)
+        self.run_due()
+        if self.ready:
+            thread.state = READY
+            self.ready.append(thread)
+            self._switch(thread)
+
+    def before_call(self, thread: SimThread) -> None:
+        """Every simulated call that may wait comes by here: the dead do nothing."""
+        if thread.process.dead or self.over:
+            self._the_dead(thread)
+        if thread.pending is not None:
+            pending, thread.pending = thread.pending, None
+            raise pending
+
+    def _the_dead(self, thread: SimThread) -> None:
+        if self.closed or thread.process is self.director:
+            raise Killed
+        # The world still runs: this thread does not, until the end.
+        thread.state = BLOCKED
+        thread.waits_for = "nothing: it was killed"
+        self._switch(thread)
+
+    def _switch(self, thread: SimThread, chosen: bool = False) -> None:
+        """Give the baton to whoever is next, and come back when it is this thread's turn again."""
+        following = self.ready.popleft() if chosen else self.next_thread()
+        if following is not thread:
+            self.thread = following
+            following.baton.release()
+            try:
+                thread.baton.acquire()
+            except BaseException:  # a real signal's handler has raised here, without the baton: the run can't go on
+                self.over = True
+                raise
+        thread.state = RUNNING
+        self.thread = thread
+        if self.closed or thread.process.dead or self.over:
+            self._the_dead(thread)
+        if thread.pending is not None:
+            pending, thread.pending = thread.pending, None
+            raise pending
+
+    def next_thread(self) -> SimThread:
+        """The scheduler: who goes on. Lets time pass until somebody can."""
+        ready = self.ready
+        while True:
+            while ready:
+                if len(ready) == 1 or self.strategy is None:
+                    found = ready.popleft()
+                else:
+                    may_wait = self.next_event() is not None
+                    index = self.choose_step("threads", ready, may_wait)
+                    if index >= len(ready):
+                        when = self.next_event()
+                        assert when is not None
+                        self._pass_time(when)
+                        continue
+                    found = ready[index]
+                    del ready[index]
+                if found.process.dead and not self.closed and found.process is not self.director:
+                    found.state = BLOCKED
+                    continue
+                return found
+            when = self.next_event()
+            if when is None:
+                self._tell_stuck()
+            else:
+                self._pass_time(when)
+
+    def _pass_time(self, when: float) -> None:
+        try:
+            self.jump(when)
+        except Exception as error:  # a bug of the simulator's own, or of a part of it: never swallowed
+            self.end_with(error)
+
+    def _tell_stuck(self) -> None:
+        assert self.director is not None
+        main = self.director.main
+        if main.state is ENDED:
+            raise RuntimeError("the simulated world goes on although its director has ended")
+        main.interrupt(Stuck(self.explain()))
+
+    def let_time_pass(self, until: float | None) -> None:
+        """Chosen by the strategy although something could run: the clock goes on to the next event, at most to ``until``."""
+        when = self.next_event()
+        if when is None or (until is not None and until < when):
+            when = until
+        if when is not None:
+            self.jump(when)
+
+    def explain(self) -> str:
+        """Who waits on what, in every process."""
+        lines: list[str] = []
+        for host in self.hosts.values():
+            for process in host.processes:
+                if process.is_alive():
+                    lines.extend(process.explain())
+        return "\n".join(lines)
+
+    # -- the end ---------------------------------------------------------------------------------------------------------
+
+    def end_with(self, error: BaseException) -> None:
+        """The run is over, with this error, wherever it was noticed. The running thread does not go on after its next call."""
+        if self.verdict is None:
+            self.verdict = error
+        self.over = True
+        assert self.director is not None
+        self.director.main.unblock()
+
+    def next_pid(self) -> int:
+        """A process number that no other has."""
+        self._pids += 1
+        return self._pids
+
+    def close(self) -> None:
+        """Unwind what was left, in ghost mode, so that nothing of this world outlives it. Called by the director, last."""
+        self.over = self.closed = True
+        director = self.director
+        assert director is not None
+        me = director.main
+        self.thread = me
+        me.state = RUNNING
+        for host in self.hosts.values():
+            for process in host.processes:
+                for thread in tuple(process.threads):
+                    if thread is not me and thread.state is not ENDED:
+                        self._unwind(thread, me)
+        self._bury()
+        for undo in reversed(self.at_close):
+            undo()
+        self.at_close.clear()
+        self._heap.clear()
+        release_idle()
+
+    def _unwind(self, thread: SimThread, me: SimThread) -> None:
+        """Let it raise ``Killed`` out of where it is blocked, to its end (which gives the baton back to the director)."""
+        self.thread = thread
+        me.state = READY
+        self.ready.clear()
+        self.ready.append(me)
+        thread.process.dead = True
+        thread.baton.release()
+        me.baton.acquire()
+        me.state = RUNNING
+        self.thread = me
+
+    def _bury(self) -> None:
+        """Close the coroutines of the dead: their cleanup runs now, when it can't matter, and nothing it calls has an effect."""
+        graves, self.graveyard = self.graveyard, []
+        for coro in graves:
+            try:
+                coro.close()
+            except BaseException:  # it was killed: what its cleanup raises is nobody's
+                continue
+
+    # -- hosts -----------------------------------------------------------------------------------------------------------
+
+    def host(self, name: str, *addresses: str) -> SimHost:
+        """The machine of that name; made when first asked for, with the given IP addresses (else one of 10.0.0.0/8)."""
+        found = self.hosts.get(name)
+        if found is None:
+            from .host import SimHost
+
+            found = self.hosts[name] = SimHost(self, name, addresses)
+        elif addresses:
+            raise ValueError(f"host {name!r} exists already, with the addresses {', '.join(found.addresses)}")
+        return found
+
+    @contextmanager
+    def entered(self) -> Generator[None]:
+        """The calling thread belongs to this world while the block runs."""
+        outer, here.world = here.world, self
+        try:
+            yield
+        finally:
+            here.world = outer
+
+
+def current_world() -> World | None:
+    """The world that the calling thread belongs to, or None outside any."""
+    return here.world
