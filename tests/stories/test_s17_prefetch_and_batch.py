@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import bateau
 from bateau import sync, time
+from support.waiting import until
 
 
 @bateau.generator
@@ -26,7 +27,8 @@ def test_prefetch_reads_while_the_body_works(entry):
         log: list[str] = []
         async for n in readings([0.001] * 6, log).prefetch(3):
             if n == 0:
-                await time.sleep(0.1)
+                await until(lambda: len(log) == 4)
+                await time.sleep(0.02)
                 assert log == ["read 0", "read 1", "read 2", "read 3"]  # three ahead of the one in use, and no more
         assert len(log) == 6
 
@@ -35,8 +37,17 @@ def test_prefetch_reads_while_the_body_works(entry):
 
 def test_batches_by_size_and_by_time(entry):
     async def main():
-        gaps = [0, 0, 0, 0, 0, 0.5, 0]
-        assert await readings(gaps).batch(3, 0.1).collect() == [[0, 1, 2], [3, 4], [5, 6]]
+        got: list[list[int]] = []
+
+        async def pauses() -> AsyncIterator[int]:
+            for n in range(7):
+                if n == 5:
+                    await until(lambda: len(got) == 2)  # what has come is given without waiting for this one
+                yield n
+
+        async for batch in bateau.iter(pauses()).batch(3, 0.3):
+            got.append(batch)
+        assert got == [[0, 1, 2], [3, 4], [5, 6]]
 
     entry.run(main)
 

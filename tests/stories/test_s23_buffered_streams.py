@@ -9,13 +9,14 @@ import pytest
 
 import bateau
 from bateau import net, sync, time
+from support.waiting import until
 
 
 async def answer(stream, log):
-    """A server that is impatient: it hangs up on a client that lets 0.2 s pass between its requests."""
+    """A server that hangs up on a client that idles between its requests."""
     try:
         for _ in range(5):
-            async with bateau.timeout(0.2):
+            async with bateau.timeout(10):
                 request = await stream.read(100)
             if not request:
                 return
@@ -31,7 +32,7 @@ async def ask(port, n):
         for step in range(5):
             await stream.write(b"item %d.%d" % (n, step))
             answers.append(await stream.read(100))
-    return n, answers
+    return answers
 
 
 def test_connections_do_not_idle_while_the_body_runs(entry):
@@ -43,10 +44,18 @@ def test_connections_do_not_idle_while_the_body_runs(entry):
         async with bateau.scope() as scope:
             scope.spawn(net.serve, lambda stream: answer(stream, log), listener, background=True)
             seen = []
-            async for n, answers in bateau.iter(range(6)).map(lambda n: ask(port, n)).buffered(3):
+            answered = []
+
+            async def call(n):
+                answers = await ask(port, n)
+                answered.append(n)
+                return n, answers
+
+            async for n, answers in bateau.iter(range(6)).map(call).buffered(3):
                 seen.append(n)
                 assert answers == [b"ITEM %d.%d" % (n, step) for step in range(5)], (n, answers)
-                await time.sleep(0.3)  # longer than any server waits
+                # The body stays until the three connections that were opened meanwhile have had all of their answers.
+                await until(lambda: len(answered) == min(len(seen) + 3, 6))
             assert seen == list(range(6))
 
     entry.run(main)
@@ -105,9 +114,10 @@ def test_the_bound_is_exact(entry, n):
 
 def test_what_is_under_way_ends_with_the_loop(entry):
     async def main():
-        ended = []
+        begun, ended = [], []
 
         async def work(n):
+            begun.append(n)
             try:
                 await time.sleep(0.001 if n == 0 else 60)
                 return n
@@ -115,7 +125,7 @@ def test_what_is_under_way_ends_with_the_loop(entry):
                 ended.append(n)
 
         async for _ in bateau.iter(range(100)).map(work).buffered(4):
-            await time.sleep(0.01)
+            await until(lambda: len(begun) == 5)
             break
         await bateau.checkpoint()
         assert sorted(ended) == [0, 1, 2, 3, 4]  # the first, which the body had, and four more

@@ -6,7 +6,7 @@ Here: ``map`` becomes concurrent by ``buffered(n)``, parallel by ``par(n)``; the
 from __future__ import annotations
 
 import sys
-import time as clock
+import threading
 
 import pytest
 
@@ -42,16 +42,16 @@ def test_one_after_the_other_and_at_once(entry):
     entry.run(main)
 
 
-def blocking(n):
-    clock.sleep(0.05)
-    return n * n
-
-
 def test_plain_functions_on_threads(entry):
+    met = threading.Barrier(8, timeout=60)
+
+    def blocking(n):
+        if n < 8:
+            met.wait()  # one after the other they would wait for ever
+        return n * n
+
     async def main():
-        start = bateau.now()
-        assert await bateau.iter(range(16)).par(8, on=threads()).map(blocking).collect() == SQUARES
-        assert bateau.now() - start < 16 * 0.05
+        assert await bateau.iter(range(16)).par(8, on=threads(), chunk=1).map(blocking).collect() == SQUARES
 
     entry.run(main)
 
