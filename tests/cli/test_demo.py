@@ -20,6 +20,8 @@ from pathlib import Path
 import pytest
 import trustme
 
+from support.processes import interrupt
+
 BATEAU = str(Path(sysconfig.get_path("scripts")) / "bateau")
 
 
@@ -42,6 +44,12 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def demo(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([BATEAU, "demo", *args], capture_output=True, text=True, timeout=110)
+
+
+def children_of(process: subprocess.Popen[str]) -> list[int]:
+    """Each is listed by the thread that made it, while that lives."""
+    tasks = Path(f"/proc/{process.pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
 
 def wait_for_progress(process: subprocess.Popen[str]) -> None:
@@ -174,10 +182,10 @@ def test_ctrl_c_twice_cancels_and_still_reports() -> None:
             [BATEAU, "demo", "--url", url, "--workers", "4"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         wait_for_progress(process)
-        process.send_signal(signal.SIGINT)
+        interrupt(process)
         time.sleep(0.3)
         assert process.poll() is None  # stopping waits for what is in flight
-        process.send_signal(signal.SIGINT)
+        interrupt(process)
         stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == 130, stderr
     assert "PARTIAL: interrupted" in stdout
@@ -186,12 +194,12 @@ def test_ctrl_c_twice_cancels_and_still_reports() -> None:
 def test_a_server_that_dies_is_reported() -> None:
     with slow_site(400, 0.02) as (url, dies):
         process = subprocess.Popen(
-            [BATEAU, "demo", "--url", url, "--workers", "4", "-q"],
+            [BATEAU, "demo", "--url", url, "--workers", "4"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        time.sleep(1.2)
+        wait_for_progress(process)
         dies.set()
         # Its socket stays open and accepts nothing: connections wait in the backlog, then time out or are refused.
         process.send_signal(0)
@@ -212,15 +220,11 @@ def test_a_page_that_stalls_fails_alone() -> None:
 
 def test_killing_the_web_server_is_told(tree: Path) -> None:
     process = subprocess.Popen(
-        [BATEAU, "demo", "--workers", "2", "-q"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [BATEAU, "demo", "--workers", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 20
-    children: list[int] = []
-    while not children and time.monotonic() < deadline:
-        time.sleep(0.05)
-        children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-    time.sleep(0.7)
-    os.kill(children[0], signal.SIGKILL)
+    wait_for_progress(process)
+    (server,) = children_of(process)
+    os.kill(server, signal.SIGKILL)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 1, stderr
     assert "PARTIAL" in stdout
@@ -253,10 +257,7 @@ def test_terminated_it_reports_and_takes_the_web_server_along(runtime: str) -> N
         [BATEAU, "demo", "--workers", "2", "-r", runtime], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     wait_for_progress(process)
-    tasks = Path(
-        f"/proc/{process.pid}/task"
-    ).iterdir()  # each child is listed by the thread that made it, while that lives
-    children = [child for task in tasks for child in (task / "children").read_text().split()]
+    children = children_of(process)
     process.terminate()
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr

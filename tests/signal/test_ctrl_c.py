@@ -11,6 +11,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from support.processes import complaints, interrupt
+
 PROLOGUE = """
 import sys, time
 import bateau
@@ -82,7 +84,7 @@ def expect(process, line):
 
 def finish(process):
     out, err = process.communicate(timeout=30)
-    return process.returncode, out, err
+    return process.returncode, out, complaints(err)
 
 
 @pytest.mark.law(6)
@@ -113,7 +115,7 @@ def test_the_third_raises_on_the_spot(runtime, start):
     expect(process, "ready")
     for _ in range(3):
         time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
+        interrupt(process)
     code, out, err = finish(process)
     assert code in (-signal.SIGINT, 130)
     assert out.endswith("left\n")
@@ -171,7 +173,7 @@ def test_a_script_goes_on_with_its_loop(runtime, start):
     """S02: `block_on` is interrupted in order, and the next call finds the same loop in working order."""
     process = start("", runtime, SCRIPT)
     expect(process, "ready")
-    process.send_signal(signal.SIGINT)
+    interrupt(process)
     time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    interrupt(process)
     assert finish(process) == (0, "cleanup\ninterrupted\n42\n", "")
