@@ -15,6 +15,7 @@ examples:
   bateau run --runtime trio app.py        the same program on trio
   bateau run app:main one two             call main("one", "two") of module app
   bateau runtimes                         what is available here, and why not if not
+  bateau sim explore test_x.py:scenario   look for an order of events, or a fault, that breaks it
   bateau demo --all                       crawl a real file tree on every runtime and compare
 """
 
@@ -52,6 +53,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     runtimes.add_argument("--json", action="store_true", help="as JSON, for programs")
 
+    simulated = commands.add_parser(
+        "sim",
+        help="run, explore or replay a scenario in a simulated world",
+        description="Run a scenario (an async function, or a sync one) in a world where time, order, network, disk and faults are "
+        "decided by a seed. What fails is shrunk, told, and replays from its token.",
+    )
+    from .sim import add_arguments
+
+    add_arguments(simulated)
+
     demo = commands.add_parser(
         "demo",
         help="crawl a real tree of files over HTTP and prove the result",
@@ -77,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     args = _parser().parse_args(argv)
     command = import_module(
-        {"run": ".run", "runtimes": ".runtimes", "demo": ".demo.command"}[args.command], __package__
+        {"run": ".run", "runtimes": ".runtimes", "demo": ".demo.command", "sim": ".sim"}[args.command], __package__
     )
     try:
         status: int = command.main(args)

@@ -6,12 +6,12 @@ import argparse
 import os
 import runpy
 import sys
-from importlib import import_module
 from typing import Any
 
 import bateau
 
 from ..runtimes import registry
+from .targets import TargetError, check_file, load, split
 
 
 def main(args: argparse.Namespace) -> int:
@@ -24,49 +24,30 @@ def main(args: argparse.Namespace) -> int:
             return 2
         # For the script's own bateau.run(...), and for the processes it starts.
         os.environ["BATEAU_RUNTIME"] = args.runtime
-    path, colon, name = args.target.rpartition(":")
-    if not colon:
-        path, name = args.target, ""
-    if path.endswith(".py"):
-        return _run_file(path, name, args.args)
-    if not name:
-        print(
-            f"bateau run: {args.target!r} is neither a file (app.py) nor a function (module:function)", file=sys.stderr
-        )
-        return 2
-    sys.path.insert(0, os.getcwd())
-    sys.argv = [args.target, *args.args]
     try:
-        module = import_module(path)
-    except ModuleNotFoundError as error:
-        if error.name is None or not path.startswith(error.name):
-            raise
-        print(f"bateau run: no module named {path!r} here or on sys.path", file=sys.stderr)
+        path, name = split(args.target)
+        if path.endswith(".py") and not name:
+            return _run_script(path, args.args)
+        sys.argv = [path if path.endswith(".py") else args.target, *args.args]
+        return _call(load(args.target), args.target, args.args)
+    except TargetError as error:
+        print(f"bateau run: {error}", file=sys.stderr)
         return 2
-    return _call(getattr(module, name, None), args.target, args.args)
 
 
-def _run_file(path: str, name: str, argv: list[str]) -> int:
-    if not os.path.isfile(path):
-        print(f"bateau run: no file {path!r}", file=sys.stderr)
-        return 2
+def _run_script(path: str, argv: list[str]) -> int:
+    check_file(path)
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     sys.argv = [path, *argv]
-    if not name:
-        runpy.run_path(path, run_name="__main__")
-        return 0
-    return _call(runpy.run_path(path, run_name="__bateau__").get(name), f"{path}:{name}", argv)
+    runpy.run_path(path, run_name="__main__")
+    return 0
 
 
 def _call(fn: Any, label: str, argv: list[str]) -> int:
-    if not callable(fn):
-        print(f"bateau run: {label!r} names no function", file=sys.stderr)
-        return 2
-    function: Any = fn
     code = getattr(fn, "__code__", None)
     # An async function is the program's main; anything else (a function decorated with @bateau.main) starts its own. A
     # ``partial``, or an object that can be called, shows only then which it is.
-    result: Any = bateau.run(function, *argv) if code is not None and code.co_flags & 0x80 else fn(*argv)
+    result: Any = bateau.run(fn, *argv) if code is not None and code.co_flags & 0x80 else fn(*argv)
     if hasattr(result, "__await__"):
         result = bateau.run(_await, result)
     if hasattr(result, "__anext__"):

@@ -13,14 +13,20 @@ if TYPE_CHECKING:
     from .errors import NotSimulated as NotSimulated
     from .errors import ProcessFailed as ProcessFailed
     from .errors import Stuck as Stuck
+    from .everywhere import cancel_everywhere as cancel_everywhere
+    from .everywhere import crash_everywhere as crash_everywhere
     from .exploring import Exploration as Exploration
     from .exploring import Found as Found
     from .exploring import explore as explore
+    from .exploring import replay as replay
     from .exploring import run as run
     from .faults import Faults as Faults
     from .faults import Latency as Latency
     from .faults import buggify as buggify
     from .host import SimHost as SimHost
+    from .invariants import always as always
+    from .invariants import eventually as eventually
+    from .invariants import unchanged as unchanged
     from .process import Process as Process
     from .running import Run as Run
     from .world import World as World
@@ -28,9 +34,11 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "errors": ("InvariantBroken", "NoProgress", "NotSimulated", "ProcessFailed", "Stuck"),
-    "exploring": ("Exploration", "Found", "explore", "run"),
+    "everywhere": ("cancel_everywhere", "crash_everywhere"),
+    "exploring": ("Exploration", "Found", "explore", "replay", "run"),
     "faults": ("Faults", "Latency", "buggify"),
     "host": ("SimHost",),
+    "invariants": ("always", "eventually", "unchanged"),
     "process": ("Process",),
     "running": ("Run",),
     "world": ("World", "current_world"),

@@ -9,6 +9,7 @@ from typing import Any
 from .doors import opened
 from .running import Choices, Run, Scenario, one_run
 from .strategy import Replay, Strategy, by_name
+from .strategy.base import Seeded
 from .world import World
 
 
@@ -23,7 +24,7 @@ class Exploration:
     # Questions asked and non-zero answers given, by kind of stream ("tasks", "loss"...).
     asked: dict[str, int] = field(default_factory=dict[str, int])
     answered: dict[str, int] = field(default_factory=dict[str, int])
-    # Different runs, by their digests.
+    # Different runs, by their digests; looked up, never iterated.
     digests: set[str] = field(default_factory=set[str])
     # Whether the strategy has nothing left to try.
     exhausted: bool = False
@@ -40,6 +41,16 @@ class Exploration:
         for stream, answers in run.choices.items():
             kind = stream.partition(" ")[0]
             self.answered[kind] = self.answered.get(kind, 0) + len(answers)
+
+    def merge(self, other: Exploration) -> None:
+        """Add what another has covered."""
+        self.runs += other.runs
+        self.steps += other.steps
+        self.seconds += other.seconds
+        self.digests |= other.digests
+        for mine, theirs in ((self.asked, other.asked), (self.answered, other.answered)):
+            for kind, count in theirs.items():
+                mine[kind] = mine.get(kind, 0) + count
 
     def __str__(self) -> str:
         kinds = ", ".join(f"{kind} {self.answered.get(kind, 0)}/{count}" for kind, count in sorted(self.asked.items()))
@@ -68,6 +79,7 @@ def explore(
     seeds: int | Iterable[int] = 100,
     strategy: str | Strategy = "random",
     shrink: bool = True,
+    jobs: int = 1,
     progress: Callable[[Exploration], None] | None = None,
     prepare: Callable[[World], None] | None = None,
     **options: Any,
@@ -76,26 +88,86 @@ def explore(
 
     ``seeds`` is a number of seeds, from 0, or the seeds themselves. ``strategy`` decides order and faults: ``"fifo"`` (what
     production does), ``"random"``, ``"pct"``, ``"pos"``, ``"surw"``, ``"exhaustive"``, or an object. ``shrink=False`` tells the run as
-    it was found. ``progress`` is called after each run. ``prepare(world)`` is called before anything runs in it. Further options are
+    it was found. ``jobs`` processes share the seeds. ``progress`` is called now and then with what was covered. ``prepare(world)`` is called before anything runs in it. Further options are
     those of ``World`` and of the parts of the world.
     """
     chosen = by_name(strategy) if isinstance(strategy, str) else strategy
-    covered = Exploration()
+    wanted = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if jobs < 1:
+        raise ValueError(f"jobs is a number of processes, 1 or more, not {jobs!r}")
+    if jobs > 1 and not isinstance(chosen, Seeded):
+        raise ValueError(
+            f"strategy {chosen.name!r} goes from one run to the next: it can't share them with jobs={jobs}"
+        )
+
+    def look(part: list[int], tell: Callable[[Exploration], None] | None) -> tuple[Exploration, Run | None]:
+        return _look(scenario, args, part, chosen, tell, prepare, options)
+
     with opened():
-        for seed in range(seeds) if isinstance(seeds, int) else seeds:
-            if not chosen.begin(seed):
-                covered.exhausted = True
-                break
-            run = one_run(scenario, args, seed=seed, strategy=chosen, prepare=prepare, **options)
-            chosen.end(run)
-            covered.add(run)
-            if progress is not None:
-                progress(covered)
-            if run.failed:
-                raise found(
-                    scenario, args, run, covered, shrink=shrink, prepare=prepare, options=options
-                ) from run.error
+        if jobs == 1 or len(wanted) < 2:
+            covered, failed = look(wanted, progress)
+        else:
+            covered, failed = _look_in_parallel(scenario, args, wanted, jobs, look, progress, prepare, options)
+        if failed is not None:
+            raise found(
+                scenario, args, failed, covered, shrink=shrink, prepare=prepare, options=options
+            ) from failed.error
     return covered
+
+
+def _look(
+    scenario: Scenario,
+    args: tuple[Any, ...],
+    seeds: list[int],
+    strategy: Strategy,
+    progress: Callable[[Exploration], None] | None,
+    prepare: Callable[[World], None] | None,
+    options: dict[str, Any],
+) -> tuple[Exploration, Run | None]:
+    """One run for each seed, until one fails."""
+    covered = Exploration()
+    for seed in seeds:
+        if not strategy.begin(seed):
+            covered.exhausted = True
+            break
+        run = one_run(scenario, args, seed=seed, strategy=strategy, prepare=prepare, **options)
+        strategy.end(run)
+        covered.add(run)
+        if progress is not None:
+            progress(covered)
+        if run.failed:
+            return covered, run
+    return covered, None
+
+
+def _look_in_parallel(
+    scenario: Scenario,
+    args: tuple[Any, ...],
+    seeds: list[int],
+    jobs: int,
+    look: Callable[[list[int], Callable[[Exploration], None] | None], tuple[Exploration, Run | None]],
+    progress: Callable[[Exploration], None] | None,
+    prepare: Callable[[World], None] | None,
+    options: dict[str, Any],
+) -> tuple[Exploration, Run | None]:
+    """The same in several processes. A failed run is made again here, since an error with its frames can't be sent over."""
+    from .parallel import Failure, search
+
+    def in_worker(part: list[int], report: Callable[[Exploration], None]) -> Failure | None:
+        _, failed = look(part, report)
+        return (failed.seed, failed.choices) if failed is not None else None
+
+    covered, failure = search(seeds, jobs, in_worker, progress)
+    if failure is None:
+        return covered, None
+    seed, choices = failure
+    run = one_run(scenario, args, seed=seed, strategy=Replay(choices), prepare=prepare, **options)
+    if not run.failed:
+        raise RuntimeError(
+            f"seed {seed} failed in a worker process and does not fail again here: something in the scenario is not under the "
+            "world's control; bateau.sim.check_determinism finds where"
+        )
+    return covered, run
 
 
 def found(
@@ -127,6 +199,35 @@ def found(
         told = run
     token = encode(told)
     return Found(told, token, tell(told, token, covered, replays=told is not run), covered)
+
+
+def replay(
+    scenario: Scenario,
+    token: str,
+    *,
+    args: tuple[Any, ...] = (),
+    detailed: bool = True,
+    prepare: Callable[[World], None] | None = None,
+    **options: Any,
+) -> Run:
+    """Make the run of ``token`` again, the same in every step, and return its record (its error is in it, not raised).
+
+    ``options`` must be those of the exploration that printed the token. Raises ``TokenError`` for a token that is damaged, or was made by
+    another version of Python or bateau, or with other options.
+    """
+    from .token import decode
+
+    read = decode(token, options)
+    with opened():
+        return one_run(
+            scenario,
+            args,
+            seed=read.seed,
+            strategy=Replay(read.choices),
+            detailed=detailed,
+            prepare=prepare,
+            **options,
+        )
 
 
 def run(scenario: Scenario, *args: Any, seed: int = 0, strategy: Strategy | str | None = None, **options: Any) -> Any:

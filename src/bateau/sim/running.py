@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..kernel import task as kernel_task
 from ..kernel.errors import PACKAGE_DIR, Deadlock
+from .chaos import start as start_chaos
 from .doors import opened
 from .process import is_async
 from .runtime import SimRuntime, begin
@@ -104,6 +105,7 @@ def one_run(
         with opened(), world.entered():
             begin(world, getattr(scenario, "__name__", "test"))
             try:
+                start_chaos(world)
                 if prepare is not None:
                     prepare(world)
                 full = (world, *args) if wants_world(scenario) else args

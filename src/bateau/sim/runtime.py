@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..kernel import task as kernel_task
 from ..kernel.current import tls
 from ..kernel.engine import PARK, TURN_BUDGET
-from ..kernel.explain import all_tasks
+from ..kernel.explain import all_tasks, suspended_at
 from ..runtimes.base import Runtime
 from ..runtimes.native import NativeEngine, NativeSession
 from .fds import IN, OUT, Poller
@@ -22,6 +22,7 @@ from .thread import Killed, here
 from .world import World
 
 if TYPE_CHECKING:
+    from ..kernel.task import Task
     from .process import Process
 
 T = TypeVar("T")
@@ -118,7 +119,7 @@ class SimEngine(NativeEngine):
         process.engines.append(self)
         self.first_id = process.world.first_task_id
         # For stepping through a run: called with the task after each step.
-        self.after_step: Callable[[Any], None] | None = None
+        self.after_step: Callable[[Any], None] | None = self._note_step if self.world.detailed else None
 
     def wall_time(self) -> float:
         return self.process.host.clock.wall()
@@ -129,10 +130,10 @@ class SimEngine(NativeEngine):
         if self._timers:
             self._run_timers()
         ready, world, process = self.ready, self.world, self.process
-        choosing = world.strategy is not None
+        strategy = world.strategy
         while ready and budget:
             budget -= 1
-            if choosing:
+            if strategy is not None:
                 n = len(ready)
                 may_wait = bool(self._timers or world._heap)
                 if n > 1 or may_wait:
@@ -142,6 +143,8 @@ class SimEngine(NativeEngine):
                         return
                 else:
                     index = 0
+                    if strategy.follows:
+                        strategy.only(self.stream, ready[0])
                 if index:
                     task = ready[index]
                     del ready[index]
@@ -152,9 +155,30 @@ class SimEngine(NativeEngine):
             self._step_one(task)
             if self.after_step is not None:
                 self.after_step(task)
-            world.stepped(process)
+            world.stepped(process, task)
             if world.over or process.dead:
                 world.before_call(world.thread)
+
+    def _note_step(self, task: Task[Any]) -> None:
+        """For the story: what the task did, and where it stands now."""
+        if task.ended:
+            error = task._error
+            text = "ends" if error is None else f"ends with {error!r}"
+            site = None
+        else:
+            site = suspended_at(task)
+            waits = task.waiting
+            text = (
+                waits.describe()
+                if waits is not None
+                else "lets the others run"
+                if task.scheduled
+                else "waits outside bateau"
+            )
+        process = self.process
+        self.world.note(
+            "step", text, host=process.host.name, actor=f"{process.name}:{task.name}", site=site, task=task.name
+        )
 
     def _step_one(self, task: Any) -> None:
         # ``step`` written out for the common case, as in ``Engine.turn``.

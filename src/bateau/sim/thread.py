@@ -7,6 +7,7 @@ that one's baton and waits for its own. A world whose only thread is the test's 
 
 from __future__ import annotations
 
+import os
 from _thread import _local, allocate_lock, start_new_thread
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -145,3 +146,7 @@ def release_idle() -> None:
     """End the OS threads that carry nothing."""
     while _idle:
         _idle.pop().box.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)  # in a forked child the threads are gone

@@ -27,6 +27,7 @@ from .thread import BLOCKED, ENDED, READY, RUNNING, Killed, SimThread, here, rel
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from .chaos import Chaos
     from .host import SimHost
     from .process import Process
     from .strategy.base import Strategy
@@ -45,9 +46,11 @@ DEFAULT_MAX_STEPS = 1_000_000
 class Event:
     """A function to be called at a moment of virtual time."""
 
-    __slots__ = ("args", "fn", "order", "when")
+    __slots__ = ("args", "background", "fn", "order", "when")
 
     def __init__(self, when: float, order: int, fn: Callable[..., object], args: tuple[Any, ...]) -> None:
+        # Whether it alone is no reason for the world to go on: nobody waits for it.
+        self.background = False
         self.when = when
         self.order = order
         self.fn: Callable[..., object] | None = fn
@@ -107,12 +110,17 @@ class World:
         self.graveyard: list[Any] = []
         # Called after each task step and each event, with the world; an exception ends the run with it.
         self.checks: list[Callable[[], None]] = []
+        # For systematic faults: called after each task step, and before a thread blocks.
+        self.after_step: Callable[[Process, Any], None] | None = None
+        self.at_block: Callable[[SimThread, str], None] | None = None
         # Called when the scenario has returned: what must hold in the end.
         self.at_end: list[Callable[[], None]] = []
         # Called when the world has ended, in reverse order.
         self.at_close: list[Callable[[], None]] = []
         # What the run ends with although its program has not: a broken invariant, a failed process.
         self.verdict: BaseException | None = None
+        # Faults that happen to whole hosts by themselves, where there are such.
+        self.chaos: Chaos | None = None
         self.over = False
         self.closed = False
         self.director: Process | None = None
@@ -140,6 +148,25 @@ class World:
     def after(self, delay: float, fn: Callable[..., object], *args: Any) -> Event:
         """``at``, ``delay`` seconds from now."""
         return self.at(self.now + delay, fn, *args)
+
+    def background_after(self, delay: float, fn: Callable[..., object], *args: Any) -> Event:
+        """``after``, for what nobody waits for: when nothing else can happen, the world is stuck in spite of it."""
+        event = self.at(self.now + delay, fn, *args)
+        event.background = True
+        return event
+
+    def calm(self) -> None:
+        """From here on nothing goes wrong by itself any more: frozen programs go on, partitions are healed, faults are off.
+
+        For scenarios that say: now it must come right.
+        """
+        self.trace("calm", "from here on nothing goes wrong by itself")
+        self.faults = NONE
+        if self.chaos is not None:
+            self.chaos.calm = True
+        for host in self.hosts.values():
+            host.thaw()
+        self.heal()
 
     def next_event(self) -> float | None:
         """When the next event comes, or None."""
@@ -170,27 +197,28 @@ class World:
 
     def choose(self, stream: str, n: int) -> int:
         """An ordering decision among ``n``: 0 is what production does."""
+        if self.strategy is None or n < 2:
+            return 0  # not counted: a replay counts what it is asked
         index = self.asked.get(stream, 0)
         self.asked[stream] = index + 1
-        if self.strategy is None or n < 2:
-            return 0
         return self._taken(stream, index, self.strategy.choose(stream, n))
 
     def chance(self, stream: str, p: float) -> bool:
         """A fault decision: whether it happens, with probability ``p``."""
-        index = self.asked.get(stream, 0)
-        self.asked[stream] = index + 1
         if self.strategy is None or p <= 0:
             return False
+        index = self.asked.get(stream, 0)
+        self.asked[stream] = index + 1
         return bool(self._taken(stream, index, self.strategy.chance(stream, p)))
 
     def choose_step(self, stream: str, ready: Sequence[Any], may_wait: bool) -> int:
         """Who of ``ready`` runs next; ``len(ready)``: nobody yet, the clock goes on first (only if ``may_wait``)."""
-        index = self.asked.get(stream, 0)
-        self.asked[stream] = index + 1
         strategy = self.strategy
         if strategy is None:
             return 0
+        # Counted only where the strategy is asked: what is replayed must count alike.
+        index = self.asked.get(stream, 0)
+        self.asked[stream] = index + 1
         value = strategy.step(stream, ready, may_wait)
         if value:
             if stream in self.choices:
@@ -198,7 +226,18 @@ class World:
             else:
                 self.choices[stream] = {index: value}
             self._roll = (self._roll * 1_000_003 + value * 31 + index) & 0xFFFFFFFFFFFF
+            if self.detailed:
+                self._note_choice(stream, ready, value)
         return value
+
+    def _note_choice(self, stream: str, ready: Sequence[Any], value: int) -> None:
+        first = getattr(ready[0], "key", None) or ready[0].name
+        if value < len(ready):
+            text = f"{getattr(ready[value], 'key', None) or ready[value].name} goes before {first}"
+        else:
+            text = f"time goes on before {first}"
+        process = self.thread.process
+        self.note("choice", text, host=process.host.name, actor=process.name, stream=stream)
 
     def _taken(self, stream: str, index: int, value: int) -> int:
         if value:
@@ -227,13 +266,19 @@ class World:
             f"{self.now!r}{host}{actor}{kind}{text}".encode("utf-8", "backslashreplace"), self._roll & 0xFFFFFFFF
         )
 
+    def note(self, kind: str, text: str, *, host: str, actor: str, **data: Any) -> None:
+        """Like ``trace``, for what only a detailed run records: the digest does not know of it."""
+        self.events.append(Record(self.now, host, actor, kind, text, data))
+
     def digest(self) -> str:
         """Of the whole run so far: every choice, every event, the clock and the steps."""
         return f"{self._roll:012x}-{self.steps:x}-{self.now!r}"
 
-    def stepped(self, process: Process) -> None:
+    def stepped(self, process: Process, task: Any) -> None:
         """A task of ``process`` has made a step."""
         self.steps += 1
+        if self.after_step is not None:
+            self.after_step(process, task)
         if self.checks:
             self.check()
         if self.steps - self._steps_at_jump >= STEPS_BEFORE_CREEP and self.steps % CREEP_EVERY == 0:
@@ -269,6 +314,8 @@ class World:
         Raises ``Killed`` if the process dies meanwhile, and in the director ``Stuck`` if nothing can ever happen again.
         """
         thread = self.thread
+        if self.at_block is not None:
+            self.at_block(thread, what)
         self.before_call(thread)
         thread.state = BLOCKED
         thread.waits_for = what
@@ -286,7 +333,7 @@ class World:
             return
         # 0: it goes on, which is what production most likely does.
         value = self.choose_step(stream, (thread, *self.ready), False)
-        if value and value <= len(self.ready):
+        if value:
             chosen = self.ready[value - 1]
             del self.ready[value - 1]
             self.ready.appendleft(chosen)
@@ -346,6 +393,8 @@ class World:
             while ready:
                 if len(ready) == 1 or self.strategy is None:
                     found = ready.popleft()
+                    if self.strategy is not None and self.strategy.follows:
+                        self.strategy.only("threads", found)
                 else:
                     may_wait = self.next_event() is not None
                     index = self.choose_step("threads", ready, may_wait)
@@ -361,10 +410,13 @@ class World:
                     continue
                 return found
             when = self.next_event()
-            if when is None:
+            if when is None or (self._heap[0].background and not self._awaits_anything()):
                 self._tell_stuck()
             else:
                 self._pass_time(when)
+
+    def _awaits_anything(self) -> bool:
+        return any(event.fn is not None and not event.background for event in self._heap)
 
     def _pass_time(self, when: float) -> None:
         try:

@@ -1,0 +1,52 @@
+"""Finding the function that a command line names: ``app.py:function`` or ``module:function``."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from importlib import import_module
+from typing import Any
+
+
+class TargetError(ValueError):
+    """There is no such function; the message says why."""
+
+
+def split(target: str) -> tuple[str, str]:
+    """File or module, and the name in it ("" for a file alone). Raises ``TargetError`` for neither."""
+    path, colon, name = target.rpartition(":")
+    if not colon:
+        path, name = target, ""
+    if not path.endswith(".py") and not name:
+        raise TargetError(f"{target!r} is neither a file (app.py) nor a function (module:function)")
+    return path, name
+
+
+def check_file(path: str) -> None:
+    """Raise ``TargetError`` where there is no such file."""
+    if not os.path.isfile(path):
+        raise TargetError(f"no file {path!r}")
+
+
+def load(target: str) -> Any:
+    """The function itself; executes its module. Raises ``TargetError``, and what the module raises."""
+    path, name = split(target)
+    if path.endswith(".py"):
+        check_file(path)
+        sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
+        found: Any = runpy.run_path(path, run_name="__bateau__").get(name)
+    else:
+        sys.path.insert(0, os.getcwd())
+        try:
+            module = import_module(path)
+        except ModuleNotFoundError as error:
+            if error.name is None or not path.startswith(error.name):
+                raise
+            raise TargetError(f"no module named {path!r} here or on sys.path") from None
+        found = module
+        for part in name.split("."):
+            found = getattr(found, part, None)
+    if not callable(found):
+        raise TargetError(f"{target!r} names no function")
+    return found

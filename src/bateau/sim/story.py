@@ -1,0 +1,131 @@
+"""The story of a failed run, for people: what went wrong and where, what was decided otherwise than usual, and what happened when."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import traceback
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ..kernel.errors import PACKAGE_DIR
+
+if TYPE_CHECKING:
+    from .exploring import Exploration
+    from .running import Run
+    from .world import Record
+
+# Lines of the timeline in a message; the picture and ``bateau sim replay`` have all of it.
+MOST_LINES = 60
+
+
+def tell(run: Run, token: str, covered: Exploration | None = None, *, replays: bool = True) -> str:
+    """The whole story of a failed run, as text."""
+    error = run.error
+    after = f" after {covered.runs} runs" if covered is not None and covered.runs > 1 else ""
+    lines = [f"seed {run.seed} fails{after}: {headline(error)}", ""]
+    lines += blame(error)
+    lines += ["", decisions(run), ""]
+    lines += timeline(run.events)
+    lines += ["", f"replay: bateau sim replay SCENARIO {token}", f'pin:    @simulate.pin("{token}")']
+    if not replays:
+        lines.append(
+            "WARNING: this run does not replay: something in it is not under the world's control (an unpinned hash seed, a set "
+            "of objects in the order of their addresses, a real thread or clock); bateau.sim.check_determinism finds where"
+        )
+    return "\n".join(lines)
+
+
+def headline(error: BaseException | None) -> str:
+    """The error in one line."""
+    if error is None:
+        return "nothing failed"
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def blame(error: BaseException | None) -> list[str]:
+    """The user's frames of the error and of its cause, with their source lines; and the rest of its message."""
+    if error is None:
+        return []
+    lines: list[str] = []
+    for one in _leaves(error):
+        if len(lines) > MOST_LINES:
+            lines.append("  ... and more errors")
+            break
+        lines.append(f"{type(one).__name__}: {one}")
+        lines += [
+            f"  {place(frame.filename, frame.lineno or 0)} in {frame.name}\n      {(frame.line or '').strip()}"
+            for frame in traceback.extract_tb(one.__traceback__)
+            if not _is_inner(frame.filename)
+        ]
+        cause = one.__cause__
+        if cause is not None:
+            lines.append("because of:")
+            lines += blame(cause)
+    return lines
+
+
+def _leaves(error: BaseException) -> Iterable[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _is_inner(filename: str) -> bool:
+    return filename.startswith((PACKAGE_DIR, "<frozen"))
+
+
+def decisions(run: Run) -> str:
+    """How many answers were not production's, and which."""
+    made = sum(map(len, run.choices.values()))
+    asked = sum(run.asked.values())
+    if not made:
+        return f"every one of {asked} decisions was what production does (choice 0)"
+    streams = ", ".join(f"{stream} ({len(answers)})" for stream, answers in sorted(run.choices.items()))
+    return f"{made} of {asked} decisions were not what production does: {streams}"
+
+
+def place(filename: str, line: int) -> str:
+    """``file:line``, relative to the current directory where that is shorter."""
+    try:
+        relative = os.path.relpath(filename)
+    except ValueError:  # another drive
+        relative = filename
+    return f"{relative if len(relative) < len(filename) else filename}:{line}"
+
+
+def timeline(events: list[Record], most: int = MOST_LINES) -> list[str]:
+    """The run as a table: when, who, what, and the source line where a task stands. Equal steps in a row are one line."""
+    rows: list[tuple[str, str, str]] = []
+    for event in events:
+        row = (f"{event.at:.6f}", event.actor, _what(event))
+        if rows and rows[-1][1:] == row[1:]:
+            continue
+        rows.append(row)
+    cut = max(0, len(rows) - most)
+    wide = max((len(row[1]) for row in rows[cut:]), default=4)
+    when = max((len(row[0]) for row in rows[cut:]), default=4)
+    head = [f"{'time':>{when}}  {'who':<{wide}}  what"]
+    if cut:
+        head.append(f"{'...':>{when}}  ({cut} earlier lines)")
+    return head + [f"{at:>{when}}  {who:<{wide}}  {what}" for at, who, what in rows[cut:]]
+
+
+def _what(event: Record) -> str:
+    site = event.data.get("site")
+    if event.kind == "step":
+        if site is None:
+            return event.text
+        source = linecache.getline(site[0], site[1]).strip()
+        return (
+            f"{event.text}  [{place(site[0], site[1])}: {source}]"
+            if source
+            else f"{event.text}  [{place(site[0], site[1])}]"
+        )
+    mark = {"choice": "<> ", "fault": "!! ", "crash": "!! ", "kill": "!! ", "buggify": "!! "}.get(event.kind, "")
+    return f"{mark}{event.text}"
