@@ -79,7 +79,13 @@ def test_cancelled_by_bateau(entry, how, where, what):
 
         async with bateau.scope() as outer:
             if what == "deadline":
-                with bateau.move_on_after(0.02) as limit:
+                with bateau.move_on_after(None) as limit:
+
+                    async def due():
+                        await until(lambda: arms.begun == 3)
+                        limit.reschedule(bateau.now())
+
+                    outer.spawn(due)
                     await caller()
                 assert limit.cancelled_caught
             else:

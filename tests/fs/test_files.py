@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import io
 import os
-import threading
 
 import pytest
 
@@ -13,6 +12,7 @@ import bateau
 from bateau import fs, thread
 from bateau.io.abc import AsyncRead, AsyncWrite
 from bateau.kernel.hazard import add_sink
+from support.waiting import until
 
 
 def test_write_and_read_text(entry, tmp_path):
@@ -132,18 +132,21 @@ def test_a_cancelled_read_loses_nothing(entry):
 
     async def main():
         reading, writing = os.pipe()
-        timer = threading.Timer(0.1, os.write, [writing, b"precious"])
-        timer.start()
         got = None
-        async with fs.open(reading, "rb", buffering=0) as file:
+
+        async def write_when_cancelled(block):
+            await until(lambda: block.cancel_called)
+            os.write(writing, b"precious")
+
+        async with fs.open(reading, "rb", buffering=0) as file, bateau.scope() as scope:
             with bateau.move_on_after(0.02) as block:
+                scope.spawn(write_when_cancelled, block)
                 got = await file.read(100)
                 await bateau.checkpoint()
             assert block.cancelled_caught
             assert got == b"precious"
             os.close(writing)
             assert await file.read(100) == b""
-        timer.join()
 
     entry.run(main)
 

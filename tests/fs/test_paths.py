@@ -8,12 +8,12 @@ import pathlib
 import shutil
 import sys
 import threading
-import time
 
 import pytest
 
 import bateau
 from bateau import fs
+from support.waiting import until
 
 
 def tree(root):
@@ -191,16 +191,22 @@ def test_functions(entry, tmp_path):
 
 def test_copytree_stops_between_two_files(entry, tmp_path):
     tree(tmp_path / "from")
-    started = threading.Event()
+    started, cancelled = threading.Event(), threading.Event()
 
     def slow(source, target):
         started.set()
-        time.sleep(0.05)
+        cancelled.wait(20)
         return shutil.copy2(source, target)
 
+    async def tell(block):
+        await until(lambda: block.cancel_called)
+        cancelled.set()
+
     async def main():
-        with bateau.move_on_after(0.02) as block:
-            await fs.copytree(tmp_path / "from", tmp_path / "to", copy_function=slow)
+        async with bateau.scope() as scope:
+            with bateau.move_on_after(0.02) as block:
+                scope.spawn(tell, block)
+                await fs.copytree(tmp_path / "from", tmp_path / "to", copy_function=slow)
         assert block.cancelled_caught
         copied = list((tmp_path / "to").rglob("*.txt"))
         assert len(copied) == started.is_set() <= 1

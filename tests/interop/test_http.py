@@ -38,6 +38,7 @@ async def site(log: list[str] | None = None) -> AsyncIterator[str]:
         return web.Response(text=f"hello {request.match_info['name']}")
 
     async def slow(request: web.Request) -> web.Response:
+        seen.append("the handler began")
         try:
             async with bateau.scope() as scope:
                 scope.spawn(bateau.time.sleep, LONG)
@@ -151,10 +152,11 @@ def test_aiohttp_cancelled_from_both_sides(entry: Any) -> None:
             await clean()
             async with client.get("/hello/again") as response:  # the session has come through it
                 assert await response.text() == "hello again"
+            # Each that began was cancelled; where this machine stood still, a request may have been given up on its way.
             with bateau.timeout(10):
-                while len(log) < 6:
+                while log.count("the handler began") > log.count("the handler was cancelled"):
                     await bateau.time.sleep(0.001)
-            assert log == ["the handler was cancelled"] * 6
+            assert 1 <= len(log) // 2 == log.count("the handler was cancelled") <= 6
 
     entry.run(main)
 
@@ -226,7 +228,7 @@ async def _fetch_with_httpx(client: httpx.AsyncClient) -> None:
         with bateau.timeout(SHORT):
             await get("/slow")
     with pytest.raises(httpx.ReadTimeout):
-        await client.get("/slow", timeout=SHORT)
+        await client.get("/slow", timeout=httpx.Timeout(10, read=SHORT))
     async with bateau.scope() as scope:
         slow = scope.spawn(get, "/slow")
         await bateau.time.sleep(SHORT)

@@ -17,6 +17,7 @@ from bateau import sync, time
 from bateau.iter import bodies, each
 from bateau.iter.handoff import Handoff
 from support.entries import on_asyncio_family, on_native, on_owned, on_trio
+from support.waiting import until
 
 var: ContextVar[str] = ContextVar("var", default="unset")
 
@@ -581,7 +582,8 @@ def test_it_does_not_run_ahead_of_an_item_nobody_has_taken(entry):
     async def main():
         async with ticks() as items:
             assert await items.next() == 0
-            await time.sleep(0.1)
+            await until(lambda: len(made) == 2)
+            await time.sleep(0.03)
             assert made == [0, 1]
             assert await items.next() == 1
 
@@ -867,7 +869,7 @@ def test_a_timeout_around_each(entry, through):
             got.append(item)
             if len(got) < 3:
                 await time.sleep(0.05)
-        assert got == [0, "caught True"]
+        assert got in ([0, "caught True"], ["caught True"])  # the latter if this machine stood still before the first
 
     entry.run(main)
 

@@ -277,17 +277,23 @@ def test_one_task_that_uses_up_one_part_first_is_told_so(entry, monkeypatch, par
         elif begun == "by a task that has ended":
             async with bateau.scope() as scope:
                 scope.spawn(second.next)
-        with pytest.warns(bateau.HazardWarning, match=r"tee_alone.*unbounded=True"):
-            with bateau.move_on_after(0.2) as limit:
-                await first.collect()
+        with pytest.warns(bateau.HazardWarning, match=r"tee_alone.*unbounded=True") as told:
+            async with bateau.scope() as scope:
+                with bateau.move_on_after(None) as limit:
+                    scope.spawn(until_told, told, limit)
+                    await first.collect()
         assert limit.cancelled_caught
+
+    async def until_told(told: Any, limit: bateau.CancelScope) -> None:
+        await until(lambda: len(told))
+        limit.cancel()
 
     entry.run(main)
 
 
 @pytest.mark.parametrize("how", ["in turn", "two tasks", "slow by what was fetched", "late"])
 def test_nobody_is_told_who_does_it_well(entry, monkeypatch, how):
-    monkeypatch.setattr(sharing, "PATIENCE", 0.15)
+    monkeypatch.setattr(sharing, "PATIENCE", 0.15 if how == "slow by what was fetched" else 10)
 
     async def main() -> None:
         first, second = bateau.iter(range(60)).tee(2, limit=5)

@@ -11,6 +11,7 @@ import bateau
 from bateau.channel import channel
 from bateau.iter import Sink, fan_out, sink
 from support.entries import Entry, Runtime
+from support.waiting import until
 
 
 class Recording(Sink[int]):
@@ -95,6 +96,7 @@ def test_a_channel_holds_the_chain_back(entry: Entry) -> None:
         tx, rx = channel[int](2)
         async with bateau.scope() as s:
             s.spawn(bateau.iter(range(50)).map(count).forward, tx)
+            await until(lambda: pulled >= 3)
             await bateau.time.sleep(0.02)
             ahead = pulled
             return [item async for item in rx], ahead
@@ -128,6 +130,7 @@ def test_fan_out_waits_for_the_slowest_and_closes_all(entry: Entry) -> None:
         tx, rx = channel[int](1)
         async with bateau.scope() as s:
             task = s.spawn(bateau.iter(range(6)).forward, fan_out(fast, slow, plain.append, tx))
+            await until(lambda: len(fast.got) >= 2)
             await bateau.time.sleep(0.02)
             assert len(fast.got) == 2  # the channel has one, and one waits
             assert [item async for item in rx] == list(range(6))

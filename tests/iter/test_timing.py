@@ -10,6 +10,7 @@ import pytest
 import bateau
 from bateau.iter import ItemTimeout, Progress, Retry
 from support.entries import Entry, Runtime
+from support.waiting import until
 
 LONG = 0.3  # a pause that a slow machine does not mistake for a short one
 SHORT = 0.06
@@ -102,18 +103,20 @@ def test_sample_gives_the_newest_at_each_tick(runtime: Runtime) -> None:
 
 def test_sample_goes_on_while_its_consumer_is_busy(runtime: Runtime) -> None:
     async def ticks() -> AsyncIterator[int]:
-        for i in range(60):
+        nonlocal made
+        for made in range(60):
             await bateau.time.sleep(0.01)
-            yield i
+            yield made
 
     async def main() -> tuple[int, int]:
         async with bateau.iter(ticks()).sample(0.02) as items:
             first = await items.next()
-            await bateau.time.sleep(0.3)
+            await until(lambda: made > first + 15)
             return first, await items.next()
 
+    made = 0
     first, second = runtime.run(main)
-    assert second - first > 8  # the newest, not the next one
+    assert second - first > 5  # the newest, not the next one
 
 
 @pytest.mark.parametrize("method", ["debounce", "sample"])

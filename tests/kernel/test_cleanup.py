@@ -41,7 +41,7 @@ def test_the_outer_budget_moved_nearer_ends_the_inner_one(entry, findings):
 
 def test_the_outer_budget_moved_away_gives_the_inner_one_its_own_time_back(entry, findings):
     async def main():
-        outer = bateau.cleanup(0.02)
+        outer = bateau.cleanup(0.1)
 
         async def relax():
             outer.reschedule(bateau.now() + LONG)
@@ -49,9 +49,9 @@ def test_the_outer_budget_moved_away_gives_the_inner_one_its_own_time_back(entry
         log = []
         async with bateau.scope() as scope:
             async with outer:
-                async with bateau.cleanup(0.2) as inner:
+                async with bateau.cleanup(0.5) as inner:
                     scope.spawn(relax)
-                    await bateau.time.sleep(0.06)
+                    await bateau.time.sleep(0.15)
                     log.append("had the time")
                     await bateau.time.sleep(LONG)
                 log.append(inner.cancelled_caught)

@@ -160,12 +160,13 @@ def test_signals(entry):
 
 def test_several_wait(entry):
     async def main():
-        async with subprocess.open_process(["sleep", "0.1"]) as process, bateau.scope() as s:
+        async with subprocess.open_process(["sleep", "60"]) as process, bateau.scope() as s:
             tasks = [s.spawn(process.wait) for _ in range(5)]
             with bateau.move_on_after(0.01) as block:
                 await process.wait()
             assert block.cancelled_caught
-        assert [task.outcome().unwrap() for task in tasks] == [0] * 5
+            process.kill()
+        assert [task.outcome().unwrap() for task in tasks] == [-signal.SIGKILL] * 5
 
     entry.run(main)
 

@@ -138,11 +138,11 @@ def test_held_over_a_foreign_await_it_shows_where_another_meets_it(entry: Entry,
         if entry.family == "trio":
             import trio
 
-            await trio.sleep(0.02)
+            await trio.sleep(0.001)
         else:
             import asyncio
 
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.001)
 
     async def main() -> None:
         cell = sync.Cell(0, name="count", flavour=flavour)
@@ -150,7 +150,8 @@ def test_held_over_a_foreign_await_it_shows_where_another_meets_it(entry: Entry,
 
         async def holds() -> None:
             with cell.borrow_mut():
-                await foreign_sleep()
+                while not met:
+                    await foreign_sleep()
 
         async def meets() -> None:
             await until(cell.holders)

@@ -13,6 +13,7 @@ import pytest
 import bateau
 from bateau import thread
 from bateau.kernel.hazard import add_sink
+from support.waiting import until
 
 
 def test_value_error_and_thread(entry):
@@ -89,16 +90,23 @@ def test_no_async_library_in_the_thread(entry):
 def test_a_cancelled_run_is_awaited_and_its_value_kept(entry):
     """Not killable: it is awaited, what it made is not lost, and the next wait raises."""
     ended = []
+    gate = threading.Event()
 
     async def main():
         made = None
-        with bateau.move_on_after(0.02) as block:
-            made = await thread.run(lambda: (time.sleep(0.15), ended.append(1), "made")[2])
-            assert ended
-            await bateau.checkpoint()
-            raise AssertionError("not reached")
+        async with bateau.scope() as s:
+            with bateau.move_on_after(0.02) as block:
+                s.spawn(open_when_cancelled, block)
+                made = await thread.run(lambda: (gate.wait(20), ended.append(1), "made")[2])
+                assert ended
+                await bateau.checkpoint()
+                raise AssertionError("not reached")
         assert block.cancelled_caught
         assert made == "made"
+
+    async def open_when_cancelled(block):
+        await until(lambda: block.cancel_called)
+        gate.set()
 
     entry.run(main)
 

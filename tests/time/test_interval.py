@@ -50,7 +50,7 @@ def test_bursts_catch_up(entry):
         got = [await anext(ticks) for _ in range(5)]
         assert [tick.index for tick in got] == [0, 1, 2, 3, 4]
         assert got[0].lateness >= 0.5
-        assert all(a.lateness > b.lateness for a, b in pairwise(got))
+        assert all(math.isclose(b.due - a.due, 0.1) for a, b in pairwise(got))
 
     entry.run(main)
 
@@ -86,15 +86,17 @@ def test_delaying_counts_anew_from_the_late_tick(entry):
 @pytest.mark.law(5)
 def test_a_cancelled_wait_keeps_its_tick(entry):
     async def main():
-        ticks = interval(0.05)
-        await anext(ticks)
-        for _ in range(3):
-            with bateau.move_on_after(0.001):
-                await anext(ticks)
-                raise AssertionError("too early")
-        return (await anext(ticks)).index
+        ticks = interval(0.01)
+        got: list[int] = []
+        cancelled = 0
+        while len(got) < 8:
+            with bateau.move_on_after(0.001) as limit:
+                got.append((await anext(ticks)).index)
+            cancelled += limit.cancelled_caught
+        assert cancelled
+        return got
 
-    assert entry.run(main) == 1
+    assert entry.run(main) == list(range(8))
 
 
 @pytest.mark.law(6)
