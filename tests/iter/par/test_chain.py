@@ -26,6 +26,7 @@ from support.par_functions import (
     square,
     square_later,
 )
+from support.waiting import until
 
 EXECUTORS = ("tasks", "threads")
 
@@ -242,7 +243,7 @@ def test_threads_have_n_chunks_in_flight_and_n_ready(entry: Entry) -> None:
 def test_the_bound_counts_items_to_the_last_of_each_chunk(entry: Entry, on: Executor) -> None:
     """Items that have left the source and were not taken, by a consumer that waits now and then: never more, and so many."""
 
-    async def most(ordered: bool, chunk: int) -> int:
+    async def most_of(ordered: bool, chunk: int, bound: int) -> int:
         claimed = taken = most = 0
 
         def source() -> Any:
@@ -254,6 +255,8 @@ def test_the_bound_counts_items_to_the_last_of_each_chunk(entry: Entry, on: Exec
 
         async for x in bateau.iter(source).par(2, on=on, ordered=ordered, chunk=chunk).map(square_later).iter():
             taken += 1
+            if taken == 21:  # the last of a chunk: what may be claimed ahead is going to be
+                await until(lambda: most >= bound)
             if x % 10 == 0:
                 await bateau.time.sleep(0.003)
         assert taken == 40
@@ -262,8 +265,9 @@ def test_the_bound_counts_items_to_the_last_of_each_chunk(entry: Entry, on: Exec
     async def main() -> None:
         kept = 1 if "tasks" in repr(on) else 2
         for ordered in (True, False):
-            assert await most(ordered, 1) == 2 * kept
-            assert await most(ordered, 3) == 2 * kept * 3
+            for chunk in (1, 3):
+                bound = 2 * kept * chunk
+                assert await most_of(ordered, chunk, bound) == bound
 
     entry.run(main)
 
@@ -294,14 +298,26 @@ def test_a_chunk_of_failures_and_of_nothing_is_released(entry: Entry, on: Execut
 
 def test_an_executor_with_more_workers_than_n_uses_n_of_them(entry: Entry) -> None:
     async def main() -> None:
+        met = threading.Barrier(3, timeout=60)
+
         def work(x: int) -> int:
             with gauge:
+                if x < 3:
+                    met.wait()
                 time.sleep(0.001)
             return x
 
         async def waiting(x: int) -> int:
             with gauge:
+                async with bateau.timeout(60):
+                    while x < 3 and gauge.most < 3:
+                        await bateau.time.sleep(0.001)
                 await bateau.time.sleep(0.001)
+            return x
+
+        def brief(x: int) -> int:
+            with gauge:
+                time.sleep(0.001)
             return x
 
         async with bateau.iter.threads(8) as pool:
@@ -318,7 +334,7 @@ def test_an_executor_with_more_workers_than_n_uses_n_of_them(entry: Entry) -> No
                     assert gauge.most == 3
             # Two pipelines at one pool have their n each.
             gauge = Gauge()
-            pipelines = [bateau.iter(range(30)).par(2, on=pool, chunk=1).map(work).collect() for _ in range(2)]
+            pipelines = [bateau.iter(range(30)).par(2, on=pool, chunk=1).map(brief).collect() for _ in range(2)]
             assert await bateau.join(pipelines) == [list(range(30))] * 2
             assert gauge.most <= 4
 
