@@ -10,7 +10,7 @@ import errno
 import heapq
 import os
 import select
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .process import Process
@@ -64,6 +64,41 @@ class SimFile:
             return self.world.block(what, deadline)
         finally:
             self.blocked.pop(thread, None)
+
+    # What the system calls of these names do with a descriptor that refers to it. Where a kind of file has no such thing, the
+    # answer is Linux's for a pipe: no position, nothing to sync.
+
+    def read(self, size: int) -> bytes:
+        """At most ``size`` bytes; empty at the end. Blocks, or raises ``BlockingIOError`` if not ``blocking``."""
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    def write(self, data: Any) -> int:
+        """How many bytes of ``data`` (bytes-like) were taken. Blocks, or raises ``BlockingIOError`` if not ``blocking``."""
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    def pread(self, size: int, offset: int) -> bytes:
+        """``read`` at a position of its own."""
+        raise OSError(errno.ESPIPE, os.strerror(errno.ESPIPE))
+
+    def pwrite(self, data: Any, offset: int) -> int:
+        """``write`` at a position of its own."""
+        raise OSError(errno.ESPIPE, os.strerror(errno.ESPIPE))
+
+    def seek(self, offset: int, whence: int) -> int:
+        """Move the position (``whence`` as ``os.SEEK_*``); where it is then."""
+        raise OSError(errno.ESPIPE, os.strerror(errno.ESPIPE))
+
+    def truncate(self, size: int) -> None:
+        """Cut or extend to ``size`` bytes."""
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    def sync(self, data_only: bool = False) -> None:
+        """As ``fsync`` (or ``fdatasync``)."""
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    def stat(self) -> os.stat_result:
+        """As ``fstat``: a FIFO without a name, unless the kind says otherwise."""
+        return os.stat_result((0o010600, 0, 0, 1, 0, 0, 0, 0, 0, 0))
 
     def dropped(self) -> None:
         """The last descriptor was closed (or its process died). Subclasses tell the other side."""

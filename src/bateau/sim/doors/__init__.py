@@ -15,17 +15,17 @@ from contextlib import contextmanager
 from functools import wraps
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from ..thread import here
-
-if TYPE_CHECKING:
-    from ..world import World
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 # The modules of this package that hold doors, imported when a world first opens.
-_PARTS: tuple[str, ...] = ("clock", "entropy")
+_PARTS: tuple[str, ...] = ("clock", "entropy", "descriptors")
+
+# Where the real functions come from, and stay: the import system takes them there, and so do the doors.
+_KEEPS = frozenset({"posix", "nt", "_io"})
 
 
 class Door:
@@ -125,7 +125,7 @@ def _open_all() -> None:
     try:
         for each in _doors:
             if each.open():
-                _open.append(each)
+                _open.append(each)  # noqa: PERF401  # one by one: what was opened is shut if the next fails
         _take_names()
     except BaseException:
         _shut_all()
@@ -145,7 +145,7 @@ def _take_names() -> None:
     by_id = {id(each.real): each for each in _open if ":" not in each.module}
     owners = {each.module for each in _open}
     for name, module in tuple(sys.modules.items()):
-        if name in owners or name.startswith(__name__) or not isinstance(module, ModuleType):
+        if name in owners or name in _KEEPS or name.startswith(__name__) or not isinstance(module, ModuleType):
             continue
         for attribute, value in tuple(vars(module).items()):
             found = by_id.get(id(value))
