@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine
+from contextvars import copy_context
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
@@ -28,7 +29,8 @@ class AsyncioSession(Session):
     def run(self, root: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if os.getpid() != self._pid:
             raise RuntimeError("this session was opened before fork(); open a new one in the child process")
-        return self._runner.run(_run_root(root, self.keep_leftovers))
+        # In the caller's context, as on the other runtimes: asyncio's runner would take the one it was made in.
+        return self._runner.run(_run_root(root, self.keep_leftovers), context=copy_context())
 
     def close(self) -> None:
         if os.getpid() != self._pid:

@@ -1,0 +1,173 @@
+"""A fixture that is an async function or an async generator: it lives in a task of its own, from its setup to its teardown.
+
+One task for all of it is what lets a generator hold scopes, timeouts and nurseries open around its ``yield``. A cancellation that comes
+while the tests run (a child of the fixture's scope failed) is thrown into the generator at its ``yield``; if that ends it, the test is
+cancelled and told why.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from contextvars import Context, ContextVar, copy_context
+from typing import Any
+
+from ..kernel.cancellation import CancelNode
+from ..kernel.current import current_host
+from ..kernel.errors import Cancelled
+from ..kernel.task import Task
+from ..sync import Event
+from .running import FixtureEnded, Guard
+
+_MISSING = object()
+
+
+class _TestsEnd(Event):
+    """What a live fixture waits for. Who asks why a test hangs need not hear of it."""
+
+    __slots__ = ()
+    idle = True
+
+
+def is_async(fn: Any) -> bool:
+    """Whether ``fn`` is an async function or an async generator function."""
+    return inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)
+
+
+class LiveFixture:
+    """One fixture that is set up. ``start`` and ``stop`` are awaited on its host, ``stop`` maybe in another program than ``start``.
+
+    Invariants: ``error`` is what it ended with and nobody has been told yet. ``changed`` has the context variables that its setup set.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fn: Callable[..., Any],
+        kwargs: Mapping[str, Any],
+        *,
+        seconds: float | None = None,
+        context: Context | None = None,
+    ) -> None:
+        self.name = name
+        self.seconds = seconds
+        self.changed: dict[ContextVar[Any], Any] = {}
+        self.error: BaseException | None = None
+        self.task: Task[None] | None = None
+        # Told when it ends before it was asked to.
+        self.on_broken: Callable[[LiveFixture], None] | None = None
+        self._fn = fn
+        self._kwargs = dict(kwargs)
+        self._context = context if context is not None else copy_context()
+        self._value: Any = None
+
+    # -- setup and teardown ----------------------------------------------------------------------------------------------
+
+    async def start(self, roots: Callable[[], list[CancelNode]], register: Callable[[Task[Any]], None]) -> Any:
+        """Set it up and return its value; raises what its code raised. Cancelled, the fixture is cancelled and awaited first."""
+        self._ready = Event(name=f"setup of fixture {self.name!r}")
+        self._end = _TestsEnd(name=f"end of the tests that use fixture {self.name!r}")
+        host = current_host()
+        code = self._fn.__code__ if inspect.isfunction(self._fn) else getattr(self._fn, "__code__", None)
+        site = (code.co_filename, code.co_firstlineno) if code is not None else ("<unknown>", 0)
+        task: Task[None] = Task(host, self._live(), None, f"fixture {self.name}", site, self._context)
+        task.background = True  # nobody's leftover: it is ended by ``stop``
+        self.task = task
+        register(task)
+        host.spawn_root(task)
+        try:
+            await Guard(f"the setup of fixture {self.name!r}", self.seconds, roots).run(self._ready.wait)
+        except BaseException:
+            await self._cancel()
+            raise
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        return self._value
+
+    async def stop(self, roots: Callable[[], list[CancelNode]]) -> None:
+        """Let its code go on behind the ``yield``, to its end; raises what that raises."""
+        task = self.task
+        if task is None:
+            return
+        self.on_broken = None
+        if not task.ended:
+            self._end.set()
+            try:
+                await Guard(f"the teardown of fixture {self.name!r}", self.seconds, roots).run(task.join)
+            except BaseException:
+                await self._cancel()
+                raise
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+
+    async def _cancel(self) -> None:
+        from ..kernel.cancellation import CancelScope
+
+        task = self.task
+        assert task is not None
+        task.cancel("its test run is over")
+        with CancelScope(shield=True):
+            await task.join()
+
+    # -- its own task ----------------------------------------------------------------------------------------------------
+
+    async def _live(self) -> None:
+        """What its task runs. Never raises: its errors are in ``error``, for whoever asks."""
+        before = copy_context()
+        try:
+            made = self._fn(**self._kwargs)
+            if not inspect.isasyncgen(made):
+                self._value = await made
+                self._is_ready(before)
+                return
+            try:
+                self._value = await made.__anext__()
+            except StopAsyncIteration:
+                raise RuntimeError(f"fixture {self.name!r} ended without a `yield`") from None
+            self._is_ready(before)
+            await self._until_the_end(made)
+        except BaseException as error:
+            tb = error.__traceback__
+            self.error = error.with_traceback(tb.tb_next if tb is not None and tb.tb_next is not None else tb)
+        finally:
+            self._ended()
+
+    def _is_ready(self, before: Context) -> None:
+        for var, value in copy_context().items():
+            if before.get(var, _MISSING) is not value:
+                self.changed[var] = value
+        self._ready.set()
+
+    async def _until_the_end(self, made: Any) -> None:
+        try:
+            await self._end.wait()
+        except BaseException as error:
+            # Not ours: it belongs to a scope that the generator has open.
+            try:
+                await made.athrow(error)
+            except StopAsyncIteration:
+                if not self._end.is_set():
+                    raise FixtureEnded(
+                        f"fixture {self.name!r} ended while its tests were running: what it held open around its `yield` was "
+                        f"cancelled ({_reason(error)})"
+                    ) from None
+                return
+        else:
+            try:
+                await made.__anext__()
+            except StopAsyncIteration:
+                return
+        await made.aclose()
+        raise RuntimeError(f"fixture {self.name!r} has more than one `yield`")
+
+    def _ended(self) -> None:
+        was_ready = self._ready.is_set()
+        self._ready.set()
+        if was_ready and self.error is not None and self.on_broken is not None:
+            self.on_broken(self)
+
+
+def _reason(error: BaseException) -> str:
+    return error.reason if isinstance(error, Cancelled) else repr(error)

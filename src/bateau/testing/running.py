@@ -1,0 +1,187 @@
+"""Running one test after another on live loops: the loop, the program that a test is, and the guard around it.
+
+A *loop* is an open session of a runtime: fixtures live on it as tasks, and each test (and each step of a fixture) is a program of its
+own on it. A *guard* is the block in which a test's own code runs: it has the deadline, and is what a broken fixture cancels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from typing import Any
+
+from ..kernel.cancellation import CancelNode, CancelScope
+from ..kernel.current import current_task
+from ..kernel.errors import BateauError, CancelRecord
+from ..kernel.host import Host, Timer
+from ..kernel.task import Task
+from ..runtimes.base import Runtime, Session
+from ..runtimes.program import Program
+from .waits import who_waits
+
+# How long a test that was cancelled may clean up before its shields fall: at most this, and at most the timeout itself.
+LONGEST_CLEANUP = 10.0
+
+
+class TestTimeout(BateauError, AssertionError):
+    """A test or a fixture did not end within its time. The message says who waited on what then."""
+
+    __test__ = False
+
+
+class FixtureEnded(BateauError, RuntimeError):
+    """The code of a fixture came to its end, or was cancelled, while tests that use it were running."""
+
+
+class Interrupted:
+    """What a test was waiting for when Ctrl-C came; kept for the summary."""
+
+    text = ""
+
+
+class _TestProgram(Program):
+    """A test as a program. Ctrl-C cancels it at once: nobody waits for the requests of a test to be finished in peace."""
+
+    def __init__(self, runtime: Runtime, host: Host, roots: Callable[[], list[CancelNode]]) -> None:
+        super().__init__(runtime, host)
+        self.interrupts = 1  # the first phase is over
+        self._roots = roots
+
+    def _cancel(self) -> None:
+        if self._interruptible is not None:
+            Interrupted.text = who_waits(self.host, self._roots())
+            self._interruptible.cancel("Ctrl-C")
+
+
+class Loop:
+    """One open session of a runtime, for tests and the fixtures that live on it."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        runtime.check_not_running()
+        self.runtime = runtime
+        self.session: Session = runtime.open()
+        self.session.keep_leftovers = True
+        # The tasks of live fixtures, in the order they were set up.
+        self.fixtures: dict[Task[Any], None] = {}
+        self._closed = False
+
+    @property
+    def host(self) -> Host:
+        """Its host."""
+        return self.session.host
+
+    def run(self, fn: Callable[[], Awaitable[Any]]) -> Any:
+        """Run ``await fn()`` as a program, in a copy of the caller's context."""
+        self.runtime.check_not_running()
+        program = _TestProgram(self.runtime, self.host, self.roots)
+        return copy_context().run(program.run, self.session, fn, ())
+
+    def roots(self) -> list[CancelNode]:
+        """Where everything that bateau runs on this loop hangs."""
+        roots: dict[CancelNode, None] = dict.fromkeys(getattr(self.host, "roots", ()))
+        for guard in _active:
+            if guard.task is not None and guard.task.host is self.host:
+                roots[guard.task] = None
+        return [*roots, *(task for task in self.fixtures if task not in roots)]
+
+    def close(self) -> None:
+        """Cancel and await what is left, then free the loop. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self.session.close()
+
+
+class Guard:
+    """Runs one async function of the user's within its time; see the module's head."""
+
+    def __init__(self, what: str, seconds: float | None, roots: Callable[[], list[CancelNode]]) -> None:
+        self.what = what
+        self.seconds = seconds
+        self.roots = roots
+        self.task: Task[Any] | None = None
+        # Why it was cancelled, if it was.
+        self.verdict: BaseException | None = None
+        self._scope = CancelScope()
+        self._coro: Any = None
+        self._timer: Timer | None = None
+
+    async def run(self, fn: Callable[[], Awaitable[Any]]) -> Any:
+        """``await fn()``. Raises the verdict if it was cancelled for one, with what the function itself raised as its cause."""
+        self.task = current_task()
+        _active.append(self)
+        failure: BaseException | None = None
+        value: Any = None
+        try:
+            with self._scope:
+                self._arm()
+                if self.verdict is not None:
+                    self._scope.cancel(str(self.verdict))
+                self._coro = fn()
+                try:
+                    value = await self._coro
+                except Exception as error:
+                    failure = error
+        finally:
+            self._disarm()
+            self._coro = None
+            _active.remove(self)
+        if self.verdict is not None:
+            raise self.verdict from failure
+        if failure is not None:
+            raise failure
+        return value
+
+    def break_off(self, verdict: BaseException) -> None:
+        """Cancel what runs inside; ``verdict`` is what ``run`` then raises. The first one counts."""
+        if self.verdict is None:
+            self.verdict = verdict
+            if self.task is not None:
+                reason = str(verdict).partition("\n")[0]
+                self._scope._cancel(CancelRecord(reason, cause=verdict, site=("<the test's runner>", 0)))
+
+    def _arm(self) -> None:
+        if self.seconds is not None:
+            self._timer = self._call_after(self.seconds, self._overdue)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _call_after(self, seconds: float, fn: Callable[[], None]) -> Timer:
+        assert self.task is not None
+        host = self.task.host
+        return host.call_at(host.now() + seconds, fn)
+
+    def _overdue(self) -> None:
+        """Called by the host, between steps."""
+        assert self.task is not None
+        assert self.seconds is not None
+        waits = who_waits(self.task.host, self.roots(), self._coro)
+        self.break_off(TestTimeout(f"{self.what} did not end within {self.seconds:g} s of {_clock(self.task)}:\n{waits}"))
+        self._timer = self._call_after(min(self.seconds, LONGEST_CLEANUP), self._still_there)
+
+    def _still_there(self) -> None:
+        assert self.task is not None
+        self._timer = None
+        waits = who_waits(self.task.host, self.roots(), self._coro)
+        if self.verdict is not None:
+            self.verdict.add_note(f"it was cancelled, and had not ended {LONGEST_CLEANUP:g} s later at most:\n{waits}")
+        _break_shields(self._scope)
+
+
+# The guards that something runs in; more than one where a test runs inside a test.
+_active: list[Guard] = []
+
+
+def _clock(task: Task[Any]) -> str:
+    return "virtual time" if task.host.name == "sim" else f"{task.host.name}'s clock"
+
+
+def _break_shields(top: CancelNode) -> None:
+    """Cancel what is shielded below ``top``: its time is over."""
+    todo = [top]
+    for node in todo:
+        todo.extend(node.children or ())
+    for node in todo:
+        if node.shielded:
+            node._cancel(CancelRecord("the cleanup of a cancelled test took too long", site=("<the test's runner>", 0)))

@@ -1,0 +1,53 @@
+"""What a person should see of a failure: the frames of their own code.
+
+Between the runner's frames and the test stand those of a loop, and below it those of bateau. Both are taken out of the traceback, of
+the causes and of the parts of groups as well; ``BATEAU_TRACEBACK=full`` keeps everything.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import TracebackType
+from typing import Any, cast
+
+from ..kernel.errors import PACKAGE_DIR
+
+# Whose frames may stand above the first of the user's. Only there: further down, these are what the user called.
+_ABOVE = ("asyncio", "trio", "outcome", "uvloop", "_pytest", "pluggy", "unittest")
+
+
+def trimmed(error: BaseException) -> BaseException:
+    """``error``, with the machinery taken out of every traceback in it."""
+    if os.environ.get("BATEAU_TRACEBACK") == "full":
+        return error
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [error]
+    for each in todo:
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        each.__traceback__ = users_frames(each.__traceback__)
+        todo += (each.__cause__, each.__context__)
+        if isinstance(each, BaseExceptionGroup):
+            todo += cast("BaseExceptionGroup[BaseException]", each).exceptions
+    return error
+
+
+def users_frames(tb: TracebackType | None) -> TracebackType | None:
+    """The traceback without bateau's frames, beginning with the first that is no loop's; as it is, where nothing else is in it."""
+    above = [os.path.dirname(sys.modules[name].__file__ or "") + os.sep for name in _ABOVE if name in sys.modules]
+    kept: list[TracebackType] = []
+    at: Any = tb
+    while at is not None:
+        name = at.tb_frame.f_code.co_filename
+        ours = name.startswith(PACKAGE_DIR)
+        if not ours and (kept or not name.startswith(tuple(above))):
+            kept.append(at)
+        at = at.tb_next
+    if not kept:
+        return tb
+    made: TracebackType | None = None
+    for at in reversed(kept):
+        made = TracebackType(made, at.tb_frame, at.tb_lasti, at.tb_lineno)
+    return made
