@@ -189,9 +189,10 @@ def bateau_switch() -> Program:
 
 def bateau_queue() -> Program:
     import bateau
+    from bateau.channel import channel
 
     async def main() -> None:
-        sender, receiver = bateau.channel.open(PLACES)
+        sender, receiver = channel[int](PLACES)
 
         async def produce() -> None:
             for item in range(ITEMS):
@@ -199,7 +200,7 @@ def bateau_queue() -> Program:
 
         async def consume() -> None:
             for _ in range(ITEMS):
-                await receiver.receive()
+                await receiver.recv()
 
         async with bateau.scope() as scope:
             for _ in range(PAIRS):
@@ -234,7 +235,9 @@ async def bateau_client(host: str) -> None:
         async with await bateau.net.connect_tcp(host, PORT) as stream:
             for _ in range(ROUND_TRIPS):
                 await stream.write(bytes(SIZE))
-                await stream.readexactly(SIZE)
+                missing = SIZE
+                while missing:
+                    missing -= len(await stream.read(missing))
 
     async with bateau.scope() as scope:
         for _ in range(CONNECTIONS):
