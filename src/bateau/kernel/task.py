@@ -26,6 +26,17 @@ T = TypeVar("T")
 _counter = 0
 
 
+def last_number() -> int:
+    """The ``id`` of the task made last."""
+    return _counter
+
+
+def count_from(number: int) -> None:
+    """Number the tasks made from now on after ``number``. For the simulator, whose runs must not tell how many came before."""
+    global _counter
+    _counter = number
+
+
 class Seldom:
     """A field that few tasks ever set: it is kept in a dictionary that only those have.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..kernel.errors import Deadlock
 
 
@@ -23,3 +25,12 @@ class ProcessFailed(AssertionError):
 
 class NotSimulated(NotImplementedError):
     """The simulated world has no such thing; the message says what to use instead."""
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """The errors in a group of groups, in order; of any other error itself."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    group: Any = error
+    inner: tuple[BaseException, ...] = group.exceptions
+    return [leaf for one in inner for leaf in leaves(one)]

@@ -1,16 +1,17 @@
 """Systematic faults: cancel at every suspension point, crash at every step, one per run (and pairs of cancellations).
 
-Nothing is random here. A first run counts the points; each further run is the same up to one of them, where the fault happens.
+Theory of operation. Each point asks the world a question (stream ``cancel-at NAME`` or ``crash-at HOST SECONDS``), and ``_At`` answers
+yes at one of them and no at all others: so a run with such a fault is a list of choices like any other, and its token replays it. A first
+run, which answers no, counts the points; each further run is the same up to its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from itertools import count
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..kernel.cancellation import CancelNode
+from ..kernel.errors import Cancelled
 from ..kernel.scope import Scope
 from .doors import opened
 from .exploring import Exploration, Found, found
@@ -21,6 +22,9 @@ from .world import World
 if TYPE_CHECKING:
     from .process import Process
     from .thread import SimThread
+
+CANCEL, CRASH = "cancel-at ", "crash-at "
+NEVER = "never"
 
 Points = tuple[int, ...]
 
@@ -33,19 +37,20 @@ def cancel_everywhere(
     check: Callable[[], object] | None = None,
     pairs: bool = False,
     seed: int = 0,
-    strategy: str | Strategy | None = None,
+    strategy: str | Strategy = "fifo",
     most: int = 10_000,
     **options: Any,
 ) -> Exploration:
     """Run ``scenario`` once for each point at which a task in ``scope`` suspends, and cancel the scope there.
 
     ``scope`` is the name of the scope (of ``bateau.scope(name=...)``) or task to cancel; None: the whole program, whose cancellation
-    is then the expected end of a run. After each run ``check()`` is called, if given: an error of it, or of the scenario (other
-    than the cancellation), raises ``Found``. ``pairs`` also cancels at two points in one run, the second during what the first
-    led to. Raises ``ValueError`` where no such scope ever suspends, and where there are more than ``most`` runs to make.
+    is then the expected end of a run. After each run ``check()`` is called, if given: an error of it (or a false value), or of the
+    scenario (other than the cancellation), raises ``Found``. ``pairs`` also cancels at two points in one run, the second during
+    what the first led to. Raises ``ValueError`` where no such scope ever suspends, and where there are more than ``most`` runs to make.
     """
-    plan = _Everywhere("cancel", scope, _cancel, scenario, args, check, seed, strategy, most, options)
-    return plan.run(pairs)
+    title = f"scope {scope!r}" if scope is not None else "the program"
+    search = _Search(CANCEL + (scope or ""), title, scenario, args, check, seed, strategy, options)
+    return search.run(most, pairs=pairs)
 
 
 def crash_everywhere(
@@ -56,7 +61,7 @@ def crash_everywhere(
     check: Callable[[], object] | None = None,
     restart_after: float | None = 0.0,
     seed: int = 0,
-    strategy: str | Strategy | None = None,
+    strategy: str | Strategy = "fifo",
     most: int = 10_000,
     **options: Any,
 ) -> Exploration:
@@ -67,61 +72,48 @@ def crash_everywhere(
     ``cancel_everywhere``. A point is the end of a task's step, or the moment when a thread blocks in the system (a disk's latency, a
     lock); what runs between two of them happens whole, or (at a disk) as its faults say.
     """
-
-    def crash(world: World, process: Process) -> None:
-        process.host.crash()
-        if restart_after is not None:
-            world.after(restart_after, process.host.restart)
-
-    plan = _Everywhere("crash", host, crash, scenario, args, check, seed, strategy, most, options)
-    return plan.run(False)
+    later = NEVER if restart_after is None else f"{restart_after:g}"
+    search = _Search(f"{CRASH}{host} {later}", f"host {host!r}", scenario, args, check, seed, strategy, options)
+    return search.run(most)
 
 
-def _cancel(world: World, process: Process, node: CancelNode | None = None) -> None:
-    assert node is not None
-    node.cancel("cancelled everywhere")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  # scopes and tasks have it
-
-
-class _Everywhere:
+class _Search:
     """The runs of one systematic search."""
 
     def __init__(
         self,
-        kind: str,
-        name: str | None,
-        act: Callable[..., None],
+        stream: str,
+        title: str,
         scenario: Scenario,
         args: tuple[Any, ...],
         check: Callable[[], object] | None,
         seed: int,
-        strategy: str | Strategy | None,
-        most: int,
+        strategy: str | Strategy,
         options: dict[str, Any],
     ) -> None:
-        self.kind = kind
-        self.name = name
-        self.act = act
+        self.stream = stream
+        self.title = title
         self.scenario = scenario
         self.args = args
-        self.checking = check
         self.seed = seed
         self.strategy = by_name(strategy) if isinstance(strategy, str) else strategy
-        self.most = most
-        self.options = options
+        self.options = dict(options, check=check)
+        if stream.startswith(CANCEL):
+            self.options["forgive"] = Cancelled
         self.covered = Exploration()
+        self.points = 0
 
-    def run(self, pairs: bool) -> Exploration:
+    def run(self, most: int, *, pairs: bool = False) -> Exploration:
         """All of them. Raises ``Found`` for the first that fails."""
         with opened():
-            points = self.attempt(())
-            if not points:
-                what = f"scope {self.name!r}" if self.kind == "cancel" else f"host {self.name!r}"
-                raise ValueError(f"{what} never came to a point to {self.kind} at: is that its name in the scenario?")
-            if points > self.most:
+            self.points = self.attempt(())
+            if not self.points:
+                raise ValueError(f"{self.title} never came to a point to do it at: is that its name in the scenario?")
+            if self.points > most:
                 raise ValueError(
-                    f"there are {points} points to {self.kind} at, more than most={self.most}: make the scenario smaller, or raise it"
+                    f"{self.title} has {self.points} points, more than most={most}: make the scenario smaller, or raise it"
                 )
-            for first in range(points):
+            for first in range(self.points):
                 seen = self.attempt((first,))
                 if pairs:
                     for second in range(first + 1, seen):
@@ -131,100 +123,120 @@ class _Everywhere:
 
     def attempt(self, at: Points) -> int:
         """One run with the fault at these points; how many points it had. Raises ``Found``."""
-        seen = [0]
-        if self.strategy is not None:
-            self.strategy.begin(self.seed)
-
-        def prepare(world: World) -> None:
-            seen[0] = 0
-            world.after_step = lambda process, task: self.stepped(world, process, task, at, seen)
-            if self.kind == "crash":
-                world.at_block = lambda thread, what: self.blocks(world, thread, what, at, seen)
-
-        run = one_run(self.scenario, self.args, seed=self.seed, strategy=self.strategy, prepare=prepare, **self.options)
-        run = self.judge(run, bool(at))
+        chosen = _At(self.strategy, self.stream, at)
+        chosen.begin(self.seed)
+        watch = watcher((self.stream,))
+        assert watch is not None
+        run = one_run(self.scenario, self.args, seed=self.seed, strategy=chosen, prepare=watch, **self.options)
+        chosen.end(run)
         self.covered.add(run)
         if run.failed:
-            where = " and ".join(f"point {number}" for number in at) or "no point"
-            report = found(
-                self.scenario,
-                self.args,
-                run,
-                self.covered,
-                shrink=False,
-                prepare=prepare,
-                options=self.options,
-            )
-            raise Found(
-                report.run,
-                report.token,
-                f"{self.kind} everywhere: fails with the {self.kind} at {where} of {seen[0]}\n{report.story}",
-                self.covered,
-            ) from run.error
-        return seen[0]
+            raise self.report(run, at) from run.error
+        return chosen.asked
 
-    def judge(self, run: Run, faulty: bool) -> Run:
-        """The run with its verdict: a cancelled program ends with its cancellation, and that is right."""
-        from ..kernel.errors import Cancelled
+    def report(self, run: Run, at: Points) -> Found:
+        """What a failed run is reported as."""
+        made = found(
+            self.scenario, self.args, run, self.covered, shrink=False, prepare=None, options=self.options
+        )
+        where = " and ".join(f"point {number}" for number in at) or "no fault at all"
+        head = f"{self.stream.partition('-')[0]} everywhere in {self.title}: fails with {where} (of {self.points})"
+        return Found(made.run, made.token, f"{head}\n{made.story}", self.covered)
 
-        error = run.error
-        if faulty and self.kind == "cancel" and isinstance(error, Cancelled):
-            error = None
-        if error is None and self.checking is not None:
-            try:
-                verdict = self.checking()
-                if verdict is not None and not verdict:
-                    raise AssertionError("check() returned a false value")
-            except Exception as raised:
-                error = raised
-        return replace(run, error=error)
 
-    def stepped(self, world: World, process: Process, task: Any, at: Points, seen: list[int]) -> None:
-        """A task has made a step: is this a point, and the one?"""
-        if self.kind == "crash":
-            if process.host.name == self.name:
-                self.point(world, process, at, seen, f"after a step of task {task.name!r}")
-            return
-        node = None if task.ended else self.node_of(task)
-        if node is not None:
-            self.point(world, process, at, seen, f"after a step of task {task.name!r}", node)
+class _At(Strategy):
+    """Says yes at some questions of one stream; everything else is answered by another strategy."""
 
-    def blocks(self, world: World, thread: SimThread, what: str, at: Points, seen: list[int]) -> None:
-        """A thread is about to block in the simulated system; a poll is what the steps of its tasks lead to, and no point."""
-        if what != "poll" and thread.process.host.name == self.name:
-            self.point(world, thread.process, at, seen, f"where thread {thread.key} waits for {what}")
+    name = "everywhere"
 
-    def point(self, world: World, process: Process, at: Points, seen: list[int], where: str, *more: Any) -> None:
-        """Count a point, and act where it is the one."""
-        number = seen[0]
-        seen[0] += 1
-        if number in at:
-            world.trace(self.kind, f"{self.kind} here (point {number}): {where}")
-            self.act(world, process, *more)
+    def __init__(self, inner: Strategy, stream: str, at: Points) -> None:
+        self.inner = inner
+        self.stream = stream
+        self.at = at
+        self.asked = 0
+        self.follows = inner.follows
+        self.yields = inner.yields
+        self.step = inner.step  # type: ignore[method-assign]
+        self.only = inner.only  # type: ignore[method-assign]
+        self.choose = inner.choose  # type: ignore[method-assign]
 
-    def node_of(self, task: Any) -> CancelNode | None:
-        """The node to cancel, if ``task`` is suspended inside it."""
-        if self.name is None:
-            return _outermost(task)
-        for node in _nodes_around(task):
-            name = getattr(node, "name", None) if isinstance(node, Scope) or node is task else None
-            if name == self.name:
-                return node
+    def begin(self, seed: int) -> bool:
+        self.asked = 0
+        return self.inner.begin(seed)
+
+    def chance(self, stream: str, p: float) -> int:
+        if stream != self.stream:
+            return self.inner.chance(stream, p)
+        self.asked += 1
+        return 1 if self.asked - 1 in self.at else 0
+
+    def end(self, run: Run) -> None:
+        self.inner.end(run)
+
+
+def watcher(streams: Sequence[str]) -> Callable[[World], None] | None:
+    """What has to be attached to a world (``prepare=``) that is asked these streams' questions; None if there are no such streams."""
+    cancels = [stream for stream in streams if stream.startswith(CANCEL)]
+    crashes = [stream for stream in streams if stream.startswith(CRASH)]
+    if not cancels and not crashes:
         return None
+
+    def prepare(world: World) -> None:
+        outer = world.after_step
+
+        def stepped(process: Process, task: Any) -> None:
+            if outer is not None:
+                outer(process, task)
+            for stream in cancels:
+                _ask_cancel(world, stream, task)
+            for stream in crashes:
+                _ask_crash(world, stream, process, lambda: f"after a step of task {task.name!r}")
+
+        def blocks(thread: SimThread, what: str) -> None:
+            if what != "poll":  # a poll is where the steps of tasks have led to, and those were asked about
+                for stream in crashes:
+                    _ask_crash(world, stream, thread.process, lambda: f"where thread {thread.key} waits: {what}")
+
+        world.after_step = stepped
+        if crashes:
+            world.at_block = blocks
+
+    return prepare
+
+
+def _ask_cancel(world: World, stream: str, task: Any) -> None:
+    """A task has made a step: if it is suspended inside the scope, cancel that here?"""
+    node = None if task.ended else _node_of(task, stream[len(CANCEL) :])
+    if node is not None and world.chance(stream, 1.0):
+        world.trace("cancel", f"cancelled here: after a step of task {task.name!r}")
+        target: Any = node  # a scope or a task, which both have it
+        target.cancel("cancelled everywhere")
+
+
+def _ask_crash(world: World, stream: str, process: Process, where: Callable[[], str]) -> None:
+    name, _, later = stream[len(CRASH) :].rpartition(" ")
+    if process.host.name == name and process.is_alive() and world.chance(stream, 1.0):
+        world.trace("crash", f"crashed here: {where()}")
+        process.host.crash()
+        if later != NEVER:
+            world.after(float(later), process.host.restart)
+
+
+def _node_of(task: Any, name: str) -> CancelNode | None:
+    """The node to cancel, if ``task`` is suspended inside it: the scope or task of that name; without a name the outermost scope."""
+    outermost: CancelNode | None = None
+    for node in _nodes_around(task):
+        if isinstance(node, Scope):
+            outermost = node
+            if name and node.name == name:
+                return node
+        elif name and node is task and task.name == name:
+            return node
+    return None if name else outermost
 
 
 def _nodes_around(task: Any) -> Iterator[CancelNode]:
     node: CancelNode | None = task.node
-    for _ in count():
-        if node is None:
-            return
+    while node is not None:
         yield node
         node = node.parent
-
-
-def _outermost(task: Any) -> CancelNode | None:
-    found: CancelNode | None = None
-    for node in _nodes_around(task):
-        if isinstance(node, Scope):
-            found = node
-    return found

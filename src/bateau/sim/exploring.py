@@ -60,6 +60,10 @@ class Exploration:
         )
 
 
+# Options of ``one_run`` that are not the world's: a token does not depend on them.
+NOT_OF_THE_WORLD = ("check", "forgive", "max_steps")
+
+
 class Found(AssertionError):
     """A run failed. ``token`` replays it, ``story`` tells it, ``run`` is its record, ``error`` (also ``__cause__``) its error."""
 
@@ -88,7 +92,7 @@ def explore(
 
     ``seeds`` is a number of seeds, from 0, or the seeds themselves. ``strategy`` decides order and faults: ``"fifo"`` (what
     production does), ``"random"``, ``"pct"``, ``"pos"``, ``"surw"``, ``"exhaustive"``, or an object. ``shrink=False`` tells the run as
-    it was found. ``jobs`` processes share the seeds. ``progress`` is called now and then with what was covered. ``prepare(world)`` is called before anything runs in it. Further options are
+    it was found. ``check()`` is called after each run; its error, or a false value, fails the run. ``jobs`` processes share the seeds. ``progress`` is called now and then with what was covered. ``prepare(world)`` is called before anything runs in it. Further options are
     those of ``World`` and of the parts of the world.
     """
     chosen = by_name(strategy) if isinstance(strategy, str) else strategy
@@ -161,7 +165,7 @@ def _look_in_parallel(
     if failure is None:
         return covered, None
     seed, choices = failure
-    run = one_run(scenario, args, seed=seed, strategy=Replay(choices), prepare=prepare, **options)
+    run = _again(scenario, args, seed, choices, False, prepare, options)
     if not run.failed:
         raise RuntimeError(
             f"seed {seed} failed in a worker process and does not fail again here: something in the scenario is not under the "
@@ -186,9 +190,7 @@ def found(
     from .token import encode
 
     def again(choices: Choices, detailed: bool = False) -> Run:
-        return one_run(
-            scenario, args, seed=run.seed, strategy=Replay(choices), detailed=detailed, prepare=prepare, **options
-        )
+        return _again(scenario, args, run.seed, choices, detailed, prepare, options)
 
     wanted = run.failure()
     choices = run.choices
@@ -217,17 +219,35 @@ def replay(
     """
     from .token import decode
 
-    read = decode(token, options)
+    read = decode(token)
+    read.require({name: value for name, value in options.items() if name not in NOT_OF_THE_WORLD})
     with opened():
-        return one_run(
-            scenario,
-            args,
-            seed=read.seed,
-            strategy=Replay(read.choices),
-            detailed=detailed,
-            prepare=prepare,
-            **options,
-        )
+        return _again(scenario, args, read.seed, read.choices, detailed, prepare, options)
+
+
+def _again(
+    scenario: Scenario,
+    args: tuple[Any, ...],
+    seed: int,
+    choices: Choices,
+    detailed: bool,
+    prepare: Callable[[World], None] | None,
+    options: dict[str, Any],
+) -> Run:
+    """The run with these choices."""
+    from .everywhere import watcher
+
+    watch = watcher(tuple(choices))
+
+    def both(world: World) -> None:
+        if prepare is not None:
+            prepare(world)
+        if watch is not None:
+            watch(world)
+
+    strategy = Replay(choices)
+    strategy.begin(seed)
+    return one_run(scenario, args, seed=seed, strategy=strategy, detailed=detailed, prepare=both, **options)
 
 
 def run(scenario: Scenario, *args: Any, seed: int = 0, strategy: Strategy | str | None = None, **options: Any) -> Any:

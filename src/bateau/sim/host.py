@@ -84,7 +84,7 @@ class SimHost:
         fails with ``ProcessFailed``.
         """
         self._programs.append((fn, args, name))
-        return Process(self, fn, args, name or getattr(fn, "__name__", "program"))
+        return Process(self, fn, args, name or str(getattr(fn, "__name__", "program")))
 
     @property
     def running(self) -> list[Process]:

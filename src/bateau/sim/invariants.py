@@ -67,7 +67,7 @@ def eventually(holds: Callable[[], object], within: float | None = None, what: s
 
     def look() -> None:
         nonlocal came
-        if not came and holds():
+        if holds():
             came = True
             world.checks.remove(look)
 

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..kernel import task as kernel_task
 from ..kernel.errors import PACKAGE_DIR, Deadlock
+from ..kernel.task import count_from, last_number
 from .chaos import start as start_chaos
 from .doors import opened
+from .errors import InvariantBroken, leaves
 from .process import is_async
 from .runtime import SimRuntime, begin
 from .thread import Killed
@@ -55,8 +56,7 @@ class Run:
 
 def failure_of(error: BaseException) -> str:
     """See ``Run.failure``. Of a group the first error counts; a deadlock is told by its kind alone."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    error = leaves(error)[0]
     kind = type(error).__qualname__
     if isinstance(error, Deadlock):
         return kind
@@ -90,16 +90,19 @@ def one_run(
     max_steps: int = DEFAULT_MAX_STEPS,
     detailed: bool = False,
     prepare: Callable[[World], None] | None = None,
+    check: Callable[[], object] | None = None,
+    forgive: type[BaseException] | None = None,
     **options: Any,
 ) -> Run:
     """Run ``scenario(*args)`` once. Errors of the scenario are in the result, never raised.
 
-    ``prepare`` is called with the world before anything runs in it. ``options`` are those of the parts of the world.
+    ``prepare`` is called with the world before anything runs in it. ``check`` is called after its end; its error, or a false value, fails
+    the run. An error of type ``forgive`` is no failure. ``options`` are those of the parts of the world.
     """
     world = World(seed, strategy, max_steps=max_steps, detailed=detailed, options=options)
     value: Any = None
     error: BaseException | None = None
-    collecting, counter = gc.isenabled(), kernel_task._counter
+    collecting, counter = gc.isenabled(), last_number()
     gc.disable()
     try:
         with opened(), world.entered():
@@ -126,5 +129,19 @@ def one_run(
     finally:
         if collecting:
             gc.enable()
-        kernel_task._counter = max(counter, kernel_task._counter)
+        count_from(max(counter, last_number()))
+    if forgive is not None and error is not None and all(isinstance(leaf, forgive) for leaf in leaves(error)):
+        error = None
+    if error is None and check is not None:
+        error = _checked(check)
     return Run(seed, world.choices, world.asked, value, error, world.events, digest, steps, seconds, options)
+
+
+def _checked(check: Callable[[], object]) -> BaseException | None:
+    try:
+        verdict = check()
+    except Exception as error:
+        return error
+    if verdict is not None and not verdict:
+        return InvariantBroken(f"check() is false after the run: {getattr(check, '__qualname__', check)}")
+    return None

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 from _thread import get_ident
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from ..kernel import task as kernel_task
 from ..kernel.current import tls
 from ..kernel.engine import PARK, TURN_BUDGET
 from ..kernel.explain import all_tasks, suspended_at
+from ..kernel.task import last_number
 from ..runtimes.base import Runtime
 from ..runtimes.native import NativeEngine, NativeSession
 from .fds import IN, OUT, Poller
@@ -111,11 +111,11 @@ class SimEngine(NativeEngine):
         self.process = process
         self.world = process.world
         reactor = SimReactor(process)
-        super().__init__(reactor=reactor)
+        super().__init__(reactor=cast("Any", reactor))  # it has all of the reactor's methods, over other descriptors
         reactor.engine = self
-        self.stream = f"tasks {process.name}"
-        if process.engines:
-            self.stream += f":{len(process.engines) + 1}"
+        number = f":{len(process.engines) + 1}" if process.engines else ""
+        self.stream = f"tasks {process.name}{number}"
+        self.yields = f"yields {process.name}{number}"
         process.engines.append(self)
         self.first_id = process.world.first_task_id
         # For stepping through a run: called with the task after each step.
@@ -130,7 +130,7 @@ class SimEngine(NativeEngine):
         if self._timers:
             self._run_timers()
         ready, world, process = self.ready, self.world, self.process
-        strategy = world.strategy
+        strategy, yields = world.strategy, world.yields
         while ready and budget:
             budget -= 1
             if strategy is not None:
@@ -152,6 +152,8 @@ class SimEngine(NativeEngine):
                     task = ready.popleft()
             else:
                 task = ready.popleft()
+            if yields and world.chance(self.yields, yields):
+                task.budget = 0
             self._step_one(task)
             if self.after_step is not None:
                 self.after_step(task)
@@ -252,8 +254,6 @@ class SimRuntime(Runtime):
 class SimSession(NativeSession):
     """One program in a process; or, where there is no world, one with a world of its own."""
 
-    engine: SimEngine
-
     def __init__(self, engine: SimEngine | None, *, seed: int = 0) -> None:
         self._own: World | None = None
         if engine is None:
@@ -261,6 +261,7 @@ class SimSession(NativeSession):
             process = begin(self._own)
             engine = SimEngine(process)
         self.world = engine.world
+        self.simulated = engine
         super().__init__(engine)
 
     def run(self, root: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -275,11 +276,11 @@ class SimSession(NativeSession):
         try:
             return super().run(root)
         except Killed:
-            self.engine.bury()
+            self.simulated.bury()
             raise
 
     def close(self) -> None:
-        engine = self.engine
+        engine = self.simulated
         if self._own is None:
             self._close()
         elif not self._own.closed:
@@ -294,7 +295,7 @@ class SimSession(NativeSession):
             engine.process.engines.remove(engine)
 
     def _close(self) -> None:
-        engine = self.engine
+        engine = self.simulated
         if engine.process.dead or self.world.over:
             engine.bury()
             if engine.aio is not None:
@@ -308,7 +309,7 @@ def begin(world: World, title: str = "test", host: str = "test") -> Process:
     from .process import Process
     from .thread import RUNNING
 
-    world.first_task_id = kernel_task._counter
+    world.first_task_id = last_number()
     director = world.director = Process(world.host(host), None, (), title, starts=False)
     director.main.state = RUNNING
     director.main.ident = get_ident()

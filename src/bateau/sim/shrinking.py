@@ -161,9 +161,7 @@ def weight(entries: Entries) -> tuple[int, int, int]:
 
 def moved(entries: Entries, start: int, stream: str, by: int) -> Entries:
     """The answers of ``stream`` from position ``start`` on moved by ``by`` questions; unchanged where that can't be."""
-    tail = [
-        (entry[0], entry[1] + by, entry[2]) if entry[0] == stream else entry for entry in entries[start:]
-    ]
+    tail = [(entry[0], entry[1] + by, entry[2]) if entry[0] == stream else entry for entry in entries[start:]]
     if start < len(entries) and entries[start][0] == stream:
         first = tail[0][1]
         if first < 0 or (start and entries[start - 1][0] == stream and entries[start - 1][1] >= first):

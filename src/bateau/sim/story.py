@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import linecache
 import os
+import re
 import traceback
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..kernel.errors import PACKAGE_DIR
+from .errors import leaves
 
 if TYPE_CHECKING:
     from .exploring import Exploration
@@ -33,15 +34,21 @@ def tell(run: Run, token: str, covered: Exploration | None = None, *, replays: b
             "WARNING: this run does not replay: something in it is not under the world's control (an unpinned hash seed, a set "
             "of objects in the order of their addresses, a real thread or clock); bateau.sim.check_determinism finds where"
         )
-    return "\n".join(lines)
+    return without_addresses("\n".join(lines))
+
+
+def without_addresses(text: str) -> str:
+    """``at 0x7f...`` tells one object from another and differs in each run: number them instead, in the order of appearance."""
+    seen: dict[str, int] = {}
+    return re.sub(r" at (0x[0-9a-fA-F]+)", lambda found: f" #{seen.setdefault(found[1], len(seen) + 1)}", text)
 
 
 def headline(error: BaseException | None) -> str:
     """The error in one line."""
     if error is None:
         return "nothing failed"
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    if len(leaves(error)) == 1:
+        error = leaves(error)[0]
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
@@ -51,29 +58,22 @@ def blame(error: BaseException | None) -> list[str]:
     if error is None:
         return []
     lines: list[str] = []
-    for one in _leaves(error):
+    for one in leaves(error):
         if len(lines) > MOST_LINES:
             lines.append("  ... and more errors")
             break
         lines.append(f"{type(one).__name__}: {one}")
+        frames = traceback.extract_tb(one.__traceback__)
+        shown = [frame for frame in frames if not _is_inner(frame.filename)] or frames[-3:]
         lines += [
             f"  {place(frame.filename, frame.lineno or 0)} in {frame.name}\n      {(frame.line or '').strip()}"
-            for frame in traceback.extract_tb(one.__traceback__)
-            if not _is_inner(frame.filename)
+            for frame in shown
         ]
         cause = one.__cause__
         if cause is not None:
             lines.append("because of:")
             lines += blame(cause)
     return lines
-
-
-def _leaves(error: BaseException) -> Iterable[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
 
 
 def _is_inner(filename: str) -> bool:

@@ -94,6 +94,8 @@ class World:
     ) -> None:
         self.seed = seed
         self.strategy = strategy
+        # How likely an await that need not wait lets the others run first.
+        self.yields = strategy.yields if strategy is not None else 0.0
         self.max_steps = max_steps
         self.detailed = detailed
         self.options = options or {}
@@ -256,11 +258,11 @@ class World:
 
     def trace(self, kind: str, text: str, *, host: str | None = None, actor: str | None = None, **data: Any) -> None:
         """Add an event to the run's story."""
-        thread = self.thread
+        process = self.thread.process
         if host is None:
-            host = thread.process.host.name if thread is not None else ""
+            host = process.host.name
         if actor is None:
-            actor = thread.process.name if thread is not None else ""
+            actor = process.name
         self.events.append(Record(self.now, host, actor, kind, text, data))
         self._roll = crc32(
             f"{self.now!r}{host}{actor}{kind}{text}".encode("utf-8", "backslashreplace"), self._roll & 0xFFFFFFFF
