@@ -8,7 +8,7 @@ import re
 import traceback
 from typing import TYPE_CHECKING
 
-from ..kernel.errors import PACKAGE_DIR
+from ..kernel.errors import PACKAGE_DIR, BateauError
 from .errors import leaves
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ def blame(error: BaseException | None) -> list[str]:
             break
         lines.append(f"{type(one).__name__}: {one}")
         frames = traceback.extract_tb(one.__traceback__)
-        shown = [frame for frame in frames if not _is_inner(frame.filename)] or frames[-3:]
+        shown = [frame for frame in frames if not _is_inner(frame.filename)]
+        if not shown and not isinstance(one, BateauError | AssertionError):
+            shown = frames[-3:]  # an error of bateau's own making that it did not mean to raise
         lines += [
             f"  {place(frame.filename, frame.lineno or 0)} in {frame.name}\n      {(frame.line or '').strip()}"
             for frame in shown
