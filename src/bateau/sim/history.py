@@ -5,7 +5,7 @@ What counts is the order in which calls and answers were recorded; the times are
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Generator, Hashable, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any, Literal
@@ -22,7 +22,19 @@ class Op:
     One that was never ended counts as ``unknown``: it may have had its effect at any time since it was invoked, or not at all.
     """
 
-    __slots__ = ("_history", "args", "client", "ended", "ended_at", "invoked", "invoked_at", "name", "note", "status", "value")
+    __slots__ = (
+        "_history",
+        "args",
+        "client",
+        "ended",
+        "ended_at",
+        "invoked",
+        "invoked_at",
+        "name",
+        "note",
+        "status",
+        "value",
+    )
 
     def __init__(self, history: History, client: str, name: str, args: tuple[Any, ...]) -> None:
         self._history = history
@@ -88,7 +100,7 @@ class History:
         return op
 
     @contextmanager
-    def operation(self, name: str, *args: Any, client: str | None = None) -> Iterator[Op]:
+    def operation(self, name: str, *args: Any, client: str | None = None) -> Generator[Op]:
         """The block is one operation: ``with history.operation("read", "x") as op: op.value = await store.read("x")``.
 
         It is answered with ``op.value`` at the end of the block, unless the block has ended it in another way. If the block raises,
@@ -142,11 +154,11 @@ def _kept(value: Any) -> Any:
 def frozen(value: Any) -> Hashable:
     """``value`` in a form that can be hashed and compares as it does. Raises ``TypeError`` for what has none."""
     if isinstance(value, list):
-        return ("list", *map(frozen, value))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        return ("list", *map(frozen, value))  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(value, tuple):
-        return tuple(map(frozen, value))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        return tuple(map(frozen, value))  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(value, set | frozenset):
-        return frozenset(map(frozen, value))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        return frozenset(map(frozen, value))  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(value, Mapping):
         pairs = ((frozen(key), frozen(each)) for key, each in value.items())  # pyright: ignore[reportUnknownVariableType]
         return ("mapping", frozenset(pairs))

@@ -212,7 +212,10 @@ def _changed(op: Op, status: Any, value: Any) -> Op:
 def _failure(ops: list[Op], model: Model, key: Hashable, max_states: int) -> NotLinearizable:
     """Find the first answer that no order explains. A beginning of a linearizable history is linearizable, so halving finds it."""
     answers = sorted(op.ended for op in ops if op.status == "answered" and op.ended is not None)
-    good, bad = -1, len(answers) - 1  # with the first ``good`` + 1 answers there is an order, with ``bad`` + 1 there is none
+    good, bad = (
+        -1,
+        len(answers) - 1,
+    )  # with the first ``good`` + 1 answers there is an order, with ``bad`` + 1 there is none
     while bad - good > 1:
         middle = (good + bad) // 2
         if _Search(_Prefix(ops, answers[middle]).ops, model, max_states).run():

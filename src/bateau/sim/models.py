@@ -162,11 +162,12 @@ class Set(Model):
         return frozen(op.args[0]) in state, state
 
     def do_read(self, state: Any, op: Op) -> tuple[Any, Hashable]:
-        """``read() -> set``; any iterable of its items may be recorded."""
+        """``read() -> set``; a list or tuple of its items may be recorded as well."""
         said = op.value
-        if op.status == "answered" and not isinstance(said, set | frozenset):
-            said = list(said)
-            return (said if frozenset(map(frozen, said)) == state and len(said) == len(state) else state), state
+        if isinstance(said, list | tuple):
+            items: list[Any] = [*said]
+            if len(items) == len(state) and frozenset(map(frozen, items)) == state:
+                return items if isinstance(said, list) else tuple(items), state
         return state, state
 
 

@@ -19,9 +19,9 @@ import binascii
 import re
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .shrinking import entries_of
 from .strategy.base import Choices
@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 PREFIX = "sim-"
 FORMAT = 1
 NO_OPTIONS = b"\0\0\0\0"
+
+
+def _own_version() -> str:
+    from .. import __version__
+
+    return __version__
 
 
 class TokenError(ValueError):
@@ -46,7 +52,7 @@ class Token:
     choices: Choices
     # (major, minor) of the Python that made it, the version of bateau, and a digest of the world's options.
     python: tuple[int, int] = field(default_factory=lambda: (sys.version_info[0], sys.version_info[1]))
-    bateau: str = field(default_factory=lambda: _own_version())
+    bateau: str = field(default_factory=_own_version)
     options: bytes = NO_OPTIONS
 
     def encode(self) -> str:
@@ -159,13 +165,12 @@ def options_digest(options: Mapping[str, Any]) -> bytes:
 
 def _canonical(value: Any) -> str:
     """``repr`` without what differs between processes: addresses, and the order of sets."""
-    if isinstance(value, set | frozenset):
-        return f"{{{', '.join(sorted(map(_canonical, value)))}}}"  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    if isinstance(value, set | frozenset | list | tuple):
+        parts = [_canonical(each) for each in cast("Collection[Any]", value)]
+        return repr(parts if isinstance(value, list | tuple) else sorted(parts))
     if isinstance(value, Mapping):
-        pairs = sorted((_canonical(key), _canonical(each)) for key, each in value.items())  # pyright: ignore[reportUnknownVariableType]
-        return repr(pairs)
-    if isinstance(value, list | tuple):
-        return repr([_canonical(each) for each in value])  # pyright: ignore[reportUnknownVariableType]
+        pairs = cast("Mapping[Any, Any]", value).items()
+        return repr(sorted((_canonical(key), _canonical(each)) for key, each in pairs))
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
@@ -173,12 +178,6 @@ def _canonical(value: Any) -> str:
 
 def _damaged(why: str) -> TokenError:
     return TokenError(f"this replay token is damaged ({why}): copy it whole, from {PREFIX!r} to its end")
-
-
-def _own_version() -> str:
-    from .. import __version__
-
-    return __version__
 
 
 def _put_number(body: bytearray, number: int) -> None:

@@ -52,11 +52,11 @@ class Pct(Seeded):
         if may_wait and self._draw() < self.waits:
             return len(ready)
         names = identities(ready)
-        ranks = list(map(self._priorities.get, names))
+        ranks: list[Any] = list(map(self._priorities.get, names))
         if None in ranks:
             self._meet(names)
             ranks = list(map(self._priorities.get, names))
-        index = ranks.index(max(ranks))  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]  # none of them is None now
+        index = ranks.index(max(ranks))
         self._made += 1
         if self._made in self._falls:
             self._priorities[names[index]] = self._falls[self._made]

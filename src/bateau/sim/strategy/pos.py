@@ -37,10 +37,10 @@ class Pos(Seeded):
             return 0
         priorities, draw = self._priorities, self._draw
         names = identities(ready)
-        ranks = list(map(priorities.get, names))
+        ranks: list[Any] = list(map(priorities.get, names))
         if None in ranks:
             ranks = [priorities[name] if name in priorities else priorities.setdefault(name, draw()) for name in names]
-        index = ranks.index(max(ranks))  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]  # none of them is None now
+        index = ranks.index(max(ranks))
         ran = awaited(ready[index])
         for name, actor in zip(names, ready, strict=True):
             if awaited(actor) is ran:
