@@ -12,6 +12,7 @@ import pytest
 import bateau
 from bateau import thread
 from bateau.thread import from_thread
+from support.waiting import until
 
 
 def in_plain_thread(fn):
@@ -254,7 +255,7 @@ def test_start_portal_for_sync_programs(runtime):
 
     with pytest.raises(LookupError):
         with thread.start_portal(runtime=runtime.name) as portal:
-            future = portal.spawn(slow)
+            future = portal.spawn(bateau.time.sleep_forever)
             portal.run(double, 1)
             raise LookupError
     with pytest.raises(bateau.TaskCancelled):
@@ -344,6 +345,10 @@ def test_what_a_request_gave_reaches_the_thread_though_its_caller_was_cancelled_
             except bateau.Cancelled:
                 got.append("told")
 
+        async def tell():
+            await until(lambda: limiter.statistics().tasks_waiting)
+            waited.set()
+
         async def other():
             async with limiter:
                 while not taken.is_set():
@@ -354,10 +359,11 @@ def test_what_a_request_gave_reaches_the_thread_though_its_caller_was_cancelled_
                 await bateau.yield_now()
 
         with bateau.move_on_after(None) as scope:
-            started = threading.Event()
+            started, waited = threading.Event(), threading.Event()
 
             def begin():
                 started.set()
+                assert waited.wait(20)
                 work()
 
             async with bateau.scope() as crew:
@@ -365,7 +371,7 @@ def test_what_a_request_gave_reaches_the_thread_though_its_caller_was_cancelled_
                 while not started.is_set():
                     await bateau.yield_now()
                 with bateau.shield():
-                    await other()
+                    await bateau.join(other(), tell())
         assert got == ["item", "told"]
         assert limiter.borrowed_tokens == 0
 

@@ -198,14 +198,19 @@ def test_abandoned(entry):
 
 def test_the_limit_holds_and_is_first_come(entry):
     lock = threading.Lock()
-    now, most, order = 0, 0, []
+    now, most, order, calls = 0, 0, [], 0
+    met = threading.Barrier(2, timeout=60)
 
     def work(i):
-        nonlocal now, most
+        nonlocal now, most, calls
         with lock:
             order.append(i)
             now += 1
             most = max(most, now)
+            calls += 1
+            first_two = calls <= 2
+        if first_two:
+            met.wait()
         time.sleep(0.01)
         with lock:
             now -= 1
@@ -382,13 +387,18 @@ def test_a_limiter_of_bateaus(entry):
     async def main():
         limiter = Limiter(2)
         lock = threading.Lock()
-        busy, most = 0, 0
+        busy, most, calls = 0, 0, 0
+        met = threading.Barrier(2, timeout=60)
 
         def work():
-            nonlocal busy, most
+            nonlocal busy, most, calls
             with lock:
                 busy += 1
                 most = max(most, busy)
+                calls += 1
+                first_two = calls <= 2
+            if first_two:
+                met.wait()
             time.sleep(0.01)
             with lock:
                 busy -= 1
