@@ -6,6 +6,7 @@ Inside a world it runs one program of one process. Outside any it makes a world 
 
 from __future__ import annotations
 
+import heapq
 import os
 from _thread import get_ident
 from collections.abc import Callable, Coroutine
@@ -205,10 +206,11 @@ class SimEngine(NativeEngine):
             self._trapped(task, trap)
 
     def _first_timer(self) -> float | None:
-        for timer in sorted(self._timers):
-            if timer.fn is not None:
-                return self.process.host.clock.world_time_at(timer.when)
-        return None
+        timers = self._timers
+        while timers and timers[0].fn is None:
+            heapq.heappop(timers)
+            self._husks -= 1
+        return self.process.host.clock.world_time_at(timers[0].when) if timers else None
 
     def is_stuck(self) -> bool:
         # A world of one thread is stuck when its only process is; else only the world itself can tell (``World.next_thread``).
