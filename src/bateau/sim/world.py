@@ -319,6 +319,12 @@ class World:
         if self.at_block is not None:
             self.at_block(thread, what)
         self.before_call(thread)
+        if deadline is not None and not self.ready and (self.strategy is None or not self.strategy.follows):
+            following = self.next_event()
+            if following is None or deadline < following:
+                # Nobody can run and nothing comes before: all that would happen is that time passes.
+                self.jump(deadline)
+                return False
         thread.state = BLOCKED
         thread.waits_for = what
         thread.timed_out = False
