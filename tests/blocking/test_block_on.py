@@ -20,6 +20,7 @@ from bateau import block_on, blocking, thread
 from bateau.io.fd import FdWatch
 from bateau.kernel.hazard import add_sink
 from support.processes import complaints
+from support.waiting import until
 
 pytestmark = pytest.mark.filterwarnings("default::ResourceWarning")
 
@@ -268,8 +269,11 @@ def test_nested_the_others_go_on(findings):
             await thread.run(time.sleep, 0.01)
             log.append(i)
 
+    async def others_end():
+        await until(lambda: len(log) == 3)
+
     def sync():
-        return block_on(thread.run, time.sleep, 0.2)
+        return block_on(others_end)
 
     async def main():
         async with bateau.scope() as s:

@@ -11,6 +11,7 @@ import pytest
 
 import bateau
 from bateau import net, time
+from support.waiting import until
 
 
 @bateau.generator
@@ -88,8 +89,8 @@ def test_two_at_once_are_told(entry):
 
     async def main():
         async with silent() as stream, bateau.scope() as scope:
-            scope.spawn(stream.next, name="first")
-            await time.sleep(0.01)
+            first = scope.spawn(stream.next, name="first")
+            await until(lambda: first.waiting)
             with pytest.raises(bateau.Busy, match=r"task 'first' waits for one[\s\S]*\.share\(\)"):
                 await stream.next()
             scope.cancel()

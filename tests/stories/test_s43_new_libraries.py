@@ -10,6 +10,7 @@ import pytest
 
 import bateau
 from support.entries import on_asyncio_family, on_native
+from support.waiting import until
 
 
 @bateau.generator
@@ -130,8 +131,8 @@ def test_two_at_once(entry):
 
     async def main():
         async with silent() as made, bateau.scope() as scope:
-            scope.spawn(made.next, name="first")
-            await bateau.time.sleep(0.01)
+            first = scope.spawn(made.next, name="first")
+            await until(lambda: first.waiting)
             with pytest.raises(bateau.Busy) as caught:
                 await made.next()
             what, where, fix = parts(caught.value)

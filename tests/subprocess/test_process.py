@@ -16,6 +16,7 @@ from bateau.io.abc import AsyncRead, AsyncWrite
 from bateau.kernel.errors import WouldBlock
 from bateau.kernel.hazard import add_sink
 from bateau.subprocess import PIPE
+from support.waiting import until
 
 
 def test_a_conversation(entry):
@@ -117,8 +118,8 @@ def test_a_child_that_does_not_read(entry):
 def test_two_readers_are_a_named_error(entry):
     async def main():
         async with subprocess.open_process(["cat"], stdin=PIPE, stdout=PIPE) as process, bateau.scope() as s:
-            s.spawn(process.stdout.read, name="reader")
-            await thread.run(time.sleep, 0.02)
+            reader = s.spawn(process.stdout.read, name="reader")
+            await until(lambda: reader.waiting)
             with pytest.raises(bateau.Busy, match="reader"):
                 await process.stdout.read()
             process.stdin.close()
@@ -135,8 +136,8 @@ def test_closing_wakes_a_reader(entry):
                     await process.stdout.read()
 
             async with bateau.scope() as s:
-                s.spawn(read)
-                await thread.run(time.sleep, 0.02)
+                reader = s.spawn(read)
+                await until(lambda: reader.waiting)
                 process.stdout.close()
 
     entry.run(main)
