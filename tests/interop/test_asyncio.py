@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
 from typing import Any
 
@@ -121,11 +122,19 @@ async def _wait() -> None:
 
 
 async def _to_thread() -> None:
-    await asyncio.to_thread(time.sleep, 0.05)
+    release = threading.Event()
+    try:
+        await asyncio.to_thread(release.wait, 10)
+    finally:
+        release.set()
 
 
 async def _executor() -> None:
-    await asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.05)
+    release = threading.Event()
+    try:
+        await asyncio.get_running_loop().run_in_executor(None, release.wait, 10)
+    finally:
+        release.set()
 
 
 async def _subprocess() -> None:

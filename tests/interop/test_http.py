@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +17,7 @@ from aiohttp import ClientSession, ClientTimeout, WSMsgType, web
 import bateau
 from support.entries import on_asyncio_family, on_trio
 from support.sockets import receive_all, serving
+from support.waiting import until
 
 LONG = 30.0
 SHORT = 0.05
@@ -196,23 +199,34 @@ def test_httpx_on_trio(entry: Any) -> None:
 def test_httpx_on_trio_cancelled_from_both_sides(entry: Any) -> None:
     import trio
 
+    def hold(sock: socket.socket) -> None:
+        sock.recv(1)
+        asked.set()
+        receive_all(sock)
+
+    async def cancel_when_asked(block: Any) -> None:
+        await until(asked.is_set)
+        block.cancel()
+
     async def main(base: str, theirs: bool) -> None:
-        async with httpx.AsyncClient(base_url=base, trust_env=False, timeout=LONG) as client:
-            if theirs:
-                with trio.move_on_after(SHORT) as block:
+        client = httpx.AsyncClient(base_url=base, trust_env=False, timeout=LONG)
+        async with client, bateau.scope() as around:
+            block = trio.CancelScope() if theirs else bateau.CancelScope()
+            around.spawn(cancel_when_asked, block)
+            with block:
+                if theirs:
                     async with bateau.scope() as scope:
                         scope.spawn(client.get, "/slow")
-                assert block.cancelled_caught
-            else:
-                with bateau.move_on_after(SHORT) as ours:
+                else:
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(client.get, "/slow")
-                assert ours.cancelled_caught
+            assert block.cancelled_caught
             await trio.lowlevel.checkpoint()
             await bateau.checkpoint()
 
     for theirs in (False, True):
-        with serving(receive_all) as (host, port):
+        asked = threading.Event()
+        with serving(hold) as (host, port):
             entry.run(main, f"http://{host}:{port}", theirs)
 
 

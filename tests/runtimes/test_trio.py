@@ -14,6 +14,7 @@ import pytest
 
 import bateau
 from support.entries import on_owned, on_trio
+from support.waiting import until
 
 trio = pytest.importorskip("trio")
 
@@ -317,6 +318,7 @@ def test_a_task_moved_by_nursery_start_keeps_its_scopes(entry: Any) -> None:
             inner.spawn(bateau.time.sleep, 0.001)
             with bateau.move_on_after(0.01):
                 await bateau.time.sleep_forever()
+            await until(lambda: log)
             log.append("served")
 
     async def main() -> list[str]:
