@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from _thread import get_ident
 from collections import deque
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ from ..kernel.explain import all_tasks, describe_wait
 from ..runtimes.program import CrossTask
 from .errors import ProcessFailed
 from .fds import FdTable
-from .thread import BLOCKED, ENDED, RUNNING, Killed, SimThread, carry, here
+from .sites import standing_at
+from .thread import BLOCKED, ENDED, IDLE, Carrier, Killed, SimThread, here
 
 if TYPE_CHECKING:
     from .host import SimHost
@@ -65,16 +67,13 @@ class Process:
 
     def start_thread(self, thread: SimThread, fn: Callable[[], None]) -> None:
         """Make it ready to run ``fn`` on an OS thread of its own."""
-        from _thread import get_ident
-
         world = self.world
 
         def job() -> None:
             thread.baton.acquire()
+            thread.os_ident = get_ident()
             here.world = world
-            world.thread = thread
-            thread.state = RUNNING
-            thread.ident = get_ident()
+            world.take_over(thread)
             try:
                 if not (self.dead or world.over):
                     fn()
@@ -85,7 +84,7 @@ class Process:
             finally:
                 self._thread_ended(thread)
 
-        carry(job)
+        thread.carrier = Carrier(job)
         thread.unblock()
 
     def _thread_ended(self, thread: SimThread) -> None:
@@ -96,9 +95,10 @@ class Process:
             call()
         if thread is self.main and not self.dead:
             self._end()
-        here.world = None
         following = world.next_thread()
+        here.world = None
         world.thread = following
+        world.ending = thread.carrier
         following.baton.release()
 
     # -- the program -----------------------------------------------------------------------------------------------------
@@ -209,12 +209,16 @@ class Process:
         lines = [f"process {self.name} ({self.title}) on host {self.host.name}:"]
         for engine in self.engines:
             lines.extend("  " + describe_wait(task) for task in all_tasks(engine.roots) if not task.ended)
-        lines.extend(
-            f"  thread {thread.name!r} waits: {thread.waits_for}"
-            for thread in self.threads
-            if thread.state is BLOCKED and thread.waits_for != "poll"
-        )
+        for thread in self.threads:
+            if thread.state is BLOCKED and thread.waits_for not in {"poll", IDLE}:
+                site = standing_at(thread.os_ident)
+                where = f" at {site[0]}:{site[1]} in {site[2]}" if site is not None else ""
+                lines.append(f"  thread {thread.name!r}{where} waits: {thread.waits_for}")
         return lines
+
+    def actor(self, thread: SimThread) -> str:
+        """Who ``thread`` is in stories: its process, and its own name unless it is the only one."""
+        return self.name if thread is self.main else f"{self.name}:{thread.name}"
 
     def __repr__(self) -> str:
         state = "dead" if self.dead else "ended" if self.ended else "frozen" if self.frozen is not None else "alive"

@@ -113,6 +113,7 @@ class SimEngine(NativeEngine):
         self.world = process.world
         reactor = SimReactor(process)
         super().__init__(reactor=cast("Any", reactor))  # it has all of the reactor's methods, over other descriptors
+        self.thread_id = self.world.thread.ident
         reactor.engine = self
         number = f":{len(process.engines) + 1}" if process.engines else ""
         self.stream = f"tasks {process.name}{number}"
@@ -261,6 +262,8 @@ class SimSession(NativeSession):
         if engine is None:
             self._own = World(seed)
             process = begin(self._own)
+            # What is made outside its runs, and used in them, must take them for the same thread and process.
+            process.main.ident, process.pid = get_ident(), os.getpid()
             engine = SimEngine(process)
         self.world = engine.world
         self.simulated = engine
@@ -314,6 +317,6 @@ def begin(world: World, title: str = "test", host: str = "test") -> Process:
     world.first_task_id = last_number()
     director = world.director = Process(world.host(host), None, (), title, starts=False)
     director.main.state = RUNNING
-    director.main.ident = get_ident()
+    director.main.os_ident = get_ident()
     world.thread = director.main
     return director

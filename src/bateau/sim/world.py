@@ -22,7 +22,8 @@ from zlib import crc32
 
 from .errors import NoProgress, Stuck
 from .faults import NONE, Faults
-from .thread import BLOCKED, ENDED, READY, RUNNING, Killed, SimThread, here, release_idle
+from .sites import running_at
+from .thread import BLOCKED, ENDED, READY, RUNNING, Carrier, Killed, SimThread, here
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -135,6 +136,8 @@ class World:
         self._steps_at_jump = 0
         self._collect_at = STEPS_BETWEEN_COLLECTIONS
         self._pids = 100
+        # The OS thread that has just handed over the baton for the last time: whoever takes it waits until that is gone.
+        self.ending: Carrier | None = None
         # Whoever holds the baton. Set by the director before anything can ask for it.
         self.thread: SimThread = None  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -310,10 +313,12 @@ class World:
 
     # -- who runs --------------------------------------------------------------------------------------------------------
 
-    def block(self, what: str, deadline: float | None = None) -> bool:
+    def block(self, what: object, deadline: float | None = None) -> bool:
         """Block the running thread until ``unblock``, at most until ``deadline`` (virtual seconds): whether it was unblocked.
 
-        Raises ``Killed`` if the process dies meanwhile, and in the director ``Stuck`` if nothing can ever happen again.
+        ``what`` it waits for is for explanations: text, or an object whose ``str`` is asked for when it is needed. Callers look again
+        whether it has come: a signal's handler may have run meanwhile, in this thread. What that raises is raised here. Raises ``Killed``
+        if the process dies, and in the director ``Stuck`` if nothing can ever happen again.
         """
         thread = self.thread
         if self.at_block is not None:
@@ -325,13 +330,32 @@ class World:
                 # Nobody can run and nothing comes before: all that would happen is that time passes.
                 self.jump(deadline)
                 return False
-        thread.state = BLOCKED
-        thread.waits_for = what
-        thread.timed_out = False
-        if deadline is not None:
-            thread._event = self.at(deadline, thread.time_out)
-        self._switch(thread)
-        return not thread.timed_out
+        if self.detailed and what != "poll":
+            self._note_wait(thread, f"waits: {what}")
+        while True:
+            thread.state = BLOCKED
+            thread.waits_for = what
+            thread.timed_out = False
+            if deadline is not None:
+                thread._event = self.at(deadline, thread.time_out)
+            self._switch(thread)
+            timed_out = thread.timed_out
+            if not thread.calls or self._called(thread):
+                return not timed_out
+            if deadline is not None and self.now >= deadline:
+                return False
+
+    def _called(self, thread: SimThread) -> bool:
+        """Make the calls for which a blocked thread was woken; whether its wait is over as well."""
+        over = not thread.aside
+        thread.aside = False
+        if thread._event is not None:
+            thread._event.cancel()
+            thread._event = None
+        thread.woken = False
+        thread.make_calls()
+        # Where the calls were many, what it waits for may have come during one of them.
+        return over or thread.woken
 
     def preempt(self, stream: str = "threads") -> None:
         """A point where others that are ready may run before the running thread goes on."""
@@ -342,6 +366,8 @@ class World:
         # 0: it goes on, which is what production most likely does.
         value = self.choose_step(stream, (thread, *self.ready), False)
         if value:
+            if self.detailed:
+                self._note_wait(thread, "lets another thread go first")
             chosen = self.ready[value - 1]
             del self.ready[value - 1]
             self.ready.appendleft(chosen)
@@ -355,9 +381,17 @@ class World:
         self.before_call(thread)
         self.run_due()
         if self.ready:
+            if self.detailed:
+                self._note_wait(thread, "lets the others run")
             thread.state = READY
             self.ready.append(thread)
             self._switch(thread)
+
+    def _note_wait(self, thread: SimThread, text: str) -> None:
+        """For the story: where in its code a thread stands that another follows."""
+        process = thread.process
+        if all(engine.thread_id != thread.ident for engine in process.engines):  # else its tasks tell
+            self.note("step", text, host=process.host.name, actor=process.actor(thread), site=running_at())
 
     def before_call(self, thread: SimThread) -> None:
         """Every simulated call that may wait comes by here: the dead do nothing."""
@@ -366,6 +400,8 @@ class World:
         if thread.pending is not None:
             pending, thread.pending = thread.pending, None
             raise pending
+        if thread.calls:
+            thread.make_calls()
 
     def _the_dead(self, thread: SimThread) -> None:
         if self.closed or thread.process is self.director:
@@ -386,13 +422,20 @@ class World:
             except BaseException:  # a real signal's handler has raised here, without the baton: the run can't go on
                 self.over = True
                 raise
-        thread.state = RUNNING
-        self.thread = thread
+        self.take_over(thread)
         if self.closed or thread.process.dead or self.over:
             self._the_dead(thread)
         if thread.pending is not None:
             pending, thread.pending = thread.pending, None
             raise pending
+
+    def take_over(self, thread: SimThread) -> None:
+        """``thread`` has taken its baton: it is the one that runs."""
+        thread.state = RUNNING
+        self.thread = thread
+        if self.ending is not None:
+            ending, self.ending = self.ending, None
+            ending.join()
 
     def next_thread(self) -> SimThread:
         """The scheduler: who goes on. Lets time pass until somebody can."""
@@ -489,7 +532,6 @@ class World:
             undo()
         self.at_close.clear()
         self._heap.clear()
-        release_idle()
 
     def _unwind(self, thread: SimThread, me: SimThread) -> None:
         """Let it raise ``Killed`` out of where it is blocked, to its end (which gives the baton back to the director)."""
@@ -500,8 +542,7 @@ class World:
         thread.process.dead = True
         thread.baton.release()
         me.baton.acquire()
-        me.state = RUNNING
-        self.thread = me
+        self.take_over(me)
 
     def _bury(self) -> None:
         """Close the coroutines of the dead: their cleanup runs now, when it can't matter, and nothing it calls has an effect."""
