@@ -3,7 +3,7 @@
 Every candidate is run, so what is returned has been seen to fail; nothing is concluded. The passes, from coarse to fine: no choices at
 all; kinds of streams and whole streams away; ranges of choices away (delta debugging: Zeller, Hildebrandt, "Simplifying and isolating
 failure-inducing input", 2002); single ones away, moving those behind by a little, since a choice less can make a program ask fewer
-questions before the next; lower values; earlier questions. They are repeated until none of them finds anything.
+questions before the next; lower values; earlier questions; one away for a change of another. They are repeated until none of them finds anything.
 
 Invariant: each candidate that is accepted is smaller than the one before (fewer choices; else a lower sum of answers; else earlier
 questions), so that it ends, and the same failure with the same program always gives the same result.
@@ -20,6 +20,8 @@ Entry = tuple[str, int, int]
 Entries = tuple[Entry, ...]
 
 DEFAULT_MAX_RUNS = 500
+# So many choices are few: trading one for another is tried pair by pair.
+MOST_TO_TRADE = 12
 
 
 def shrink(choices: Choices, still_fails: Callable[[Choices], bool], *, max_runs: int = DEFAULT_MAX_RUNS) -> Choices:
@@ -67,6 +69,8 @@ class Shrinker:
             self._drop_and_move()
             self._lower()
             self._move_earlier()
+            if before == self.best:
+                self._trade()
 
     # -- trying --------------------------------------------------------------------------------------------------------
 
@@ -114,6 +118,25 @@ class Shrinker:
                     if self._accept(moved(rest, position, self.best[position][0], by)):
                         break
             position -= 1
+
+    def _trade(self) -> None:
+        """One away for a change of another: two ways of holding a task back can need each other. Takes many runs, so it is for few."""
+        if len(self.best) > MOST_TO_TRADE:
+            return
+        for dropped in range(len(self.best) - 1, -1, -1):
+            for place in range(len(self.best)):
+                if dropped < len(self.best) and place < len(self.best) and place != dropped:
+                    self._trade_one(dropped, place)
+
+    def _trade_one(self, dropped: int, place: int) -> None:
+        rest = {entry[:2]: entry[2] for at, entry in enumerate(self.best) if at not in (dropped, place)}
+        stream, index, answer = self.best[place]
+        for more, later in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1)):
+            key = (stream, index + later)
+            if answer + more > 0 and index + later >= 0 and key not in rest:
+                changed = {**rest, key: answer + more}
+                if self._accept(tuple(sorted((*where, what) for where, what in changed.items()))):
+                    return
 
     def _lower(self) -> None:
         for position in range(len(self.best)):
