@@ -12,21 +12,13 @@ from collections.abc import Callable, Mapping
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
-from ..kernel.cancellation import CancelNode
+from ..kernel.cancellation import CancelNode, CancelScope
 from ..kernel.current import current_host
 from ..kernel.errors import Cancelled
 from ..kernel.task import Task
-from ..sync import Event
-from .running import FixtureEnded, Guard
+from .running import FixtureEnded, Guard, RunnersEvent, TestTimeout
 
 _MISSING = object()
-
-
-class _TestsEnd(Event):
-    """What a live fixture waits for. Who asks why a test hangs need not hear of it."""
-
-    __slots__ = ()
-    idle = True
 
 
 def is_async(fn: Any) -> bool:
@@ -54,8 +46,8 @@ class LiveFixture:
         self.changed: dict[ContextVar[Any], Any] = {}
         self.error: BaseException | None = None
         self.task: Task[None] | None = None
-        # Told when it ends before it was asked to.
-        self.on_broken: Callable[[LiveFixture], None] | None = None
+        # What to break off when it ends before it was asked to: the test that uses it.
+        self._guard: Guard | None = None
         self._fn = fn
         self._kwargs = dict(kwargs)
         self._context = context if context is not None else copy_context()
@@ -63,23 +55,22 @@ class LiveFixture:
 
     # -- setup and teardown ----------------------------------------------------------------------------------------------
 
-    async def start(self, roots: Callable[[], list[CancelNode]], register: Callable[[Task[Any]], None]) -> Any:
+    async def start(
+        self, roots: Callable[[], list[CancelNode]], register: Callable[[Task[Any]], None] | None = None
+    ) -> Any:
         """Set it up and return its value; raises what its code raised. Cancelled, the fixture is cancelled and awaited first."""
-        self._ready = Event(name=f"setup of fixture {self.name!r}")
-        self._end = _TestsEnd(name=f"end of the tests that use fixture {self.name!r}")
+        self._ready = RunnersEvent(name=f"setup of fixture {self.name!r}")
+        self._end = RunnersEvent(name=f"end of the tests that use fixture {self.name!r}")
         host = current_host()
         code = self._fn.__code__ if inspect.isfunction(self._fn) else getattr(self._fn, "__code__", None)
         site = (code.co_filename, code.co_firstlineno) if code is not None else ("<unknown>", 0)
         task: Task[None] = Task(host, self._live(), None, f"fixture {self.name}", site, self._context)
         task.background = True  # nobody's leftover: it is ended by ``stop``
         self.task = task
-        register(task)
+        if register is not None:
+            register(task)
         host.spawn_root(task)
-        try:
-            await Guard(f"the setup of fixture {self.name!r}", self.seconds, roots).run(self._ready.wait)
-        except BaseException:
-            await self._cancel()
-            raise
+        await self._until(f"the setup of fixture {self.name!r}", roots, self._ready.wait)
         if self.error is not None:
             error, self.error = self.error, None
             raise error
@@ -90,26 +81,42 @@ class LiveFixture:
         task = self.task
         if task is None:
             return
-        self.on_broken = None
+        self._guard = None
         if not task.ended:
             self._end.set()
-            try:
-                await Guard(f"the teardown of fixture {self.name!r}", self.seconds, roots).run(task.join)
-            except BaseException:
-                await self._cancel()
-                raise
+            await self._until(f"the teardown of fixture {self.name!r}", roots, task.join)
         if self.error is not None:
             error, self.error = self.error, None
             raise error
 
-    async def _cancel(self) -> None:
-        from ..kernel.cancellation import CancelScope
+    def watch(self, guard: Guard | None) -> None:
+        """From now on ``guard`` is broken off if this fixture ends by itself; at once, if it has. None: nobody uses it now."""
+        self._guard = guard
+        if guard is not None and self.error is not None:
+            self._break_off()
 
+    def _break_off(self) -> None:
+        error, self.error = self.error, None
+        assert error is not None
+        assert self._guard is not None
+        error.add_note(f"this came from fixture {self.name!r} while {self._guard.what} was using it")
+        self._guard.break_off(error)
+
+    async def _until(self, what: str, roots: Callable[[], list[CancelNode]], wait: Callable[[], Any]) -> None:
+        """Wait for the task, within the fixture's time. Cancelled, cancel it and wait for its end."""
         task = self.task
         assert task is not None
-        task.cancel("its test run is over")
-        with CancelScope(shield=True):
-            await task.join()
+        try:
+            await Guard(what, self.seconds, roots).run(wait)
+        except BaseException as error:
+            task.cancel("its test run is over")
+            with CancelScope(shield=True):
+                await task.join()
+            if self.error is not None:
+                stopped_at, self.error = self.error.__traceback__, None
+                if isinstance(error, TestTimeout):
+                    raise error.with_traceback(stopped_at) from None
+            raise
 
     # -- its own task ----------------------------------------------------------------------------------------------------
 
@@ -165,8 +172,8 @@ class LiveFixture:
     def _ended(self) -> None:
         was_ready = self._ready.is_set()
         self._ready.set()
-        if was_ready and self.error is not None and self.on_broken is not None:
-            self.on_broken(self)
+        if was_ready and self.error is not None and self._guard is not None:
+            self._break_off()
 
 
 def _reason(error: BaseException) -> str:

@@ -54,7 +54,9 @@ class Mark:
 def marks_of(thing: Any, name: str) -> Iterator[Any]:
     """The marks of that name on a function, or on a class and its bases: each has ``args`` and ``kwargs``; the nearest first."""
     for holder in thing.__mro__ if isinstance(thing, type) else (thing,):
-        found: Any = vars(holder).get("pytestmark", []) if isinstance(holder, type) else getattr(holder, "pytestmark", [])
+        found: Any = (
+            vars(holder).get("pytestmark", []) if isinstance(holder, type) else getattr(holder, "pytestmark", [])
+        )
         for each in found if isinstance(found, list) else [found]:
             mark = each if isinstance(each, Mark) else getattr(each, "mark", each)
             if getattr(mark, "name", None) == name:

@@ -7,16 +7,19 @@ own on it. A *guard* is the block in which a test's own code runs: it has the de
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from contextvars import copy_context
+from types import TracebackType
 from typing import Any
 
 from ..kernel.cancellation import CancelNode, CancelScope
 from ..kernel.current import current_task
-from ..kernel.errors import BateauError, CancelRecord
+from ..kernel.errors import BateauError, Cancelled, CancelRecord
 from ..kernel.host import Host, Timer
 from ..kernel.task import Task
 from ..runtimes.base import Runtime, Session
 from ..runtimes.program import Program
+from ..sync import Event
 from .waits import who_waits
 
 # How long a test that was cancelled may clean up before its shields fall: at most this, and at most the timeout itself.
@@ -33,10 +36,15 @@ class FixtureEnded(BateauError, RuntimeError):
     """The code of a fixture came to its end, or was cancelled, while tests that use it were running."""
 
 
-class Interrupted:
-    """What a test was waiting for when Ctrl-C came; kept for the summary."""
+class RunnersEvent(Event):
+    """What the runner itself waits for. Who asks why a test hangs need not hear of it."""
 
-    text = ""
+    __slots__ = ()
+    idle = True
+
+
+# What a test was waiting for when Ctrl-C came, for the summary.
+interrupted: list[str] = []
 
 
 class _TestProgram(Program):
@@ -49,7 +57,7 @@ class _TestProgram(Program):
 
     def _cancel(self) -> None:
         if self._interruptible is not None:
-            Interrupted.text = who_waits(self.host, self._roots())
+            interrupted[:] = [who_waits(self.host, self._roots())]
             self._interruptible.cancel("Ctrl-C")
 
 
@@ -76,6 +84,10 @@ class Loop:
         program = _TestProgram(self.runtime, self.host, self.roots)
         return copy_context().run(program.run, self.session, fn, ())
 
+    def add(self, task: Task[Any]) -> None:
+        """``task`` is a fixture that lives on this loop."""
+        self.fixtures[task] = None
+
     def roots(self) -> list[CancelNode]:
         """Where everything that bateau runs on this loop hangs."""
         roots: dict[CancelNode, None] = dict.fromkeys(getattr(self.host, "roots", ()))
@@ -92,16 +104,27 @@ class Loop:
 
 
 class Guard:
-    """Runs one async function of the user's within its time; see the module's head."""
+    """Runs one async function of the user's within its time; see the module's head.
 
-    def __init__(self, what: str, seconds: float | None, roots: Callable[[], list[CancelNode]]) -> None:
+    ``roots`` says where to look for who waits on what. ``scope``: one around the function that is entered already and stays open, for
+    functions that leave scopes of their own open; without it there is one for the length of ``run``.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        seconds: float | None,
+        roots: Callable[[], list[CancelNode]],
+        scope: CancelScope | None = None,
+    ) -> None:
         self.what = what
         self.seconds = seconds
         self.roots = roots
         self.task: Task[Any] | None = None
         # Why it was cancelled, if it was.
         self.verdict: BaseException | None = None
-        self._scope = CancelScope()
+        self._own = scope is None
+        self._scope = scope if scope is not None else CancelScope()
         self._coro: Any = None
         self._timer: Timer | None = None
 
@@ -110,22 +133,31 @@ class Guard:
         self.task = current_task()
         _active.append(self)
         failure: BaseException | None = None
+        stopped_at: TracebackType | None = None
         value: Any = None
         try:
-            with self._scope:
+            with self._scope if self._own else nullcontext():
                 self._arm()
                 if self.verdict is not None:
-                    self._scope.cancel(str(self.verdict))
+                    self._cancel(self.verdict)
                 self._coro = fn()
                 try:
                     value = await self._coro
                 except Exception as error:
                     failure = error
+                except Cancelled as error:
+                    stopped_at = error.__traceback__
+                    raise
+        except Cancelled:
+            if self.verdict is None:
+                raise
         finally:
             self._disarm()
             self._coro = None
             _active.remove(self)
         if self.verdict is not None:
+            if self.verdict.__traceback__ is None:  # it shows where the function stood
+                self.verdict.__traceback__ = stopped_at
             raise self.verdict from failure
         if failure is not None:
             raise failure
@@ -136,8 +168,11 @@ class Guard:
         if self.verdict is None:
             self.verdict = verdict
             if self.task is not None:
-                reason = str(verdict).partition("\n")[0]
-                self._scope._cancel(CancelRecord(reason, cause=verdict, site=("<the test's runner>", 0)))
+                self._cancel(verdict)
+
+    def _cancel(self, verdict: BaseException) -> None:
+        reason = str(verdict).partition("\n")[0]
+        self._scope._cancel(CancelRecord(reason, cause=verdict, site=("<the test's runner>", 0)))
 
     def _arm(self) -> None:
         if self.seconds is not None:
@@ -157,7 +192,9 @@ class Guard:
         assert self.task is not None
         assert self.seconds is not None
         waits = who_waits(self.task.host, self.roots(), self._coro)
-        self.break_off(TestTimeout(f"{self.what} did not end within {self.seconds:g} s of {_clock(self.task)}:\n{waits}"))
+        self.break_off(
+            TestTimeout(f"{self.what} did not end within {self.seconds:g} s of {_clock(self.task)}:\n{waits}")
+        )
         self._timer = self._call_after(min(self.seconds, LONGEST_CLEANUP), self._still_there)
 
     def _still_there(self) -> None:

@@ -11,7 +11,8 @@ import sys
 from types import TracebackType
 from typing import Any, cast
 
-from ..kernel.errors import PACKAGE_DIR
+from ..kernel.errors import PACKAGE_DIR, BateauError
+from .running import TestTimeout
 
 # Whose frames may stand above the first of the user's. Only there: further down, these are what the user called.
 _ABOVE = ("asyncio", "trio", "outcome", "uvloop", "_pytest", "pluggy", "unittest")
@@ -27,15 +28,19 @@ def trimmed(error: BaseException) -> BaseException:
         if each is None or id(each) in seen:
             continue
         seen.add(id(each))
-        each.__traceback__ = users_frames(each.__traceback__)
+        shown = users_frames(each.__traceback__, below=isinstance(each, TestTimeout))
+        each.__traceback__ = shown if shown is not None or isinstance(each, BateauError) else each.__traceback__
         todo += (each.__cause__, each.__context__)
         if isinstance(each, BaseExceptionGroup):
             todo += cast("BaseExceptionGroup[BaseException]", each).exceptions
     return error
 
 
-def users_frames(tb: TracebackType | None) -> TracebackType | None:
-    """The traceback without bateau's frames, beginning with the first that is no loop's; as it is, where nothing else is in it."""
+def users_frames(tb: TracebackType | None, *, below: bool = False) -> TracebackType | None:
+    """The traceback without bateau's frames, beginning with the first that is no loop's; None, where nothing else is in it.
+
+    ``below``: and ending with the last that is no loop's.
+    """
     above = [os.path.dirname(sys.modules[name].__file__ or "") + os.sep for name in _ABOVE if name in sys.modules]
     kept: list[TracebackType] = []
     at: Any = tb
@@ -45,8 +50,8 @@ def users_frames(tb: TracebackType | None) -> TracebackType | None:
         if not ours and (kept or not name.startswith(tuple(above))):
             kept.append(at)
         at = at.tb_next
-    if not kept:
-        return tb
+    while below and kept and kept[-1].tb_frame.f_code.co_filename.startswith(tuple(above)):
+        kept.pop()
     made: TracebackType | None = None
     for at in reversed(kept):
         made = TracebackType(made, at.tb_frame, at.tb_lasti, at.tb_lineno)

@@ -41,7 +41,7 @@ def who_waits(host: Host, roots: Iterable[CancelNode], main: Any = None) -> str:
 
 
 def _is_idle(task: Task[Any]) -> bool:
-    """Whether it is a fixture that only waits for its tests to end."""
+    """Whether it waits for the runner: a fixture, for its tests to end; the runner's main task, for one of them."""
     return task.waiting is not None and getattr(task.waiting.resource, "idle", False)
 
 

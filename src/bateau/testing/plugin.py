@@ -1,0 +1,351 @@
+"""The pytest plugin: which tests are bateau's, on which runtimes they run, and the hooks that hand them over to ``suite``.
+
+A test is bateau's if it says so (``@runtimes``, ``@virtual_time``, ``@simulate``, ``@pytest.mark.bateau``), if the project says so for
+every async test (``bateau_mode = auto``), or if the command line does (``--bateau-runtime``). Marked for another plugin, or claimed by one
+in its own automatic mode, it is that plugin's; only ``--bateau-runtime`` takes asyncio's, and only to runtimes on which asyncio runs.
+
+This module is imported at the start of every pytest in the environment, so it imports little; ``suite`` comes with the first test of ours.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+
+from . import options
+from .marks import PIN, RUNTIMES, SIMULATE
+from .options import Settings
+
+if TYPE_CHECKING:
+    from .suite import Suite
+
+# On which runtimes code written for asyncio runs.
+ASYNCIO_FAMILY = ("native", "asyncio", "uvloop", "sim")
+EXPLICIT = (RUNTIMES, SIMULATE, PIN, "bateau")
+_SUITE = pytest.StashKey["Suite"]()
+_OURS = pytest.StashKey[bool]()
+
+pytest_addoption = options.pytest_addoption
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marks known, and refuse options that make no sense before anything runs."""
+    options.configure(config)
+    config.pluginmanager.register(_Covered(config), "bateau-covered")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
+    """Before output is captured, and before anything has been hashed that matters: see ``bateau_pin_hash_seed``."""
+    options.pin_hash_seed(early_config)
+    return (yield)
+
+
+def suite_of(config: pytest.Config) -> Suite:
+    """The one suite of this run."""
+    if _SUITE not in config.stash:
+        from .suite import Suite
+
+        config.stash[_SUITE] = Suite(options.settings(config))
+    return config.stash[_SUITE]
+
+
+def is_ours(item: Any) -> bool:
+    """Whether the collected ``item`` is run by bateau."""
+    return bool(item.stash.get(_OURS, False))
+
+
+# -- whose test is it ----------------------------------------------------------------------------------------------------
+
+
+def _inner(obj: Any) -> Any:
+    """The user's function: inside ``@given``, what hypothesis calls."""
+    inner = getattr(getattr(obj, "hypothesis", None), "inner_test", obj)
+    return getattr(inner, "__bateau_inner__", inner)
+
+
+def _is_async(fn: Any) -> bool:
+    return inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)
+
+
+def _other_owner(node: Any) -> str | None:
+    """The other plugin whose test this is, by its mark or by that plugin's automatic mode."""
+    config: pytest.Config = node.config
+    for name in ("asyncio", "anyio", "trio"):
+        if config.pluginmanager.hasplugin(name) and node.get_closest_marker(name) is not None:
+            return name
+    return _automatic(config)
+
+
+def _automatic(config: pytest.Config) -> str | None:
+    """The other plugin that takes every async test, if one does."""
+    for name in ("asyncio", "anyio"):
+        if config.pluginmanager.hasplugin(name):
+            mode = config.getoption(f"{name}_mode", default=None) or config.getini(f"{name}_mode")
+            if mode == "auto":
+                return name
+    if config.pluginmanager.hasplugin("trio") and config.getini("trio_mode"):
+        return "trio"
+    return None
+
+
+def claim(metafunc: pytest.Metafunc) -> tuple[str, ...] | None:
+    """The runtimes on which this test is to run, or None: it is not ours."""
+    node: Any = metafunc.definition
+    given = options.settings(metafunc.config)
+    explicit = [name for name in EXPLICIT if node.get_closest_marker(name) is not None]
+    if not explicit and given.chosen is None and not given.auto:
+        return None
+    fn = _inner(node.obj)
+    async_test = inspect.iscoroutinefunction(fn)
+    if explicit:
+        return _explicit(metafunc, fn, given)
+    owner = _other_owner(node)
+    if not async_test and not _uses_async_fixture(metafunc, owner):
+        return None
+    if owner == "asyncio" and given.chosen is not None:
+        return tuple(name for name in given.chosen if name in ASYNCIO_FAMILY) or None
+    return given.names if owner is None else None
+
+
+def _explicit(metafunc: Any, fn: Any, given: Settings) -> tuple[str, ...] | None:
+    """The runtimes of a test that is marked as ours; refuses what can't work."""
+    node = metafunc.definition
+    for name in ("asyncio", "anyio", "trio"):
+        if node.get_closest_marker(name) is not None and node.config.pluginmanager.hasplugin(name):
+            _refuse(
+                node, f"is marked for bateau and for {name}'s plugin; only one can run it: take one of the marks away"
+            )
+    if inspect.isasyncgenfunction(fn):
+        _refuse(node, "is an async generator: a test may not `yield`")
+    simulated = {SIMULATE, PIN} & nearest(node, RUNTIMES, SIMULATE, PIN)
+    names = _names_of(node, simulated, given)
+    options.check_names(names, f"{node.nodeid}: @runtimes")
+    if not inspect.iscoroutinefunction(fn) and not simulated and not _uses_async_fixture(metafunc, None):
+        if any(mark.name in EXPLICIT for mark in getattr(fn, "pytestmark", ())):
+            _refuse(node, "is marked for bateau, and is neither an async function nor uses an async fixture")
+        return None  # a plain test among others, in a class or module that is marked
+    return names
+
+
+def _names_of(node: Any, simulated: set[str], given: Settings) -> tuple[str, ...]:
+    mark = node.get_closest_marker(RUNTIMES) if not simulated or RUNTIMES in nearest(node, *EXPLICIT) else None
+    if mark is None:
+        return ("sim",) if simulated else given.names
+    if simulated and "sim" not in mark.args:
+        _refuse(node, f"is to be simulated and to run on {', '.join(mark.args)}: add 'sim' to @runtimes")
+    return tuple(dict.fromkeys(mark.args))
+
+
+def _refuse(node: Any, why: str) -> NoReturn:
+    pytest.fail(f"{node.nodeid} {why}", pytrace=False)
+
+
+def nearest(node: Any, *names: str) -> set[str]:
+    """Which of the marks stand nearest to the test: on itself, else on its class, else on its module."""
+    for each in reversed(node.listchain()):
+        found = {mark.name for mark in each.own_markers}.intersection(names)
+        if found:
+            return found
+    return set()
+
+
+def _uses_async_fixture(metafunc: Any, owner: str | None) -> bool:
+    for defs in metafunc._arg2fixturedefs.values():
+        func = defs[-1].func
+        theirs = owner is None and getattr(func, "_force_asyncio_fixture", False)
+        if _is_async(func) and not theirs:
+            return True
+    return False
+
+
+# -- collection ----------------------------------------------------------------------------------------------------------
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test of ours gets the parameter ``bateau_runtime``; one runtime does not show in its name."""
+    names = claim(metafunc)
+    if names is None:
+        return
+    if "bateau_runtime" not in metafunc.fixturenames:
+        metafunc.fixturenames.insert(0, "bateau_runtime")
+    given = options.settings(metafunc.config)
+    params = [pytest.param(name, marks=_skipped(name, given, metafunc)) for name in names]
+    # Grouped by runtime only as far as fixtures that live longer than a test make it worth while.
+    metafunc.parametrize(
+        "bateau_runtime",
+        params,
+        indirect=True,
+        scope=_widest_async_scope(metafunc),
+        ids=list(names) if len(names) > 1 else [pytest.HIDDEN_PARAM],
+    )
+
+
+def _skipped(name: str, given: Settings, metafunc: pytest.Metafunc) -> tuple[pytest.MarkDecorator, ...]:
+    """Why this test is not run on this runtime now, as a mark."""
+    explored = {SIMULATE, PIN} & nearest(metafunc.definition, *EXPLICIT)
+    if given.chosen is not None and name not in given.chosen and not (name == "sim" and explored):
+        return (pytest.mark.skip(reason=f"it is for {name}, and --bateau-runtime says {','.join(given.chosen)}"),)
+    why = options.why_unavailable(name)
+    return (pytest.mark.skip(reason=f"runtime {name}: {why}"),) if why is not None else ()
+
+
+def _widest_async_scope(metafunc: Any) -> Any:
+    widest = None
+    for defs in metafunc._arg2fixturedefs.values():
+        if _is_async(defs[-1].func) and (widest is None or defs[-1]._scope > widest):
+            widest = defs[-1]._scope
+    return "function" if widest is None else widest.value
+
+
+@pytest.hookimpl(trylast=True, wrapper=True)
+def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> Generator[None, Any, Any]:
+    """Inside the wrappers of other plugins: what they see of a test of ours is a plain function."""
+    made = yield
+    if isinstance(made, list):
+        for item in made:  # pyright: ignore[reportUnknownVariableType]
+            callspec = getattr(item, "callspec", None)  # pyright: ignore[reportUnknownArgumentType]
+            if callspec is not None and "bateau_runtime" in callspec.params:
+                _take(item)
+    return made
+
+
+def _take(item: Any) -> None:
+    item.stash[_OURS] = True
+    item.add_marker("bateau")
+    if "bateau_runtime" not in item.fixturenames:
+        item.fixturenames.insert(0, "bateau_runtime")
+    suite_of(item.config).take(item, _inner(item.obj))
+
+
+class _Undo:
+    """Runs between anyio's hook, which marks what it will take, and pytest's own, which makes the item."""
+
+    @pytest.hookimpl
+    def pytest_pycollect_makeitem(self, collector: Any, name: str, obj: Any) -> None:
+        marks: Any = getattr(obj, "pytestmark", None)
+        if not isinstance(marks, list) or _automatic(collector.config) != "anyio":
+            return
+        names: set[str] = {getattr(mark, "name", "") for mark in marks}  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        if names.intersection(EXPLICIT) or any(collector.get_closest_marker(name) for name in EXPLICIT):
+            obj.pytestmark = [mark for mark in marks if getattr(mark, "args", None) != ("anyio_backend",)]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+
+
+def pytest_plugin_registered(plugin: object, manager: pytest.PytestPluginManager) -> None:
+    """Where anyio's plugin is, ``_Undo`` is."""
+    if manager.get_name(plugin) == "anyio" and not manager.hasplugin("bateau-undo"):
+        manager.register(_Undo(), "bateau-undo")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that are checked for leaks ask for the fixture that does it."""
+    given = options.settings(config)
+    for item in items:
+        if isinstance(item, pytest.Function) and given.leaks_of(item) and "_bateau_leaks" not in item.fixturenames:
+            _first_of_its_own(item, "_bateau_leaks")
+
+
+def _first_of_its_own(item: Any, name: str) -> None:
+    """Ask for the fixture ``name`` before all others that live as long as the test, and after those that live longer."""
+    defs = item._fixtureinfo.name2fixturedefs
+    names: list[str] = item.fixturenames
+    for index, each in enumerate(names):
+        if each == "bateau_runtime" or (each in defs and defs[each][-1].scope != "function"):
+            continue
+        names.insert(index, name)
+        return
+    names.append(name)
+
+
+# -- fixtures ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def bateau_runtime(request: pytest.FixtureRequest) -> str:
+    """The name of the runtime that the test runs on."""
+    return getattr(request, "param", None) or options.settings(request.config).names[0]
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest) -> Any:
+    """The simulated world of a test that is simulated."""
+    item: Any = request.node
+    if not is_ours(item) or request.getfixturevalue("bateau_runtime") != "sim":
+        pytest.fail(
+            f"{item.nodeid} asks for the simulated `world` and is not simulated: write @simulate", pytrace=False
+        )
+    return suite_of(request.config).world()
+
+
+@pytest.fixture
+def _bateau_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    suite = suite_of(request.config)
+    suite.watch_leaks()
+    yield
+    problems = suite.leaks_left()
+    if problems:
+        listed = "\n".join(f"  * {problem}" for problem in problems)
+        pytest.fail(f"the test did not clean up:\n{listed}", pytrace=False)
+
+
+@pytest.hookimpl(tryfirst=True, wrapper=True)
+def pytest_fixture_setup(fixturedef: Any, request: Any) -> Generator[None, object, object]:
+    """Around every other plugin: an async fixture of a test of ours is set up by us, and the others see a plain function."""
+    __tracebackhide__ = True
+    item = request._pyfuncitem
+    if not is_ours(item) and _SUITE not in item.config.stash:
+        return (yield)
+    with suite_of(item.config).setting_up(fixturedef, request, ours=is_ours(item)):
+        return (yield)
+
+
+# -- running and reporting -----------------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Refuse fixtures that live on another plugin's loop."""
+    __tracebackhide__ = True
+    if _SUITE in item.config.stash:
+        suite = suite_of(item.config)
+        suite.check_fixtures(item, ours=is_ours(item))
+        with suite.calling(item):
+            return (yield)
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """The story of a simulated failure stands below its traceback."""
+    report = yield
+    if is_ours(item):
+        suite_of(item.config).add_to_report(item, report)
+    return report
+
+
+class _Covered:
+    """What explorations covered, from the reports: those of pytest-xdist's workers come in the same way."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._found: list[tuple[str, dict[str, Any]]] = []
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        covered = getattr(report, "bateau_covered", None)
+        if covered is not None:
+            self._found.append((report.nodeid, covered))
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self._found or _SUITE in self._config.stash:
+            from .summary import write
+
+            write(terminalreporter, self._found)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Free the loops that are still open."""
+    if _SUITE in session.config.stash:
+        session.config.stash[_SUITE].close()

@@ -1,0 +1,367 @@
+"""What the pytest plugin does with tests of ours: loops for them, their fixtures as tasks, and the run itself.
+
+A test that uses only fixtures of its own runs on a loop of its own, which ends with it. Fixtures that outlive a test need a loop that
+does: all those of one runtime share one, the *long* loop, and so do the tests that use them. In a simulated world nothing outlives a
+run, so there the async fixtures are only noted (``simulated.Deferred``) and set up anew inside each run.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import partial, wraps
+from typing import Any, cast
+
+import pytest
+from _pytest.fixtures import resolve_fixture_function
+
+from ..kernel.current import current_task, current_task_or_none
+from ..runtimes import registry
+from .fixtures import LiveFixture, is_async
+from .in_world import Deferred, the_world
+from .leaks import Snapshot, make_process_globals
+from .options import Settings
+from .outcomes import single_outcome
+from .running import Guard, Loop
+from .tracebacks import trimmed
+
+_MISSING = object()
+
+
+class ItemState:
+    """What belongs to one run of one test."""
+
+    def __init__(self) -> None:
+        self.loop: Loop | None = None
+        # Whether it runs on the long loop of its runtime.
+        self.long = False
+        # For the report: the story of a simulated failure, and what was covered.
+        self.sections: list[tuple[str, str]] = []
+        self.covered: dict[str, Any] | None = None
+
+
+_STATE = pytest.StashKey[ItemState]()
+
+
+class Suite:
+    """The plugin's side that works; one for each run of pytest."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.live: dict[Any, LiveFixture] = {}
+        self._long: dict[str, Loop] = {}
+        # Whether a test shares the long loop without a fixture on it: then it stays open to the end.
+        self._shared = False
+        self._current: Any = None
+        self._check: Any = None
+        self._leaks_checked = False
+
+    # -- tests ---------------------------------------------------------------------------------------------------------
+
+    def take(self, item: Any, fn: Any) -> None:
+        """Make ``item`` run its async function ``fn`` through us. What other plugins see of it from now on is a plain function."""
+        runtime = item.callspec.params["bateau_runtime"]
+        if not inspect.iscoroutinefunction(fn) and runtime != "sim":
+            return  # a plain test that uses async fixtures
+        if hasattr(item.obj, "hypothesis"):
+            handle = item.obj.hypothesis
+            if not hasattr(fn, "__bateau_inner__"):
+                handle.inner_test = self._through(fn, lambda: self._current)
+            return
+        item.obj = self._through(item.obj, lambda: item)
+
+    def _through(self, fn: Any, item_of: Callable[[], Any]) -> Any:
+        @wraps(fn)
+        def test(*args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
+            return self.run_test(item_of(), fn, args, kwargs)
+
+        marked: Any = test
+        marked.__bateau_inner__ = fn
+        return test
+
+    @contextmanager
+    def calling(self, item: Any) -> Generator[None]:
+        """``item`` is being called (hypothesis has one function for all its items)."""
+        outer, self._current = self._current, item
+        try:
+            yield
+        finally:
+            self._current = outer
+
+    def run_test(self, item: Any, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the test's function to its end; what it raises is raised with the user's frames only."""
+        __tracebackhide__ = True
+        call = partial(fn, *args)
+        error: BaseException | None = None
+        value: Any = None
+        try:
+            if self.runtime_of(item) == "sim":
+                from .simulated import run_test
+
+                run_test(self, item, call, kwargs)
+                return None
+            value = self._run_on_loop(item, partial(call, **kwargs))
+        except BaseException as raised:
+            error = raised if self.settings.full_trace else trimmed(single_outcome(raised))
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error
+        return value
+
+    def _run_on_loop(self, item: Any, call: Callable[[], Any]) -> Any:
+        state = self.state(item)
+        own_for_the_call = state.loop is None and not self._needs_long(item)
+        loop = self.loop_of(item)
+        guard = Guard(f"test {item.name!r}", self.settings.timeout_of(item), loop.roots)
+        used = [self.live[each] for each in item._request._fixture_defs.values() if each in self.live]
+
+        for live in used:
+            live.watch(guard)
+
+        async def test() -> Any:
+            current_task().name = f"test {item.name}"
+            return await guard.run(call)
+
+        try:
+            return loop.run(test)
+        finally:
+            for live in used:
+                live.watch(None)
+            if own_for_the_call:
+                self._close_own(item)
+
+    def runtime_of(self, item: Any) -> str:
+        """The name of the runtime that ``item`` runs on."""
+        return cast("str", item.callspec.params["bateau_runtime"])
+
+    def state(self, item: Any) -> ItemState:
+        """What belongs to this run of ``item``."""
+        state: ItemState | None = item.stash.get(_STATE, None)
+        if state is None:
+            state = item.stash[_STATE] = ItemState()
+        return state
+
+    # -- loops ---------------------------------------------------------------------------------------------------------
+
+    def loop_of(self, item: Any) -> Loop:
+        """The loop on which ``item`` and its own fixtures run, opened if need be."""
+        state = self.state(item)
+        if state.long or (state.loop is None and self._needs_long(item)):
+            state.long = True
+            return self._long_loop(self.runtime_of(item))
+        if state.loop is None:
+            state.loop = Loop(registry.get(self.runtime_of(item)))
+            stack = item.session._setupstate
+            if stack.is_node_active(item):
+                stack.addfinalizer(partial(self._close_own, item), item)
+        return state.loop
+
+    def _needs_long(self, item: Any) -> bool:
+        """Whether something on the loop of ``item`` outlives it: an async fixture, or the loop that pytest-asyncio would share."""
+        for name, defs in item._fixtureinfo.name2fixturedefs.items():
+            if name in item.fixturenames and is_async(defs[-1].func) and _scope_of(item, defs[-1]) != "function":
+                return True
+        mark = item.get_closest_marker("asyncio")
+        scope = mark.kwargs.get("loop_scope", mark.kwargs.get("scope")) if mark is not None else None
+        if scope in (None, "function"):
+            return False
+        self._shared = True
+        return True
+
+    def _long_loop(self, runtime: str) -> Loop:
+        loop = self._long.get(runtime)
+        if loop is None:
+            loop = self._long[runtime] = Loop(registry.get(runtime))
+        return loop
+
+    def _close_own(self, item: Any) -> None:
+        state = self.state(item)
+        loop, state.loop = state.loop, None
+        state.long = False
+        if loop is not None:
+            if self._check is not None:
+                self._check.loop_ends(loop)
+            loop.close()
+
+    def close(self) -> None:
+        """The run of pytest is over."""
+        for runtime in tuple(self._long):
+            self._long.pop(runtime).close()
+
+    # -- fixtures ------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def setting_up(self, fixturedef: Any, request: Any, *, ours: bool) -> Generator[None]:
+        """While pytest sets up a fixture: where it is ours to do, its function is replaced by one that does it."""
+        stand_in = self._stand_in(fixturedef, request) if ours else None
+        check = self._check if request.scope != "function" and self._check is not None else None
+        before = Snapshot() if check is not None else None
+        real = fixturedef.func
+        if stand_in is not None:
+            fixturedef.func = stand_in
+        try:
+            yield
+        finally:
+            fixturedef.func = real
+            if check is not None:
+                check.snapshot.allow(before)
+
+    def _stand_in(self, fixturedef: Any, request: Any) -> Callable[..., Any] | None:
+        """What to set up the fixture with, or None: pytest can do it."""
+        item = request._pyfuncitem
+        fn = resolve_fixture_function(fixturedef, request)
+        if fixturedef.argname in {"bateau_runtime", "world"}:
+            return None
+        if self.runtime_of(item) == "sim":
+            given = [request.getfixturevalue(name) for name in fixturedef.argnames]
+            if not is_async(fn) and not any(isinstance(value, Deferred) for value in given):
+                return None
+            self._finish_with_its_runtime(fixturedef, request)
+            return lambda **kwargs: Deferred(fixturedef.argname, fn, kwargs, self.settings.timeout_of(item))
+        if not is_async(fn):
+            return None
+
+        def set_up(**kwargs: Any) -> Any:
+            __tracebackhide__ = True
+            return self._set_up(fixturedef, request, fn, kwargs)
+
+        return set_up
+
+    def _set_up(self, fixturedef: Any, request: Any, fn: Callable[..., Any], kwargs: dict[str, Any]) -> Any:
+        __tracebackhide__ = True
+        item, name = request._pyfuncitem, fixturedef.argname
+        if current_task_or_none() is not None:
+            pytest.fail(
+                f"request.getfixturevalue({name!r}) inside a running async test or fixture: {name!r} is async itself, and pytest "
+                "can't wait for it there; ask for it as an argument",
+                pytrace=False,
+            )
+        loop = self._loop_for(item, name, request)
+        self._finish_with_its_runtime(fixturedef, request)
+        live = LiveFixture(name, fn, kwargs, seconds=self.settings.timeout_of(item))
+        try:
+            value = loop.run(lambda: live.start(loop.roots, loop.add))
+        except BaseException as error:
+            self._unused(loop)
+            raise (error if self.settings.full_trace else trimmed(single_outcome(error))) from error.__cause__
+        self.live[fixturedef] = live
+        restore = _apply(live.changed)
+        request.addfinalizer(partial(self._tear_down, fixturedef, request, loop, live, restore))
+        return value
+
+    def _loop_for(self, item: Any, name: str, request: Any) -> Loop:
+        if request.scope == "function":
+            return self.loop_of(item)
+        state = self.state(item)
+        if state.loop is not None:
+            pytest.fail(
+                f"fixture {name!r} ({request.scope}) was asked for by request.getfixturevalue() after async fixtures of the test "
+                f"itself had been set up on a loop that ends with the test; name {name!r} as an argument or in usefixtures",
+                pytrace=False,
+            )
+        state.long = True
+        return self._long_loop(self.runtime_of(item))
+
+    def _tear_down(
+        self, fixturedef: Any, request: Any, loop: Loop, live: LiveFixture, restore: Callable[[], None]
+    ) -> None:
+        __tracebackhide__ = True
+        restore()
+        self.live.pop(fixturedef, None)
+        try:
+            loop.run(lambda: live.stop(loop.roots))
+        except BaseException as error:
+            raise (error if self.settings.full_trace else trimmed(error)) from error.__cause__
+        finally:
+            if live.task is not None:
+                loop.fixtures.pop(live.task, None)
+            self._unused(loop)
+
+    def _unused(self, loop: Loop) -> None:
+        """A fixture on ``loop`` has ended: a long loop ends with the last of them."""
+        for runtime, each in tuple(self._long.items()):
+            if each is loop and not loop.fixtures and not self._shared:
+                self._long.pop(runtime).close()
+
+    @staticmethod
+    def _finish_with_its_runtime(fixturedef: Any, request: Any) -> None:
+        """What outlives a test is set up anew where the next test runs on another runtime."""
+        if request.scope != "function":
+            runtime = request._get_active_fixturedef("bateau_runtime")
+            runtime.addfinalizer(partial(fixturedef.finish, request=request))
+
+    def check_fixtures(self, item: Any, *, ours: bool) -> None:
+        """Refuse what can't work: a fixture of one plugin in a test of another, whose loop is another one."""
+        request = getattr(item, "_request", None)
+        for fixturedef in getattr(request, "_fixture_defs", {}).values():
+            if ours and is_async(fixturedef.func) and fixturedef not in self.live and self.runtime_of(item) != "sim":
+                pytest.fail(
+                    f"fixture {fixturedef.argname!r} was set up by another plugin, on its own event loop, for an earlier test; a test "
+                    "that bateau runs can't use it: give the two a fixture each",
+                    pytrace=False,
+                )
+            if not ours and fixturedef in self.live:
+                pytest.fail(
+                    f"fixture {fixturedef.argname!r} was set up by bateau, on its own event loop, for an earlier test; a test "
+                    "that another plugin runs can't use it: give the two a fixture each",
+                    pytrace=False,
+                )
+
+    def world(self) -> Deferred:
+        """The value of the fixture ``world``."""
+        return the_world()
+
+    # -- leaks and reports ---------------------------------------------------------------------------------------------
+
+    def watch_leaks(self) -> None:
+        """Begin to watch a test for leaks."""
+        from .leak_check import LeakCheck
+
+        if not self._leaks_checked:
+            self._leaks_checked = True
+            make_process_globals()
+        self._check = LeakCheck(self._long)
+
+    def leaks_left(self) -> list[str]:
+        """End that watch; a line for each leak."""
+        check, self._check = self._check, None
+        return cast("list[str]", check.finish())
+
+    def add_to_report(self, item: Any, report: Any) -> None:
+        """Put the story of a simulated failure below its traceback, and what was covered where the summary finds it."""
+        state: ItemState | None = item.stash.get(_STATE, None)
+        if state is None or report.when != "call":
+            return
+        if state.covered is not None:
+            report.bateau_covered, state.covered = state.covered, None
+        if report.failed:
+            for title, text in state.sections:
+                if hasattr(report.longrepr, "addsection"):
+                    report.longrepr.addsection(title, text)
+                else:
+                    report.sections.append((title, text))
+        state.sections.clear()
+
+
+def _scope_of(item: Any, fixturedef: Any) -> str:
+    callspec = item.callspec
+    if fixturedef.argname in callspec.params:
+        return cast("str", callspec._arg2scope[fixturedef.argname].value)
+    return cast("str", fixturedef.scope)
+
+
+def _apply(changed: dict[contextvars.ContextVar[Any], Any]) -> Callable[[], None]:
+    """Set these variables here, so that the test and later fixtures see them. Returns the undoing."""
+    tokens = [(var, value, var.set(value)) for var, value in changed.items()]
+
+    def restore() -> None:
+        for var, value, token in reversed(tokens):
+            if var.get(_MISSING) is value:  # else a later fixture has set it, and that is still there
+                var.reset(token)
+
+    return restore
