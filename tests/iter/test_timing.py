@@ -165,9 +165,9 @@ def test_an_item_that_takes_too_long_fails_in_its_place(runtime: Runtime) -> Non
         return x
 
     async def main() -> None:
-        items = bateau.iter(range(3)).map(work).timeout(SHORT)
+        items = bateau.iter(range(3)).map(work).timeout(0.25)
         assert await items.next() == 0
-        with pytest.raises(ItemTimeout, match=r"longer than 0.06 s"):
+        with pytest.raises(ItemTimeout, match=r"longer than 0.25 s"):
             await items.next()
         assert await items.next() == 2
 
@@ -182,7 +182,7 @@ def test_before_buffered_each_call_has_its_own_limit(entry: Entry) -> None:
 
     async def main() -> list[object]:
         found: list[object] = []
-        async with bateau.iter(range(6)).map(work).timeout(SHORT).buffered(6) as items:
+        async with bateau.iter(range(6)).map(work).timeout(0.25).buffered(6) as items:
             while True:
                 try:
                     found.append(await items.next())
@@ -279,9 +279,9 @@ def test_a_source_that_is_late_loses_nothing_and_is_not_cut(entry: Entry, how: s
         return await outcomes(UNDER_A_LIMIT[how](source), by_hand=by_hand)
 
     found = entry.run(main)
-    late = found.count("late")
-    assert late >= 1
-    assert found == [1, *["late"] * late, 2, 3, 4]
+    # Mostly 1, late, late, 2, 3, 4; where this machine stands still, others of them are late as well.
+    assert "late" in found[: found.index(2)]
+    assert [item for item in found if item != "late"] == [1, 2, 3, 4]
     assert not source.cut
 
 
@@ -301,8 +301,8 @@ def test_a_channel_goes_on_after_a_time_limit(entry: Entry, by_hand: bool) -> No
             return await outcomes(bateau.iter(receive).timeout(SHORT), by_hand=by_hand)
 
     found = entry.run(main)
-    assert found == [1, *["late"] * (len(found) - 2), 2]
-    assert len(found) > 2
+    assert "late" in found[: found.index(2)]
+    assert [item for item in found if item != "late"] == [1, 2]
 
 
 @pytest.mark.parametrize("by_hand", [True, False])
@@ -314,9 +314,8 @@ def test_waits_that_are_nobodys_work_are_cut_and_said_to_be(runtime: Runtime, by
 
     async def main() -> None:
         found = await outcomes(bateau.iter([1, 2]).throttle(1, per=2.5 * SHORT).timeout(SHORT), by_hand=by_hand)
-        late = found.count("late")
-        assert found == [1, *["late"] * late, 2]
-        assert 1 <= late <= 3
+        assert found == [1, *["late"] * found.count("late"), 2]
+        assert 1 <= found.count("late") <= 3
         again = Retry(3, delay=100, longest=100)
         assert (
             await outcomes(bateau.iter([1, 2]).map(failing).retry(again).timeout(SHORT), by_hand=by_hand)
