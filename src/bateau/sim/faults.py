@@ -28,9 +28,10 @@ class Faults:
     loss: float = 0.0
     duplicate: float = 0.0
     reorder: float = 0.0
-    # Each segment of a stream: its connection is reset; it is delayed by a retransmission (0.2 to 1 s).
+    # Each segment of a stream: its connection is reset; it is delayed by a retransmission (0.2 to 1 s); it comes in two parts.
     reset: float = 0.0
     retransmit: float = 0.0
+    split: float = 0.0
     # Each connect: refused, or never answered. Each lookup of a name: fails.
     refuse: float = 0.0
     dns: float = 0.0
@@ -69,7 +70,7 @@ class Faults:
         """A rough day: every kind of fault now and then; ``changed`` fields as given."""
         return replace(
             cls(
-                loss=0.02, duplicate=0.01, reorder=0.02, reset=0.005, retransmit=0.02, refuse=0.02, dns=0.01, short_write=0.05,
+                loss=0.02, duplicate=0.01, reorder=0.02, reset=0.005, retransmit=0.02, split=0.02, refuse=0.02, dns=0.01, short_write=0.05,
                 short_read=0.05, io_error=0.001, crash=0.02, freeze=0.02, partition=0.02, clock_jump=0.01, buggify=0.05,
             ),
             **changed,

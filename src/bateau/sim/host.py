@@ -73,6 +73,8 @@ class SimHost:
         self.processes: list[Process] = []
         # What the parts of the world keep for this host: its disk, its network interfaces, by the part's own name.
         self.parts: dict[str, Any] = {}
+        # Without power: nothing that is sent to it arrives, or is answered.
+        self.down = False
         self._programs: list[tuple[Callable[..., Any], tuple[Any, ...], str | None]] = []
 
     def start(
@@ -84,6 +86,7 @@ class SimHost:
         fails with ``ProcessFailed``.
         """
         self._programs.append((fn, args, name))
+        self.down = False
         return Process(self, fn, args, name or str(getattr(fn, "__name__", "program")))
 
     @property
@@ -94,6 +97,7 @@ class SimHost:
     def crash(self) -> None:
         """A power cut: every process stops where it is, without any cleanup, and what was not synced to disk may be lost."""
         self.world.trace("crash", f"host {self.name} crashes", host=self.name, actor=self.name)
+        self.down = True  # before anything is closed: a power cut says no goodbyes
         for process in self.running:
             process.kill(traced=False)
         for part in self.parts.values():
