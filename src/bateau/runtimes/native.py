@@ -200,6 +200,12 @@ class NativeEngine(Engine):
         else:
             super().advance()
 
+    def asyncio_side(self) -> Any:
+        """Make its asyncio side (an ``AsyncioSide``). Called once, when asyncio has been imported."""
+        from .native_asyncio import AsyncioSide
+
+        return AsyncioSide(self)
+
     def forked(self) -> None:
         super().close()
         self.advance = _refuse_in_child  # type: ignore[method-assign]

@@ -87,7 +87,7 @@ class NativeLoop(asyncio.SelectorEventLoop):
         self.bateau_domain = side.engine
         self.bateau_side = side
         task = tls.running.task
-        super().__init__(_TurningSelector(side))
+        super().__init__(side.make_selector())
         tls.running.task = task  # asyncio has asked is_running() meanwhile
 
     def is_running(self) -> bool:
@@ -114,10 +114,13 @@ class NativeLoop(asyncio.SelectorEventLoop):
 class AsyncioSide:
     """What an engine gets when asyncio is imported."""
 
+    # The descriptors that the loop watches for itself: its self-pipe.
+    own_fds = 1
+
     def __init__(self, engine: NativeEngine) -> None:
         adopt_cancelled_error()
         self.engine = engine
-        self.loop = NativeLoop(self)
+        self.loop = self.make_loop()
         self._private: Any = self.loop
         # The task whose step is under way (also while an eager task's is, inside it); None between the engine's turns.
         self.stepping: Task[Any] | None = None
@@ -132,6 +135,14 @@ class AsyncioSide:
         engine.on_yield = self._yielded
         engine.native_cancelling = lambda task: task.face.cancelling() if task.face is not None else 0
         engine.exact_cancelled_type = asyncio.CancelledError
+
+    def make_selector(self) -> selectors.BaseSelector:
+        """The loop's selector, which turns the engine."""
+        return _TurningSelector(self)
+
+    def make_loop(self) -> NativeLoop:
+        """The loop itself."""
+        return NativeLoop(self)
 
     def enter(self) -> None:
         """Become this thread's running loop; also in the middle of a step."""
@@ -181,8 +192,7 @@ class AsyncioSide:
         loop = self._private
         if self._foreign or loop._scheduled or loop._ready:
             return True
-        # One fd is the loop's own self-pipe.
-        return len(loop._selector.get_map()) > 1 or self.has_leftovers()
+        return len(loop._selector.get_map()) > self.own_fds or self.has_leftovers()
 
     def own_fd(self) -> int:
         """The fd of the selector inside the reactor: not a wait of the program's."""

@@ -53,9 +53,7 @@ def asyncio_side(engine: NativeEngine) -> Generator[None]:
 def attach(engine: NativeEngine) -> None:
     """Give ``engine``, which runs on this thread, its asyncio side, and make it this thread's running loop."""
     if engine.aio is None:
-        from .native_asyncio import AsyncioSide
-
-        engine.aio = AsyncioSide(engine)
+        engine.aio = engine.asyncio_side()
     engine.aio.enter()
 
 

@@ -111,7 +111,7 @@ class SimEngine(NativeEngine):
     def __init__(self, process: Process) -> None:
         self.process = process
         self.world = process.world
-        reactor = SimReactor(process)
+        reactor = self.simulated = SimReactor(process)
         super().__init__(reactor=cast("Any", reactor))  # it has all of the reactor's methods, over other descriptors
         self.thread_id = self.world.thread.ident
         reactor.engine = self
@@ -227,6 +227,11 @@ class SimEngine(NativeEngine):
             if process is not self.process
         )
 
+    def asyncio_side(self) -> Any:
+        from .asyncio_side import SimAsyncioSide
+
+        return SimAsyncioSide(self)
+
     def bury(self) -> None:
         """Its process was killed: no task of it is stepped again, and their coroutines stay as they are until the world has ended."""
         if self._closed:
@@ -304,7 +309,7 @@ class SimSession(NativeSession):
         if engine.process.dead or self.world.over:
             engine.bury()
             if engine.aio is not None:
-                engine.aio.leave()
+                self.world.graveyard.extend(engine.aio.discard())
         else:
             super().close()
 
