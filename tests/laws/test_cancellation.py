@@ -279,7 +279,7 @@ def test_a_task_that_refuses_to_end_costs_no_cpu_and_is_reported(entry: Any) -> 
         return spent
 
     with pytest.warns(bateau.HazardWarning, match="swallowed_cancellation"):
-        assert entry.run(main) < 0.1
+        assert entry.run(main) < 0.2  # of 0.3 s: a collection may fall into it
 
 
 @pytest.mark.law(6)

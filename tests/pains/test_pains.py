@@ -370,7 +370,7 @@ def test_refusing_to_end_costs_nothing_and_is_reported(entry: Any) -> None:
         return time.process_time() - before
 
     with pytest.warns(bateau.HazardWarning, match="swallowed_cancellation: task 'test_refusing.*stubborn"):
-        assert entry.run(main) < 0.1
+        assert entry.run(main) < 0.2  # of 0.3 s: a collection may fall into it
 
 
 # -- writes to a peer that never reads -----------------------------------------------------------------------------------
