@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .process import Process
 
 if TYPE_CHECKING:
+    from .disk import Disk
     from .world import World
 
 
@@ -88,6 +89,16 @@ class SimHost:
         self._programs.append((fn, args, name))
         self.down = False
         return Process(self, fn, args, name or str(getattr(fn, "__name__", "program")))
+
+    @property
+    def disk(self) -> Disk:
+        """Its disk, which survives crashes as far as programs have synced it."""
+        found: Disk | None = self.parts.get("disk")
+        if found is None:
+            from .disk import Disk
+
+            found = self.parts["disk"] = Disk(self)
+        return found
 
     @property
     def running(self) -> list[Process]:

@@ -18,11 +18,12 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from ..thread import here
+from . import importing
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 # The modules of this package that hold doors, imported when a world first opens.
-_PARTS: tuple[str, ...] = ("clock", "entropy", "descriptors")
+_PARTS: tuple[str, ...] = ("clock", "entropy", "descriptors", "files", "opening", "temporary", "locking")
 
 # Where the real functions come from, and stay: the import system takes them there, and so do the doors.
 _KEEPS = frozenset({"posix", "nt", "_io"})
@@ -120,6 +121,7 @@ def opened() -> Generator[None]:
 
 
 def _open_all() -> None:
+    importing.install()
     for part in _PARTS:
         import_module(f"{__name__}.{part}")
     try:
@@ -133,6 +135,7 @@ def _open_all() -> None:
 
 
 def _shut_all() -> None:
+    importing.uninstall()
     while _taken:
         module, name, value = _taken.pop()
         setattr(module, name, value)
