@@ -119,9 +119,9 @@ def _read(config: pytest.Config) -> Settings:
     chosen = None
     if config.getoption("bateau_runtime") is not None:
         chosen = _names([config.getoption("bateau_runtime")])
-        check_names(chosen, "--bateau-runtime")
+        _check_names(chosen, "--bateau-runtime")
     ini = _names(config.getini("bateau_runtimes"))
-    check_names(ini, "bateau_runtimes")
+    _check_names(ini, "bateau_runtimes")
     timeout = config.getoption("bateau_timeout")
     if timeout is None:
         try:
@@ -157,16 +157,21 @@ def _default() -> tuple[str, ...]:
     return (os.environ.get("BATEAU_RUNTIME") or registry.default_name(),)
 
 
-def check_names(names: tuple[str, ...], where: str) -> None:
-    """Raise ``UsageError`` for a name that no runtime has."""
+def unknown(names: tuple[str, ...]) -> str | None:
+    """What to say of a name that no runtime has; None: all are known."""
     if not names:
-        return
+        return None
     from ..runtimes import registry
 
     known = registry.names()
-    for name in names:
-        if name not in known:
-            raise pytest.UsageError(f"{where}: unknown runtime {name!r}; known: {', '.join(known)}")
+    wrong = next((name for name in names if name not in known), None)
+    return None if wrong is None else f"unknown runtime {wrong!r}; known: {', '.join(known)}"
+
+
+def _check_names(names: tuple[str, ...], where: str) -> None:
+    problem = unknown(names)
+    if problem is not None:
+        raise pytest.UsageError(f"{where}: {problem}")
 
 
 def why_unavailable(name: str) -> str | None:

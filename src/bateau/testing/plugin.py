@@ -10,6 +10,7 @@ This module is imported at the start of every pytest in the environment, so it i
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -34,6 +35,11 @@ pytest_addoption = options.pytest_addoption
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marks known, and refuse options that make no sense before anything runs."""
     options.configure(config)
+    other = _automatic(config)
+    if other is not None and options.settings(config).auto:
+        raise pytest.UsageError(
+            f"bateau_mode = auto and the automatic mode of {other}'s plugin: both want every async test; turn one of them off"
+        )
     config.pluginmanager.register(_Covered(config), "bateau-covered")
 
 
@@ -71,13 +77,12 @@ def _is_async(fn: Any) -> bool:
     return inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)
 
 
-def _other_owner(node: Any) -> str | None:
-    """The other plugin whose test this is, by its mark or by that plugin's automatic mode."""
-    config: pytest.Config = node.config
+def _marked_for(node: Any) -> str | None:
+    """The other plugin whose mark the test has. One in automatic mode puts it there by itself, which says nothing."""
     for name in ("asyncio", "anyio", "trio"):
-        if config.pluginmanager.hasplugin(name) and node.get_closest_marker(name) is not None:
-            return name
-    return _automatic(config)
+        if node.get_closest_marker(name) is not None and node.config.pluginmanager.hasplugin(name):
+            return name if name != _automatic(node.config) else None
+    return None
 
 
 def _automatic(config: pytest.Config) -> str | None:
@@ -103,7 +108,7 @@ def claim(metafunc: pytest.Metafunc) -> tuple[str, ...] | None:
     async_test = inspect.iscoroutinefunction(fn)
     if explicit:
         return _explicit(metafunc, fn, given)
-    owner = _other_owner(node)
+    owner = _marked_for(node) or _automatic(metafunc.config)
     if not async_test and not _uses_async_fixture(metafunc, owner):
         return None
     if owner == "asyncio" and given.chosen is not None:
@@ -114,16 +119,16 @@ def claim(metafunc: pytest.Metafunc) -> tuple[str, ...] | None:
 def _explicit(metafunc: Any, fn: Any, given: Settings) -> tuple[str, ...] | None:
     """The runtimes of a test that is marked as ours; refuses what can't work."""
     node = metafunc.definition
-    for name in ("asyncio", "anyio", "trio"):
-        if node.get_closest_marker(name) is not None and node.config.pluginmanager.hasplugin(name):
-            _refuse(
-                node, f"is marked for bateau and for {name}'s plugin; only one can run it: take one of the marks away"
-            )
+    other = _marked_for(node)
+    if other is not None:
+        _refuse(node, f"is marked for bateau and for {other}'s plugin; only one can run it: take one of the marks away")
     if inspect.isasyncgenfunction(fn):
         _refuse(node, "is an async generator: a test may not `yield`")
     simulated = {SIMULATE, PIN} & nearest(node, RUNTIMES, SIMULATE, PIN)
     names = _names_of(node, simulated, given)
-    options.check_names(names, f"{node.nodeid}: @runtimes")
+    problem = options.unknown(names)
+    if problem is not None:
+        _refuse(node, f"has @runtimes with an {problem}")
     if not inspect.iscoroutinefunction(fn) and not simulated and not _uses_async_fixture(metafunc, None):
         if any(mark.name in EXPLICIT for mark in getattr(fn, "pytestmark", ())):
             _refuse(node, "is marked for bateau, and is neither an async function nor uses an async fixture")
@@ -312,7 +317,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     if _SUITE in item.config.stash:
         suite = suite_of(item.config)
         suite.check_fixtures(item, ours=is_ours(item))
-        with suite.calling(item):
+        with suite.calling(item), warnings.catch_warnings():
+            if is_ours(item) and item.get_closest_marker("asyncio") is not None:
+                # pytest-asyncio thinks that its mark is on a plain function.
+                warnings.filterwarnings("ignore", ".*marked with '@pytest.mark.asyncio'", pytest.PytestWarning)
             return (yield)
     return (yield)
 
