@@ -56,6 +56,7 @@ class Toy:
         self.state[name] = value
 
     def wake(self, actor: Actor) -> None:
+        self.touched.append(("parked", True))
         if actor in self.parked:
             self.parked.remove(actor)
             self.ready.append(actor)
@@ -115,6 +116,7 @@ class ToyLock:
             self.owner = toy.current
             return
         self.waiting.append(toy.current)
+        toy.touched.append(("parked", True))
         yield PARK
 
     def release(self) -> None:
