@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
 from .cancellation import CancelNode
 from .errors import PACKAGE_DIR
 from .task import Task
+
+# A user is told of a line of theirs, not of asyncio's that they wait in. What pip installs lies below the standard library.
+_STDLIB = os.path.dirname(os.__file__) + os.sep
+_INSTALLED = (_STDLIB + "site-packages", _STDLIB + "dist-packages")
 
 
 def all_tasks(roots: Iterable[CancelNode]) -> list[Task[Any]]:
@@ -22,8 +27,18 @@ def all_tasks(roots: Iterable[CancelNode]) -> list[Task[Any]]:
 
 
 def suspended_at(task: Task[Any]) -> tuple[str, int, str] | None:
-    """File, line and function where the task is suspended: its innermost frame outside bateau."""
-    best: tuple[str, int, str] | None = None
+    """File, line and function where the task is suspended: its innermost frame outside bateau and the standard library.
+
+    Where there is none but the standard library's, its innermost one.
+    """
+    own, innermost = _sites(task)
+    return own or innermost
+
+
+def _sites(task: Task[Any]) -> tuple[tuple[str, int, str] | None, tuple[str, int, str] | None]:
+    """What ``suspended_at`` says, and the innermost frame outside bateau, whosesoever it is."""
+    own: tuple[str, int, str] | None = None
+    innermost: tuple[str, int, str] | None = None
     awaited: Any = task.coro
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
@@ -32,22 +47,28 @@ def suspended_at(task: Task[Any]) -> tuple[str, int, str] | None:
             break
         filename = frame.f_code.co_filename
         if not filename.startswith(PACKAGE_DIR):
-            best = filename, frame.f_lineno, frame.f_code.co_qualname
+            innermost = filename, frame.f_lineno, frame.f_code.co_qualname
+            if not filename.startswith(_STDLIB) or filename.startswith(_INSTALLED):
+                own = innermost
         awaited = (
             getattr(awaited, "cr_await", None)
             or getattr(awaited, "ag_await", None)
             or getattr(awaited, "gi_yieldfrom", None)
         )
-    return best
+    return own, innermost
 
 
 def describe_wait(task: Task[Any]) -> str:
     """What one task waits on and who could free it, in a line or two."""
-    site = suspended_at(task)
+    own, innermost = _sites(task)
+    site = own or innermost
     where = f" at {site[0]}:{site[1]} in {site[2]}" if site is not None else ""
     op = task.waiting
     if op is None:
-        return f"task {task.name!r}{where} waits on something outside bateau"
+        inside = (
+            f": {innermost[2]} at {innermost[0]}:{innermost[1]}" if innermost is not None and innermost != site else ""
+        )
+        return f"task {task.name!r}{where} waits on something outside bateau{inside}"
     line = f"task {task.name!r}{where} waits: {op.describe()}"
     resource = op.resource
     holders = [holder.name for holder in resource.holders()]
