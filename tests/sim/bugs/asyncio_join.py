@@ -45,10 +45,12 @@ async def scenario(worker):
     workers = [asyncio.create_task(worker(queue, failing, errors)) for _ in range(2)]
     for job in range(3):
         queue.put_nowait(job)
-    await queue.join()  # <- named
-    for task in workers:
-        task.cancel()
-    await asyncio.gather(*workers, return_exceptions=True)
+    try:
+        await queue.join()  # <- named
+    finally:
+        for task in workers:
+            task.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
 
 
 async def buggy():
