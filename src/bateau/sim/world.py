@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from .chaos import Chaos
     from .host import SimHost
+    from .net.network import Network, Places
     from .process import Process
     from .strategy.base import Strategy
 
@@ -42,6 +43,8 @@ CREEP_SECONDS = 0.001
 # The collector is off during a run, whose objects die by their reference counts; what does not is looked for so often.
 STEPS_BETWEEN_COLLECTIONS = 50_000
 DEFAULT_MAX_STEPS = 1_000_000
+# So many points where others could run a thread passes in a row; then they do, whatever the strategy says.
+MOST_PASSED = 1_000
 
 
 class Event:
@@ -135,9 +138,16 @@ class World:
         self._roll = 0
         self._steps_at_jump = 0
         self._collect_at = STEPS_BETWEEN_COLLECTIONS
+        # The step after which ``_attend`` looks at what needs no look after each.
+        self._attend_at = min(max_steps, CREEP_EVERY)
+        # Whether the function of an event runs: the scheduler's own, which can't wait, whoever has the baton.
+        self.in_event = False
+        # How often the running thread has passed others that are ready since it took its baton.
+        self._passed = 0
         self._pids = 100
         # The OS thread that has just handed over the baton for the last time: whoever takes it waits until that is gone.
         self.ending: Carrier | None = None
+        self._network: Network | None = None
         # Whoever holds the baton. Set by the director before anything can ask for it.
         self.thread: SimThread = None  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -171,7 +181,7 @@ class World:
             self.chaos.calm = True
         for host in self.hosts.values():
             host.thaw()
-        self.heal()
+        self.network.calm()
 
     def next_event(self) -> float | None:
         """When the next event comes, or None."""
@@ -187,7 +197,11 @@ class World:
             event = heapq.heappop(heap)
             fn, event.fn = event.fn, None
             if fn is not None:
-                fn(*event.args)
+                outer, self.in_event = self.in_event, True
+                try:
+                    fn(*event.args)
+                finally:
+                    self.in_event = outer
                 if self.checks:
                     self.check()
 
@@ -286,12 +300,25 @@ class World:
             self.after_step(process, task)
         if self.checks:
             self.check()
-        if self.steps - self._steps_at_jump >= STEPS_BEFORE_CREEP and self.steps % CREEP_EVERY == 0:
-            at = self._steps_at_jump
-            self.jump(self.now + CREEP_SECONDS)
-            self._steps_at_jump = at
+        if self.steps >= self._attend_at:
+            self._attend()
+
+    def thread_stepped(self) -> None:
+        """The running thread has come to a point that counts as a step."""
+        self.steps += 1
+        if self.checks:
+            self.check()
+        if self.steps >= self._attend_at:
+            self._attend()
+
+    def _attend(self) -> None:
+        """What is looked at every so many steps only: whether the clock must creep on, whether there are too many, garbage."""
+        self._attend_at = min(self.max_steps, (self.steps // CREEP_EVERY + 1) * CREEP_EVERY)
+        if self.steps % CREEP_EVERY == 0 and self.steps - self._steps_at_jump >= STEPS_BEFORE_CREEP:
+            self.creep()
         if self.steps >= self.max_steps:
             self.max_steps *= 2  # the explanation below must be able to run
+            self._attend_at = self.steps + CREEP_EVERY
             self.end_with(
                 NoProgress(
                     f"the run has made {self.steps} steps; raise max_steps if that can be right\n{self.explain()}"
@@ -300,6 +327,12 @@ class World:
         if self.steps >= self._collect_at:
             self._collect_at += STEPS_BETWEEN_COLLECTIONS
             gc.collect(1)
+
+    def creep(self) -> None:
+        """Let a little time pass although something can run: a program that waits for the clock without sleeping must see it go on."""
+        at = self._steps_at_jump
+        self.jump(self.now + CREEP_SECONDS)
+        self._steps_at_jump = at
 
     def check(self) -> None:
         """Ask every invariant."""
@@ -357,14 +390,28 @@ class World:
         # Where the calls were many, what it waits for may have come during one of them.
         return over or thread.woken
 
+    def point(self) -> None:
+        """Where the running thread synchronises with others of its process, if there are any: a step, and others may run first."""
+        if self.in_event:
+            return
+        if len(self.thread.process.threads) == 1:
+            self.before_call(self.thread)
+            return
+        self.thread_stepped()
+        self.preempt()
+
     def preempt(self, stream: str = "threads") -> None:
         """A point where others that are ready may run before the running thread goes on."""
         thread = self.thread
         self.before_call(thread)
-        if not self.ready or self.strategy is None:
+        if not self.ready:
             return
         # 0: it goes on, which is what production most likely does.
         value = self.choose_step(stream, (thread, *self.ready), False)
+        if not value:
+            self._passed += 1
+            if self._passed >= MOST_PASSED:  # it may be waiting in a loop for what only another can do
+                value = 1
         if value:
             if self.detailed:
                 self._note_wait(thread, "lets another thread go first")
@@ -433,6 +480,7 @@ class World:
         """``thread`` has taken its baton: it is the one that runs."""
         thread.state = RUNNING
         self.thread = thread
+        self._passed = 0
         if self.ending is not None:
             ending, self.ending = self.ending, None
             ending.join()
@@ -565,6 +613,42 @@ class World:
         elif addresses:
             raise ValueError(f"host {name!r} exists already, with the addresses {', '.join(found.addresses)}")
         return found
+
+    # -- the network -----------------------------------------------------------------------------------------------------
+
+    @property
+    def network(self) -> Network:
+        """What lies between the hosts: names, links, cuts."""
+        if self._network is None:
+            from .net.network import Network
+
+            self._network = Network(self)
+        return self._network
+
+    def link(self, a: str | SimHost, b: str | SimHost, *, one_way: bool = False, **quality: Any) -> None:
+        """Say how good the connection between two hosts is, in both directions or only from ``a`` to ``b``.
+
+        ``latency`` (a ``Latency``, or seconds), ``bandwidth`` (bytes per second, None: no limit), and probabilities that hold here
+        instead of those of ``Faults``: ``loss``, ``duplicate``, ``reorder`` (of datagrams), ``reset``, ``retransmit``, ``split`` (of segments of a
+        stream), ``refuse`` (of connects). What is not named stays as it is. Raises ``ValueError``, ``TypeError``.
+        """
+        self.network.set(a, b, one_way=one_way, **quality)
+
+    def partition(self, a: Places, b: Places, *, one_way: bool = False) -> None:
+        """From now on nothing comes through between ``a`` and ``b`` (hosts, or lists of them), until ``heal``.
+
+        ``one_way``: nothing from ``a`` to ``b``, but all from ``b`` to ``a``. Nobody is told: connections stay, and what is sent is tried
+        again by TCP, and lost by UDP.
+        """
+        self.network.partition(a, b, one_way=one_way)
+
+    def isolate(self, *hosts: str | SimHost) -> None:
+        """Cut these hosts off from all the others (not from each other), until ``heal``."""
+        self.network.isolate(*hosts)
+
+    def heal(self, a: Places | None = None, b: Places | None = None) -> None:
+        """Undo every cut: all of them, those of ``a``, or those between ``a`` and ``b``."""
+        self.network.heal(a, b)
 
     @contextmanager
     def entered(self) -> Generator[None]:

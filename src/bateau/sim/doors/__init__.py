@@ -23,10 +23,14 @@ from . import importing
 F = TypeVar("F", bound=Callable[..., Any])
 
 # The modules of this package that hold doors, imported when a world first opens.
-_PARTS: tuple[str, ...] = ("clock", "entropy", "descriptors", "files", "opening", "temporary", "locking")
+_PARTS: tuple[str, ...] = ("clock", "entropy", "descriptors", "files", "opening", "temporary", "locking", "names", "sockets", "polling", "threads")
+
+# Stands for what a class has from its bases.
+INHERITED = object()
 
 # Where the real functions come from, and stay: the import system takes them there, and so do the doors.
 _KEEPS = frozenset({"posix", "nt", "_io"})
+_SIMULATOR = __name__.rpartition(".")[0]
 
 
 class Door:
@@ -54,14 +58,17 @@ class Door:
         owner = self.owner()
         if not hasattr(owner, self.attribute):
             return False
-        self.real = vars(owner)[self.attribute] if isinstance(owner, type) else getattr(owner, self.attribute)
+        self.real = vars(owner).get(self.attribute, INHERITED) if isinstance(owner, type) else getattr(owner, self.attribute)
         self.stand_in = self.inside if self.raw else _entry(self.real, self.inside)
         setattr(owner, self.attribute, self.stand_in)
         return True
 
     def shut(self) -> None:
         """Put the real thing back."""
-        setattr(self.owner(), self.attribute, self.real)
+        if self.real is INHERITED:
+            delattr(self.owner(), self.attribute)
+        else:
+            setattr(self.owner(), self.attribute, self.real)
 
 
 def _entry(real: Any, inside: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,6 +85,8 @@ def _entry(real: Any, inside: Callable[..., Any]) -> Callable[..., Any]:
 _doors: list[Door] = []
 _open: list[Door] = []
 _taken: list[tuple[ModuleType, str, Any]] = []
+_opening: list[Callable[[], object]] = []
+_shutting: list[Callable[[], object]] = []
 _users = 0
 
 
@@ -94,6 +103,16 @@ def door(module: str, *attributes: str) -> Callable[[F], F]:
 def stand_in(module: str, attribute: str, thing: Any) -> None:
     """Put ``thing`` itself in place of ``module.attribute``: it must behave as the real one outside any world."""
     _doors.append(Door(module, attribute, thing, True))
+
+
+def at_opening(fn: Callable[[], object]) -> None:
+    """Call ``fn()`` each time when the doors have been put in place."""
+    _opening.append(fn)
+
+
+def at_shutting(fn: Callable[[], object]) -> None:
+    """Call ``fn()`` each time when the doors have been taken out again."""
+    _shutting.append(fn)
 
 
 def real(module: str, attribute: str) -> Any:
@@ -129,6 +148,8 @@ def _open_all() -> None:
             if each.open():
                 _open.append(each)  # noqa: PERF401  # one by one: what was opened is shut if the next fails
         _take_names()
+        for fn in _opening:
+            fn()
     except BaseException:
         _shut_all()
         raise
@@ -141,14 +162,15 @@ def _shut_all() -> None:
         setattr(module, name, value)
     while _open:
         _open.pop().shut()
+    for fn in _shutting:
+        fn()
 
 
 def _take_names() -> None:
-    """Replace what modules took by name (``from time import sleep``), except in the modules that define it."""
+    """Replace what modules took by name (``from time import sleep``), except in the simulator itself."""
     by_id = {id(each.real): each for each in _open if ":" not in each.module}
-    owners = {each.module for each in _open}
     for name, module in tuple(sys.modules.items()):
-        if name in owners or name in _KEEPS or name.startswith(__name__) or not isinstance(module, ModuleType):
+        if name in _KEEPS or name.startswith(_SIMULATOR) or not isinstance(module, ModuleType):
             continue
         for attribute, value in tuple(vars(module).items()):
             found = by_id.get(id(value))

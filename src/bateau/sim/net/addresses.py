@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 AF_INET, AF_INET6, AF_UNIX = int(socket.AF_INET), int(socket.AF_INET6), int(socket.AF_UNIX)
-ANY4, ANY6, LOOPBACK4, LOOPBACK6 = "0.0.0.0", "::", "127.0.0.1", "::1"  # noqa: S104
+ANY4, ANY6, LOOPBACK4, LOOPBACK6 = "0.0.0.0", "::", "127.0.0.1", "::1"
 BROADCAST = "255.255.255.255"
 
 

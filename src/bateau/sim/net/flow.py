@@ -235,7 +235,9 @@ class RemoteFlow(Flow):
             if quality_asked("reset") > 0 and link.happens("reset", f"{self.src.label()} is reset"):
                 self.src.reset_both()
                 return
-            late = quality_asked("retransmit") > 0 and link.happens("retransmit", f"a segment of {self.src.label()} comes late")
+            late = quality_asked("retransmit") > 0 and link.happens(
+                "retransmit", f"a segment of {self.src.label()} comes late"
+            )
             if not late and link.quality.loss:
                 late = link.happens("loss", f"a segment of {self.src.label()} is lost and sent again")
             if late:
@@ -387,7 +389,9 @@ class RemoteFlow(Flow):
             since, self.broken = self.broken, None
             self._resume(now)
             self.broken = since
-        self.retry_after = min(2 * self.retry_after, LONGEST_RETRY, max(0.001, self.broken + self.src.give_up_after() - now))
+        self.retry_after = min(
+            2 * self.retry_after, LONGEST_RETRY, max(0.001, self.broken + self.src.give_up_after() - now)
+        )
         self.timer = world.after(self.retry_after, self._retry)
 
     def _resume(self, now: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..faults import Latency
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Quality:
     """How good a link is. The probabilities are those of ``Faults`` where they are None; on top of them nothing is added."""
 
-    latency: Latency = Latency()
+    latency: Latency = field(default_factory=Latency)
     # Bytes per second, None: no limit.
     bandwidth: float | None = None
     # Each datagram: lost, delivered twice, overtaken by later ones. On a stream a loss is a retransmission.
@@ -34,7 +34,9 @@ class Quality:
 
     def __post_init__(self) -> None:
         if self.bandwidth is not None and not self.bandwidth > 0:
-            raise ValueError(f"bandwidth must be more than 0 bytes per second, or None for no limit, not {self.bandwidth!r}")
+            raise ValueError(
+                f"bandwidth must be more than 0 bytes per second, or None for no limit, not {self.bandwidth!r}"
+            )
         for name in ("loss", "duplicate", "reorder", "reset", "retransmit", "split", "refuse"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:

@@ -196,7 +196,9 @@ class Network:
         found = self.world.hosts.get(place)
         if found is None:
             known = ", ".join(map(repr, self.world.hosts)) or "none"
-            raise ValueError(f"there is no host {place!r} in this world (there are: {known}); world.host({place!r}) makes it")
+            raise ValueError(
+                f"there is no host {place!r} in this world (there are: {known}); world.host({place!r}) makes it"
+            )
         return found
 
     def _hosts(self, places: Places) -> list[SimHost]:

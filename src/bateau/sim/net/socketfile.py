@@ -198,6 +198,10 @@ class SocketFile(SimFile):
         """As the system call."""
         raise failure(errno.EOPNOTSUPP)
 
+    def unaccept(self, child: Any) -> None:
+        """``accept`` could not be completed (there was no number for it): the connection waits again."""
+        raise failure(errno.EOPNOTSUPP)
+
     def connect(self, address: Any) -> None:
         """As the system call: raises ``BlockingIOError`` (EINPROGRESS) where it takes time."""
         raise failure(errno.EOPNOTSUPP)

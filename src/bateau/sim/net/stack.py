@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .network import Network
     from .tcp import TcpSocket
     from .udp import UdpSocket
-    from .unixsocket import UnixSocket
+    from .unixnames import UnixNames
 
 T = TypeVar("T")
 
@@ -50,10 +50,18 @@ class Stack:
         self.past: dict[int, list[Past]] = {}
         # Who has joined which group.
         self.groups: dict[str, dict[UdpSocket, None]] = {}
-        # Unix sockets by their names: bytes, the abstract ones with their NUL.
-        self.unix: dict[bytes, UnixSocket] = {}
+        self._unix: UnixNames | None = None
         self._next_port = FIRST_FREE_PORT
         self._turn = 0
+
+    @property
+    def unix(self) -> UnixNames:
+        """The names of Unix sockets here."""
+        if self._unix is None:
+            from .unixnames import UnixNames
+
+            self._unix = UnixNames(self)
+        return self._unix
 
     # -- addresses -------------------------------------------------------------------------------------------------------
 
@@ -224,8 +232,13 @@ class Stack:
         ends = tuple(dict.fromkeys((*self.connections, *(sock for holders in self.tcp.values() for sock in holders))))
         for end in ends:
             end.lose()
-        for known in (self.connections, self.tcp, self.udp, self.groups, self.unix, self.past):
-            known.clear()
+        self.connections.clear()
+        self.tcp.clear()
+        self.udp.clear()
+        self.groups.clear()
+        self.past.clear()
+        if self._unix is not None:
+            self._unix.clear()
         for end in ends:
             if end.peer is not None:
                 end.peer.path_changed()

@@ -148,8 +148,7 @@ class TcpSocket(InetFile):
         self._tell(f"accepts {child.remote_label()}", child)
         return child, to_python(self.family, child.remote)
 
-    def unaccept(self, child: TcpSocket) -> None:
-        """``accept`` could not be completed: the connection waits again."""
+    def unaccept(self, child: Any) -> None:
         child.parent = self
         self.children.appendleft(child)
 
@@ -192,6 +191,13 @@ class TcpSocket(InetFile):
             self._tell(f"connects to {self.remote_label()}", self)
             self._send_syn(0)
         raise failure(errno.EINPROGRESS)
+
+    def connect_reported(self) -> None:
+        """A connect was waited for to its end."""
+        self.to_report = False
+        if self.state is not OPEN:
+            self.error = self.error or errno.ECONNABORTED
+            self.connect_failed()
 
     def connect_failed(self) -> None:
         """A connect that was waited for has told its error: the socket may be used again."""
