@@ -166,8 +166,6 @@ def test_a_process_can_crash_itself_in_the_middle_of_a_step():
     async def program(world):
         log.append("before")
         world.host("a").crash()
-        log.append("the same step")  # the scheduler can't cut a line of Python in two
-        await vtime.sleep(0)
         log.append("never")
 
     async def main(world):
@@ -175,7 +173,7 @@ def test_a_process_can_crash_itself_in_the_middle_of_a_step():
         await vtime.sleep(5)
 
     sim.run(main)
-    assert log == ["before", "the same step"]
+    assert log == ["before"]
 
 
 def test_frozen_processes_stand_still_and_go_on():

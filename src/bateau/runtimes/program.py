@@ -86,8 +86,11 @@ class Program:
             finally:
                 self.root = None
         self._interruptible = None
-        if root.cancelled_caught and self.interrupts > 1:
-            raise KeyboardInterrupt
+        if root.cancelled_caught:
+            if self.interrupts > 1:
+                raise KeyboardInterrupt
+            assert root.record is not None
+            raise self.host.new_cancelled(root.record)
         return value
 
     # -- Ctrl-C --------------------------------------------------------------------------------------------------------

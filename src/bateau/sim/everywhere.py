@@ -217,9 +217,9 @@ def _ask_crash(world: World, stream: str, process: Process, where: Callable[[], 
     name, _, later = stream[len(CRASH) :].rpartition(" ")
     if process.host.name == name and process.is_alive() and world.chance(stream, 1.0):
         world.trace("crash", f"crashed here: {where()}")
-        process.host.crash()
         if later != NEVER:
             world.after(float(later), process.host.restart)
+        process.host.crash()  # last: what runs may be the victim itself, which goes no further
 
 
 def _node_of(task: Any, name: str) -> CancelNode | None:
