@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import signal
 from _thread import get_ident
 from collections import deque
 from collections.abc import Callable, Generator
@@ -125,7 +126,26 @@ class Process:
             self.exit_code = 1
         if self.dead or self.world.over:
             return
+        error = self._leave(error)
+        if self.dead or self.world.over:
+            return
+        if isinstance(error, KeyboardInterrupt):  # which ends the process, and is nobody's but its own
+            self.terminate(-signal.SIGINT, "is ended by Ctrl-C")
+            return
         self._settle(value, error)
+
+    def _leave(self, error: BaseException | None) -> BaseException | None:
+        """The program's function has ended: let the parts do what the interpreter does before its exit. The error of the process."""
+        for part in tuple(self.parts.values()):
+            leaving = getattr(part, "process_leaving", None)
+            if leaving is not None:
+                try:
+                    leaving()
+                except Killed:
+                    raise
+                except BaseException as raised:
+                    error = error or raised
+        return error
 
     def _settle(self, value: Any, error: BaseException | None) -> None:
         self.exit_code = self.exit_code or 0
@@ -154,6 +174,7 @@ class Process:
             if thread.state is not ENDED and thread is not self.world.thread:
                 thread.state = BLOCKED
                 thread.waits_for = "nothing: its process has ended"
+                thread.forget()
         ready = self.world.ready
         for thread in [thread for thread in ready if thread.process is self]:
             ready.remove(thread)
@@ -174,13 +195,34 @@ class Process:
             self.world.trace(
                 "kill", f"process {self.name} ({self.title}) is killed", host=self.host.name, actor=self.name
             )
+        self._die(-signal.SIGKILL)
+
+    def signal(self, signum: int) -> None:
+        """Send it a signal, as ``kill`` of the shell does: its handler runs in its main thread, or the system does what it does by itself
+        (end it, stop it, go on, nothing). A process that has ended gets nothing. Raises ``ValueError`` for what is no signal.
+        """
+        from .signals import send
+
+        if self.is_alive():
+            send(self, signum)
+
+    def terminate(self, code: int, said: str) -> None:
+        """End it at once with that exit code, without any cleanup of its own. Awaiting it raises ``TaskCancelled`` unless ``code`` is 0
+        or more. Does not return in a thread of this process.
+        """
+        self.world.trace("exit", f"process {self.name} ({self.title}) {said}", host=self.host.name, actor=self.name)
+        self._die(code)
+        if self.world.thread.process is self and not self.world.in_event:
+            self.world.before_call(self.world.thread)
+
+    def _die(self, code: int) -> None:
         if self is self.world.director:
             raise RuntimeError("the test itself can't be killed; end the scenario instead")
         for engine in self.engines:
             engine.bury()
-        self._drop(-9)
+        self._drop(code)
         self.handle.watched = True
-        self.handle.settle(None, Cancelled())
+        self.handle.settle(None, Cancelled() if code < 0 else None)
 
     def freeze(self) -> None:
         """Stop it as ``SIGSTOP`` does, until ``thaw``."""

@@ -17,6 +17,7 @@ from .errors import InvariantBroken, leaves
 from .process import is_async
 from .runtime import SimRuntime, begin
 from .thread import Killed
+from .threads.adopting import adopt_from
 from .world import DEFAULT_MAX_STEPS, Record, World
 
 if TYPE_CHECKING:
@@ -105,27 +106,29 @@ def one_run(
     collecting, counter = gc.isenabled(), last_number()
     gc.disable()
     try:
-        with opened(), world.entered():
+        with opened():
+            adopt_from(scenario, args)
             begin(world, getattr(scenario, "__name__", "test"))
-            try:
-                start_chaos(world)
-                if prepare is not None:
-                    prepare(world)
-                full = (world, *args) if wants_world(scenario) else args
-                value = SimRuntime().run(scenario, *full) if is_async(scenario) else scenario(*full)
-                for check in world.at_end:
-                    check()
-            except Killed:
-                pass
-            except (KeyboardInterrupt, GeneratorExit):
-                world.over = True
-                raise
-            except BaseException as raised:
-                error = raised
-            finally:
-                error = world.verdict or error
-                digest, steps, seconds = world.digest(), world.steps, world.now
-                world.close()
+            with world.entered():
+                try:
+                    start_chaos(world)
+                    if prepare is not None:
+                        prepare(world)
+                    full = (world, *args) if wants_world(scenario) else args
+                    value = SimRuntime().run(scenario, *full) if is_async(scenario) else scenario(*full)
+                    for check in world.at_end:
+                        check()
+                except Killed:
+                    pass
+                except (KeyboardInterrupt, GeneratorExit):
+                    world.over = True
+                    raise
+                except BaseException as raised:
+                    error = raised
+                finally:
+                    error = world.verdict or error
+                    digest, steps, seconds = world.digest(), world.steps, world.now
+                    world.close()
     finally:
         if collecting:
             gc.enable()

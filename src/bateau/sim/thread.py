@@ -127,6 +127,14 @@ class SimThread:
             self.aside = True
             self._line_up()
 
+    def forget(self) -> None:
+        """It will not run again: nothing is to wake it."""
+        self.calls.clear()
+        self.aside = False
+        if self._event is not None:
+            self._event.cancel()
+            self._event = None
+
     def make_calls(self) -> None:
         """In the thread itself: what was asked for by ``call``. What a call raises, the thread raises; the rest stays for later."""
         while self.calls:
