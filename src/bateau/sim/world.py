@@ -22,6 +22,7 @@ from zlib import crc32
 
 from .errors import NoProgress, Stuck
 from .faults import NONE, Faults
+from .silence import the_dead_are_silent
 from .sites import running_at
 from .thread import BLOCKED, ENDED, READY, RUNNING, Carrier, Killed, SimThread, here
 
@@ -570,12 +571,13 @@ class World:
         me = director.main
         self.thread = me
         me.state = RUNNING
-        for host in self.hosts.values():
-            for process in host.processes:
-                for thread in tuple(process.threads):
-                    if thread is not me and thread.state is not ENDED:
-                        self._unwind(thread, me)
-        self._bury()
+        with the_dead_are_silent():
+            for host in self.hosts.values():
+                for process in host.processes:
+                    for thread in tuple(process.threads):
+                        if thread is not me and thread.state is not ENDED:
+                            self._unwind(thread, me)
+            self._bury()
         for undo in reversed(self.at_close):
             undo()
         self.at_close.clear()
