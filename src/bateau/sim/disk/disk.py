@@ -274,8 +274,9 @@ class Disk:
         if latency is None:
             world.preempt()
             return
-        key = f"disk {thread.process.name}"
-        world.block(f"{operation} {path}", world.now + latency.draw(world.random(key)))
+        view = thread.process.parts.get("files")
+        random = view.random if view is not None else world.random(f"disk {thread.process.name}")
+        world.block(f"{operation} {path}", world.now + latency.draw(random))
 
     def note(self, text: str) -> None:
         """Tell it in the story of a detailed run."""

@@ -85,10 +85,10 @@ class OpenFile(Positioned):
     # -- reading -----------------------------------------------------------------------------------------------------------
 
     def pread(self, size: int, offset: int) -> bytes:
-        if not self.readable:
-            fail(errno.EBADF)
         if size < 0 or offset < 0:
             fail(errno.EINVAL)
+        if not self.readable:
+            fail(errno.EBADF)
         node, disk = regular(self.node), self.disk
         try:
             if disk.troubled():
@@ -102,7 +102,8 @@ class OpenFile(Positioned):
     def write(self, data: Any) -> int:
         offset = self.node.length if self.flags & os.O_APPEND else self.position
         taken = self._put(bytes(data), offset)
-        self.position = offset + taken
+        if taken:
+            self.position = offset + taken
         return taken
 
     def pwrite(self, data: Any, offset: int) -> int:

@@ -75,17 +75,14 @@ class Inode:
 
     def stat(self) -> os.stat_result:
         """As ``os.stat``."""
-        atime, mtime, ctime, length = self.atime, self.mtime, self.ctime, self.length
+        atime, mtime, ctime = self.atime, self.mtime, self.ctime
+        blocks = (self.used() + PAGE - 1) // PAGE * (PAGE // 512)
         return os.stat_result(
             (
-                self.mode, self.number, self.disk.number, self.links(), self.uid, self.gid, length,
-                atime // 1_000_000_000, mtime // 1_000_000_000, ctime // 1_000_000_000,
-            ),
-            {
-                "st_atime": atime / 1e9, "st_mtime": mtime / 1e9, "st_ctime": ctime / 1e9,
-                "st_atime_ns": atime, "st_mtime_ns": mtime, "st_ctime_ns": ctime,
-                "st_blksize": PAGE, "st_blocks": (self.used() + PAGE - 1) // PAGE * (PAGE // 512), "st_rdev": self.rdev,
-            },
+                self.mode, self.number, self.disk.number, self.links(), self.uid, self.gid, self.length,
+                atime // 1_000_000_000, mtime // 1_000_000_000, ctime // 1_000_000_000,  # what its items are
+                atime / 1e9, mtime / 1e9, ctime / 1e9, atime, mtime, ctime, PAGE, blocks, self.rdev,
+            )
         )  # fmt: skip
 
     def allows(self, wanted: int) -> bool:

@@ -9,12 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .inode import Directory, Inode
-from .tree import fail
 
 if TYPE_CHECKING:
     from ..world import World
 
-ENOENT = 2
 join: Callable[..., Any] = os.path.join
 
 
@@ -100,8 +98,6 @@ def entries_of(world: World, directory: Directory, given: Any, fd: int | None, r
 
     Where ``real`` is a directory of the real machine that is seen there, too, its other entries come after the simulated ones.
     """
-    if not directory.nlink:
-        fail(ENOENT)
     binary = isinstance(given, bytes)
     made: list[Any] = []
     for text in directory.names():

@@ -122,10 +122,11 @@ class SimFileIO(_io.FileIO):
 
     def _rest(self) -> int:
         """How much to ask for at once when all is wanted."""
-        size = getattr(self._file, "size", None)
+        size: Any = getattr(self._file, "size", None)
         if size is None:
             return 65536
-        return max(size() - self._file.seek(0, os.SEEK_CUR), 0) + 1
+        rest: int = size() - self._file.seek(0, os.SEEK_CUR)
+        return max(rest, 0) + 1
 
     def readinto(self, buffer: Any, /) -> Any:
         self._check_reads()
@@ -227,3 +228,7 @@ class SimFileIO(_io.FileIO):
         if self._is_ghost():
             world.before_call(world.thread)
             raise Killed
+
+
+# What programs print.
+SimFileIO.__name__ = SimFileIO.__qualname__ = "FileIO"

@@ -73,8 +73,6 @@ class Tree:
         """The directory that a path leads into, the last name, and what is there. The last name may be "" (the root), "." or ".."."""
         if not path:
             fail(errno.ENOENT)
-        if "\0" in path:
-            raise ValueError("embedded null byte")
         if len(path) > LONGEST_PATH // 4 and len(os.fsencode(path)) >= LONGEST_PATH:
             fail(errno.ENAMETOOLONG)
         rest = path.split("/")
@@ -84,25 +82,25 @@ class Tree:
             rest.pop()
         rest.reverse()
         followed = 0
+        checked = self.disk.uid != 0
         while True:
             name = rest.pop()
-            if not here.allows(1):
+            if checked and not here.allows(1):
                 fail(errno.EACCES)
-            if name == "" or name == "." or name == "..":
-                if name == "..":
-                    node: Inode | None = here.parent
-                else:
+            node = here.entries.get(name)
+            if node is None:
+                if name == "" or name == ".":
                     node = here
-            else:
-                node = here.entries.get(name)
-                if len(name) > LONGEST_NAME // 4 and len(os.fsencode(name)) > LONGEST_NAME:
-                    fail(errno.ENAMETOOLONG)
+                elif name == "..":
+                    node = here.parent
+                elif rest or links != NEVER:
+                    check_length(name)
+                    if rest:
+                        fail(errno.ENOENT)
             if rest:
                 if type(node) is Directory:
                     here = node
                     continue
-                if node is None:
-                    fail(errno.ENOENT)
                 if not isinstance(node, Link):
                     fail(errno.ENOTDIR)
             elif not isinstance(node, Link) or links == NEVER or (links == LAST and not slash):
@@ -126,6 +124,12 @@ class Tree:
         if node is None:
             fail(errno.ENOENT)
         return node
+
+    def last(self, start: Directory, path: str) -> tuple[Directory, str, Inode | None]:
+        """What ``locate`` gives for a name that is to be made or deleted: a link there is not followed."""
+        found = self.locate(start, path, NEVER)
+        check_length(found[1])
+        return found
 
     def path_of(self, directory: Directory) -> str:
         """Where a directory is. Raises ``OSError`` (ENOENT) where it was removed."""
@@ -153,7 +157,7 @@ class Tree:
 
     def make(self, start: Directory, path: str, build: Callable[[Directory], Inode], text: str) -> Inode:
         """Make a new inode under a name that must be free. Raises ``OSError`` (EEXIST)."""
-        directory, name, node = self.locate(start, path, NEVER)
+        directory, name, node = self.last(start, path)
         if node is not None:
             fail(errno.EEXIST)
         self._may_change(directory)
@@ -179,7 +183,7 @@ class Tree:
         self, start: Directory, source: str, target_start: Directory, target: str, *, follow: bool = False
     ) -> None:
         node = self.find(start, source, FOLLOW if follow else LAST)
-        directory, name, found = self.locate(target_start, target, NEVER)
+        directory, name, found = self.last(target_start, target)
         if found is not None:
             fail(errno.EEXIST)
         if target[-1] == "/":
@@ -190,7 +194,7 @@ class Tree:
         node.changed()
 
     def unlink(self, start: Directory, path: str) -> None:
-        directory, name, node = self.locate(start, path, NEVER)
+        directory, name, node = self.last(start, path)
         if node is None:
             fail(errno.ENOENT)
         if isinstance(node, Directory):
@@ -200,7 +204,7 @@ class Tree:
         self._drop(directory, name, node, f"unlink {path}")
 
     def rmdir(self, start: Directory, path: str) -> None:
-        directory, name, node = self.locate(start, path, NEVER)
+        directory, name, node = self.last(start, path)
         if name == "" or node is self.root:
             fail(errno.EBUSY)
         if name == ".":
@@ -221,8 +225,10 @@ class Tree:
         new, new_name, victim = self.locate(target_start, target, NEVER)
         if old_name in {"", ".", ".."} or new_name in {"", ".", ".."}:
             fail(errno.EBUSY)
+        check_length(old_name)
         if node is None:
             fail(errno.ENOENT)
+        check_length(new_name)
         moves_directory = isinstance(node, Directory)
         if not moves_directory and (source[-1] == "/" or target[-1] == "/"):
             fail(errno.ENOTDIR)
@@ -364,6 +370,12 @@ class Tree:
             if node.number not in counted:
                 counted.add(node.number)
                 self.disk.used += node.used()
+
+
+def check_length(name: str) -> None:
+    """Raise ``OSError`` (ENAMETOOLONG) for a name that no directory can hold."""
+    if len(name) > LONGEST_NAME // 4 and len(os.fsencode(name)) > LONGEST_NAME:
+        fail(errno.ENAMETOOLONG)
 
 
 def _path(item: tuple[str, Inode]) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from . import outside
 from .file import OpenFile, OutsideFile, directory_of, opened
-from .inode import Directory, File, Inode
-from .tree import FOLLOW, NEVER, fail, regular
+from .inode import Directory, File, Inode, Link
+from .tree import FOLLOW, LAST, NEVER, check_length, fail, regular
 
 if TYPE_CHECKING:
     from ..fds import SimFile
@@ -26,7 +25,7 @@ UMASK = 0o022
 class View:
     """See the module's head. One per process, made when it first asks; after a crash a new process starts at home again."""
 
-    __slots__ = ("cwd", "disk", "process", "umask")
+    __slots__ = ("cwd", "disk", "process", "random", "umask")
 
     def __init__(self, process: Process) -> None:
         self.process = process
@@ -35,6 +34,8 @@ class View:
         home = names.root.entries.get(HOME[1:])
         self.cwd: Directory = home if isinstance(home, Directory) else names.root
         self.umask = UMASK
+        # What latencies are drawn from: each process has its own, so that one more operation of it doesn't move the others.
+        self.random = process.world.random(f"disk {process.name}")
 
     # -- what arguments mean -----------------------------------------------------------------------------------------------
 
@@ -90,7 +91,7 @@ class View:
                 fail(errno.EISDIR)
         elif flags & os.O_DIRECTORY:
             fail(errno.ENOTDIR)
-        elif stat.S_ISLNK(node.mode):  # only with O_NOFOLLOW
+        elif isinstance(node, Link):  # only with O_NOFOLLOW
             fail(errno.ELOOP)
         file = opened(self.process, disk, node, path, flags)
         if flags & os.O_TRUNC and isinstance(node, File) and node.size:
@@ -100,23 +101,24 @@ class View:
     def _node_to_open(self, path: str, flags: int, mode: int, dir_fd: int | None) -> Inode:
         names = self.disk.names
         exclusive = flags & os.O_CREAT and flags & os.O_EXCL
-        links = NEVER if exclusive or flags & os.O_NOFOLLOW else FOLLOW
+        links = NEVER if exclusive else LAST if flags & os.O_NOFOLLOW else FOLLOW
+        if flags & os.O_CREAT:
+            found = names.locate(self.start(dir_fd), path, NEVER)[2]
+            if path.endswith("/") or (links == FOLLOW and isinstance(found, Link) and found.target.endswith("/")):
+                fail(errno.EISDIR)
         directory, name, node = names.locate(self.start(dir_fd), path, links)
         if node is not None:
             if exclusive:
                 fail(errno.EEXIST)
-            if flags & os.O_CREAT and path.endswith("/"):
-                fail(errno.EISDIR)
             wanted = (4, 2, 6, 6)[flags & 3] | (2 if flags & os.O_TRUNC else 0)
             if not node.allows(wanted):
                 fail(errno.EACCES)
             return node
         if not flags & os.O_CREAT:
             fail(errno.ENOENT)
-        if path.endswith("/"):
-            fail(errno.EISDIR)
         if self.disk.used >= self.disk.capacity:
             fail(errno.ENOSPC)
+        check_length(name)
         made = File(self.disk, mode & ~self.umask)
         names.enter(directory, name, made, f"create {path}")
         return made
@@ -174,7 +176,8 @@ plain: Callable[[Any], Any] = os.fspath
 
 
 def text_of(path: Any) -> str:
-    """A path argument as text. Raises ``TypeError`` for what is no path."""
-    if type(path) is str:
-        return path
-    return os.fsdecode(path)
+    """A path argument as text. Raises ``TypeError`` for what is no path, ``ValueError`` for what can't be one."""
+    text = path if type(path) is str else os.fsdecode(path)
+    if "\0" in text:
+        raise ValueError("embedded null byte")
+    return text

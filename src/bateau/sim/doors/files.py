@@ -10,7 +10,8 @@ import errno
 import os
 import posix  # whose functions are always the real ones: doors are put in ``os``
 import stat as stat_module
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ..disk import outside
@@ -97,7 +98,8 @@ def change(
     except OSError as error:
         if error.errno == errno.ENOENT and is_read_only(view, name, dir_fd):
             error = OSError(errno.EROFS, os.strerror(errno.EROFS))
-        error.filename = path
+        if operation != "utime":  # which is the only one that doesn't say where
+            error.filename = path
         if path2 is not None:
             error.filename2 = path2
         disk.pay(operation, name)
@@ -122,6 +124,16 @@ def is_read_only(view: View, name: str, dir_fd: int | None) -> bool:
 def simulated(world: World, fd: int) -> SimFile:
     """What a simulated descriptor refers to. Raises ``OSError`` (EBADF)."""
     return view_of(world).file(fd)
+
+
+@contextmanager
+def naming(fd: int) -> Generator[None]:
+    """Errors name the descriptor that was given in the place of a path."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = fd
+        raise
 
 
 # -- opening ---------------------------------------------------------------------------------------------------------------
@@ -179,7 +191,8 @@ def _open_really(real: str, path: Any, flags: int) -> int:
 @door("os", "stat")
 def stat(world: World, path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> os.stat_result:
     if isinstance(path, int):
-        return fstat(world, path)
+        with naming(path):
+            return fstat(world, path)
     links = FOLLOW if follow_symlinks else LAST
     return look(
         world, "stat", path, Inode.stat, lambda real: posix.stat(real, follow_symlinks=follow_symlinks), dir_fd, links
@@ -239,10 +252,11 @@ def scandir(world: World, path: Any = None) -> Scan:
     if isinstance(given, int):
         if given < FIRST_FD:
             return Scan(list(posix.scandir(given)))
-        node = view_of(world).node(given)
-        if not isinstance(node, Directory):
-            fail(errno.ENOTDIR)
-        return Scan(entries_of(world, node, None, given))
+        with naming(given):
+            node = view_of(world).node(given)
+            if not isinstance(node, Directory):
+                fail(errno.ENOTDIR)
+            return Scan(entries_of(world, node, None, given))
     given = plain(given)
     binary = isinstance(given, bytes)
     view = view_of(world)
@@ -262,7 +276,8 @@ def scandir(world: World, path: Any = None) -> Scan:
 @door("os", "statvfs")
 def statvfs(world: World, path: Any) -> os.statvfs_result:
     if isinstance(path, int):
-        return fstatvfs(world, path)
+        with naming(path):
+            return fstatvfs(world, path)
     return look(world, "statvfs", path, lambda node: node.disk.statvfs(), posix.statvfs)
 
 
@@ -289,7 +304,8 @@ def getcwdb(world: World) -> bytes:
 def chdir(world: World, path: Any) -> None:
     view = view_of(world)
     if isinstance(path, int):
-        view.cwd = view.start(path)
+        with naming(path):
+            view.cwd = view.start(path)
         return
 
     def use(node: Inode) -> Directory:
@@ -401,7 +417,8 @@ def alter(
         view = view_of(world)
         if path < FIRST_FD:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        act(view, view.node(path))
+        with naming(path):
+            act(view, view.node(path))
         view.disk.pay(operation, str(path))
         return
     links = FOLLOW if follow_symlinks else LAST
@@ -485,7 +502,8 @@ def _nanoseconds(seconds: float) -> int:
 @door("os", "truncate")
 def truncate(world: World, path: Any, length: int) -> None:
     if isinstance(path, int):
-        ftruncate(world, path, length)
+        with naming(path):
+            ftruncate(world, path, length)
         return
     change(world, "truncate", path, lambda view, _, name: view.truncate(name, length))
 
@@ -590,7 +608,11 @@ def posix_fallocate(world: World, fd: int, offset: int, length: int, /) -> None:
 def sendfile(world: World, out_fd: int, in_fd: int, offset: int | None, count: int, *_extra: Any, **_more: Any) -> int:
     if out_fd < FIRST_FD and in_fd < FIRST_FD:
         return posix.sendfile(out_fd, in_fd, offset, count)
-    data = _take(world, in_fd, count, offset, peek=True)
+    if in_fd >= FIRST_FD:
+        _check_source(simulated(world, in_fd))
+    if out_fd >= FIRST_FD:
+        _check_target(simulated(world, out_fd))
+    data = _take(world, in_fd, count, offset)
     if not data:
         return 0
     sent = posix.write(out_fd, data) if out_fd < FIRST_FD else simulated(world, out_fd).write(data)
@@ -607,21 +629,40 @@ def copy_file_range(
         return posix.copy_file_range(src, dst, count, offset_src, offset_dst)
     if dst < FIRST_FD or src < FIRST_FD:
         fail(errno.EXDEV)
-    data = _take(world, src, count, offset_src, peek=True)
     target = simulated(world, dst)
+    _check_source(simulated(world, src))
+    _check_target(target)
+    data = _take(world, src, count, offset_src)
     written = target.write(data) if offset_dst is None else target.pwrite(data, offset_dst)
     if offset_src is None:
         _skip(world, src, written)
     return written
 
 
-def _take(world: World, fd: int, count: int, offset: int | None, *, peek: bool) -> bytes:
+def _check_source(file: SimFile) -> None:
+    """It must be a file that is open for reading."""
+    if not isinstance(file, Positioned):
+        fail(errno.EINVAL)
+    if not file.readable:
+        fail(errno.EBADF)
+
+
+def _check_target(file: SimFile) -> None:
+    """Of a file of a disk it must be open for writing, and not for appending."""
+    if isinstance(file, Positioned):
+        if not file.writable:
+            fail(errno.EBADF)
+        if file.flags & os.O_APPEND:
+            fail(errno.EINVAL)
+
+
+def _take(world: World, fd: int, count: int, offset: int | None) -> bytes:
     """Read from a file without moving its position. At most 2 GiB, as Linux does."""
     count = min(count, 0x7FFFF000)
     if fd < FIRST_FD:
         return posix.pread(fd, count, posix.lseek(fd, 0, os.SEEK_CUR) if offset is None else offset)
     file = simulated(world, fd)
-    if not isinstance(file, Positioned):
+    if not isinstance(file, Positioned) or stat_module.S_ISDIR(file.stat().st_mode):
         fail(errno.EINVAL)
     return file.pread(min(count, max(0, file.size())), file.position if offset is None else offset)
 

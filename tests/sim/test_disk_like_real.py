@@ -1,0 +1,101 @@
+"""Simulated disks are like real ones: random programs return, raise and leave the same on both."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import pytest
+
+from bateau import sim
+from support.fileplay import Player
+
+STEPS = 300
+
+
+def on_disk(play, uid=0):
+    """What ``play()`` gives on the disk of a simulated host, in an empty directory."""
+    results = []
+
+    def program():
+        os.mkdir("/home/play")
+        os.chdir("/home/play")
+        results.append(play())
+
+    def scenario(world):
+        host = world.host("machine")
+        host.disk.names.root.mode |= 0o777
+        host.disk.names.find(host.disk.names.root, "/home").mode |= 0o777
+        host.disk.uid = host.disk.gid = uid
+        process = host.start(program)
+        world.block("the program", 1e6)
+        assert not process.is_alive()
+
+    sim.run(scenario)
+    return results[0]
+
+
+def in_folder(play, folder):
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        return play()
+    finally:
+        os.chdir(before)
+
+
+def assert_equal(real, simulated):
+    for number, (expected, got) in enumerate(zip(real, simulated, strict=True)):
+        assert got == expected, f"step {number}: {real[max(0, number - 5) : number + 1]}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the other test is this one for ordinary users")
+@pytest.mark.parametrize("seed", range(60))
+def test_random_programs(tmp_path, seed):
+    def play():
+        return Player(seed).play(STEPS)
+
+    assert_equal(in_folder(play, tmp_path), on_disk(play))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_programs_of_an_ordinary_user(tmp_path, seed):
+    """Permissions are enforced unless one is root."""
+    uid = os.geteuid() or 65534
+    tmp_path.chmod(0o777)
+
+    def play():
+        return Player(seed).play(STEPS)
+
+    real = in_folder(play, tmp_path) if os.geteuid() else as_user(uid, lambda: in_folder(play, tmp_path))
+    simulated = on_disk(play, uid)
+    assert_equal(without_owners(real), without_owners(simulated))
+
+
+def without_owners(happened):
+    """``stat``'s group differs where the user's own is another."""
+    return [pickle.loads(pickle.dumps(each)) for each in happened]
+
+
+def as_user(uid, fn):
+    """Run it in a child that has given up root."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.setgid(uid)
+            os.setgroups([])
+            os.setuid(uid)
+            answer = pickle.dumps(fn())
+        except BaseException as error:
+            answer = pickle.dumps(error)
+        with open(writing, "wb") as pipe:
+            pipe.write(answer)
+        os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        answer = pickle.loads(pipe.read())
+    os.waitpid(child, 0)
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
