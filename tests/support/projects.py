@@ -22,12 +22,16 @@ class Done:
 
     def outcomes(self) -> dict[str, str]:
         """The outcome of each test by its name (`test_x[native]`), in lower case; an error in teardown counts last."""
-        return {name: outcome.lower() for name, outcome in re.findall(r"^\S+?::(\S+) ([A-Z]+)", self.text, re.MULTILINE)}
+        return {
+            name: outcome.lower() for name, outcome in re.findall(r"^\S+?::(\S+) ([A-Z]+)", self.text, re.MULTILINE)
+        }
 
     def counts(self) -> dict[str, int]:
         """The numbers of the last line: passed, failed, error, skipped..."""
         last = re.findall(r"^=+ (.*) in [\d.]+s.*=+$", self.text, re.MULTILINE)
-        return {kind.rstrip("s") if kind == "errors" else kind: int(n) for n, kind in re.findall(r"(\d+) (\w+)", last[-1])}
+        return {
+            kind.rstrip("s") if kind == "errors" else kind: int(n) for n, kind in re.findall(r"(\d+) (\w+)", last[-1])
+        }
 
     def passed(self, *names: str) -> None:
         """Assert that exactly these tests ran, and that all passed."""

@@ -74,7 +74,9 @@ def test_ours_in_automatic_mode_leaves_marked_ones_alone(project: Project) -> No
 
 @pytest.mark.parametrize("mode", ["asyncio_mode = auto", "anyio_mode = auto", "trio_mode = true"])
 def test_ours_are_marked_where_another_takes_the_rest(project: Project, mode: str) -> None:
-    unmarked = HEAD + "async def test_unmarked():\n    print('library', __import__('sniffio').current_async_library())\n"
+    unmarked = (
+        HEAD + "async def test_unmarked():\n    print('library', __import__('sniffio').current_async_library())\n"
+    )
     in_class = """
 @runtimes("native")
 class TestClass:
@@ -167,7 +169,9 @@ async def shared():
     ours = "@runtimes('asyncio')\nasync def test_ours(shared): pass\n"
     theirs = "@pytest.mark.asyncio\nasync def test_theirs(shared): pass\n"
     project.write(
-        test_a=HEAD + shared + ours + theirs, test_b=HEAD + shared + theirs + ours, ini=ASYNCIO + "asyncio_mode = auto"
+        test_a=HEAD + shared + ours + theirs,
+        test_b=HEAD + shared + theirs + ours,
+        ini="asyncio_mode = auto\nasyncio_default_fixture_loop_scope = module\nasyncio_default_test_loop_scope = module",
     )
     done = project.run(plugins=("asyncio",))
     assert done.counts() == {"passed": 2, "failed": 2}

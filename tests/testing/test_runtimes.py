@@ -147,17 +147,29 @@ def test_options_that_make_no_sense(project: Project, options: tuple[str, ...], 
 
 def test_marks_that_make_no_sense(project: Project) -> None:
     texts = {
-        "unknown": ('@runtimes("curio")\nasync def test(): pass', "has @runtimes with an unknown runtime 'curio'; known: native"),
+        "unknown": (
+            '@runtimes("curio")\nasync def test(): pass',
+            "has @runtimes with an unknown runtime 'curio'; known: native",
+        ),
         "sync": ('@runtimes("native")\ndef test(): pass', "is neither an async function nor uses an async fixture"),
         "generator": ('@runtimes("native")\nasync def test(): yield', "is an async generator: a test may not `yield`"),
         "no_names": ("@runtimes()\nasync def test(): pass", "ValueError: runtimes(...) needs the name of at least one"),
-        "bare": ("@runtimes\nasync def test(): pass", 'TypeError: runtimes(...) takes names of runtimes, as in @runtimes("native"'),
+        "bare": (
+            "@runtimes\nasync def test(): pass",
+            'TypeError: runtimes(...) takes names of runtimes, as in @runtimes("native"',
+        ),
         "not_simulated": (
             '@simulate()\n@runtimes("native")\nasync def test(): pass',
             "is to be simulated and to run on native: add 'sim' to @runtimes",
         ),
-        "timeout": ('@pytest.mark.bateau_timeout\n@runtimes("native")\nasync def test(): pass', "bateau_timeout takes a number"),
-        "world": ('@runtimes("native")\nasync def test(world): pass', "asks for the simulated `world` and is not simulated"),
+        "timeout": (
+            '@pytest.mark.bateau_timeout\n@runtimes("native")\nasync def test(): pass',
+            "bateau_timeout takes a number",
+        ),
+        "world": (
+            '@runtimes("native")\nasync def test(world): pass',
+            "asks for the simulated `world` and is not simulated",
+        ),
     }
     head = "import pytest\nfrom bateau.testing import runtimes, simulate\n"
     project.write(**{f"test_{name}": head + text for name, (text, _) in texts.items()})

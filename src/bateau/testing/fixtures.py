@@ -16,7 +16,7 @@ from ..kernel.cancellation import CancelNode, CancelScope
 from ..kernel.current import current_host
 from ..kernel.errors import Cancelled
 from ..kernel.task import Task
-from .running import FixtureEnded, Guard, RunnersEvent, TestTimeout
+from .running import FixtureEnded, FixtureMisuse, Guard, RunnersEvent, TestTimeout
 
 _MISSING = object()
 
@@ -52,6 +52,8 @@ class LiveFixture:
         self._kwargs = dict(kwargs)
         self._context = context if context is not None else copy_context()
         self._value: Any = None
+        # Whether its task lives until the teardown: it is a generator.
+        self._holds = False
 
     # -- setup and teardown ----------------------------------------------------------------------------------------------
 
@@ -62,7 +64,7 @@ class LiveFixture:
         self._ready = RunnersEvent(name=f"setup of fixture {self.name!r}")
         self._end = RunnersEvent(name=f"end of the tests that use fixture {self.name!r}")
         host = current_host()
-        code = self._fn.__code__ if inspect.isfunction(self._fn) else getattr(self._fn, "__code__", None)
+        code = getattr(self._fn, "__code__", None)
         site = (code.co_filename, code.co_firstlineno) if code is not None else ("<unknown>", 0)
         task: Task[None] = Task(host, self._live(), None, f"fixture {self.name}", site, self._context)
         task.background = True  # nobody's leftover: it is ended by ``stop``
@@ -71,8 +73,8 @@ class LiveFixture:
             register(task)
         host.spawn_root(task)
         await self._until(f"the setup of fixture {self.name!r}", roots, self._ready.wait)
-        if self.error is not None:
-            error, self.error = self.error, None
+        error = self.take_error()
+        if error is not None:
             raise error
         return self._value
 
@@ -85,8 +87,8 @@ class LiveFixture:
         if not task.ended:
             self._end.set()
             await self._until(f"the teardown of fixture {self.name!r}", roots, task.join)
-        if self.error is not None:
-            error, self.error = self.error, None
+        error = self.take_error()
+        if error is not None:
             raise error
 
     def watch(self, guard: Guard | None) -> None:
@@ -94,13 +96,22 @@ class LiveFixture:
         self._guard = guard
         if guard is not None and self.error is not None:
             self._break_off()
+        elif guard is not None and self._holds and self.task is not None and self.task.ended:
+            guard.break_off(
+                FixtureEnded(f"fixture {self.name!r} has ended already: an earlier test that used it says why")
+            )
 
     def _break_off(self) -> None:
-        error, self.error = self.error, None
-        assert error is not None
+        assert self.error is not None
         assert self._guard is not None
-        error.add_note(f"this came from fixture {self.name!r} while {self._guard.what} was using it")
-        self._guard.break_off(error)
+        if self._guard.break_off(self.error):
+            self.error.add_note(f"this came from fixture {self.name!r} while {self._guard.what} was using it")
+            self.error = None
+
+    def take_error(self) -> BaseException | None:
+        """What it ended with and nobody has been told; whoever asks is told."""
+        error, self.error = self.error, None
+        return error
 
     async def _until(self, what: str, roots: Callable[[], list[CancelNode]], wait: Callable[[], Any]) -> None:
         """Wait for the task, within the fixture's time. Cancelled, cancel it and wait for its end."""
@@ -132,7 +143,8 @@ class LiveFixture:
             try:
                 self._value = await made.__anext__()
             except StopAsyncIteration:
-                raise RuntimeError(f"fixture {self.name!r} ended without a `yield`") from None
+                raise FixtureMisuse(f"fixture {self.name!r} ended without a `yield`{self._site()}") from None
+            self._holds = True
             self._is_ready(before)
             await self._until_the_end(made)
         except BaseException as error:
@@ -161,13 +173,23 @@ class LiveFixture:
                         f"cancelled ({_reason(error)})"
                     ) from None
                 return
+            except BaseException as failure:
+                if failure.__context__ is error:
+                    failure.__context__ = (
+                        None  # that it was cancelled is how it heard of the failure, and no failure itself
+                    )
+                raise
         else:
             try:
                 await made.__anext__()
             except StopAsyncIteration:
                 return
         await made.aclose()
-        raise RuntimeError(f"fixture {self.name!r} has more than one `yield`")
+        raise FixtureMisuse(f"fixture {self.name!r} has more than one `yield`{self._site()}")
+
+    def _site(self) -> str:
+        code = getattr(self._fn, "__code__", None)
+        return f" [{code.co_filename}:{code.co_firstlineno}]" if code is not None else ""
 
     def _ended(self) -> None:
         was_ready = self._ready.is_set()

@@ -15,6 +15,7 @@ from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
+from _pytest.scope import Scope
 
 from . import options
 from .marks import PIN, RUNTIMES, SIMULATE
@@ -28,6 +29,7 @@ ASYNCIO_FAMILY = ("native", "asyncio", "uvloop", "sim")
 EXPLICIT = (RUNTIMES, SIMULATE, PIN, "bateau")
 _SUITE = pytest.StashKey["Suite"]()
 _OURS = pytest.StashKey[bool]()
+_SESSION = Scope.Session
 
 pytest_addoption = options.pytest_addoption
 
@@ -179,12 +181,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.fixturenames.insert(0, "bateau_runtime")
     given = options.settings(metafunc.config)
     params = [pytest.param(name, marks=_skipped(name, given, metafunc)) for name in names]
-    # Grouped by runtime only as far as fixtures that live longer than a test make it worth while.
     metafunc.parametrize(
         "bateau_runtime",
         params,
         indirect=True,
-        scope=_widest_async_scope(metafunc),
+        scope=_grouping(metafunc, names),
         ids=list(names) if len(names) > 1 else [pytest.HIDDEN_PARAM],
     )
 
@@ -198,8 +199,11 @@ def _skipped(name: str, given: Settings, metafunc: pytest.Metafunc) -> tuple[pyt
     return (pytest.mark.skip(reason=f"runtime {name}: {why}"),) if why is not None else ()
 
 
-def _widest_async_scope(metafunc: Any) -> Any:
+def _grouping(metafunc: Any, names: tuple[str, ...]) -> Any:
+    """As far as fixtures that outlive a test make it worth while, tests are grouped by runtime, where they have several."""
     widest = None
+    if len(names) == 1:
+        return "function"
     for defs in metafunc._arg2fixturedefs.values():
         if _is_async(defs[-1].func) and (widest is None or defs[-1]._scope > widest):
             widest = defs[-1]._scope
@@ -245,10 +249,15 @@ def pytest_plugin_registered(plugin: object, manager: pytest.PytestPluginManager
         manager.register(_Undo(), "bateau-undo")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests that are checked for leaks ask for the fixture that does it."""
     given = options.settings(config)
     for item in items:
+        if is_ours(item):
+            # The order of the tests has been made. From here on the runtime is the session's, and so may be what asks for it.
+            callspec: Any = getattr(item, "callspec", None)
+            callspec._arg2scope["bateau_runtime"] = _SESSION
         if isinstance(item, pytest.Function) and given.leaks_of(item) and "_bateau_leaks" not in item.fixturenames:
             _first_of_its_own(item, "_bateau_leaks")
 
@@ -308,6 +317,13 @@ def pytest_fixture_setup(fixturedef: Any, request: Any) -> Generator[None, objec
 
 
 # -- running and reporting -----------------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before any fixture of the test is set up."""
+    if is_ours(item):
+        suite_of(item.config).before_setup(item)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -36,6 +36,10 @@ class FixtureEnded(BateauError, RuntimeError):
     """The code of a fixture came to its end, or was cancelled, while tests that use it were running."""
 
 
+class FixtureMisuse(BateauError, RuntimeError):
+    """A fixture is not written as a fixture has to be: no ``yield``, or more than one."""
+
+
 class RunnersEvent(Event):
     """What the runner itself waits for. Who asks why a test hangs need not hear of it."""
 
@@ -123,6 +127,7 @@ class Guard:
         self.task: Task[Any] | None = None
         # Why it was cancelled, if it was.
         self.verdict: BaseException | None = None
+        self._over = False
         self._own = scope is None
         self._scope = scope if scope is not None else CancelScope()
         self._coro: Any = None
@@ -152,6 +157,7 @@ class Guard:
             if self.verdict is None:
                 raise
         finally:
+            self._over = True
             self._disarm()
             self._coro = None
             _active.remove(self)
@@ -163,12 +169,14 @@ class Guard:
             raise failure
         return value
 
-    def break_off(self, verdict: BaseException) -> None:
-        """Cancel what runs inside; ``verdict`` is what ``run`` then raises. The first one counts."""
-        if self.verdict is None:
-            self.verdict = verdict
-            if self.task is not None:
-                self._cancel(verdict)
+    def break_off(self, verdict: BaseException) -> bool:
+        """Cancel what runs inside; ``verdict`` is what ``run`` then raises. False if it is over, or has a verdict already."""
+        if self._over or self.verdict is not None:
+            return False
+        self.verdict = verdict
+        if self.task is not None:
+            self._cancel(verdict)
+        return True
 
     def _cancel(self, verdict: BaseException) -> None:
         reason = str(verdict).partition("\n")[0]

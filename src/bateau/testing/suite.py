@@ -12,22 +12,27 @@ import inspect
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial, wraps
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import pytest
 from _pytest.fixtures import resolve_fixture_function
 
 from ..kernel.current import current_task, current_task_or_none
+from ..kernel.errors import Cancelled
 from ..runtimes import registry
 from .fixtures import LiveFixture, is_async
 from .in_world import Deferred, the_world
 from .leaks import Snapshot, make_process_globals
 from .options import Settings
 from .outcomes import single_outcome
-from .running import Guard, Loop
+from .running import FixtureEnded, FixtureMisuse, Guard, Loop
 from .tracebacks import trimmed
 
 _MISSING = object()
+_TOO_LATE = (
+    "outlives the test and was asked for by request.getfixturevalue(), after async fixtures of the test itself had been set up on a "
+    "loop that ends with it; name it as an argument or in usefixtures"
+)
 
 
 class ItemState:
@@ -45,12 +50,22 @@ class ItemState:
 _STATE = pytest.StashKey[ItemState]()
 
 
+class _Place(NamedTuple):
+    """Where a fixture lives."""
+
+    runtime: str
+    loop: Loop | None
+    request: Any
+
+
 class Suite:
     """The plugin's side that works; one for each run of pytest."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.live: dict[Any, LiveFixture] = {}
+        # The runtime and loop of each fixture that was set up (also of those only noted), and the request that did it.
+        self._where: dict[Any, _Place] = {}
         self._long: dict[str, Loop] = {}
         # Whether a test shares the long loop without a fixture on it: then it stays open to the end.
         self._shared = False
@@ -107,10 +122,7 @@ class Suite:
         except BaseException as raised:
             error = raised if self.settings.full_trace else trimmed(single_outcome(raised))
         if error is not None:
-            try:
-                raise error
-            finally:
-                del error
+            raise error
         return value
 
     def _run_on_loop(self, item: Any, call: Callable[[], Any]) -> Any:
@@ -128,7 +140,13 @@ class Suite:
             return await guard.run(call)
 
         try:
-            return loop.run(test)
+            value = loop.run(test)
+            for live in used:
+                broken = live.take_error()
+                if broken is not None:
+                    broken.add_note(f"this came from fixture {live.name!r} at the end of {guard.what}, which uses it")
+                    raise broken
+            return value
         finally:
             for live in used:
                 live.watch(None)
@@ -221,7 +239,7 @@ class Suite:
             given = [request.getfixturevalue(name) for name in fixturedef.argnames]
             if not is_async(fn) and not any(isinstance(value, Deferred) for value in given):
                 return None
-            self._finish_with_its_runtime(fixturedef, request)
+            self._lives_on("sim", None, fixturedef, request)
             return lambda **kwargs: Deferred(fixturedef.argname, fn, kwargs, self.settings.timeout_of(item))
         if not is_async(fn):
             return None
@@ -242,28 +260,34 @@ class Suite:
                 pytrace=False,
             )
         loop = self._loop_for(item, name, request)
-        self._finish_with_its_runtime(fixturedef, request)
+        self._lives_on(self.runtime_of(item), loop, fixturedef, request)
         live = LiveFixture(name, fn, kwargs, seconds=self.settings.timeout_of(item))
+        value: Any = None
+        error: BaseException | None = None
         try:
             value = loop.run(lambda: live.start(loop.roots, loop.add))
-        except BaseException as error:
+        except BaseException as raised:
+            error = self._shown(raised, f"fixture {name!r} was cancelled while it was being set up")
+        if error is not None:
+            if live.task is not None:
+                loop.fixtures.pop(live.task, None)
             self._unused(loop)
-            raise (error if self.settings.full_trace else trimmed(single_outcome(error))) from error.__cause__
+            raise error
         self.live[fixturedef] = live
         restore = _apply(live.changed)
         request.addfinalizer(partial(self._tear_down, fixturedef, request, loop, live, restore))
         return value
+
+    def _lives_on(self, runtime: str, loop: Loop | None, fixturedef: Any, request: Any) -> None:
+        self._where[fixturedef] = _Place(runtime, loop, request)
+        request.addfinalizer(partial(self._where.pop, fixturedef, None))
 
     def _loop_for(self, item: Any, name: str, request: Any) -> Loop:
         if request.scope == "function":
             return self.loop_of(item)
         state = self.state(item)
         if state.loop is not None:
-            pytest.fail(
-                f"fixture {name!r} ({request.scope}) was asked for by request.getfixturevalue() after async fixtures of the test "
-                f"itself had been set up on a loop that ends with the test; name {name!r} as an argument or in usefixtures",
-                pytrace=False,
-            )
+            pytest.fail(f"fixture {name!r} {_TOO_LATE}", pytrace=False)
         state.long = True
         return self._long_loop(self.runtime_of(item))
 
@@ -273,14 +297,52 @@ class Suite:
         __tracebackhide__ = True
         restore()
         self.live.pop(fixturedef, None)
+        error: BaseException | None = None
         try:
             loop.run(lambda: live.stop(loop.roots))
-        except BaseException as error:
-            raise (error if self.settings.full_trace else trimmed(error)) from error.__cause__
+        except BaseException as raised:
+            error = self._shown(raised, f"fixture {live.name!r} was cancelled while it was being torn down")
         finally:
             if live.task is not None:
                 loop.fixtures.pop(live.task, None)
             self._unused(loop)
+        if error is not None:
+            raise error
+
+    def _shown(self, error: BaseException, cancelled: str) -> BaseException:
+        """What pytest is to see of a fixture's error: it knows only ``Exception`` and its own."""
+        if isinstance(error, Cancelled):
+            wrapped = FixtureEnded(f"{cancelled}: {error.reason}")
+            wrapped.__cause__ = error
+            error = wrapped
+        if isinstance(error, FixtureMisuse):
+            return pytest.fail.Exception(str(error), pytrace=False)
+        return error if self.settings.full_trace else trimmed(single_outcome(error))
+
+    def _unused(self, loop: Loop) -> None:
+        """A fixture on ``loop`` has ended: a long loop ends with the last of them."""
+        for runtime, each in tuple(self._long.items()):
+            if each is loop and not loop.fixtures and not self._shared:
+                self._long.pop(runtime).close()
+
+    def before_setup(self, item: Any) -> None:
+        """What outlives a test is set up anew where the next test that uses it runs on another runtime."""
+        runtime = self.runtime_of(item)
+        for defs in item._fixtureinfo.name2fixturedefs.values():
+            for fixturedef in defs:
+                place = self._where.get(fixturedef)
+                if place is not None and place.runtime != runtime:
+                    fixturedef.finish(request=place.request)
+
+    def _shown(self, error: BaseException, cancelled: str) -> BaseException:
+        """What pytest is to see of a fixture's error: it knows only ``Exception`` and its own."""
+        if isinstance(error, Cancelled):
+            wrapped = FixtureEnded(f"{cancelled}: {error.reason}")
+            wrapped.__cause__ = error
+            error = wrapped
+        if isinstance(error, FixtureMisuse):
+            return pytest.fail.Exception(str(error), pytrace=False)
+        return error if self.settings.full_trace else trimmed(single_outcome(error))
 
     def _unused(self, loop: Loop) -> None:
         """A fixture on ``loop`` has ended: a long loop ends with the last of them."""
@@ -296,21 +358,38 @@ class Suite:
             runtime.addfinalizer(partial(fixturedef.finish, request=request))
 
     def check_fixtures(self, item: Any, *, ours: bool) -> None:
-        """Refuse what can't work: a fixture of one plugin in a test of another, whose loop is another one."""
+        """Refuse what can't work: a fixture that lives on another loop than the test, its own or another plugin's."""
         request = getattr(item, "_request", None)
         for fixturedef in getattr(request, "_fixture_defs", {}).values():
-            if ours and is_async(fixturedef.func) and fixturedef not in self.live and self.runtime_of(item) != "sim":
-                pytest.fail(
-                    f"fixture {fixturedef.argname!r} was set up by another plugin, on its own event loop, for an earlier test; a test "
-                    "that bateau runs can't use it: give the two a fixture each",
-                    pytrace=False,
-                )
-            if not ours and fixturedef in self.live:
-                pytest.fail(
-                    f"fixture {fixturedef.argname!r} was set up by bateau, on its own event loop, for an earlier test; a test "
-                    "that another plugin runs can't use it: give the two a fixture each",
-                    pytrace=False,
-                )
+            why = self._cannot_use(item, fixturedef) if ours else self._theirs_cannot_use(fixturedef)
+            if why is not None:
+                pytest.fail(f"fixture {fixturedef.argname!r} {why}", pytrace=False)
+
+    def _theirs_cannot_use(self, fixturedef: Any) -> str | None:
+        if fixturedef not in self.live:
+            return None
+        return (
+            "was set up by bateau, on its own event loop, for an earlier test; a test that another plugin runs can't use it: give "
+            "the two a fixture each"
+        )
+
+    def _cannot_use(self, item: Any, fixturedef: Any) -> str | None:
+        place, runtime = self._where.get(fixturedef), self.runtime_of(item)
+        if place is None:
+            if not is_async(fixturedef.func):
+                return None
+            return (
+                "was set up by another plugin, on its own event loop, for an earlier test; a test that bateau runs can't use it: "
+                "give the two a fixture each"
+            )
+        if place.runtime != runtime:
+            return (
+                f"lives on {place.runtime}, and this test on {runtime}: it was asked for by request.getfixturevalue(), too late to be "
+                "set up anew; name it as an argument or in usefixtures"
+            )
+        if place.loop is not None and place.loop is not self.loop_of(item):
+            return _TOO_LATE
+        return None
 
     def world(self) -> Deferred:
         """The value of the fixture ``world``."""
