@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
 import bateau
 from bateau.channel import broadcast, channel, oneshot, watch
+from support.waiting import until
 
 from .helpers import collect
 
@@ -44,6 +45,60 @@ def test_two_runtimes_pass_items_both_ways(runtime, other, capacity):
     finally:
         thread.join(10)
     assert not thread.is_alive()
+
+
+@pytest.mark.law(17)
+def test_what_arrives_while_a_deadlock_is_looked_for_counts():
+    """Another thread goes on between the look at what is ready and the look at who waits: here it receives, and then sends
+    once more than anybody receives, so that each wait seems to be for the waiting program itself.
+    """
+    there_tx, there_rx = channel[int](0, flavour="shared")
+    back_tx, back_rx = channel[int](0, flavour="shared")
+    holding, go, gone_on = Event(), Event(), Event()
+
+    async def echo():
+        async with back_tx, bateau.scope() as scope:
+            item = await there_rx.recv()
+            holding.set()
+            await bateau.thread.run(go.wait, 20)
+            scope.spawn(tell)
+            await back_tx.send(item)
+            async for item in there_rx:
+                await back_tx.send(item)
+
+    async def tell():
+        await until(lambda: back_tx.statistics().waiting_senders)
+        gone_on.set()
+
+    async def main():
+        engine = bateau.current_task().host
+        look = engine.timeout
+
+        def timeout():
+            found = look()
+            waiting = there_tx.statistics().waiting_senders, back_rx.statistics().waiting_receivers
+            if found is None and holding.is_set() and waiting == (1, 1) and not go.is_set():
+                go.set()
+                assert gone_on.wait(20)
+            return found
+
+        async def produce():
+            async with there_tx:
+                for item in range(5):
+                    await there_tx.send(item)
+
+        engine.timeout = timeout
+        async with bateau.scope() as scope:
+            scope.spawn(produce)
+            return await collect(back_rx)
+
+    thread = Thread(target=lambda: bateau.run(echo, runtime="asyncio"))
+    thread.start()
+    try:
+        assert bateau.run(main, runtime="native") == list(range(5))
+    finally:
+        thread.join(10)
+    assert gone_on.is_set()
 
 
 def test_plain_threads_send_and_receive_without_waiting(runtime):

@@ -19,7 +19,7 @@ from .explain import all_tasks, explain_deadlock
 from .foreign import foreign_trap_error
 from .hazard import raise_unraisable
 from .host import Host
-from .operation import PARKED, Operation
+from .operation import FIRED, PARKED, Operation
 from .task import Task
 
 # Task steps between two looks at the world outside while there is always something to run.
@@ -450,7 +450,8 @@ class Engine(Host):
 
     def is_stuck(self) -> bool:
         """Asked when nothing is ready and no timer is set: whether nothing can ever happen again."""
-        return not self.outside_waits() and not self._waits_on_another_thread()
+        # Threads go on while it is asked: what they have sent meanwhile is looked for last.
+        return not self.outside_waits() and not self._waits_on_another_thread() and not self._inbox
 
     def _waits_on_another_thread(self) -> bool:
         """Whether a task waits on a shared resource that somebody elsewhere could free. Such waits hold nothing: the
@@ -510,7 +511,11 @@ class _Nested:
 
 
 def _is_beyond(op: Operation[Any], host: Host) -> bool:
-    satisfiers = op.resource.satisfiers()
+    """Whether somebody elsewhere could free ``op``, or has just done so. They go on meanwhile, so it takes one look."""
+    with op.resource.mutex:
+        if op.state is FIRED:
+            return True
+        satisfiers = op.resource.satisfiers()
     if isinstance(satisfiers, str):
         return True
     return any(task.host is not host for task in satisfiers)
