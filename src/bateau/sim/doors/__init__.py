@@ -172,7 +172,10 @@ def _take_names() -> None:
     for name, module in tuple(sys.modules.items()):
         if name in _KEEPS or name.startswith(_SIMULATOR) or not isinstance(module, ModuleType):
             continue
-        for attribute, value in tuple(vars(module).items()):
+        names = vars(module)
+        if by_id.keys().isdisjoint(map(id, tuple(names.values()))):
+            continue  # most modules: this look is ten times faster than the next
+        for attribute, value in tuple(names.items()):
             found = by_id.get(id(value))
             if found is not None and value is found.real:
                 _taken.append((module, attribute, value))
