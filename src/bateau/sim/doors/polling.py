@@ -13,8 +13,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..fds import ALWAYS, ERR, HUP, IN, OUT, Poller, SimFile, check_simulated, failure
-from ..thread import here
+from ..thread import Killed, here
 from . import door, stand_in
+from .burying import lay_to_rest
 
 if TYPE_CHECKING:
     from ..process import Process
@@ -93,11 +94,10 @@ class SimEpoll:
         self._fd = process.fds.add(self._file)
 
     def _open(self) -> EpollFile:
-        world = self._file.world
-        if self._process.dead or world.over:
-            world.before_call(world.thread)
         if self._fd < 0:
             raise ValueError("I/O operation on closed epoll object")
+        if self._process.dead or self._file.world.closed:
+            raise failure(errno.EBADF)
         return self._file
 
     def register(self, fd: Any, eventmask: int = IN | OUT | select.EPOLLPRI) -> None:
@@ -113,16 +113,24 @@ class SimEpoll:
         self._check(fd).watched.unregister(number_of(fd))
 
     def _check(self, fd: Any) -> EpollFile:
-        file = self._open()
+        file = self._open()  # the dead have no descriptors any more
         self._process.fds.get(number_of(fd))
         return file
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
         """As the real one's: (fd, event mask) pairs."""
+        try:
+            return self._poll(timeout, maxevents)
+        except Killed:
+            lay_to_rest(self._file.world)
+            raise
+
+    def _poll(self, timeout: float | None, maxevents: int) -> list[tuple[int, int]]:
+        world = self._file.world
+        world.before_call(world.thread)
         file = self._open()
         if maxevents == 0 or maxevents < -1:
             raise ValueError(f"maxevents must be greater than 0, got {maxevents}")
-        world = file.world
         world.thread_stepped()
         forever = timeout is None or timeout < 0
         clock = self._process.host.clock
@@ -279,6 +287,13 @@ class SimPoll:
         world = here.world
         if world is None:
             raise RuntimeError("a simulated poll object is used outside its world")
+        try:
+            return self._poll(world, timeout)
+        except Killed:
+            lay_to_rest(world)
+            raise
+
+    def _poll(self, world: World, timeout: float | None) -> list[tuple[int, int]]:
         thread = world.thread
         process = thread.process
         if process.dead or world.over:

@@ -147,6 +147,12 @@ class SimSocket(Real):
             raise failure(errno.EBADF)
         return file
 
+    def _known_file(self) -> SocketFile:
+        """``_open_file`` for calls that only ask or set: cleanup may do so where the process is dead, and finds everything closed."""
+        if self._file is None or self._process.dead or self._world.closed:
+            raise failure(errno.EBADF)
+        return self._file
+
     def _deadline(self) -> float | None:
         seconds = self._seconds
         return None if seconds is None else self._process.host.clock.world_time_after(seconds)
@@ -433,27 +439,27 @@ class SimSocket(Real):
 
     def shutdown(self, how: int, /) -> None:
         """As a real socket's."""
-        self._open_file().shutdown(how)
+        self._known_file().shutdown(how)
 
     # -- names and options -----------------------------------------------------------------------------------------------
 
     def getsockname(self) -> Any:
         """As a real socket's."""
-        return self._open_file().getsockname()
+        return self._known_file().getsockname()
 
     def getpeername(self) -> Any:
         """As a real socket's."""
-        return self._open_file().getpeername()
+        return self._known_file().getpeername()
 
     def setsockopt(self, level: int, optname: int, value: Any, optlen: int | None = None, /) -> None:
         """As a real socket's."""
         if value is not None and not isinstance(value, int):
             value = bytes(value)
-        self._open_file().setsockopt(level, optname, b"" if value is None else value)
+        self._known_file().setsockopt(level, optname, b"" if value is None else value)
 
     def getsockopt(self, level: int, optname: int, buflen: int = 0, /) -> Any:
         """As a real socket's."""
-        found = self._open_file().getsockopt(level, optname)
+        found = self._known_file().getsockopt(level, optname)
         if isinstance(found, int):
             return found.to_bytes(4, "little", signed=True)[:buflen] if buflen else found
         return found[:buflen] if buflen else int.from_bytes(found[:4], "little", signed=True)
@@ -483,8 +489,8 @@ class SimSocket(Real):
             value = float(value)
             if value < 0:
                 raise ValueError("Timeout value out of range")
+        self._known_file().blocking = value is None
         self._seconds = value
-        self._open_file().blocking = value is None
 
     def gettimeout(self) -> float | None:
         """As a real socket's."""
@@ -523,7 +529,7 @@ class SimSocket(Real):
         self._file = None
         return fd
 
-    def _real_close(self) -> None:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+    def _real_close(self) -> None:  # type: ignore[override]
         if self._fd >= 0:
             self._release()
 

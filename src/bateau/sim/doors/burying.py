@@ -1,0 +1,37 @@
+"""What is left of a foreign event loop whose process has died, or whose world has ended: put aside without a word.
+
+Such a loop meets ``Killed`` where it polls. It would then cancel its tasks and complain about each; but after a power cut nobody
+cleans up, and nobody complains. So its coroutines go to the world's graveyard, which closes them when nothing can matter any more.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..world import World
+
+
+def lay_to_rest(world: World) -> None:
+    """On the loop's own thread, when it meets ``Killed``."""
+    asyncio: Any = sys.modules.get("asyncio")
+    if asyncio is not None:
+        loop = asyncio.events._get_running_loop()
+        if loop is not None and not loop.is_closed():
+            _rest_asyncio(asyncio, loop, world)
+    trio: Any = sys.modules.get("trio._core._run")
+    if trio is not None:
+        runner = getattr(trio.GLOBAL_RUN_CONTEXT, "runner", None)
+        if runner is not None:
+            world.graveyard.extend(task.coro for task in runner.tasks)
+
+
+def _rest_asyncio(asyncio: Any, loop: Any, world: World) -> None:
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False
+        world.graveyard.append(task.get_coro())
+    for transport in tuple(getattr(loop, "_transports", {}).values()):
+        transport._closing = True
+        transport._sock = None  # which is what tells a closed one from one to be warned about
+    loop._closed = True
