@@ -299,7 +299,7 @@ import asyncio, trio
 from bateau.testing import runtimes
 @runtimes("native", "asyncio", "uvloop")
 async def test_asyncio():
-    async def one(): 
+    async def one():
         await asyncio.sleep(0.001)
         return 1
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:

@@ -57,7 +57,8 @@ def marks_of(thing: Any, name: str) -> Iterator[Any]:
         found: Any = (
             vars(holder).get("pytestmark", []) if isinstance(holder, type) else getattr(holder, "pytestmark", [])
         )
-        for each in found if isinstance(found, list) else [found]:
+        marks: Any = list(found) if isinstance(found, list) else [found]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        for each in marks:
             mark = each if isinstance(each, Mark) else getattr(each, "mark", each)
             if getattr(mark, "name", None) == name:
                 yield mark
@@ -94,6 +95,7 @@ class Simulate:
     @overload
     def __call__(
         self,
+        /,
         *,
         seeds: int | range = 100,
         faults: Faults | None = None,
@@ -102,7 +104,7 @@ class Simulate:
         shrink: bool = True,
         **options: Any,
     ) -> Mark: ...
-    def __call__(self, test: Any = None, /, **options: Any) -> Any:
+    def __call__(self, /, test: Any = None, **options: Any) -> Any:
         """Run the marked test in simulated worlds, one for each seed, until one fails.
 
         ``seeds``: how many (from 0), or which. ``faults``: what the world does to the program (``sim.Faults.some()``...).

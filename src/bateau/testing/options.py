@@ -116,9 +116,10 @@ def _read(config: pytest.Config) -> Settings:
     mode = config.getini("bateau_mode")
     if mode not in MODES:
         raise pytest.UsageError(f"bateau_mode must be one of {', '.join(MODES)}, not {mode!r}")
+    given: Any = config.getoption("bateau_runtime")
     chosen = None
-    if config.getoption("bateau_runtime") is not None:
-        chosen = _names([config.getoption("bateau_runtime")])
+    if given is not None:
+        chosen = _names([given])
         _check_names(chosen, "--bateau-runtime")
     ini = _names(config.getini("bateau_runtimes"))
     _check_names(ini, "bateau_runtimes")
@@ -141,7 +142,7 @@ def _read(config: pytest.Config) -> Settings:
         seeds=_seeds(config),
         only_seeds=config.getoption("bateau_seed") is not None,
         token=config.getoption("bateau_replay"),
-        jobs=_jobs(config.getoption("bateau_jobs")),
+        jobs=_jobs(str(config.getoption("bateau_jobs"))),
         full_trace=bool(config.getoption("fulltrace", False)),
         config=config,
     )

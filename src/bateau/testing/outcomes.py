@@ -11,6 +11,7 @@ MAGIC = (pytest.skip.Exception, pytest.xfail.Exception)
 
 def single_outcome(error: BaseException) -> BaseException:
     """What ``pytest.skip()`` raised, if ``error`` is that or a group of nothing else (a scope's); else ``error``."""
+    given = error
     if not isinstance(error, BaseExceptionGroup):
         return error
     todo: list[BaseException] = [error]
@@ -20,4 +21,4 @@ def single_outcome(error: BaseException) -> BaseException:
             todo += cast("BaseExceptionGroup[BaseException]", each).exceptions
         else:
             leaves.append(each)
-    return leaves[0] if leaves and all(isinstance(each, MAGIC) for each in leaves) else error
+    return leaves[0] if leaves and all(isinstance(each, MAGIC) for each in leaves) else given

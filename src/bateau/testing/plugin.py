@@ -219,7 +219,7 @@ def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> Generat
             callspec = getattr(item, "callspec", None)  # pyright: ignore[reportUnknownArgumentType]
             if callspec is not None and "bateau_runtime" in callspec.params:
                 _take(item)
-    return made
+    return made  # pyright: ignore[reportUnknownVariableType]
 
 
 def _take(item: Any) -> None:

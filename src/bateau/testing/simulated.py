@@ -28,7 +28,8 @@ def run_test(suite: Suite, item: Any, call: Callable[..., Any], kwargs: dict[str
     __tracebackhide__ = True
     mark = item.get_closest_marker(SIMULATE)
     pins = [token for each in item.iter_markers(PIN) for token in each.args]
-    given = {name: value for name, value in (mark.kwargs if mark is not None else {}).items() if value is not None}
+    written: dict[str, Any] = mark.kwargs if mark is not None else {}
+    given = {name: value for name, value in written.items() if value is not None}
     exploring = _Exploring(suite, item, Scenario(item, call, kwargs, suite.settings.timeout_of(item)), given)
     if suite.settings.token is not None:
         exploring.replay(suite.settings.token)
@@ -131,7 +132,7 @@ class _Exploring:
             self.scenario.raise_outcome()
             progress(covered)
 
-        options = {**self.given, "seeds": seeds, "jobs": jobs, "progress": after_run}
+        options: dict[str, Any] = {**self.given, "seeds": seeds, "jobs": jobs, "progress": after_run}
         error: BaseException | None = None
         try:
             covered = explore(self.fn, **options)
@@ -167,7 +168,7 @@ class _Exploring:
 
     def _cover(self, covered: Exploration | None = None, *, pinned: int = 0, seconds: float = 0.0) -> None:
         """Add to what the report of this test says it covered."""
-        total = self.state.covered
+        total: dict[str, Any] | None = self.state.covered
         if total is None:
             total = {
                 "runs": 0,

@@ -240,7 +240,11 @@ class Suite:
             if not is_async(fn) and not any(isinstance(value, Deferred) for value in given):
                 return None
             self._lives_on("sim", None, fixturedef, request)
-            return lambda **kwargs: Deferred(fixturedef.argname, fn, kwargs, self.settings.timeout_of(item))
+
+            def note(**kwargs: Any) -> Deferred:
+                return Deferred(fixturedef.argname, fn, kwargs, self.settings.timeout_of(item))
+
+            return note
         if not is_async(fn):
             return None
 
@@ -333,29 +337,6 @@ class Suite:
                 place = self._where.get(fixturedef)
                 if place is not None and place.runtime != runtime:
                     fixturedef.finish(request=place.request)
-
-    def _shown(self, error: BaseException, cancelled: str) -> BaseException:
-        """What pytest is to see of a fixture's error: it knows only ``Exception`` and its own."""
-        if isinstance(error, Cancelled):
-            wrapped = FixtureEnded(f"{cancelled}: {error.reason}")
-            wrapped.__cause__ = error
-            error = wrapped
-        if isinstance(error, FixtureMisuse):
-            return pytest.fail.Exception(str(error), pytrace=False)
-        return error if self.settings.full_trace else trimmed(single_outcome(error))
-
-    def _unused(self, loop: Loop) -> None:
-        """A fixture on ``loop`` has ended: a long loop ends with the last of them."""
-        for runtime, each in tuple(self._long.items()):
-            if each is loop and not loop.fixtures and not self._shared:
-                self._long.pop(runtime).close()
-
-    @staticmethod
-    def _finish_with_its_runtime(fixturedef: Any, request: Any) -> None:
-        """What outlives a test is set up anew where the next test runs on another runtime."""
-        if request.scope != "function":
-            runtime = request._get_active_fixturedef("bateau_runtime")
-            runtime.addfinalizer(partial(fixturedef.finish, request=request))
 
     def check_fixtures(self, item: Any, *, ours: bool) -> None:
         """Refuse what can't work: a fixture that lives on another loop than the test, its own or another plugin's."""

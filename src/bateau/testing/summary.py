@@ -7,7 +7,7 @@ from typing import Any
 from . import running
 
 # Answers in these streams are orders, not faults.
-ORDERS = ("tasks", "threads", "wait")
+ORDERS = ("tasks", "threads", "yields", "events")
 
 
 def write(terminal: Any, covered: list[tuple[str, dict[str, Any]]]) -> None:

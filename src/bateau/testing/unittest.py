@@ -171,7 +171,7 @@ class AsyncTestCase(unittest.TestCase):
     def _bateau_call(self, fn: Callable[[], Any]) -> None:
         steps = self._bateau_steps
         assert steps is not None
-        plain = fn.func if isinstance(fn, partial) else fn
+        plain: Any = getattr(fn, "func", fn)
         if inspect.iscoroutinefunction(plain):
             steps.run(fn, f"{getattr(plain, '__name__', 'a step')} of {self.id()}", self.timeout)
         else:
