@@ -7,6 +7,7 @@ import signal
 from _thread import get_ident
 from collections import deque
 from collections.abc import Callable, Generator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ..kernel.errors import Cancelled
@@ -49,6 +50,9 @@ class Process:
         # What the parts of the world keep for this process (signal handlers, thread pools), by the part's own name.
         self.parts: dict[str, Any] = {}
         self.handle: CrossTask[Any] = CrossTask(f"process {self.name} ({title})")
+        # Exactly one thread runs at any time and none is changed over inside the handle; and a process that is killed where one of
+        # its own threads stands must still be able to say so, when a simulated lock would not let it.
+        self.handle.mutex = nullcontext()
         self._fn = fn
         self._args = args
         self._thread_count = 0
@@ -218,11 +222,17 @@ class Process:
     def _die(self, code: int) -> None:
         if self is self.world.director:
             raise RuntimeError("the test itself can't be killed; end the scenario instead")
-        for engine in self.engines:
-            engine.bury()
-        self._drop(code)
-        self.handle.watched = True
-        self.handle.settle(None, Cancelled() if code < 0 else None)
+        # The system does it, not a thread: where one of its own threads is the one that runs, it must come to the end of this.
+        world = self.world
+        outer, world.in_event = world.in_event, True
+        try:
+            for engine in self.engines:
+                engine.bury()
+            self._drop(code)
+            self.handle.watched = True
+            self.handle.settle(None, Cancelled() if code < 0 else None)
+        finally:
+            world.in_event = outer
 
     def freeze(self) -> None:
         """Stop it as ``SIGSTOP`` does, until ``thaw``."""
