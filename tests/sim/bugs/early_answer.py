@@ -4,6 +4,7 @@ Modelled on "fsyncgate" (PostgreSQL's list, 2018) and on the findings of the Jep
 machine at each of its steps. The story must name the line that finds the saved value missing. Mended by `fsync` before the answer.
 """
 
+import contextlib
 import os
 
 import bateau
@@ -51,12 +52,14 @@ def create():
 
 async def scenario(world, sync):
     store, saved = world.host("store"), []
-    await store.start(create)
     try:
-        await store.start(append, ["one", "two", "three"], saved, sync)
+        await store.start(create)
     except bateau.TaskCancelled:
-        pass
-    await store.start(check, saved)
+        return  # nothing is saved yet
+    with contextlib.suppress(bateau.TaskCancelled):
+        await store.start(append, ["one", "two", "three"], saved, sync)
+    with contextlib.suppress(bateau.TaskCancelled):
+        await store.start(check, saved)
 
 
 async def buggy(world: sim.World):
