@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.entries import ENTRIES, KERNEL, RUNTIMES, Entry, Runtime, require
+from support.entries import ENTRIES, KERNEL, RUNTIMES, SIMULATED, Entry, Runtime, require
 from support.leaks import ErrorLog, Snapshot, make_process_globals
 
 
@@ -37,6 +37,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header() -> str:
     return f"bateau kernel: {KERNEL}"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Which ways in a test runs over, unless it names them itself: see ``support.entries``."""
+    folder = metafunc.definition.path.relative_to(metafunc.config.rootpath / "tests").parts[0]
+    simulated = folder in SIMULATED and not metafunc.definition.get_closest_marker("real_os")
+    marks = metafunc.definition.iter_markers("parametrize")
+    named = {name.strip() for mark in marks for name in str(mark.args[0]).split(",")}
+    for fixture, names, also in (("entry", ENTRIES, "owned:sim"), ("runtime", RUNTIMES, "sim")):
+        if fixture in metafunc.fixturenames and fixture not in named:
+            metafunc.parametrize(fixture, (*names, also) if simulated else names, indirect=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -97,14 +108,14 @@ def nothing_left_behind(request: pytest.FixtureRequest, asyncio_errors: list[str
         )
 
 
-@pytest.fixture(params=RUNTIMES)
+@pytest.fixture
 def runtime(request: pytest.FixtureRequest) -> Runtime:
     """An owned program on each runtime: `runtime.run(main, *args)`."""
     require(request.param)
     return Runtime(request.param)
 
 
-@pytest.fixture(params=ENTRIES)
+@pytest.fixture
 def entry(request: pytest.FixtureRequest) -> Entry:
     """Each way into a bateau program, owned and adopted: `entry.run(main, *args)`."""
     way = Entry(request.param)

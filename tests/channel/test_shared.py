@@ -18,6 +18,7 @@ COUNT = 2000
 
 @pytest.mark.parametrize("other", ["native", "asyncio", "trio"])
 @pytest.mark.parametrize("capacity", [0, 1, 64])
+@pytest.mark.real_os("another runtime runs on a real thread")
 def test_two_runtimes_pass_items_both_ways(runtime, other, capacity):
     there_tx, there_rx = channel[int](capacity, flavour="shared")
     back_tx, back_rx = channel[int](capacity, flavour="shared")
@@ -125,6 +126,7 @@ def test_plain_threads_send_and_receive_without_waiting(runtime):
         assert [i for i in got if i % 4 == k] == list(range(k, COUNT, 4))
 
 
+@pytest.mark.real_os("another runtime runs on a real thread")
 def test_no_item_is_lost_to_timeouts_across_threads(runtime):
     tx, rx = channel[int](2, flavour="shared")
     got: list[int] = []
@@ -155,6 +157,7 @@ def test_no_item_is_lost_to_timeouts_across_threads(runtime):
     assert got == list(range(400))
 
 
+@pytest.mark.real_os("another runtime runs on a real thread")
 def test_oneshot_watch_and_broadcast_cross_threads(runtime):
     answer_tx, answer_rx = oneshot[str](flavour="shared")
     state_tx, state_rx = watch(0, flavour="shared")

@@ -189,6 +189,7 @@ def test_the_closing_is_bounded_by_its_budget(entry: Any, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("leave", ["break", "raise"])
+@pytest.mark.real_os("it starts worker processes")
 def test_worker_processes_are_ended_and_reaped(entry: Any, leave: str) -> None:
     async def main() -> None:
         async for item in bateau.iter(range(1000)).par(2, on=bateau.iter.processes(2), chunk=1).map(operator.neg):

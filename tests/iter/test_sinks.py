@@ -106,6 +106,7 @@ def test_a_channel_holds_the_chain_back(entry: Entry) -> None:
     assert ahead == 3  # two in the channel, one waiting to get in
 
 
+@pytest.mark.real_os("it looks at a real file")
 def test_a_stream_takes_bytes_or_what_is_encoded(runtime: Runtime, tmp_path: Path) -> None:
     path = tmp_path / "lines"
 

@@ -182,6 +182,7 @@ def in_child(fn):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), text
 
 
+@pytest.mark.real_os("it forks")
 def test_a_child_of_a_program_starts_its_own(runtime):
     async def main():
         result = in_child(lambda: runtime.run(add, 2, 3))
@@ -212,6 +213,7 @@ def test_a_child_that_goes_on_with_the_parents_program_is_told(runtime):
     assert program() == 7
 
 
+@pytest.mark.real_os("it forks")
 def test_a_wait_in_a_forked_child_names_the_fork(runtime):
     async def main():
         read, write = os.pipe()

@@ -66,6 +66,7 @@ def test_reset(entry):
     entry.run(other)
 
 
+@pytest.mark.real_os("two real threads meet")
 def test_two_runs_at_once(runtime):
     seen: dict[int, int] = {}
     barrier = threading.Barrier(2, timeout=20)

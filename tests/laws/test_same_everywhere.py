@@ -429,6 +429,7 @@ async def reading(path: Path, mode: str) -> Any:
 @pytest.mark.law(20)
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("what", PAIRS)
+@pytest.mark.real_os("it compares with real files and processes")
 def test_made_async_it_gives_the_same_value_and_the_same_error(entry: Entry, what: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("one\ntwo\nthree\n")
     (tmp_path / "raw").write_bytes(b"\xff\xfe\xff")

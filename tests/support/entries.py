@@ -35,7 +35,13 @@ KERNEL: Literal["pure", "chosen at import"] = "pure" if os.environ.get("BATEAU_P
 RUNTIMES = ("native", "asyncio", "uvloop", "trio")
 
 # What `native` looks like to foreign code: it is an asyncio loop as well, but its tasks are the kernel's own.
-FAMILIES: dict[str, Family] = {"native": "native", "asyncio": "asyncio", "uvloop": "asyncio", "trio": "trio"}
+FAMILIES: dict[str, Family] = {
+    "sim": "native",
+    "native": "native",
+    "asyncio": "asyncio",
+    "uvloop": "asyncio",
+    "trio": "trio",
+}
 
 # Third-party module that must be there for a runtime to be tested.
 NEEDS = {"uvloop": "uvloop", "trio": "trio"}
@@ -43,6 +49,10 @@ NEEDS = {"uvloop": "uvloop", "trio": "trio"}
 OWNED = tuple(f"owned:{name}" for name in RUNTIMES)
 ADOPTED = ("adopted:asyncio", "adopted:uvloop", "adopted:trio")
 ENTRIES = OWNED + ADOPTED
+
+# Folders whose tests run in a simulated world as well (production's order, virtual time), except those marked
+# `@pytest.mark.real_os("why")`: what forks, starts programs, or meets threads and files made outside the world.
+SIMULATED = ("kernel", "sync", "channel", "combine", "time", "laws", "iter")
 
 
 def _named(*names: str) -> pytest.MarkDecorator:
