@@ -402,7 +402,12 @@ def test_of_a_plain_test(own, request):
 """,
     )
     done = project.run()
-    expected = {"test_inside": "failed", "test_early": "passed", "test_late": "failed", "test_of_a_plain_test": "passed"}
+    expected = {
+        "test_inside": "failed",
+        "test_early": "passed",
+        "test_late": "failed",
+        "test_of_a_plain_test": "passed",
+    }
     assert done.outcomes() == expected
     assert "request.getfixturevalue('own') inside a running async test or fixture" in done.text
     assert "fixture 'shared' outlives the test and was asked for by request.getfixturevalue()" in done.text

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 from ..kernel.cancellation import CancelNode
+from ..kernel.errors import PACKAGE_DIR
 from ..kernel.explain import all_tasks, describe_wait, find_cycle, suspended_at
 from ..kernel.host import Host
 from ..kernel.task import Task
@@ -97,16 +98,12 @@ def _line(library: str, name: str, coro: Any, waiting: Any, waiter: Any) -> str:
 def _trio_tasks() -> Iterator[Any]:
     """Trio's tasks that are nobody's of ours: those of nurseries that users opened."""
     trio: Any = sys.modules["trio"]
-    from ..runtimes.trio_host import TrioHost
-
     todo: list[Any] = [trio.lowlevel.current_root_task()]
     for native in todo:
         for nursery in native.child_nurseries:
             todo.extend(nursery.child_tasks)
         code = getattr(native.coro, "cr_code", None)
         file = code.co_filename if code is not None else ""
-        if code is not TrioHost.run_task.__code__ and not file.startswith((trio.__path__[0], _PACKAGE)):
+        its_own = native.name.startswith("<") and file.startswith(trio.__path__[0])
+        if not its_own and not file.startswith(PACKAGE_DIR):
             yield native
-
-
-_PACKAGE = __file__[: -len("testing/waits.py")]
