@@ -271,11 +271,13 @@ class RemoteFlow(Flow):
             return
         while flight and flight[0][0] <= now:
             _, delay, payload = flight.popleft()
-            self._deliver(payload, delay)
+            if not self._deliver(payload, delay):
+                break
         if flight and self.event is None and self.broken is None:
             self.event = self.world.at(flight[0][0], self._arrive)
 
-    def _deliver(self, payload: Payload, delay: float) -> None:
+    def _deliver(self, payload: Payload, delay: float) -> bool:
+        """Hand over what has arrived. False: nobody is there, which can't be said either; it stays in flight, to be sent again."""
         dst = self.dst
         if payload is RST:
             dst.reset_arrived()
@@ -285,6 +287,7 @@ class RemoteFlow(Flow):
             elif not self.dead:
                 self.flight.appendleft((self.world.now, delay, payload))
                 self._break_off()
+                return False
         elif payload is HELLO:
             dst.hello_arrived()
         elif payload is FIN:
@@ -293,6 +296,7 @@ class RemoteFlow(Flow):
         else:
             self._say(delay, len(payload), 0)
             dst.data_arrived(payload)
+        return True
 
     def refused(self) -> None:
         if not self.dead:
