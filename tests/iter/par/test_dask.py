@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import bateau
 from bateau.iter import WorkerDied
 from bateau.iter.par import WorkerTraceback
 from support.entries import Entry
+from support.leaks import Snapshot
 from support.par_functions import alone, awkward, die_at_five, fail_at_seven, square_later
 
 from .test_chain import check_everything
@@ -30,6 +32,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
+    before = Snapshot()
     with (
         distributed.LocalCluster(
             n_workers=2,
@@ -41,6 +44,11 @@ def client() -> Iterator[Any]:
         distributed.Client(cluster, set_as_default=False) as client,
     ):
         yield client
+    # Its loop and its threads stay. Pipes of its workers are closed some time later, and no test that follows shall be blamed.
+    deadline = time.monotonic() + 10
+    while any("pipe:" in left for left in before.leaks()) and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.01)
 
 
 @once_per_family
