@@ -31,15 +31,20 @@ def suspended_at(task: Task[Any]) -> tuple[str, int, str] | None:
 
     Where there is none but the standard library's, its innermost one.
     """
-    own, innermost = _sites(task)
+    return where_suspended(task.coro)
+
+
+def where_suspended(coro: Any) -> tuple[str, int, str] | None:
+    """``suspended_at`` for any coroutine."""
+    own, innermost = _sites(coro)
     return own or innermost
 
 
-def _sites(task: Task[Any]) -> tuple[tuple[str, int, str] | None, tuple[str, int, str] | None]:
+def _sites(coro: Any) -> tuple[tuple[str, int, str] | None, tuple[str, int, str] | None]:
     """What ``suspended_at`` says, and the innermost frame outside bateau, whosesoever it is."""
     own: tuple[str, int, str] | None = None
     innermost: tuple[str, int, str] | None = None
-    awaited: Any = task.coro
+    awaited: Any = coro
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
         frame = frame or getattr(awaited, "gi_frame", None)
@@ -60,7 +65,7 @@ def _sites(task: Task[Any]) -> tuple[tuple[str, int, str] | None, tuple[str, int
 
 def describe_wait(task: Task[Any]) -> str:
     """What one task waits on and who could free it, in a line or two."""
-    own, innermost = _sites(task)
+    own, innermost = _sites(task.coro)
     site = own or innermost
     where = f" at {site[0]}:{site[1]} in {site[2]}" if site is not None else ""
     op = task.waiting
