@@ -11,8 +11,8 @@ from .errors import PACKAGE_DIR
 from .task import Task
 
 # A user is told of a line of theirs, not of asyncio's that they wait in. What pip installs lies below the standard library.
-_STDLIB = os.path.dirname(os.__file__) + os.sep
-_INSTALLED = (_STDLIB + "site-packages", _STDLIB + "dist-packages")
+STDLIB = os.path.dirname(os.__file__) + os.sep
+INSTALLED = (STDLIB + "site-packages", STDLIB + "dist-packages")
 
 
 def all_tasks(roots: Iterable[CancelNode]) -> list[Task[Any]]:
@@ -36,11 +36,11 @@ def suspended_at(task: Task[Any]) -> tuple[str, int, str] | None:
 
 def where_suspended(coro: Any) -> tuple[str, int, str] | None:
     """``suspended_at`` for any coroutine."""
-    own, innermost = _sites(coro)
+    own, innermost = sites_of(coro)
     return own or innermost
 
 
-def _sites(coro: Any) -> tuple[tuple[str, int, str] | None, tuple[str, int, str] | None]:
+def sites_of(coro: Any) -> tuple[tuple[str, int, str] | None, tuple[str, int, str] | None]:
     """What ``suspended_at`` says, and the innermost frame outside bateau, whosesoever it is."""
     own: tuple[str, int, str] | None = None
     innermost: tuple[str, int, str] | None = None
@@ -53,7 +53,7 @@ def _sites(coro: Any) -> tuple[tuple[str, int, str] | None, tuple[str, int, str]
         filename = frame.f_code.co_filename
         if not filename.startswith(PACKAGE_DIR):
             innermost = filename, frame.f_lineno, frame.f_code.co_qualname
-            if not filename.startswith(_STDLIB) or filename.startswith(_INSTALLED):
+            if not filename.startswith(STDLIB) or filename.startswith(INSTALLED):
                 own = innermost
         awaited = (
             getattr(awaited, "cr_await", None)
@@ -65,7 +65,7 @@ def _sites(coro: Any) -> tuple[tuple[str, int, str] | None, tuple[str, int, str]
 
 def describe_wait(task: Task[Any]) -> str:
     """What one task waits on and who could free it, in a line or two."""
-    own, innermost = _sites(task.coro)
+    own, innermost = sites_of(task.coro)
     site = own or innermost
     where = f" at {site[0]}:{site[1]} in {site[2]}" if site is not None else ""
     op = task.waiting

@@ -136,9 +136,7 @@ class _Search:
 
     def report(self, run: Run, at: Points) -> Found:
         """What a failed run is reported as."""
-        made = found(
-            self.scenario, self.args, run, self.covered, shrink=False, prepare=None, options=self.options
-        )
+        made = found(self.scenario, self.args, run, self.covered, shrink=False, prepare=None, options=self.options)
         where = " and ".join(f"point {number}" for number in at) or "no fault at all"
         head = f"{self.stream.partition('-')[0]} everywhere in {self.title}: fails with {where} (of {self.points})"
         return Found(made.run, made.token, f"{head}\n{made.story}", self.covered)
@@ -190,7 +188,7 @@ def watcher(streams: Sequence[str]) -> Callable[[World], None] | None:
             for stream in cancels:
                 _ask_cancel(world, stream, task)
             for stream in crashes:
-                _ask_crash(world, stream, process, lambda: f"after a step of task {task.name!r}")
+                _ask_crash(world, stream, process, lambda: f"after a step of task {getattr(task, 'name', None)!r}")
 
         def blocks(thread: SimThread, what: str) -> None:
             if what != "poll":  # a poll is where the steps of tasks have led to, and those were asked about
@@ -206,7 +204,7 @@ def watcher(streams: Sequence[str]) -> Callable[[World], None] | None:
 
 def _ask_cancel(world: World, stream: str, task: Any) -> None:
     """A task has made a step: if it is suspended inside the scope, cancel that here?"""
-    node = None if task.ended else _node_of(task, stream[len(CANCEL) :])
+    node = None if task is None or task.ended else _node_of(task, stream[len(CANCEL) :])
     if node is not None and world.chance(stream, 1.0):
         world.trace("cancel", f"cancelled here: after a step of task {task.name!r}")
         target: Any = node  # a scope or a task, which both have it

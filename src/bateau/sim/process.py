@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import signal
-from _thread import get_ident
+from _thread import get_ident, get_native_id
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import nullcontext
@@ -76,7 +76,7 @@ class Process:
 
         def job() -> None:
             thread.baton.acquire()
-            thread.os_ident = get_ident()
+            thread.os_ident, thread.os_native_id = get_ident(), get_native_id()
             here.world = world
             world.take_over(thread)
             try:
@@ -100,6 +100,9 @@ class Process:
             call()
         if thread is self.main and not self.dead:
             self._end()
+        if world.stuck is not None:
+            here.world = None
+            return  # there is no baton to hand on any more
         following = world.next_thread()
         here.world = None
         world.thread = following
@@ -261,6 +264,10 @@ class Process:
         lines = [f"process {self.name} ({self.title}) on host {self.host.name}:"]
         for engine in self.engines:
             lines.extend("  " + describe_wait(task) for task in all_tasks(engine.roots) if not task.ended)
+        for part in self.parts.values():
+            explain = getattr(part, "explain", None)
+            if explain is not None:
+                lines.extend(explain())
         for thread in self.threads:
             if thread.state is BLOCKED and thread.waits_for not in {"poll", IDLE}:
                 site = standing_at(thread.os_ident)

@@ -9,6 +9,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from ..kernel.errors import PACKAGE_DIR, BateauError
+from ..kernel.explain import INSTALLED, STDLIB
 from .errors import leaves
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ def blame(error: BaseException | None) -> list[str]:
 
 
 def _is_inner(filename: str) -> bool:
-    return filename.startswith((PACKAGE_DIR, "<frozen"))
+    standard = filename.startswith(STDLIB) and not filename.startswith(INSTALLED)
+    return standard or filename.startswith((PACKAGE_DIR, "<frozen"))
 
 
 def decisions(run: Run) -> str:

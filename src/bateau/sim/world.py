@@ -18,13 +18,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
+from warnings import warn
 from zlib import crc32
 
-from .errors import NoProgress, Stuck
+from .errors import NoProgress, StubbornThread, Stuck
 from .faults import NONE, Faults
 from .silence import the_dead_are_silent
 from .sites import running_at
 from .thread import BLOCKED, ENDED, READY, RUNNING, Carrier, Killed, SimThread, here
+from .watchdog import worlds
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -44,8 +46,14 @@ CREEP_SECONDS = 0.001
 # The collector is off during a run, whose objects die by their reference counts; what does not is looked for so often.
 STEPS_BETWEEN_COLLECTIONS = 50_000
 DEFAULT_MAX_STEPS = 1_000_000
+# For how long, in seconds, what is ready may be left standing by the strategy: a busy machine does that, and makes timers that are due
+# soon overtake it. Longer than this stands a machine that is frozen (``Faults.freeze``): else every timeout of a minute would be
+# reached before an answer that has come already.
+LONGEST_STALL = 0.1
 # So many points where others could run a thread passes in a row; then they do, whatever the strategy says.
 MOST_PASSED = 1_000
+# So often a thread of a world that has ended is told so; then it is left behind.
+MOST_DEATHS = 1_000
 
 
 class Event:
@@ -143,11 +151,19 @@ class World:
         self._attend_at = min(max_steps, CREEP_EVERY)
         # Whether the function of an event runs: the scheduler's own, which can't wait, whoever has the baton.
         self.in_event = False
+        # How often programs looked at a clock, when the last look was (virtual time), and how many looks were at that same moment.
+        self.looks = 0
+        self._looked_at = -1.0
+        self._looks_at_once = 0
         # How often the running thread has passed others that are ready since it took its baton.
         self._passed = 0
         self._pids = 100
         # The OS thread that has just handed over the baton for the last time: whoever takes it waits until that is gone.
         self.ending: Carrier | None = None
+        # How often the baton was taken. And who stood still in a real lock, where the world was ended for that.
+        self.switches = 0
+        self.stuck: SimThread | None = None
+        self.stubborn: list[SimThread] = []
         self._network: Network | None = None
         # Whoever holds the baton. Set by the director before anything can ask for it.
         self.thread: SimThread = None  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
@@ -329,6 +345,18 @@ class World:
             self._collect_at += STEPS_BETWEEN_COLLECTIONS
             gc.collect(1)
 
+    def look(self) -> None:
+        """A program looks at a clock. Where it does nothing else, the clock goes on and others get their turn."""
+        self.looks += 1
+        if self.now != self._looked_at:
+            self._looked_at = self.now
+            self._looks_at_once = 0
+        self._looks_at_once += 1
+        if self._looks_at_once >= STEPS_BEFORE_CREEP and self._looks_at_once % CREEP_EVERY == 0 and not self.in_event:
+            self.creep()
+            self._looked_at = self.now
+            self.pass_on()
+
     def creep(self) -> None:
         """Let a little time pass although something can run: a program that waits for the clock without sleeping must see it go on."""
         at = self._steps_at_jump
@@ -453,11 +481,23 @@ class World:
 
     def _the_dead(self, thread: SimThread) -> None:
         if self.closed or thread.process is self.director:
+            thread.deaths += 1
+            if thread.deaths > MOST_DEATHS and self.closed and thread.carrier is not None and self.stuck is None:
+                self._leave_behind(thread)
             raise Killed
         # The world still runs: this thread does not, until the end.
         thread.state = BLOCKED
         thread.waits_for = "nothing: it was killed"
         self._switch(thread)
+
+    def _leave_behind(self, thread: SimThread) -> None:
+        """It swallows whatever is raised in it: the baton goes to the director, and the OS thread stays where it is for good."""
+        assert self.director is not None
+        self.stubborn.append(thread)
+        thread.state = ENDED
+        self.director.main.baton.release()
+        while True:
+            thread.baton.acquire()
 
     def _switch(self, thread: SimThread, chosen: bool = False) -> None:
         """Give the baton to whoever is next, and come back when it is this thread's turn again."""
@@ -481,6 +521,7 @@ class World:
         """``thread`` has taken its baton: it is the one that runs."""
         thread.state = RUNNING
         self.thread = thread
+        self.switches += 1
         self._passed = 0
         if self.ending is not None:
             ending, self.ending = self.ending, None
@@ -496,10 +537,10 @@ class World:
                     if self.strategy is not None and self.strategy.follows:
                         self.strategy.only("threads", found)
                 else:
-                    may_wait = self.next_event() is not None
+                    when = self.next_event()
+                    may_wait = when is not None and when <= self.now + LONGEST_STALL
                     index = self.choose_step("threads", ready, may_wait)
                     if index >= len(ready):
-                        when = self.next_event()
                         assert when is not None
                         self._pass_time(when)
                         continue
@@ -529,14 +570,17 @@ class World:
         main = self.director.main
         if main.state is ENDED:
             raise RuntimeError("the simulated world goes on although its director has ended")
-        main.interrupt(Stuck(self.explain()))
+        main.interrupt(Stuck(f"nothing can ever happen again in the simulated world\n{self.explain()}"))
 
     def let_time_pass(self, until: float | None) -> None:
-        """Chosen by the strategy although something could run: the clock goes on to the next event, at most to ``until``."""
+        """Chosen by the strategy although something could run: the clock goes on to the next event, at most to ``until``.
+
+        Nothing happens where that is further than ``LONGEST_STALL``: what was thought to come sooner is not wanted any more.
+        """
         when = self.next_event()
         if when is None or (until is not None and until < when):
             when = until
-        if when is not None:
+        if when is not None and when <= self.now + LONGEST_STALL:
             self.jump(when)
 
     def explain(self) -> str:
@@ -575,13 +619,21 @@ class World:
             for host in self.hosts.values():
                 for process in host.processes:
                     for thread in tuple(process.threads):
-                        if thread is not me and thread.state is not ENDED:
+                        if thread is not me and thread.state is not ENDED and self.stuck is None:
                             self._unwind(thread, me)
             self._bury()
         for undo in reversed(self.at_close):
             undo()
         self.at_close.clear()
         self._heap.clear()
+        if self.stubborn:
+            names = ", ".join(thread.process.actor(thread) for thread in self.stubborn)
+            warn(
+                f"the world has ended, but these threads swallow what ends them and are left behind: {names}; let `except "
+                "BaseException` (or a bare `except`) in their loops raise what is no Exception",
+                StubbornThread,
+                stacklevel=2,
+            )
 
     def _unwind(self, thread: SimThread, me: SimThread) -> None:
         """Let it raise ``Killed`` out of where it is blocked, to its end (which gives the baton back to the director)."""
@@ -656,10 +708,12 @@ class World:
     def entered(self) -> Generator[None]:
         """The calling thread belongs to this world while the block runs."""
         outer, here.world = here.world, self
+        worlds[self] = None
         try:
             yield
         finally:
             here.world = outer
+            worlds.pop(self, None)
 
 
 def current_world() -> World | None:

@@ -7,7 +7,7 @@ machinery of imports, with its caches and the hooks of others in it, must not me
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -24,6 +24,10 @@ def outside() -> Generator[None]:
         yield
     finally:
         here.world = world
+
+
+# What to call with a module right after it has been executed during a run, by its name.
+executed: dict[str, Callable[[ModuleType], object]] = {}
 
 
 class _Finder:
@@ -60,6 +64,8 @@ class _Loader:
         module.__loader__ = module.__spec__.loader = self._loader
         with outside():
             self._loader.exec_module(module)
+        if module.__name__ in executed:
+            executed[module.__name__](module)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
