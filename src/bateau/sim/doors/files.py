@@ -160,8 +160,9 @@ def open_file(world: World, path: Any, flags: int, mode: int = 0o777, dir_fd: in
             file.refs -= 1
     try:
         return view.process.fds.add(file)
-    except OSError:
+    except OSError as error:
         file.dropped()
+        error.filename = path
         raise
 
 
@@ -440,6 +441,11 @@ def chmod(world: World, path: Any, mode: int, *, dir_fd: int | None = None, foll
         node.mode = stat_module.S_IFMT(node.mode) | (mode & 0o7777)
         node.changed()
 
+    if isinstance(path, int) and path >= FIRST_FD:
+        file = world.thread.process.fds.get(path)
+        if not isinstance(getattr(file, "node", None), Inode):  # a socket, which has a mode before it has a name
+            file.chmod(mode)
+            return
     alter(world, "chmod", path, act, dir_fd, follow_symlinks)
 
 

@@ -50,6 +50,11 @@ _UDP_TOO = frozenset({"echo", "discard", "daytime", "time", "domain", "kerberos"
 _UDP_ONLY = frozenset({"tftp", "ntp", "syslog"})
 
 
+def is_tuple(value: Any) -> bool:
+    """Whether it is a tuple, without telling the type checkers, who would then ask of what."""
+    return isinstance(value, tuple)
+
+
 def failed(code: int) -> socket.gaierror:
     """The error of a lookup."""
     return socket.gaierror(code, _SAID[code])
@@ -113,14 +118,16 @@ def _ports(port: Any, type: int, proto: int, flags: int, bare: bool) -> list[tup
     text = None if port is None else str(port)
     if bare and text is None:
         raise failed(socket.EAI_NONAME)
-    number = 0 if not text else int(text) if text.lstrip("-").isdecimal() else None
+    number = 0 if not text else int(text) if text.isdecimal() else None
     if number is None and flags & socket.AI_NUMERICSERV:
         raise failed(socket.EAI_NONAME)
     kinds = [kind for kind in _KINDS if (not type or kind[0] == type) and (not proto or kind[1] in (proto, 0))]
     if not type and proto:
-        kinds = [kind for kind in kinds if kind[1] == proto]
+        kinds = [kind for kind in kinds if kind[1] == proto] or kinds
     if not kinds:
-        raise failed(socket.EAI_SOCKTYPE if type or proto else socket.EAI_SERVICE)
+        raise failed(socket.EAI_SOCKTYPE)
+    if text and all(name == "raw" for *_, name in kinds):
+        raise failed(socket.EAI_SERVICE)  # raw sockets have no ports
     if number is not None:
         return [(kind, known or proto, number & 0xFFFF) for kind, known, _ in kinds]
     assert text is not None
@@ -141,6 +148,8 @@ def getaddrinfo(
     world: World, host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
 ) -> list[tuple[Any, ...]]:
     name = _decoded(host)
+    if name is None and port is None:
+        raise failed(socket.EAI_NONAME)
     if family not in (0, _INET, _INET6):
         raise failed(socket.EAI_FAMILY)
     if flags & socket.AI_CANONNAME and name is None:
@@ -155,7 +164,9 @@ def getaddrinfo(
         found = [numeric]
         canon = name
         if family and family_of(numeric[0]) != family:
-            if family == _INET6 and flags & socket.AI_V4MAPPED:
+            if family == _INET and (four := canonical(numeric[0])) is not None and ":" not in four:
+                found = [(four, 0)]
+            elif family == _INET6 and flags & socket.AI_V4MAPPED:
                 found = [(f"::ffff:{numeric[0]}", 0)]
             else:
                 raise failed(socket.EAI_ADDRFAMILY)
@@ -186,7 +197,7 @@ def endpoint(world: World, family: int, address: Any, what: str) -> Endpoint:
     Raises ``TypeError``, ``OverflowError``, ``socket.gaierror`` as Python's socket does.
     """
     called = "AF_INET" if family == _INET else "AF_INET6"
-    if not isinstance(address, tuple):
+    if not is_tuple(address):
         raise TypeError(f"{what}(): {called} address must be tuple, not {type(address).__name__}")
     parts: tuple[Any, ...] = address
     if family == _INET and len(parts) != 2:
@@ -265,7 +276,7 @@ def gethostbyaddr(world: World, address: Any, /) -> tuple[str, list[str], list[s
 
 @door("socket", "getnameinfo")
 def getnameinfo(world: World, sockaddr: Any, flags: int, /) -> tuple[str, str]:
-    if not isinstance(sockaddr, tuple):
+    if not is_tuple(sockaddr):
         raise TypeError("getnameinfo() argument 1 must be a tuple")
     parts: tuple[Any, ...] = sockaddr
     numeric = literal(str(parts[0]))

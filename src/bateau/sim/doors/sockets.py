@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import NotSimulated
 from ..fds import FIRST_FD, SimFile, failure, release
 from ..net.addresses import AF_INET, AF_INET6, AF_UNIX
-from ..net.socketfile import SocketFile
+from ..net.socketfile import SocketFile, flat
 from ..net.tcp import CONNECTING, TcpSocket
 from ..net.udp import UdpSocket
 from ..thread import here
@@ -66,10 +66,11 @@ class SimSocket(Real):
     ``_seconds`` is its timeout: None blocks, 0 never waits.
     """
 
-    __slots__ = ("_fd", "_file", "_process", "_seconds", "_world")
+    __slots__ = ("_fd", "_file", "_number", "_process", "_seconds", "_world")
 
     _fd: int
     _file: SocketFile | None
+    _number: int
     _process: Process
     _seconds: float | None
     _world: World
@@ -81,7 +82,7 @@ class SimSocket(Real):
         world.before_call(world.thread)
         process = world.thread.process
         if fileno is not None:
-            self._wrap(process, fileno)
+            self._wrap(process, fileno, proto)
             return
         family = AF_INET if family == -1 else int(family)
         type = _STREAM if type == -1 else int(type)
@@ -91,7 +92,7 @@ class SimSocket(Real):
         self._seconds = 0.0 if type & socket.SOCK_NONBLOCK else timeout
         file.blocking = self._seconds is None
 
-    def _wrap(self, process: Process, fileno: int) -> None:
+    def _wrap(self, process: Process, fileno: int, proto: int) -> None:
         if isinstance(fileno, float):
             raise TypeError("integer argument expected, got float")
         if fileno < 0:
@@ -104,6 +105,7 @@ class SimSocket(Real):
         if not isinstance(file, SocketFile):
             raise failure(errno.ENOTSOCK)
         self._take(process, fileno, file)
+        self._number = file.protocol() if proto == -1 else proto
         self._seconds = process.parts.get(_DEFAULT_TIMEOUT) if file.blocking else 0.0
 
     def _take(self, process: Process, fd: int, file: SocketFile) -> None:
@@ -113,6 +115,7 @@ class SimSocket(Real):
         self._world = process.world
         self._fd = fd
         self._file = file
+        self._number = file.proto
         self._seconds = None
 
     @classmethod
@@ -201,7 +204,8 @@ class SimSocket(Real):
         if bufsize == 0:
             return b""
         if flags:
-            return self._receive("recv on", bufsize, flags)[0]
+            data: bytes = self._receive("recv on", bufsize, flags)[0]
+            return data
         try:
             return file.receive(bufsize)
         except BlockingIOError:
@@ -298,7 +302,7 @@ class SimSocket(Real):
         """As a real socket's: blocking, all of it; else as much as fits now."""
         file = self._open_file()
         if data.__class__ is not bytes:
-            data = memoryview(data).cast("B")
+            data = flat(data)
         if flags & socket.MSG_DONTWAIT:
             return file.send(data, flags)
         try:
@@ -328,7 +332,7 @@ class SimSocket(Real):
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         """As a real socket's."""
-        view = memoryview(data).cast("B")
+        view = flat(data)
         file = self._open_file()
         deadline = self._deadline()
         sent = 0
@@ -347,7 +351,7 @@ class SimSocket(Real):
             raise TypeError(f"sendto() takes 2 or 3 arguments ({len(args) + 1} given)")
         flags, address = (0, args[0]) if len(args) == 1 else args
         file = self._open_file()
-        view = memoryview(data).cast("B")
+        view = flat(data)
         to = None if address is None or file.kind == "tcp" else self._address(file, address, "sendto")
         if flags & socket.MSG_DONTWAIT:
             return file.send(view, flags, to)
@@ -356,7 +360,7 @@ class SimSocket(Real):
     def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None, /) -> int:
         """As a real socket's; of ancillary data there are descriptors (``SCM_RIGHTS``) on Unix sockets."""
         file = self._open_file()
-        data = b"".join(memoryview(buffer).cast("B") for buffer in buffers)
+        data = b"".join(flat(buffer) for buffer in buffers)
         rights = self._rights(ancdata)
         to = None if address is None or file.kind == "tcp" else self._address(file, address, "sendmsg")
         if rights:
@@ -395,6 +399,7 @@ class SimSocket(Real):
         except OSError:
             file.unaccept(found)
             raise
+        sock._number = self._number
         sock._seconds = self._process.parts.get(_DEFAULT_TIMEOUT)
         found.blocking = sock._seconds is None
         return sock, address
@@ -406,7 +411,7 @@ class SimSocket(Real):
         try:
             file.connect(to)
         except BlockingIOError as error:
-            if error.errno != errno.EINPROGRESS and file.kind == "tcp":
+            if error.errno != errno.EINPROGRESS and (file.kind == "tcp" or self._seconds is not None):
                 raise
             self._must_wait(file)
         else:
@@ -479,13 +484,16 @@ class SimSocket(Real):
     @property
     def proto(self) -> int:
         """As a real socket's."""
-        return self._file.proto if self._file is not None else 0
+        return self._number
 
     # -- waiting ---------------------------------------------------------------------------------------------------------
 
     def settimeout(self, value: float | None, /) -> None:
         """As a real socket's."""
         if value is not None:
+            given: Any = value
+            if isinstance(given, str):
+                raise TypeError("'str' object cannot be interpreted as an integer")
             value = float(value)
             if value < 0:
                 raise ValueError("Timeout value out of range")
@@ -529,7 +537,7 @@ class SimSocket(Real):
         self._file = None
         return fd
 
-    def _real_close(self) -> None:  # type: ignore[override]
+    def _real_close(self) -> None:
         if self._fd >= 0:
             self._release()
 
@@ -575,7 +583,8 @@ _simulated: weakref.WeakKeyDictionary[type, type] = weakref.WeakKeyDictionary()
 
 def simulated(cls: type) -> type:
     """The simulated twin of a subclass of ``socket.socket``."""
-    if cls is Real:
+    plain: Any = Real
+    if cls is plain:
         return SimSocket
     found = _simulated.get(cls)
     if found is None:
@@ -584,7 +593,7 @@ def simulated(cls: type) -> type:
     return found
 
 
-def _new(cls: type, *_args: Any, **_kwargs: Any) -> Any:
+def _new(cls: Any, *_args: Any, **_kwargs: Any) -> Any:
     if here.world is not None and not issubclass(cls, SimSocket):
         cls = simulated(cls)
     return _Base.__new__(cls)

@@ -259,8 +259,12 @@ class RemoteFlow(Flow):
         self.delay = delay
         self.last = max(self.last, self.world.now + delay)
         self.flight.append((self.last, delay, payload))
-        if self.event is None and self.broken is None:
-            self.event = self.world.at(self.last, self._arrive)
+        self._expect()
+
+    def _expect(self) -> None:
+        """The first of ``flight`` will arrive, if the path works."""
+        if self.flight and self.event is None and self.broken is None:
+            self.event = self.world.at(self.flight[0][0], self._arrive)
 
     def _arrive(self) -> None:
         """The first of ``flight`` is due."""
@@ -273,8 +277,7 @@ class RemoteFlow(Flow):
             _, delay, payload = flight.popleft()
             if not self._deliver(payload, delay):
                 break
-        if flight and self.event is None and self.broken is None:
-            self.event = self.world.at(flight[0][0], self._arrive)
+        self._expect()
 
     def _deliver(self, payload: Payload, delay: float) -> bool:
         """Hand over what has arrived. False: nobody is there, which can't be said either; it stays in flight, to be sent again."""

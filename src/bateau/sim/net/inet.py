@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
-from .addresses import ANY4, ANY6, Endpoint, to_python
+from .addresses import ANY4, ANY6, Endpoint, is_v6, to_python
 from .socketfile import SocketFile
 
 if TYPE_CHECKING:
@@ -22,6 +22,11 @@ class InetFile(SocketFile):
         # None until bound; after ``connect`` the address that the peer sees.
         self.local: Endpoint | None = None
         self.remote: Endpoint | None = None
+
+    def bound_to(self, endpoint: Endpoint) -> None:
+        """It was given this address; of an IPv6 one, it hears no IPv4."""
+        if is_v6(endpoint.ip) and endpoint.ip != ANY6:
+            self._options[socket.IPPROTO_IPV6, socket.IPV6_V6ONLY] = 1
 
     def any_endpoint(self) -> Endpoint:
         """Every address of the host, and any free port."""

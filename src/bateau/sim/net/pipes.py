@@ -58,11 +58,11 @@ class PipeEnd(SimFile):
         if not self.writes:
             raise failure(errno.EBADF)
         view = memoryview(data).cast("B")
+        if not view:
+            return 0
         if self.other.closed:
             raise failure(errno.EPIPE)
         room = self.capacity - len(self.data)
-        if not view:
-            return 0
         if room <= 0 or (len(view) <= ATOMIC and room < len(view)):
             raise failure(errno.EAGAIN)
         part = view[:room]

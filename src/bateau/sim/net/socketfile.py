@@ -65,6 +65,14 @@ _MOST_BUFFER = 2 * 212_992
 _TIMEOUTS = (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO)
 
 
+def flat(data: Any) -> memoryview:
+    """Any bytes-like object as bytes. Raises ``TypeError`` in the words of Python's own sockets."""
+    try:
+        return memoryview(data).cast("B")
+    except TypeError:
+        raise TypeError(f"a bytes-like object is required, not {type(data).__name__!r}") from None
+
+
 class SocketFile(SimFile):
     """Base of the sockets. Calls raise ``BlockingIOError`` where Linux would wait: the doors do the waiting.
 
@@ -78,7 +86,7 @@ class SocketFile(SimFile):
         super().__init__(process)
         self.host = process.host
         self.family = family
-        self.type = type
+        self.type = int(type)
         self.proto = proto
         self.error = 0
         self.send_buffer = 212_992
@@ -129,7 +137,7 @@ class SocketFile(SimFile):
                 self.receive_buffer = size
             self.changed()
             return
-        self._check_option(level, name)
+        self._check_option(level, name, errno.ENOPROTOOPT)
         if (level, name) in _FLAGS:
             number = int(bool(number))
         self._options[level, name] = number
@@ -160,14 +168,15 @@ class SocketFile(SimFile):
                 return self.receive_buffer
             if name in _TIMEOUTS:
                 return bytes(16)
-        self._check_option(level, name)
+        self._check_option(level, name, errno.EOPNOTSUPP)
         return self.option(level, name)
 
-    def _check_option(self, level: int, name: int) -> None:
+    def _check_option(self, level: int, name: int, foreign: int) -> None:
         if self.family == socket.AF_UNIX and level != _SOL:
             raise failure(errno.EOPNOTSUPP)
-        foreign = (level == _TCP and self.kind != "tcp") or (level == _IP6 and self.family != socket.AF_INET6)
-        if foreign or (level, name) not in _KEPT:
+        if (level == _TCP and self.kind != "tcp") or (level == _IP6 and self.family != socket.AF_INET6):
+            raise failure(foreign)
+        if (level, name) not in _KEPT:
             raise failure(errno.ENOPROTOOPT)
 
     def protocol(self) -> int:

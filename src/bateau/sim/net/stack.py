@@ -102,7 +102,7 @@ class Stack:
                 continue
             if sock.reuse_port and other.reuse_port:
                 continue
-            if sock.reuse_address and other.reuse_address and not other.listening and not sock.listening:
+            if sock.reuse_address and other.reuse_address and not other.listening:
                 continue
             raise failure(errno.EADDRINUSE)
         if sock.listening:

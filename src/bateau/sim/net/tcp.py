@@ -47,6 +47,8 @@ class TcpSocket(InetFile):
         self.out: Flow | None = None
         self.peer: TcpSocket | None = None
         self.backlog = 0
+        # Whether the port was asked for by number: another one is given up with the listening.
+        self._port_given = False
         self.children: deque[TcpSocket] = deque()
         self.half_open = 0
         self.parent: TcpSocket | None = None
@@ -112,6 +114,8 @@ class TcpSocket(InetFile):
         if self.local is not None or self.state is not NEW:
             raise failure(errno.EINVAL)
         self.local = self.stack.bind_tcp(self, address)
+        self.bound_to(self.local)
+        self._port_given = address.port != 0
 
     def getpeername(self) -> Any:
         if self.state is not OPEN or self.remote is None:
@@ -128,6 +132,8 @@ class TcpSocket(InetFile):
             raise failure(errno.EINVAL)
         if self.local is None:
             self.local = self.stack.bind_tcp(self, self.any_endpoint())
+        elif self not in self.stack.tcp.get(self.local.port, ()):
+            self.local = self.stack.bind_tcp(self, Endpoint(self.local.ip, 0))
         before, self.state = self.state, LISTENING
         try:
             self.stack.check_tcp(self, self.local)
@@ -362,7 +368,7 @@ class TcpSocket(InetFile):
             raise failure(errno.EPIPE)
         if self.out is None or self.state is not OPEN:
             raise failure(errno.EAGAIN if self.state is CONNECTING else errno.EPIPE)
-        view = memoryview(data).cast("B") if data.__class__ is not bytes else memoryview(data)
+        view = memoryview(data)
         if not view:
             return 0
         count = self.out.accept(view)
@@ -441,10 +447,12 @@ class TcpSocket(InetFile):
     def shutdown(self, how: int) -> None:
         if how not in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
             raise failure(errno.EINVAL)
-        if self.state is LISTENING and how != socket.SHUT_WR:
-            self._stop_listening()
-            self.no_receive = True
-            self.changed()
+        if self.state is LISTENING:
+            if how != socket.SHUT_WR:
+                self._stop_listening()
+                if self.local is not None and not self._port_given:
+                    self.stack.leave_tcp(self, self.local.port)
+                self.changed()
             return
         if self.state is not OPEN:
             raise failure(errno.ENOTCONN)

@@ -60,6 +60,7 @@ class UdpSocket(InetFile):
         if self.local is not None:
             raise failure(errno.EINVAL)
         self.local = self.stack.bind_udp(self, address)
+        self.bound_to(self.local)
         self._bound = True
 
     def connect(self, address: Any) -> None:
@@ -88,6 +89,7 @@ class UdpSocket(InetFile):
     # -- sending ---------------------------------------------------------------------------------------------------------
 
     def send(self, data: Any, flags: int = 0, address: Any = None, rights: list[SimFile] | None = None) -> int:
+        self._autobind()
         if self.no_send:
             raise failure(errno.EPIPE)
         to: Endpoint | None = address if address is not None else self.remote
@@ -124,7 +126,6 @@ class UdpSocket(InetFile):
                 self._travel(network.link(self.host, host), payload, source, to)
 
     def _source(self, to: Endpoint) -> Endpoint:
-        self._autobind()
         assert self.local is not None
         if not is_any(self.local.ip):
             return self.local
@@ -193,14 +194,14 @@ class UdpSocket(InetFile):
     def receive_message(self, size: int, flags: int = 0) -> Received:
         self.take_error()
         if not self.datagrams:
-            if self.no_receive:
+            if self.no_receive and self.blocking:  # one that does not wait looks no further
                 return b"", [], 0, None
             raise failure(errno.EAGAIN)
         payload, source = self.datagrams[0]
         if not flags & socket.MSG_PEEK:
             self.datagrams.popleft()
             self.held -= len(payload) + OVERHEAD
-        told = socket.MSG_TRUNC if len(payload) > size else 0
+        told = int(socket.MSG_TRUNC) if len(payload) > size else 0
         return payload[:size], [], told, to_python(self.family, source)
 
     def waiting(self) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..fds import ERR, HUP, IN, OUT, RDHUP, SimFile, failure, release
 from .addresses import AF_UNIX
-from .socketfile import Received, SocketFile
+from .socketfile import Received, SocketFile, flat
 
 if TYPE_CHECKING:
     from ..process import Process
@@ -30,13 +30,7 @@ MOST_DATAGRAMS = 10
 
 def name_of(address: Any) -> bytes:
     """Python's address of a Unix socket as the bytes that the system gets. Raises ``TypeError``, ``OSError``."""
-    raw = (
-        address
-        if isinstance(address, bytes)
-        else bytes(address)
-        if isinstance(address, bytearray)
-        else os.fsencode(address)
-    )
+    raw = os.fsencode(address) if isinstance(address, str) else bytes(flat(address))
     if len(raw) > 107 + (raw[:1] == b"\0"):
         raise OSError("AF_UNIX path too long")
     return raw if raw[:1] == b"\0" else raw.partition(b"\0")[0]
@@ -197,10 +191,6 @@ class UnixStreamSocket(UnixSocket):
         self.credentials = (self.world.thread.process.pid, 0, 0)
 
     def connect(self, address: Any) -> None:
-        if self.state is OPEN:
-            raise failure(errno.EISCONN)
-        if self.state is LISTENING:
-            raise failure(errno.EINVAL)
         listener = self.stack.unix.find(address)
         if not isinstance(listener, UnixStreamSocket) or listener.type != self.type:
             raise failure(errno.EPROTOTYPE)
@@ -209,6 +199,8 @@ class UnixStreamSocket(UnixSocket):
         if len(listener.children) > listener.backlog:
             listener.waiting_clients[self] = None
             raise failure(errno.EAGAIN)
+        if self.state is not NEW:
+            raise failure(errno.EISCONN if self.state is OPEN else errno.EINVAL)
         child = UnixStreamSocket(listener.process, self.type, self.proto)
         child.name, child.credentials = listener.name, listener.credentials
         self.join(child)
@@ -238,7 +230,7 @@ class UnixStreamSocket(UnixSocket):
     # -- sending and receiving -------------------------------------------------------------------------------------------
 
     def send(self, data: Any, flags: int = 0, address: Any = None, rights: list[SimFile] | None = None) -> int:
-        if address is not None:
+        if address is not None and self.type == _STREAM:
             raise failure(errno.EISCONN if self.state is OPEN else errno.EOPNOTSUPP)
         peer = self.peer
         if self.no_send:
@@ -281,12 +273,13 @@ class UnixStreamSocket(UnixSocket):
 
     def _take_packet(self, size: int, flags: int) -> Received:
         data, rights, sender = self.inbox[0]
-        told = socket.MSG_EOR | (socket.MSG_TRUNC if len(data) > size else 0)
+        told = int(socket.MSG_TRUNC) if len(data) > size else 0
+        name = shown(sender.name) or None
         if flags & socket.MSG_PEEK:
-            return bytes(data[:size]), _shared(rights), told, None
+            return bytes(data[:size]), _shared(rights), told, name
         self.inbox.popleft()
         sender.received(len(data) + OVERHEAD)
-        return bytes(data[:size]), rights, told, None
+        return bytes(data[:size]), rights, told, name
 
     def _take_bytes(self, size: int, flags: int) -> Received:
         """Bytes of as many messages as it takes; descriptors come with the first byte they were sent with, and end a read."""
@@ -314,7 +307,8 @@ class UnixStreamSocket(UnixSocket):
                 break
         for sender, cost in freed.items():
             sender.received(cost)
-        return b"".join(parts), found, 0, None
+        name = self.peer.name if self.peer is not None else None
+        return b"".join(parts), found, 0, shown(name) or None
 
     def _peek(self, size: int) -> Received:
         parts: list[memoryview] = []
@@ -332,8 +326,6 @@ class UnixStreamSocket(UnixSocket):
     # -- the end ---------------------------------------------------------------------------------------------------------
 
     def shutdown(self, how: int) -> None:
-        if self.state is NEW:
-            raise failure(errno.ENOTCONN)
         super().shutdown(how)
         self._tell_clients()
 
@@ -440,7 +432,7 @@ class UnixDatagramSocket(UnixSocket):
     def receive_message(self, size: int, flags: int = 0) -> Received:
         self.take_error()
         if not self.inbox:
-            if self.no_receive:
+            if self.no_receive and self.blocking:  # one that does not wait looks no further
                 return b"", [], 0, None
             raise failure(errno.EAGAIN)
         data, rights, sender = self.inbox[0]
@@ -450,7 +442,7 @@ class UnixDatagramSocket(UnixSocket):
             self.inbox.popleft()
             sender.received(len(data) + OVERHEAD)
             self._tell_senders()
-        told = socket.MSG_TRUNC if len(data) > size else 0
+        told = int(socket.MSG_TRUNC) if len(data) > size else 0
         return data[:size], rights, told, shown(sender.name) or None
 
     def _tell_senders(self) -> None:
@@ -465,14 +457,10 @@ class UnixDatagramSocket(UnixSocket):
 
     def dropped(self) -> None:
         super().dropped()
-        unread = bool(self.inbox)
         _forget(self.inbox)
         self._tell_senders()
-        peer = self.peer
-        if peer is not None and peer.peer is self and not peer.closed:
-            if unread:
-                peer.error = errno.ECONNRESET
-            peer.changed()
+        if self.peer is not None:
+            self.peer.changed()
 
 
 def _shared(rights: list[SimFile]) -> list[SimFile]:
