@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from .errors import NoProgress as NoProgress
     from .errors import NotSimulated as NotSimulated
     from .errors import ProcessFailed as ProcessFailed
+    from .errors import StoodStill as StoodStill
+    from .errors import StubbornThread as StubbornThread
     from .errors import Stuck as Stuck
     from .everywhere import cancel_everywhere as cancel_everywhere
     from .everywhere import crash_everywhere as crash_everywhere
@@ -33,7 +35,15 @@ if TYPE_CHECKING:
     from .world import current_world as current_world
 
 _WHERE = {
-    "errors": ("InvariantBroken", "NoProgress", "NotSimulated", "ProcessFailed", "Stuck"),
+    "errors": (
+        "InvariantBroken",
+        "NoProgress",
+        "NotSimulated",
+        "ProcessFailed",
+        "StoodStill",
+        "StubbornThread",
+        "Stuck",
+    ),
     "everywhere": ("cancel_everywhere", "crash_everywhere"),
     "exploring": ("Exploration", "Found", "explore", "replay", "run"),
     "faults": ("Faults", "Latency", "buggify"),

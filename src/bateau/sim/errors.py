@@ -19,6 +19,14 @@ class InvariantBroken(AssertionError):
     """What was said to hold always (``always``, ``unchanged``), or to come in time (``eventually``), did not."""
 
 
+class StoodStill(RuntimeError):
+    """A simulated thread waited for something real, which nobody in the world could give it."""
+
+
+class StubbornThread(RuntimeWarning):
+    """A thread of a world that has ended goes on whatever is raised in it (``except BaseException`` in a loop): it was left behind."""
+
+
 class ProcessFailed(AssertionError):
     """A simulated process ended with an error that nobody waited for; the error is its ``__cause__``."""
 

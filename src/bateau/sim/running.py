@@ -107,7 +107,7 @@ def one_run(
     gc.disable()
     try:
         with opened():
-            adopt_from(scenario, args)
+            args = adopt_from(scenario, args)
             begin(world, getattr(scenario, "__name__", "test"))
             with world.entered():
                 try:

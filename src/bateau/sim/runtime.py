@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import os
-from _thread import get_ident
+from _thread import get_ident, get_native_id
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -133,11 +133,13 @@ class SimEngine(NativeEngine):
             self._run_timers()
         ready, world, process = self.ready, self.world, self.process
         strategy, yields = world.strategy, world.yields
+        soon, soon_outside = self.now() + world.stall, world.now + world.stall
         while ready and budget:
             budget -= 1
             if strategy is not None:
                 n = len(ready)
-                may_wait = bool(self._timers or world._heap)
+                timers, events = self._timers, world._heap
+                may_wait = bool((timers and timers[0].when <= soon) or (events and events[0].when <= soon_outside))
                 if n > 1 or may_wait:
                     index = world.choose_step(self.stream, ready, may_wait)
                     if index >= n:
@@ -322,6 +324,6 @@ def begin(world: World, title: str = "test", host: str = "test") -> Process:
     world.first_task_id = last_number()
     director = world.director = Process(world.host(host), None, (), title, starts=False)
     director.main.state = RUNNING
-    director.main.os_ident = get_ident()
+    director.main.os_ident, director.main.os_native_id = get_ident(), get_native_id()
     world.thread = director.main
     return director

@@ -12,6 +12,7 @@ Site = tuple[str, int, str]
 
 _STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 _known: dict[str, bool] = {}
+_current_frames = sys._current_frames  # the real one, also while a door stands in its place
 
 
 def is_inner(filename: str) -> bool:
@@ -19,7 +20,7 @@ def is_inner(filename: str) -> bool:
     found = _known.get(filename)
     if found is None:
         stdlib = filename.startswith(_STDLIB) and f"{os.sep}site-packages{os.sep}" not in filename
-        found = _known[filename] = stdlib or filename.startswith((PACKAGE_DIR, "<frozen"))
+        found = _known[filename] = stdlib or filename.startswith((PACKAGE_DIR, "<frozen")) or filename == "<string>"
     return found
 
 
@@ -40,4 +41,4 @@ def running_at() -> Site | None:
 
 def standing_at(os_ident: int) -> Site | None:
     """Where the OS thread of that (real) identifier is."""
-    return site_of(sys._current_frames().get(os_ident))
+    return site_of(_current_frames().get(os_ident))

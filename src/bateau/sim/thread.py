@@ -56,12 +56,14 @@ class SimThread:
         "baton",
         "calls",
         "carrier",
+        "deaths",
         "ident",
         "name",
         "native_id",
         "number",
         "on_end",
         "os_ident",
+        "os_native_id",
         "pending",
         "process",
         "state",
@@ -94,6 +96,9 @@ class SimThread:
         self.carrier: Carrier | None = None
         # The identifier of its OS thread, under which the interpreter shows its frames.
         self.os_ident = 0
+        self.os_native_id = 0
+        # How often it was told that it is dead.
+        self.deaths = 0
         self._event: Event | None = None
         self.on_end: list[Callable[[], None]] = []
 
@@ -157,7 +162,7 @@ class SimThread:
 class Carrier:
     """The OS thread of one simulated thread."""
 
-    __slots__ = ("_end", "_job")
+    __slots__ = ("_begun", "_end", "_job")
 
     def __init__(self, job: Callable[[], None]) -> None:
         self._job: Callable[[], None] | None = job
@@ -165,12 +170,15 @@ class Carrier:
         if _start_joinable is not None:
             self._end = _start_joinable(self._main, daemon=True)
         else:
+            self._begun = allocate_lock()
+            self._begun.acquire()
             start_new_thread(self._main, ())
 
     def _main(self) -> None:
         if _set_sentinel is not None:
             self._end = _set_sentinel()
             self._end.acquire()
+            self._begun.release()
         threading = sys.modules.get("threading")
         if threading is not None:  # as in any thread: debuggers and coverage see those of a world too
             if threading._trace_hook is not None:
@@ -181,12 +189,15 @@ class Carrier:
         assert job is not None
         job()
 
-    def join(self) -> None:
-        """Wait until the OS thread is gone, with its thread-local objects. Only for one whose job has begun to end."""
+    def join(self, timeout: float = -1) -> None:
+        """Wait until the OS thread is gone, with its thread-local objects; at most ``timeout`` seconds (-1: for ever)."""
         if _start_joinable is not None:
-            self._end.join()
-        else:
-            self._end.acquire()  # released by the interpreter, last of all
+            self._end.join(None if timeout < 0 else timeout)
+            return
+        with self._begun:
+            pass  # it has not even begun before
+        if self._end.acquire(timeout=timeout):  # released by the interpreter, last of all
+            self._end.release()
 
 
 # The first on Python 3.13 and later, the second before that.

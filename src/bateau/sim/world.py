@@ -46,7 +46,7 @@ CREEP_SECONDS = 0.001
 # The collector is off during a run, whose objects die by their reference counts; what does not is looked for so often.
 STEPS_BETWEEN_COLLECTIONS = 50_000
 DEFAULT_MAX_STEPS = 1_000_000
-# For how long, in seconds, what is ready may be left standing by the strategy: a busy machine does that, and makes timers that are due
+# The option ``stall``: for how long, in seconds, what is ready may be left standing by the strategy: a busy machine does that, and makes timers that are due
 # soon overtake it. Longer than this stands a machine that is frozen (``Faults.freeze``): else every timeout of a minute would be
 # reached before an answer that has come already.
 LONGEST_STALL = 0.1
@@ -113,6 +113,7 @@ class World:
         self.detailed = detailed
         self.options = options or {}
         self.faults: Faults = self.options.get("faults") or NONE
+        self.stall: float = self.options.get("stall", LONGEST_STALL)
         self.now = 0.0
         self.steps = 0
         # The non-zero answers, by stream and index, and how many questions each stream had.
@@ -365,13 +366,15 @@ class World:
 
     def check(self) -> None:
         """Ask every invariant."""
-        for check in self.checks:
-            try:
+        outer, self.in_event = self.in_event, True  # nobody else runs while it is looked
+        try:
+            for check in self.checks:
                 check()
-            except BaseException as error:
-                self.checks.clear()
-                self.end_with(error)
-                return
+        except BaseException as error:
+            self.checks.clear()
+            self.end_with(error)
+        finally:
+            self.in_event = outer
 
     # -- who runs --------------------------------------------------------------------------------------------------------
 
@@ -421,10 +424,11 @@ class World:
 
     def point(self) -> None:
         """Where the running thread synchronises with others of its process, if there are any: a step, and others may run first."""
-        if self.in_event:
-            return
-        if len(self.thread.process.threads) == 1:
-            self.before_call(self.thread)
+        thread = self.thread
+        if self.in_event or thread.state is not RUNNING:
+            return  # the scheduler itself, or a destructor that runs in the middle of it
+        if len(thread.process.threads) == 1:
+            self.before_call(thread)
             return
         self.thread_stepped()
         self.preempt()
@@ -538,7 +542,7 @@ class World:
                         self.strategy.only("threads", found)
                 else:
                     when = self.next_event()
-                    may_wait = when is not None and when <= self.now + LONGEST_STALL
+                    may_wait = when is not None and when <= self.now + self.stall
                     index = self.choose_step("threads", ready, may_wait)
                     if index >= len(ready):
                         assert when is not None
@@ -575,12 +579,12 @@ class World:
     def let_time_pass(self, until: float | None) -> None:
         """Chosen by the strategy although something could run: the clock goes on to the next event, at most to ``until``.
 
-        Nothing happens where that is further than ``LONGEST_STALL``: what was thought to come sooner is not wanted any more.
+        Nothing happens where that is further than ``stall``: what was thought to come sooner is not wanted any more.
         """
         when = self.next_event()
         if when is None or (until is not None and until < when):
             when = until
-        if when is not None and when <= self.now + LONGEST_STALL:
+        if when is not None and when <= self.now + self.stall:
             self.jump(when)
 
     def explain(self) -> str:

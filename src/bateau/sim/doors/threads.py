@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ...runtimes import registry
+from .. import watchdog
 from ..thread import here
 from ..threads import adopting, executors, table
 from ..threads.locks import Lock, RLock, new_lock, new_rlock
@@ -282,4 +283,6 @@ def handle(world: World, logger: logging.Logger, record: logging.LogRecord) -> N
 at_opening(table.note_hook)
 at_opening(adopting.adopt)
 at_shutting(adopting.give_back)
+at_opening(watchdog.start)
+at_shutting(watchdog.stop)
 assert concurrent.futures.thread is not None

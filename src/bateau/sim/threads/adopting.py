@@ -52,13 +52,10 @@ _passing: list[_Place] = []
 _looked_through: dict[str, ModuleType] = {}
 # By the address of the real lock, which its adopted one keeps alive.
 _adopted: dict[int, Any] = {}
-_open = False
 
 
 def adopt() -> None:
     """The doors have been opened."""
-    global _open
-    _open = True
     for place in _lasting:
         place.set(place.adopted)
     for name, module in tuple(sys.modules.items()):
@@ -72,16 +69,14 @@ def adopt() -> None:
             _passing.extend(_replace(_attribute(handler, "lock"), handler.lock))
 
 
-def adopt_from(*roots: Any) -> None:
-    """Look through what a scenario refers to, too."""
-    if _open:
-        _passing.extend(_walk(roots, MOST_OF_SCENARIO))
+def adopt_from(scenario: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Look through what a scenario refers to, too. Returns its arguments with the locks among them replaced."""
+    _passing.extend(_walk((scenario, *arguments), MOST_OF_SCENARIO))
+    return tuple(_adopted_for(each) if _is_real(each) else each for each in arguments)
 
 
 def give_back() -> None:
     """The doors have been shut: everything is as it was."""
-    global _open
-    _open = False
     for place in (*_passing, *_lasting):
         place.set(place.real)
     _passing.clear()
@@ -149,7 +144,8 @@ def _of_instance(thing: Any, kind: type) -> Iterator[tuple[Any, Setter | None]]:
     names = getattr(thing, "__dict__", None)
     if type(names) is dict:
         for name, value in tuple(names.items()):
-            yield value, _item(names, name)
+            if name != "_tstate_lock":  # a thread's own, which the interpreter releases
+                yield value, _item(names, name)
     for base in kind.__mro__:
         slots = base.__dict__.get("__slots__", ())
         for slot in (slots,) if isinstance(slots, str) else tuple(slots):
