@@ -80,7 +80,7 @@ async def early_timeout():
 
     async with bateau.scope() as scope:
         scope.spawn(work)
-        with bateau.fail_after(3600):  # an hour
+        with bateau.fail_after(0.05):  # no time at all
             await done.wait()
 
 
@@ -123,7 +123,7 @@ def test_time_may_go_on_before_those_who_are_ready():
         sim.explore(early_timeout, seeds=3000)
     assert isinstance(caught.value.error, TimeoutError)
     assert "time goes on before" in caught.value.story
-    assert line_of("# an hour") in caught.value.story
+    assert line_of("# no time at all") in caught.value.story
 
 
 def test_several_processes_find_the_same():

@@ -75,7 +75,11 @@ class ReadyQueue(deque[Any]):
             handle = super().popleft()
         else:
             places, actors = self._candidates()
-            may_wait = bool(world._heap or self.loop._scheduled)
+            timers, events = self.loop._scheduled, world._heap
+            may_wait = bool(
+                (timers and timers[0]._when <= self.loop.time() + world.stall)
+                or (events and events[0].when <= world.now + world.stall)
+            )
             index = 0
             if len(places) > 1 or may_wait:
                 index = world.choose_step(self.stream, actors, may_wait)

@@ -106,7 +106,10 @@ class SimHost:
         return [process for process in self.processes if process.is_alive()]
 
     def crash(self) -> None:
-        """A power cut: every process stops where it is, without any cleanup, and what was not synced to disk may be lost."""
+        """A power cut: every process stops where it is, without any cleanup, and what was not synced to disk may be lost.
+
+        Does not return in a program of this host.
+        """
         self.world.trace("crash", f"host {self.name} crashes", host=self.name, actor=self.name)
         self.down = True  # before anything is closed: a power cut says no goodbyes
         for process in self.running:
@@ -115,6 +118,9 @@ class SimHost:
             crashed = getattr(part, "crashed", None)
             if crashed is not None:
                 crashed()
+        world = self.world
+        if world.thread.process.host is self and not world.in_event:
+            world.before_call(world.thread)  # the caller has died with it
 
     def restart(self) -> list[Process]:
         """After ``crash``: start again every program that was started here, in order. Returns the new processes."""
