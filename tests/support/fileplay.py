@@ -59,6 +59,8 @@ class Player:
             return name, operation()
         except OSError as error:
             where = "a descriptor" if isinstance(error.filename, int) else error.filename
+            if isinstance(where, str) and where.startswith("/"):  # tempfile's
+                where = "a path from the root"
             return name, type(error).__name__, errno.errorcode.get(error.errno), where, error.filename2
         except (ValueError, TypeError, OverflowError) as error:
             return name, type(error).__name__
@@ -90,9 +92,15 @@ class Player:
                 if os.path.isfile(path) and os.access(path, os.R_OK):
                     with open(path, "rb") as file:
                         content = file.read()
-                found.append((path, self.facts(os.lstat(path)), content))
-            found.extend((os.path.join(root, name), self.facts(os.lstat(os.path.join(root, name)))) for name in dirs)
+                found.append((path, self.facts_of(path), content))
+            found.extend((os.path.join(root, name), self.facts_of(os.path.join(root, name))) for name in dirs)
         return found
+
+    def facts_of(self, path):
+        try:
+            return self.facts(os.lstat(path))
+        except PermissionError:
+            return "not to be seen"
 
     @staticmethod
     def facts(found):
@@ -112,7 +120,14 @@ class Player:
         path = self.path()
         return [
             check(path)
-            for check in (os.path.exists, os.path.lexists, os.path.isfile, os.path.isdir, os.path.islink, os.path.ismount)
+            for check in (
+                os.path.exists,
+                os.path.lexists,
+                os.path.isfile,
+                os.path.isdir,
+                os.path.islink,
+                os.path.ismount,
+            )
         ]
 
     def do_realpath(self):
@@ -170,13 +185,13 @@ class Player:
 
     def do_scandir(self):
         with os.scandir(self.path()) as entries:
-            return sorted(
+            return [
                 (
                     entry.name, entry.path, entry.is_dir(), entry.is_file(), entry.is_symlink(),
                     entry.is_dir(follow_symlinks=False), self.facts(entry.stat(follow_symlinks=False)),
                 )
-                for entry in entries
-            )  # fmt: skip
+                for entry in sorted(entries, key=lambda entry: entry.name)
+            ]  # fmt: skip
 
     def do_walk(self):
         return sorted((root, sorted(dirs), sorted(files)) for root, dirs, files in os.walk("."))
@@ -219,7 +234,9 @@ class Player:
 
     def do_pread(self):
         if self.fds:
-            return os.pread(self.some(self.fds), self.random.choice([0, 1, 100, 10000]), self.random.choice([0, 5, 600, -1]))
+            return os.pread(
+                self.some(self.fds), self.random.choice([0, 1, 100, 10000]), self.random.choice([0, 5, 600, -1])
+            )
 
     def do_pwrite(self):
         if self.fds:
@@ -236,7 +253,11 @@ class Player:
 
     def do_lseek(self):
         if self.fds:
-            fd, offset, whence = self.some(self.fds), self.random.choice([0, 10, 700, -5]), self.random.choice([0, 1, 2])
+            fd, offset, whence = (
+                self.some(self.fds),
+                self.random.choice([0, 10, 700, -5]),
+                self.random.choice([0, 1, 2]),
+            )
             if not stat.S_ISDIR(os.fstat(fd).st_mode):  # whose positions are each file system's own
                 return os.lseek(fd, offset, whence)
 
@@ -287,7 +308,9 @@ class Player:
     def do_sendfile(self):
         if len(self.fds) > 1:
             out, source, offset = self.some(self.fds), self.some(self.fds), self.random.choice([0, 5])
-            if not os.path.sameopenfile(out, source):  # what a file that is copied into itself holds is nobody's promise
+            if not os.path.sameopenfile(
+                out, source
+            ):  # what a file that is copied into itself holds is nobody's promise
                 return os.sendfile(out, source, offset, 200)
 
     def do_fallocate(self):
@@ -297,9 +320,13 @@ class Player:
     # -- Python's file objects -------------------------------------------------------------------------------------------
 
     def do_open_file(self):
-        mode = self.random.choice(["r", "w", "a", "x", "r+", "w+", "a+", "rb", "wb", "ab", "xb", "r+b", "w+b", "a+b", "x+b"])
+        mode = self.random.choice(
+            ["r", "w", "a", "x", "r+", "w+", "a+", "rb", "wb", "ab", "xb", "r+b", "w+b", "a+b", "x+b"]
+        )
         buffering = self.random.choice([-1, -1, 0 if "b" in mode else -1, 1 if "b" not in mode else 10, 100])
-        options = {} if "b" in mode else {"encoding": "latin-1", "newline": self.random.choice([None, "", "\n", "\r\n"])}
+        options = (
+            {} if "b" in mode else {"encoding": "latin-1", "newline": self.random.choice([None, "", "\n", "\r\n"])}
+        )
         path = self.path()
         file = open(path, mode, buffering, **options)
         if len(self.files) >= self.most:
@@ -365,12 +392,3 @@ class Player:
             os.mkdir(os.path.join(directory, "inner"))
             open(os.path.join(directory, "inner", "file"), "w").close()
         assert not os.path.exists(directory)
-
-
-def rights(player):
-    """Only operations that are about permissions, for a user who is not root."""
-    kinds = {
-        "do_stat", "do_access", "do_mkdir", "do_mkdir_again", "do_rmdir", "do_unlink", "do_rename", "do_chmod", "do_open",
-        "do_truncate", "do_symlink", "do_listdir", "do_open_file", "do_file_write", "do_write", "do_link", "do_utime_seconds",
-    }  # fmt: skip
-    return [name for name in dir(player) if name in kinds]

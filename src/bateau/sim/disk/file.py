@@ -27,6 +27,7 @@ class Positioned(SimFile):
     """
 
     kind = "disk file"
+    pollable = False
 
     def __init__(self, process: Process, path: str, flags: int) -> None:
         super().__init__(process)
@@ -211,6 +212,7 @@ class Device(SimFile):
     """An open device: ``/dev/null`` and its like."""
 
     kind = "device"
+    pollable = False
 
     def __init__(self, process: Process, node: Special, path: str, flags: int) -> None:
         super().__init__(process)

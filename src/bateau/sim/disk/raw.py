@@ -11,6 +11,7 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ..doors import descriptors
 from ..thread import Killed, here
 from .file import OpenFile
 from .inode import Directory
@@ -103,8 +104,15 @@ class SimFileIO(_io.FileIO):
         self._check_reads()
         if size is None or size < 0:
             return self.readall()
+        return self._take(size)
+
+    def _take(self, size: int) -> bytes | None:
+        """As the system call; None where there is nothing yet, and the file is not to be waited for."""
+        file = self._file
+        if not file.pollable:
+            return file.read(size)
         try:
-            return self._file.read(size)
+            return descriptors.read(file.world, self._fd, size)
         except BlockingIOError:
             return None
 
@@ -112,9 +120,8 @@ class SimFileIO(_io.FileIO):
         self._check_reads()
         parts: list[bytes] = []
         while True:
-            try:
-                part = self._file.read(self._rest())
-            except BlockingIOError:
+            part = self._take(self._rest())
+            if part is None:
                 return b"".join(parts) or None
             if not part:
                 return b"".join(parts)
@@ -131,9 +138,8 @@ class SimFileIO(_io.FileIO):
     def readinto(self, buffer: Any, /) -> Any:
         self._check_reads()
         view = memoryview(buffer).cast("B")
-        try:
-            data = self._file.read(len(view))
-        except BlockingIOError:
+        data = self._take(len(view))
+        if data is None:
             return None
         view[: len(data)] = data
         return len(data)
@@ -145,8 +151,11 @@ class SimFileIO(_io.FileIO):
         if not self._writes:
             raise io.UnsupportedOperation("File not open for writing")
         self._check_alive()
+        file = self._file
+        if not file.pollable:
+            return file.write(data)
         try:
-            return self._file.write(data)
+            return descriptors.write(file.world, self._fd, data)
         except BlockingIOError:
             return None
 

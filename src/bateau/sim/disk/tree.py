@@ -237,6 +237,8 @@ class Tree:
             return
         self._may_change(old)
         self._may_change(new)
+        if isinstance(node, Directory) and new is not old and not node.allows(2):  # its ".." changes
+            fail(errno.EACCES)
         if victim is not None:
             self._gone(victim)
         del old.entries[old_name]

@@ -85,14 +85,6 @@ class View:
             if not real:
                 raise
             return self._open_outside(path, real, flags)
-        writes = flags & (os.O_WRONLY | os.O_RDWR)
-        if isinstance(node, Directory):
-            if writes or flags & os.O_CREAT:
-                fail(errno.EISDIR)
-        elif flags & os.O_DIRECTORY:
-            fail(errno.ENOTDIR)
-        elif isinstance(node, Link):  # only with O_NOFOLLOW
-            fail(errno.ELOOP)
         file = opened(self.process, disk, node, path, flags)
         if flags & os.O_TRUNC and isinstance(node, File) and node.size:
             node.truncate(0)
@@ -110,6 +102,7 @@ class View:
         if node is not None:
             if exclusive:
                 fail(errno.EEXIST)
+            self._check_kind(node, flags)
             wanted = (4, 2, 6, 6)[flags & 3] | (2 if flags & os.O_TRUNC else 0)
             if not node.allows(wanted):
                 fail(errno.EACCES)
@@ -122,6 +115,17 @@ class View:
         made = File(self.disk, mode & ~self.umask)
         names.enter(directory, name, made, f"create {path}")
         return made
+
+    @staticmethod
+    def _check_kind(node: Inode, flags: int) -> None:
+        """Raise ``OSError`` where the flags are not for what is there."""
+        if isinstance(node, Directory):
+            if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+                fail(errno.EISDIR)
+        elif flags & os.O_DIRECTORY:
+            fail(errno.ENOTDIR)
+        elif isinstance(node, Link):  # it is found only with O_NOFOLLOW
+            fail(errno.ELOOP)
 
     def _open_unnamed(self, path: str, flags: int, mode: int, dir_fd: int | None) -> SimFile:
         """A file that never has a name."""
