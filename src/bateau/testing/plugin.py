@@ -196,7 +196,7 @@ def _skipped(name: str, given: Settings, metafunc: pytest.Metafunc) -> tuple[pyt
     if given.chosen is not None and name not in given.chosen and not (name == "sim" and explored):
         return (pytest.mark.skip(reason=f"it is for {name}, and --bateau-runtime says {','.join(given.chosen)}"),)
     why = options.why_unavailable(name)
-    return (pytest.mark.skip(reason=f"runtime {name}: {why}"),) if why is not None else ()
+    return (pytest.mark.skip(reason=why),) if why is not None else ()
 
 
 def _grouping(metafunc: Any, names: tuple[str, ...]) -> Any:

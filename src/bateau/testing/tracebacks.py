@@ -29,7 +29,8 @@ def trimmed(error: BaseException) -> BaseException:
             continue
         seen.add(id(each))
         shown = users_frames(each.__traceback__, below=isinstance(each, TestTimeout))
-        each.__traceback__ = shown if shown is not None or isinstance(each, BateauError) else each.__traceback__
+        if shown is not None or isinstance(each, BateauError | BaseExceptionGroup):  # whose text says where
+            each.__traceback__ = shown
         todo += (each.__cause__, each.__context__)
         if isinstance(each, BaseExceptionGroup):
             todo += cast("BaseExceptionGroup[BaseException]", each).exceptions

@@ -78,18 +78,22 @@ class AsyncTestCase(unittest.TestCase):
 
     def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
         """Run the test on each of its runtimes."""
-        names = self._bateau_names()
-        if self._bateau_runtime is not None or len(names) == 1:
-            return self._bateau_run(self._bateau_runtime or names[0], result)
         own = result is None
         if result is None:
             result = self.defaultTestResult()
             result.startTestRun()
         try:
-            for name in names:
-                case = type(self)(self._testMethodName)
-                case._bateau_runtime = name
-                case.run(result)
+            problem = self._bateau_problem()
+            names = self._bateau_names()
+            if problem is not None:
+                _told(result, self, lambda: result.addError(self, _exc_info(problem)))
+            elif self._bateau_runtime is not None or len(names) == 1:
+                self._bateau_run(self._bateau_runtime or names[0], result)
+            else:
+                for name in names:
+                    case = type(self)(self._testMethodName)
+                    case._bateau_runtime = name
+                    case.run(result)
         finally:
             if own:
                 result.stopTestRun()
@@ -129,27 +133,36 @@ class AsyncTestCase(unittest.TestCase):
     # -- inside ------------------------------------------------------------------------------------------------------------
 
     def _bateau_names(self) -> list[str]:
-        method = getattr(type(self), self._testMethodName, None)
-        for holder in (method, type(self)):
-            if next(marks_of(holder, SIMULATE), None) is not None:
-                raise TypeError(
-                    f"{self.id()} is marked @simulate, which explores test functions under pytest; in an AsyncTestCase write "
-                    "runtime = 'sim' for one run in a simulated world"
-                )
-            mark = next(marks_of(holder, RUNTIMES), None) if holder is not None else None
+        for holder in self._bateau_marked():
+            mark = next(marks_of(holder, RUNTIMES), None)
             if mark is not None:
                 return list(dict.fromkeys(mark.args))
         return [self.runtime or os.environ.get("BATEAU_RUNTIME") or registry.default_name()]
 
-    def _bateau_run(self, name: str, result: unittest.TestResult | None) -> unittest.TestResult | None:
+    def _bateau_marked(self) -> list[Any]:
+        method = getattr(type(self), self._testMethodName, None)
+        return [type(self)] if method is None else [method, type(self)]
+
+    def _bateau_problem(self) -> Exception | None:
+        """What is written on the test and can't be."""
+        if any(next(marks_of(holder, SIMULATE), None) is not None for holder in self._bateau_marked()):
+            return TypeError(
+                f"{self.id()} is marked @simulate, which explores test functions under pytest; in an AsyncTestCase write "
+                "runtime = 'sim' for one run in a simulated world"
+            )
+        known = registry.names()
+        wrong = next((name for name in self._bateau_names() if name not in known), None)
+        return None if wrong is None else ValueError(f"unknown runtime {wrong!r}; known: {', '.join(known)}")
+
+    def _bateau_run(self, name: str, result: unittest.TestResult) -> None:
         why = registry.why_unavailable(name)
         if why is not None:
-            skipped = result if result is not None else self.defaultTestResult()
-            skipped.startTest(self)
-            skipped.addSkip(self, f"runtime {name}: {why}")
-            skipped.stopTest(self)
-            return skipped
-        return self._bateau_inside(name, partial(super().run, result))
+            _told(result, self, lambda: result.addSkip(self, why))
+            return
+        try:
+            self._bateau_inside(name, partial(super().run, result))
+        except Exception as error:  # of the loop itself, as it opened or closed
+            result.addError(self, _exc_info(error))
 
     def _bateau_inside(self, name: str, run: Callable[[], T]) -> T:
         """``run()``, with a loop of that runtime for the async steps."""
@@ -176,6 +189,17 @@ class AsyncTestCase(unittest.TestCase):
             steps.run(fn, f"{getattr(plain, '__name__', 'a step')} of {self.id()}", self.timeout)
         else:
             self._bateau_context.run(fn)
+
+
+def _told(result: unittest.TestResult, case: unittest.TestCase, tell: Callable[[], None]) -> None:
+    """``case`` does not run, and ``tell`` says why."""
+    result.startTest(case)
+    tell()
+    result.stopTest(case)
+
+
+def _exc_info(error: Exception) -> Any:
+    return type(error), error, error.__traceback__
 
 
 class _Steps:

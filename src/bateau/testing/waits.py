@@ -27,7 +27,8 @@ class _Seen:
 
 def who_waits(host: Host, roots: Iterable[CancelNode], main: Any = None) -> str:
     """What every task on ``host`` waits for, a line or more for each. ``main``: the coroutine that the main task is in."""
-    tasks = [task for task in all_tasks(roots) if not task.ended and not _is_idle(task)]
+    everybody = [task for task in all_tasks(roots) if not task.ended]
+    tasks = [task for task in everybody if not _is_idle(task)]
     lines: list[str] = []
     cycle = find_cycle(tasks)
     if cycle:
@@ -37,7 +38,7 @@ def who_waits(host: Host, roots: Iterable[CancelNode], main: Any = None) -> str:
         if task.coro is None:
             task = _Seen(task.name, main if main is not None else _foreign_coro(task), task.waiting).as_task()
         lines.append(describe_wait(task))
-    lines += _foreign(host, tasks)
+    lines += _foreign(host, everybody)
     return "\n".join(f"  {line}" for line in lines)
 
 
