@@ -59,7 +59,9 @@ class Watchdog:
             self._seen.pop(world, None)
             return
         frame = sys._current_frames().get(thread.os_ident)
-        sight = (world.switches, world.steps, world.looks, frame, frame.f_lasti if frame is not None else 0)
+        # Its identity and not the frame: that would keep alive what the thread has in hand, and its destructors would run here.
+        sight = (world.switches, world.steps, world.looks, id(frame), frame.f_lasti if frame is not None else 0)
+        del frame
         last, times = self._seen.get(world, (None, 0))
         times = times + 1 if last == sight else 1
         self._seen[world] = sight, times
