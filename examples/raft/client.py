@@ -149,7 +149,7 @@ class Client:
         self.close()
         self._address = address
         if not address:
-            await bateau.time.sleep(random.uniform(0.02, 0.1) * self._patience)
+            await bateau.time.sleep(random.uniform(0.05, 0.2) * self._patience)
 
     def close(self) -> None:
         """Close the connection, at once. A later question makes a new one."""

@@ -31,7 +31,7 @@ from .link import Heard, Link, split_address
 from .log import Entry
 from .machine import Expired, Machine, check_command
 from .messages import Answer, Append, AppendReply, Ask, Connection, Hello, Message, ProtocolError, Vote, VoteReply
-from .storage import Storage, open_storage
+from .storage import Batch, Storage, open_storage
 
 log = logging.getLogger("raft")
 
@@ -68,6 +68,8 @@ class Node:
     Invariants: ``machine`` has applied a prefix of the log, never beyond ``consensus.commit``. A question stands in exactly one of
     ``_proposed``, ``_reading`` and ``_changing`` until it is answered, and only while this node leads.
     """
+
+    make_consensus = Consensus
 
     def __init__(
         self,
@@ -110,7 +112,7 @@ class Node:
         """What the disk remembers, as a follower."""
         if not storage.log.last and not storage.term and self.first_members:
             storage.log.append(Entry(0, "members", self.first_members))
-        return Consensus(self.id, storage.term, storage.vote, storage.log, self.timing, bateau.now())
+        return self.make_consensus(self.id, storage.term, storage.vote, storage.log, self.timing, bateau.now())
 
     # -- turns -------------------------------------------------------------------------------------------------------------
 
@@ -121,12 +123,16 @@ class Node:
             consensus.tick()
             consensus.flush()
             if (batch := consensus.unsaved()) is not None:
-                await storage.save(batch)
+                await self.save(storage, batch)
                 consensus.saved()
             self._follow_peers(scope)
             self._speak()
             self._apply()
             self._settle()
+
+    async def save(self, storage: Storage, batch: Batch) -> None:
+        """Put ``batch`` on the disk."""
+        await storage.save(batch)
 
     async def _hear(self) -> None:
         """Wait until something has come in or is due, and hand over all that has come."""

@@ -13,7 +13,8 @@ synced. So if an intact batch stands behind a broken one, the disk has lost what
 mean to vote twice, or to lose an entry that others count on: then the file is refused (``Damaged``). Remove the server from the
 cluster, delete its directory, and add it again.
 
-The file is made under another name and renamed when its beginning is on the disk: it is never seen without one.
+The file is made under another name and renamed when its beginning is on the disk: it is never seen without one. Names are data as
+well, of the directories they are in: those above the file are synced before it has its name, and its own whenever it is opened.
 """
 
 from __future__ import annotations
@@ -110,6 +111,7 @@ async def open_storage(directory: str) -> Storage:
 
     A cancellation point; cancelled, nothing stays open.
     """
+    directory = os.path.abspath(directory)
     path = os.path.join(directory, "journal")
     if not await fs.exists(path):
         await _make(directory, path)
@@ -131,14 +133,24 @@ async def open_storage(directory: str) -> Storage:
 
 async def _make(directory: str, path: str) -> None:
     await fs.makedirs(directory, exist_ok=True)
+    await thread.run(_sync_names, directory)
     async with fs.open(path + ".new", "wb") as file:
         await file.write(MAGIC.pack(b"bateau-raft\0", VERSION))
         await file.fsync()
-    await thread.run(_sync_directory, os.path.dirname(os.path.abspath(directory)))
     await fs.replace(path + ".new", path)
 
 
-# A file's name is its directory's data: it is on the disk when the directory is synced, and not before.
+def _sync_names(directory: str) -> None:
+    """A name is its directory's data: it is on the disk when the directory is synced, and so on up to the root."""
+    above = os.path.dirname(directory)
+    while above != directory:
+        try:
+            _sync_directory(above)
+        except PermissionError:
+            return  # who may not read it has not made anything up there
+        directory, above = above, os.path.dirname(above)
+
+
 def _sync_directory(path: str) -> None:
     fd = os.open(path, os.O_RDONLY)
     try:

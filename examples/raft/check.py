@@ -1,0 +1,306 @@
+"""The servers and clients of this directory, unchanged, in a world where everything goes wrong, thousands of times over.
+
+    python examples/raft/check.py                          1000 seeds
+    python examples/raft/check.py --seeds 10000 --jobs 2   on two cores
+    python examples/raft/check.py --mistake cuts-always    find a mistake that ``planted.py`` makes
+    python examples/raft/check.py --replay TOKEN           the run again that a failure has printed
+
+Theory of operation. A run has five machines, of which three to five are members at first, clients that record what they ask and are
+answered, somebody who changes the members, and a nemesis: for eight virtual seconds it crashes machines (what was not synced is lost),
+kills processes, stops them for a while, cuts the network in one direction or both, and makes links slow; it likes leaders. All the
+while Raft's properties are checked (``invariants.py``). Then the faults end, and the cluster must come right by itself: answer, and
+agree. At last the clients' history must be linearizable.
+
+Each seed has its own weather: which faults there are and how many, because what hides behind many crashes does not show in many
+partitions. Whatever goes wrong is asked of the world (``world.chance``), so a failing run is shrunk to the faults that it needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":  # run as a file: the package is where this file's directory is
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import bateau
+from bateau import sim
+from bateau.sim.history import History
+from bateau.sim.linear import check_linearizable
+from bateau.sim.models import Map
+from raft import consensus
+from raft.client import Client
+from raft.consensus import Role, Timing
+from raft.invariants import Invariants
+from raft.node import Node
+from raft.planted import MISTAKES, with_mistake
+
+NAMES = "abcde"
+HOSTS = {name: f"10.1.0.{number}" for number, name in enumerate(NAMES, 1)}
+ADDRESSES = {name: f"{host}:9000" for name, host in HOSTS.items()}
+TIMING = Timing(election=0.4, heartbeat=0.1, catch_up=2.0)
+TROUBLE = 8.0  # virtual seconds until the faults end
+PATIENCE = 30.0  # and how many the cluster then has to come right
+CLIENTS = 3
+
+# What goes wrong with a connection or a disk by itself; the nemesis sees to machines and links.
+FAULTS = sim.Faults(
+    reset=0.002, retransmit=0.005, split=0.02, refuse=0.01, short_write=0.02, unsynced_lost=0.5, unsynced_torn=0.2
+)
+
+
+class Cluster:
+    """The servers of one run, and what is known of them from outside."""
+
+    def __init__(self, world: sim.World, kind: type[Node], members: dict[str, str]) -> None:
+        self.world = world
+        self.kind = kind
+        self.members = members
+        self.invariants = Invariants()
+        self.nodes: dict[str, Node] = {}
+        self.processes: dict[str, sim.Process] = {}
+        for name, address in HOSTS.items():
+            world.host(name, address)
+            self.start(name)
+
+    def start(self, name: str) -> None:
+        """Switch the machine on, if it is off, and start its server."""
+        if name not in self.processes or not self.processes[name].is_alive():
+            self.processes[name] = self.world.host(name).start(self._serve, name)
+
+    async def _serve(self, name: str) -> None:
+        members = self.members if name in self.members else None
+        node = self.kind(name, ADDRESSES[name], "/var/raft", members, TIMING)
+        self.invariants.restarted(name)
+        self.nodes[name] = node
+        await node.run()
+
+    def look(self) -> None:
+        """Raft's properties hold. Called after each step of anybody."""
+        for node in self.nodes.values():
+            if node.consensus is not None:
+                self.invariants.look(node.consensus, node.machine)
+
+    def alive(self) -> list[str]:
+        """Who runs."""
+        return [name for name in NAMES if self.processes[name].is_alive()]
+
+    def leaders(self) -> list[str]:
+        """Who believes that it leads."""
+        return [
+            name
+            for name in self.alive()
+            if name in self.nodes
+            and self.nodes[name].consensus is not None
+            and self.nodes[name].consensus.role is Role.LEADER
+        ]
+
+    def agree(self) -> bool:
+        """Whether all members, as the newest leader has them, run and have applied the same entries, all that there are."""
+        leaders = self.leaders()
+        if not leaders:
+            return False
+        leader = max((self.nodes[name] for name in leaders), key=lambda node: node.consensus.term)
+        members = [self.nodes[name] for name in leader.consensus.log.members]
+        return {(node.machine.applied, node.machine.digest) for node in members} == {
+            (leader.consensus.log.last, leader.machine.digest)
+        }
+
+
+class Nemesis:
+    """What goes wrong in one run, by the weather of its seed."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.world = cluster.world
+        self.random = self.world.random("nemesis")
+        weather = self.world.random("weather")
+        # How likely each is, every quarter of a second.
+        self.rates = {
+            fault: weather.choice([0.0, rate, 3 * rate])
+            for fault, rate in {
+                self.crash: 0.04, self.kill: 0.04, self.freeze: 0.03, self.cut: 0.05, self.cut_one_way: 0.04, self.heal: 0.1, self.slow: 0.03
+            }.items()
+        }  # fmt: skip
+
+    async def rage(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            await bateau.time.sleep(0.25)
+            for fault, rate in self.rates.items():
+                if self.world.chance(fault.__name__, rate):
+                    fault()
+
+    def victim(self) -> str | None:
+        """Somebody who runs: mostly a leader."""
+        leaders, alive = self.cluster.leaders(), self.cluster.alive()
+        if not alive:
+            return None
+        return self.random.choice(leaders if leaders and self.random.random() < 0.6 else alive)
+
+    def crash(self) -> None:
+        """A power cut, and after a while the power comes back."""
+        if (name := self.victim()) is not None:
+            self.world.host(name).crash()
+            self._later(self.cluster.start, name)
+
+    def kill(self) -> None:
+        """kill -9: what was written stays, synced or not."""
+        if (name := self.victim()) is not None:
+            self.cluster.processes[name].kill()
+            self._later(self.cluster.start, name)
+
+    def freeze(self) -> None:
+        """A process stands still, and does not know it afterwards."""
+        if (name := self.victim()) is not None:
+            process = self.cluster.processes[name]
+            process.freeze()
+            self._later(process.thaw)
+
+    def cut(self) -> None:
+        """A part is cut off from the rest."""
+        part = self._part()
+        self.world.partition(part, [name for name in NAMES if name not in part])
+
+    def cut_one_way(self) -> None:
+        """What a part says is not heard, though it hears the others; or the other way round."""
+        part = self._part()
+        rest = [name for name in NAMES if name not in part]
+        one, other = self.random.choice([(part, rest), (rest, part)])
+        self.world.partition(one, other, one_way=True)
+
+    def heal(self) -> None:
+        """All cuts end."""
+        self.world.heal()
+
+    def slow(self) -> None:
+        """A link is slow for a while."""
+        one, other = self.random.sample(NAMES, 2)
+        self.world.link(one, other, latency=sim.Latency(0.01, 0.3, 0.05))
+        self._later(self._quick, one, other)
+
+    def _quick(self, one: str, other: str) -> None:
+        self.world.link(one, other, latency=sim.Latency())
+
+    def _part(self) -> list[str]:
+        first = self.victim() or "a"
+        return list(dict.fromkeys([first, *self.random.sample(NAMES, self.random.randrange(2))]))
+
+    def _later(self, fn: Any, *args: Any) -> None:
+        self.world.after(self.random.choice([0.05, 0.5, 2.0]) * (1 + self.random.random()), fn, *args)
+
+
+async def use(history: History, number: int) -> None:
+    """A client, until it is cancelled."""
+    name = f"client {number}"
+    written = 0
+    async with Client(list(ADDRESSES.values()), patience=0.5) as client:
+        while True:
+            key = random.choice("xy")
+            written += 1
+            value = f"{number}.{written}"
+            try:
+                with bateau.timeout(2):
+                    match random.choice(["put", "get", "get", "get", "delete", "cas"]):
+                        case "put":
+                            with history.operation("put", key, value, client=name):
+                                await client.put(key, value)
+                        case "delete":
+                            with history.operation("delete", key, client=name) as op:
+                                op.value = await client.delete(key)
+                        case "cas":
+                            with history.operation("get", key, client=name) as op:
+                                op.value = old = await client.get(key)
+                            with history.operation("cas", key, old, value, client=name) as op:
+                                op.value = await client.swap(key, old, value)
+                        case _:
+                            with history.operation("get", key, client=name) as op:
+                                op.value = await client.get(key)
+            except TimeoutError:
+                pass  # its end is unknown, and the history says so
+            await bateau.time.sleep(random.uniform(0, 0.1))
+
+
+async def change_members(rate: float) -> None:
+    """Somebody who adds and removes servers, until he is cancelled."""
+    async with Client(list(ADDRESSES.values()), patience=0.5) as client:
+        while True:
+            await bateau.time.sleep(random.expovariate(rate))
+            name = random.choice(NAMES)
+            with bateau.move_on_after(3):
+                try:
+                    if random.random() < 0.5:
+                        await client.add_server(name, ADDRESSES[name])
+                    else:
+                        await client.remove_server(name)
+                except ValueError:
+                    pass  # the last member can't be removed
+
+
+async def scenario(world: sim.World, mistake: str | None = None) -> None:
+    """One run."""
+    weather = world.random("weather")
+    members = dict(list(ADDRESSES.items())[: weather.choice([3, 3, 4, 5])])
+    consensus.BATCH = weather.choice([1, 2, 64])  # what goes wrong between two messages needs two messages
+    change_rate = weather.choice([0.0, 0.5, 2.0])
+    cluster = Cluster(world, with_mistake(mistake), members)
+    sim.always(cluster.look, "Raft's safety properties")
+    history = History()
+    async with bateau.scope(name="users") as users:
+        for number in range(CLIENTS):
+            users.spawn(use, history, number)
+        if change_rate:
+            users.spawn(change_members, change_rate)
+        with bateau.move_on_after(TROUBLE):
+            await Nemesis(cluster).rage()
+        world.calm()
+        for name in NAMES:
+            cluster.start(name)
+        await bateau.time.sleep(1)
+        users.cancel("the run is over")
+    async with Client(list(ADDRESSES.values())) as client:
+        with bateau.timeout(PATIENCE):
+            await client.put("z", "the end")
+            while not cluster.agree():
+                await bateau.time.sleep(0.1)
+    check_linearizable(history, Map())
+
+
+def main() -> int:
+    """See the module's head."""
+    parser = argparse.ArgumentParser(description="Check raft in a simulated world.")
+    parser.add_argument("--seeds", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--mistake", choices=MISTAKES)
+    parser.add_argument("--replay", metavar="TOKEN")
+    args = parser.parse_args()
+    began = time.monotonic()
+    if args.replay:
+        run = sim.replay(scenario, args.replay, args=(args.mistake,), faults=FAULTS)
+        print(run.error or "this run does not fail")
+        return 1 if run.error else 0
+    try:
+        covered = sim.explore(
+            scenario,
+            args=(args.mistake,),
+            seeds=range(args.first, args.first + args.seeds),
+            jobs=args.jobs,
+            faults=FAULTS,
+        )
+    except sim.Found as found:
+        print(found)
+        print(f"found after {found.exploration.runs} runs, {time.monotonic() - began:.1f} s")
+        return 1
+    print(covered)
+    print(f"nothing found, in {time.monotonic() - began:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
