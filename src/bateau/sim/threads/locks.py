@@ -284,6 +284,10 @@ class RLock(Lock):
         return state.count if state.holder is world.thread else 0
 
 
+# Where programs look for it: trio makes sure that the lock it got is the interpreter's own.
+RLock.__module__ = "_thread"
+
+
 class LockWait(Wait):
     """What a thread waits for that is blocked on a lock."""
 
