@@ -17,7 +17,9 @@ from bateau.sim.strategy import by_name
 from bateau.sim.token import FORMAT, PREFIX, Token, TokenError, decode, encode, options_digest
 
 CHOICES = st.dictionaries(
-    st.text(max_size=20), st.dictionaries(st.integers(0, 10**6), st.integers(1, 300), min_size=1, max_size=20), max_size=5
+    st.text(max_size=20),
+    st.dictionaries(st.integers(0, 10**6), st.integers(1, 300), min_size=1, max_size=20),
+    max_size=5,
 )
 
 
@@ -37,7 +39,7 @@ def test_a_minimal_failure_is_short():
 
 
 def test_a_long_run_is_compressed():
-    answers = {index: 1 for index in range(0, 3000, 3)}
+    answers = dict.fromkeys(range(0, 3000, 3), 1)
     assert len(Token(1, {"tasks test": answers}).encode()) < 120
 
 
@@ -72,7 +74,7 @@ def test_any_damage_is_noticed(seed, choices, data):
         ("hello", "starts with 'sim-', this one with 'hello'"),
         ("sim-", "damaged (it is too short)"),
         ("sim-ABC!", "damaged (it holds other characters"),
-        ("sim-AQAAAAAAAA", "damaged (its checksum is wrong)"),
+        ("sim-AgAAAAAAAA", "damaged (its checksum is wrong)"),
     ],
 )
 def test_what_is_no_token_is_told_so(text, says):
@@ -112,7 +114,13 @@ def test_where_it_was_made_is_compared():
 def test_the_digest_of_options_knows_what_matters():
     def prepare(): ...
 
-    options = {"faults": Faults(loss=0.1), "names": {"b", "a"}, "nested": {"x": [1, (2, {3})]}, "fn": prepare, "none": None}
+    options = {
+        "faults": Faults(loss=0.1),
+        "names": {"b", "a"},
+        "nested": {"x": [1, (2, {3})]},
+        "fn": prepare,
+        "none": None,
+    }
     same = {"nested": {"x": [1, (2, {3})]}, "names": {"a", "b"}, "fn": prepare, "faults": Faults(loss=0.1)}
     assert options_digest(options) == options_digest(same)
     assert options_digest(options) != options_digest({**options, "faults": Faults(loss=0.2)})
@@ -133,3 +141,29 @@ def test_a_run_goes_through_a_token():
     assert len(token.mismatches({})) == 1
     assert issubclass(TokenError, ValueError)
     assert sim.run(scenario) == 5
+
+
+async def module_level(world: sim.World) -> None:
+    world.host("a")
+
+
+def test_a_token_knows_its_scenario_and_its_options():
+    faults = Faults.some(loss=0.5)
+    token = decode(encode(one_run(module_level, faults=faults, stall=2.0)))
+    assert token.target.endswith("test_token.py:module_level")
+    assert token.world_options() == {"faults": faults, "stall": 2.0}
+    assert sim.replay(module_level, encode(one_run(module_level, faults=faults))).options == {"faults": faults}
+
+    async def local() -> None:
+        pass
+
+    assert decode(encode(one_run(local))).target == ""
+
+
+def test_options_that_cannot_be_written_must_be_given_again():
+    options = {"decide": module_level}
+    token = encode(one_run(module_level, **options))
+    assert decode(token).options_text == ""
+    with pytest.raises(TokenError, match="other options"):
+        sim.replay(module_level, token)
+    assert not sim.replay(module_level, token, **options).failed

@@ -24,9 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--seed", type=int, default=0, metavar="N", help="decides all randomness (default: 0)")
     run.add_argument("--story", action="store_true", help="tell every step")
     explore = actions.add_parser("explore", help="many runs; the first that fails is shrunk and told")
-    explore.add_argument("--seeds", type=int, default=1000, metavar="N", help="how many runs (default: 1000)")
+    explore.add_argument("--seeds", type=_at_least_one, default=1000, metavar="N", help="how many runs (default: 1000)")
     explore.add_argument("--first", type=int, default=0, metavar="N", help="the first seed (default: 0)")
-    explore.add_argument("--jobs", type=int, default=1, metavar="N", help="processes to run them in (default: 1)")
+    explore.add_argument(
+        "--jobs", type=_at_least_one, default=1, metavar="N", help="processes to run them in (default: 1)"
+    )
     replay = actions.add_parser("replay", help="the run of a token again, the same in every step")
     for each, default in ((run, "fifo"), (explore, "random")):
         each.add_argument("--strategy", choices=STRATEGIES, default=default, help=f"who decides (default: {default})")
@@ -35,11 +37,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
         each.add_argument("target", help="the scenario: tests/test_x.py:scenario or module:scenario")
     replay.add_argument("--step", action="store_true", help="stop after each event and ask what to do")
-    replay.add_argument("target", help="the scenario, as it was explored")
+    replay.add_argument(
+        "--target", metavar="T", help="the scenario, where the token does not know it: test_x.py:scenario"
+    )
     replay.add_argument("token", help="what the failure printed")
     for each in (run, explore, replay):
         each.add_argument("--svg", metavar="FILE", help="draw the run")
         each.add_argument("--html", metavar="FILE", help="write the run as a page: picture, story, every event")
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number, 1 or more, not {text!r}")
+    return int(text)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -49,7 +59,7 @@ def main(args: argparse.Namespace) -> int:
 
     pin_hash_seed()
     try:
-        target = load(args.target)
+        target = load(args.target if args.action != "replay" else _target_of(args))
         # A test decorated with @simulate knows its own options.
         options = dict(getattr(target, "__bateau_simulate__", {}))
         scenario = getattr(target, "__bateau_scenario__", target)
@@ -96,6 +106,15 @@ def _explore(args: argparse.Namespace, scenario: Any, options: dict[str, Any]) -
         print(file=sys.stderr)
     print(f"passed: {covered}")
     return 0
+
+
+def _target_of(args: argparse.Namespace) -> str:
+    from ..sim.token import decode
+
+    target: str = args.target or decode(args.token).target
+    if not target:
+        raise TargetError("this token does not know its scenario; name it: --target test_x.py:scenario")
+    return target
 
 
 def _replay(args: argparse.Namespace, scenario: Any, options: dict[str, Any]) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .determinism import check_determinism as check_determinism
+    from .determinism import pin_hash_seed as pin_hash_seed
     from .errors import InvariantBroken as InvariantBroken
     from .errors import NoProgress as NoProgress
     from .errors import NotSimulated as NotSimulated
@@ -25,16 +27,22 @@ if TYPE_CHECKING:
     from .faults import Faults as Faults
     from .faults import Latency as Latency
     from .faults import buggify as buggify
+    from .history import History as History
     from .host import SimHost as SimHost
     from .invariants import always as always
     from .invariants import eventually as eventually
     from .invariants import unchanged as unchanged
+    from .linear import NotLinearizable as NotLinearizable
+    from .linear import Undecided as Undecided
+    from .linear import check_linearizable as check_linearizable
+    from .linear import is_linearizable as is_linearizable
     from .process import Process as Process
     from .running import Run as Run
     from .world import World as World
     from .world import current_world as current_world
 
 _WHERE = {
+    "determinism": ("check_determinism", "pin_hash_seed"),
     "errors": (
         "InvariantBroken",
         "NoProgress",
@@ -47,8 +55,10 @@ _WHERE = {
     "everywhere": ("cancel_everywhere", "crash_everywhere"),
     "exploring": ("Exploration", "Found", "explore", "replay", "run"),
     "faults": ("Faults", "Latency", "buggify"),
+    "history": ("History",),
     "host": ("SimHost",),
     "invariants": ("always", "eventually", "unchanged"),
+    "linear": ("NotLinearizable", "Undecided", "check_linearizable", "is_linearizable"),
     "process": ("Process",),
     "running": ("Run",),
     "world": ("World", "current_world"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .doors import opened
+from .options import of_the_world
 from .running import Choices, Run, Scenario, one_run
 from .strategy import Replay, Strategy, by_name
 from .strategy.base import Seeded
@@ -58,10 +59,6 @@ class Exploration:
             f"{self.runs} runs ({len(self.digests)} different), {self.steps} steps, {self.seconds:.1f} simulated seconds; "
             f"choices taken: {kinds or 'none'}"
         )
-
-
-# Options of ``one_run`` that are not the world's: a token does not depend on them.
-NOT_OF_THE_WORLD = ("check", "forgive", "max_steps")
 
 
 class Found(AssertionError):
@@ -214,13 +211,15 @@ def replay(
 ) -> Run:
     """Make the run of ``token`` again, the same in every step, and return its record (its error is in it, not raised).
 
-    ``options`` must be those of the exploration that printed the token. Raises ``TokenError`` for a token that is damaged, or was made by
-    another version of Python or bateau, or with other options.
+    The options of the world come with the token; those given here must be the same. Raises ``TokenError`` for a token that is damaged,
+    was made by another version of Python or bateau, or with other options than those given.
     """
     from .token import decode
 
     read = decode(token)
-    read.require({name: value for name, value in options.items() if name not in NOT_OF_THE_WORLD})
+    if not of_the_world(options):
+        options = {**options, **read.world_options()}
+    read.require(options)
     with opened():
         return _again(scenario, args, read.seed, read.choices, detailed, prepare, options)
 

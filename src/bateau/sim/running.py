@@ -14,6 +14,7 @@ from ..kernel.task import count_from, last_number
 from .chaos import start as start_chaos
 from .doors import opened
 from .errors import InvariantBroken, leaves
+from .options import target_of
 from .process import is_async
 from .runtime import SimRuntime, begin
 from .thread import Killed
@@ -44,6 +45,8 @@ class Run:
     # Virtual time at its end.
     seconds: float
     options: dict[str, Any] = field(default_factory=dict[str, Any])
+    # How a command line names the scenario, where it can.
+    target: str = ""
 
     @property
     def failed(self) -> bool:
@@ -137,7 +140,7 @@ def one_run(
         error = None
     if error is None and check is not None:
         error = _checked(check)
-    return Run(seed, world.choices, world.asked, value, error, world.events, digest, steps, seconds, options)
+    return Run(seed, world.choices, world.asked, value, error, world.events, digest, steps, seconds, options, target_of(scenario))
 
 
 def _checked(check: Callable[[], object]) -> BaseException | None:

@@ -6,8 +6,9 @@ options of the world. Layout, before it is made printable::
     1 byte      version of this format
     4 bytes     CRC-32 of all that follows
     1 byte      0: what follows is as it is; 1: it is compressed (raw deflate), which long ones are
-    ...         Python's major and minor version, a digest of the options (4 bytes), the version of bateau, the seed,
-                then for each stream its name and its answers as (distance to the previous question, answer) pairs
+    ...         Python's major and minor version, a digest of the options (4 bytes), the version of bateau, the name of the scenario,
+                the options as text (both may be empty), the seed, then for each stream its name and its answers as
+                (answer, distance to the previous question) pairs
 
 Numbers are varints (seven bits a byte, the highest bit: more follow).
 """
@@ -23,6 +24,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from .options import from_text, of_the_world, to_text
 from .shrinking import entries_of
 from .strategy.base import Choices
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from .running import Run
 
 PREFIX = "sim-"
-FORMAT = 1
+FORMAT = 2
 NO_OPTIONS = b"\0\0\0\0"
 
 
@@ -54,12 +56,17 @@ class Token:
     python: tuple[int, int] = field(default_factory=lambda: (sys.version_info[0], sys.version_info[1]))
     bateau: str = field(default_factory=_own_version)
     options: bytes = NO_OPTIONS
+    # ``file.py:function`` of the scenario, and the options as text, where they can be written.
+    target: str = ""
+    options_text: str = ""
 
     def encode(self) -> str:
         """The token as one word of letters, digits, ``-`` and ``_``."""
         body = bytearray(self.python)
         body += self.options
         _put_text(body, self.bateau)
+        _put_text(body, self.target)
+        _put_text(body, self.options_text)
         _put_number(body, self.seed * 2 if self.seed >= 0 else -self.seed * 2 - 1)
         at = 0
         stream = None
@@ -77,6 +84,13 @@ class Token:
         content = b"\1" + packed if len(packed) < len(body) else b"\0" + bytes(body)
         raw = bytes([FORMAT]) + zlib.crc32(content).to_bytes(4, "big") + content
         return PREFIX + base64.urlsafe_b64encode(raw).decode("ascii").rstrip("=")
+
+    def world_options(self) -> dict[str, Any]:
+        """The options that the token brings along; empty if they could not be written into it. Raises ``TokenError`` if they can't be read."""
+        try:
+            return from_text(self.options_text)
+        except (TypeError, ValueError) as error:
+            raise _damaged(f"its options can't be read: {error}") from None
 
     def mismatches(self, options: Mapping[str, Any] | None = None) -> list[str]:
         """What is different here from where it was made, in sentences: the run may then be another one. Empty if nothing is.
@@ -104,7 +118,8 @@ class Token:
 
 def encode(run: Run) -> str:
     """The replay token of a run."""
-    return Token(run.seed, run.choices, options=options_digest(run.options)).encode()
+    digest, text = options_digest(run.options), to_text(run.options)
+    return Token(run.seed, run.choices, options=digest, target=run.target, options_text=text).encode()
 
 
 def decode(text: str) -> Token:
@@ -143,6 +158,8 @@ def _parse(content: bytes) -> Token:
         major, minor = reader.take(2)
         options = reader.take(4)
         bateau = reader.text()
+        target = reader.text()
+        options_text = reader.text()
         folded = reader.number()
         seed = -(folded + 1) // 2 if folded & 1 else folded // 2
         choices: Choices = {}
@@ -154,12 +171,12 @@ def _parse(content: bytes) -> Token:
                 answers[index] = answer
     except (IndexError, ValueError, zlib.error) as error:
         raise _damaged(str(error)) from None
-    return Token(seed, choices, (major, minor), bateau, options)
+    return Token(seed, choices, (major, minor), bateau, options, target, options_text)
 
 
 def options_digest(options: Mapping[str, Any]) -> bytes:
     """Four bytes that tell one set of options from another, the same in each process. Options that are None count as not given."""
-    given = sorted((name, _canonical(value)) for name, value in options.items() if value is not None)
+    given = sorted((name, _canonical(value)) for name, value in of_the_world(options).items())
     return zlib.crc32(repr(given).encode("utf-8", "backslashreplace")).to_bytes(4, "big") if given else NO_OPTIONS
 
 

@@ -1,0 +1,124 @@
+"""``bateau sim``: from the command line alone, as a stranger would use it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCENARIO = """\
+import bateau
+from bateau.sync import Lock
+
+
+async def transfer(first, second):
+    async with first, second:
+        await bateau.time.sleep(0.01)
+
+
+async def deadlock():
+    alice, bob = Lock(name="alice"), Lock(name="bob")
+    async with bateau.scope() as scope:
+        scope.spawn(transfer, alice, bob, name="alice to bob")
+        scope.spawn(transfer, bob, alice, name="bob to alice")
+
+
+async def fine(world):
+    await bateau.time.sleep(3600)
+    return world.now
+
+
+async def fails():
+    raise ValueError("always")
+
+
+not_a_function = 3
+"""
+
+
+@pytest.fixture
+def bateau_sim(tmp_path: Path):
+    (tmp_path / "accounts.py").write_text(SCENARIO)
+
+    def call(*args: str, said: str = "") -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "bateau.cli", "sim", *args],
+            cwd=tmp_path,
+            input=said,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            env={**os.environ, "COLUMNS": "200"},
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return call
+
+
+def test_run(bateau_sim):
+    status, text = bateau_sim("run", "accounts.py:fine")
+    assert status == 0
+    assert "value: 3600.0" in text
+    assert "3600.000000 simulated seconds" in text
+
+
+def test_explore_replay_step_and_draw(bateau_sim, tmp_path):
+    status, text = bateau_sim("explore", "--seeds", "2000", "accounts.py:deadlock")
+    assert status == 1
+    assert "a ring of waits: 'alice to bob' -> 'bob to alice' -> 'alice to bob'" in text
+    token = re.search(r"bateau sim replay (sim-\S+)", text)[1]
+    status, again = bateau_sim("replay", token, "--svg", "run.svg", "--html", "run.html")
+    assert status == 1
+    assert "a ring of waits" in again
+    assert (tmp_path / "run.svg").read_text().startswith("<svg")
+    assert token in (tmp_path / "run.html").read_text()
+    status, stepped = bateau_sim("replay", token, "--step", said="\nw\nv\nc\n")
+    assert status == 1
+    assert "who waits on what" in stepped
+    assert "process test (deadlock)" in stepped
+    status, _ = bateau_sim("replay", token, "--step", said="q\n")
+    assert status == 130
+
+
+def test_explore_what_is_right(bateau_sim):
+    status, text = bateau_sim("explore", "--seeds", "50", "--jobs", "2", "--faults", "some", "accounts.py:fine")
+    assert status == 0
+    assert text.startswith("passed: 50 runs")
+
+
+def test_what_fails_at_once(bateau_sim):
+    status, text = bateau_sim("run", "accounts.py:fails")
+    assert status == 1
+    assert "ValueError: always" in text
+    assert "accounts.py:23 in fails" in text
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("run", "accounts.py:nothing"), "names no function"),
+        (("run", "accounts.py:not_a_function"), "names no function"),
+        (("run", "missing.py:x"), "no file 'missing.py'"),
+        (("run", "accounts"), "neither a file"),
+        (("replay", "nonsense"), "a replay token starts with 'sim-'"),
+        (("explore", "--strategy", "luck", "accounts.py:fine"), "invalid choice"),
+        (("explore", "--seeds", "0", "accounts.py:fine"), "1 or more"),
+        (("explore", "--jobs", "0", "accounts.py:fine"), "1 or more"),
+    ],
+)
+def test_bad_input_says_what_to_do(bateau_sim, args, says):
+    status, text = bateau_sim(*args)
+    assert status == 2
+    assert says in text
+    assert "Traceback" not in text
+
+
+def test_help(bateau_sim):
+    status, text = bateau_sim("--help")
+    assert status == 0
+    for word in ("run", "explore", "replay"):
+        assert word in text
