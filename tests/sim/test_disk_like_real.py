@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 import os
 import pickle
+import shutil
+import tempfile
 
 import pytest
 
@@ -60,16 +62,24 @@ def test_random_programs(tmp_path, seed):
     assert_equal(in_folder(play, tmp_path), on_disk(play))
 
 
+@pytest.fixture
+def open_folder():
+    """A folder that everybody can reach, which pytest's own are not."""
+    folder = tempfile.mkdtemp()
+    os.chmod(folder, 0o777)
+    yield folder
+    shutil.rmtree(folder)
+
+
 @pytest.mark.parametrize("seed", range(20))
-def test_random_programs_of_an_ordinary_user(tmp_path, seed):
+def test_random_programs_of_an_ordinary_user(open_folder, seed):
     """Permissions are enforced unless one is root."""
     uid = os.geteuid() or NOBODY
-    tmp_path.chmod(0o777)
 
     def play():
         return Player(seed).play(STEPS)
 
-    real = in_folder(play, tmp_path) if os.geteuid() else as_user(uid, lambda: in_folder(play, tmp_path))
+    real = in_folder(play, open_folder) if os.geteuid() else as_user(uid, lambda: in_folder(play, open_folder))
     simulated = on_disk(play, uid)
     assert_equal(real, simulated)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import io
 import os
 import random
@@ -17,6 +18,20 @@ FLAGS = [
     os.O_WRONLY | os.O_CREAT | os.O_APPEND, os.O_RDONLY | os.O_CREAT, os.O_TMPFILE | os.O_RDWR, os.O_RDWR | os.O_TRUNC,
     os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW,
 ]  # fmt: skip
+
+
+def of(kind):
+    """The operation is on one of the open "fds" or "files", where there is one."""
+
+    def decorate(operation):
+        @functools.wraps(operation)
+        def call(self):
+            things = getattr(self, kind)
+            return operation(self, self.random.choice(things)) if things else None
+
+        return call
+
+    return decorate
 
 
 class Player:
@@ -224,98 +239,83 @@ class Player:
             os.close(self.fds.pop(0))
         self.fds.append(fd)
 
-    def do_read(self):
-        if self.fds:
-            return os.read(self.some(self.fds), self.random.choice([0, 1, 100, 10000]))
-
-    def do_write(self):
-        if self.fds:
-            return os.write(self.some(self.fds), self.data())
-
-    def do_pread(self):
-        if self.fds:
-            return os.pread(
-                self.some(self.fds), self.random.choice([0, 1, 100, 10000]), self.random.choice([0, 5, 600, -1])
-            )
-
-    def do_pwrite(self):
-        if self.fds:
-            return os.pwrite(self.some(self.fds), self.data(), self.random.choice([0, 5, 600, 6000, -1]))
-
-    def do_preadv(self):
-        if self.fds:
-            buffers = [bytearray(7), bytearray(300)]
-            return os.preadv(self.some(self.fds), buffers, self.random.choice([0, 9])), buffers
-
-    def do_pwritev(self):
-        if self.fds:
-            return os.pwritev(self.some(self.fds), [self.data(), self.data()], self.random.choice([0, 9]))
-
-    def do_lseek(self):
-        if self.fds:
-            fd, offset, whence = (
-                self.some(self.fds),
-                self.random.choice([0, 10, 700, -5]),
-                self.random.choice([0, 1, 2]),
-            )
-            if not stat.S_ISDIR(os.fstat(fd).st_mode):  # whose positions are each file system's own
-                return os.lseek(fd, offset, whence)
-
-    def do_ftruncate(self):
-        if self.fds:
-            os.ftruncate(self.some(self.fds), self.random.choice([0, 1, 50, 700, 5000, -1]))
-
-    def do_fstat(self):
-        if self.fds:
-            return self.facts(os.fstat(self.some(self.fds)))
-
-    def do_fsync(self):
-        if self.fds:
-            fd = self.some(self.fds)
-            os.fsync(fd)
-            os.fdatasync(fd)
-
     def do_close(self):
         if self.fds:
             os.close(self.fds.pop(self.random.randrange(len(self.fds))))
 
-    def do_list_fd(self):
-        if self.fds:
-            return sorted(os.listdir(self.some(self.fds)))
+    @of("fds")
+    def do_read(self, fd):
+        return os.read(fd, self.random.choice([0, 1, 100, 10000]))
 
-    def do_at(self):
+    @of("fds")
+    def do_write(self, fd):
+        return os.write(fd, self.data())
+
+    @of("fds")
+    def do_pread(self, fd):
+        return os.pread(fd, self.random.choice([0, 1, 100, 10000]), self.random.choice([0, 5, 600, -1]))
+
+    @of("fds")
+    def do_pwrite(self, fd):
+        return os.pwrite(fd, self.data(), self.random.choice([0, 5, 600, 6000, -1]))
+
+    @of("fds")
+    def do_preadv(self, fd):
+        buffers = [bytearray(7), bytearray(300)]
+        return os.preadv(fd, buffers, self.random.choice([0, 9])), buffers
+
+    @of("fds")
+    def do_pwritev(self, fd):
+        return os.pwritev(fd, [self.data(), self.data()], self.random.choice([0, 9]))
+
+    @of("fds")
+    def do_lseek(self, fd):
+        offset, whence = self.random.choice([0, 10, 700, -5]), self.random.choice([0, 1, 2])
+        # Positions in directories are each file system's own.
+        return None if stat.S_ISDIR(os.fstat(fd).st_mode) else os.lseek(fd, offset, whence)
+
+    @of("fds")
+    def do_ftruncate(self, fd):
+        os.ftruncate(fd, self.random.choice([0, 1, 50, 700, 5000, -1]))
+
+    @of("fds")
+    def do_fstat(self, fd):
+        return self.facts(os.fstat(fd))
+
+    @of("fds")
+    def do_fsync(self, fd):
+        os.fsync(fd)
+        os.fdatasync(fd)
+
+    @of("fds")
+    def do_list_fd(self, fd):
+        return sorted(os.listdir(fd))
+
+    @of("fds")
+    def do_at(self, fd):
         """Relative to a directory that is open."""
-        if not self.fds:
-            return None
-        fd, name, other = self.some(self.fds), self.random.choice(NAMES), self.random.choice(NAMES)
-        kind = self.random.randrange(8)
-        if kind == 0:
-            return self.facts(os.stat(name, dir_fd=fd, follow_symlinks=False))
-        if kind == 1:
-            return os.unlink(name, dir_fd=fd)
-        if kind == 2:
-            return os.rmdir(name, dir_fd=fd)
-        if kind == 3:
-            return os.mkdir(name, dir_fd=fd)
-        if kind == 4:
-            return os.rename(name, other, src_dir_fd=fd, dst_dir_fd=fd)
-        if kind == 5:
-            return os.symlink(other, name, dir_fd=fd)
-        if kind == 6:
-            return os.readlink(name, dir_fd=fd)
-        return os.close(os.open(name, os.O_CREAT | os.O_RDWR, 0o644, dir_fd=fd))
+        name, other = self.random.choice(NAMES), self.random.choice(NAMES)
+        kinds = [
+            lambda: self.facts(os.stat(name, dir_fd=fd, follow_symlinks=False)),
+            lambda: os.unlink(name, dir_fd=fd),
+            lambda: os.rmdir(name, dir_fd=fd),
+            lambda: os.mkdir(name, dir_fd=fd),
+            lambda: os.rename(name, other, src_dir_fd=fd, dst_dir_fd=fd),
+            lambda: os.symlink(other, name, dir_fd=fd),
+            lambda: os.readlink(name, dir_fd=fd),
+            lambda: os.close(os.open(name, os.O_CREAT | os.O_RDWR, 0o644, dir_fd=fd)),
+        ]
+        return self.random.choice(kinds)()
 
-    def do_sendfile(self):
-        if len(self.fds) > 1:
-            out, source, offset = self.some(self.fds), self.some(self.fds), self.random.choice([0, 5])
-            if not os.path.sameopenfile(
-                out, source
-            ):  # what a file that is copied into itself holds is nobody's promise
-                return os.sendfile(out, source, offset, 200)
+    @of("fds")
+    def do_sendfile(self, out):
+        source, offset = self.some(self.fds), self.random.choice([0, 5])
+        # What a file that is copied into itself holds is nobody's promise.
+        return None if os.path.sameopenfile(out, source) else os.sendfile(out, source, offset, 200)
 
-    def do_fallocate(self):
-        if self.fds:
-            return os.posix_fallocate(self.some(self.fds), self.random.choice([0, 100]), self.random.choice([1, 3000]))
+    @of("fds")
+    def do_fallocate(self, fd):
+        return os.posix_fallocate(fd, self.random.choice([0, 100]), self.random.choice([1, 3000]))
 
     # -- Python's file objects -------------------------------------------------------------------------------------------
 
@@ -328,7 +328,7 @@ class Player:
             {} if "b" in mode else {"encoding": "latin-1", "newline": self.random.choice([None, "", "\n", "\r\n"])}
         )
         path = self.path()
-        file = open(path, mode, buffering, **options)
+        file = open(path, mode, buffering, **options)  # noqa: SIM115
         if len(self.files) >= self.most:
             self.files.pop(0).close()
         self.files.append(file)
@@ -338,46 +338,46 @@ class Player:
             type(file).__name__, file.readable(), file.writable(), file.seekable(), file.isatty(), file.tell(),
         )  # fmt: skip
 
-    def do_file_read(self):
-        if self.files:
-            return self.some(self.files).read(self.random.choice([-1, 0, 1, 100, 5000]))
-
-    def do_file_readline(self):
-        if self.files:
-            return self.some(self.files).readline()
-
-    def do_file_readlines(self):
-        if self.files:
-            return self.some(self.files).readlines()
-
-    def do_file_write(self):
-        if self.files:
-            file, data = self.some(self.files), self.data()
-            return file.write(data if "b" in file.mode else data.decode("latin-1"))
-
-    def do_file_seek(self):
-        if self.files:
-            return self.some(self.files).seek(self.random.choice([0, 3, 500]))
-
-    def do_file_end(self):
-        if self.files:
-            return self.some(self.files).seek(0, 2)
-
-    def do_file_tell(self):
-        if self.files:
-            return self.some(self.files).tell()
-
-    def do_file_flush(self):
-        if self.files:
-            return self.some(self.files).flush()
-
-    def do_file_truncate(self):
-        if self.files:
-            return self.some(self.files).truncate(self.random.choice([None, 0, 10, 900]))
-
     def do_file_close(self):
         if self.files:
             self.files.pop(self.random.randrange(len(self.files))).close()
+
+    @of("files")
+    def do_file_read(self, file):
+        return file.read(self.random.choice([-1, 0, 1, 100, 5000]))
+
+    @of("files")
+    def do_file_readline(self, file):
+        return file.readline()
+
+    @of("files")
+    def do_file_readlines(self, file):
+        return file.readlines()
+
+    @of("files")
+    def do_file_write(self, file):
+        data = self.data()
+        return file.write(data if "b" in file.mode else data.decode("latin-1"))
+
+    @of("files")
+    def do_file_seek(self, file):
+        return file.seek(self.random.choice([0, 3, 500]))
+
+    @of("files")
+    def do_file_end(self, file):
+        return file.seek(0, 2)
+
+    @of("files")
+    def do_file_tell(self, file):
+        return file.tell()
+
+    @of("files")
+    def do_file_flush(self, file):
+        return file.flush()
+
+    @of("files")
+    def do_file_truncate(self, file):
+        return file.truncate(self.random.choice([None, 0, 10, 900]))
 
     def do_temporary(self):
         with tempfile.NamedTemporaryFile(dir=".", suffix=".tmp") as file, tempfile.TemporaryFile(dir=".") as other:

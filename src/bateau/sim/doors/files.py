@@ -10,6 +10,7 @@ import errno
 import os
 import posix  # whose functions are always the real ones: doors are put in ``os``
 import stat as stat_module
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -98,7 +99,7 @@ def change(
     except OSError as error:
         if error.errno == errno.ENOENT and is_read_only(view, name, dir_fd):
             error = OSError(errno.EROFS, os.strerror(errno.EROFS))
-        if operation != "utime":  # which is the only one that doesn't say where
+        if operation != "utime" or sys.version_info >= (3, 13):  # before, it was the only one that didn't say where
             error.filename = path
         if path2 is not None:
             error.filename2 = path2
