@@ -295,11 +295,12 @@ def under_simloom(workload: str) -> Start:
 
 
 def under_bateau(workload: str) -> Start:
+    import bateau
     from bateau import sim
 
     async def echo(world: Any) -> None:
         world.host("server").start(bateau_server)
-        await world.sleep(0.001)
+        await bateau.time.sleep(0.001)
         await bateau_client("server")
 
     program = echo if workload == "echo" else BATEAU[workload]()
@@ -307,11 +308,12 @@ def under_bateau(workload: str) -> Start:
 
 
 def under_bateau_asyncio(workload: str) -> Start:
+    import bateau
     from bateau import sim
 
     async def echo(world: Any) -> None:
         world.host("server").start(asyncio_serving, "0.0.0.0")
-        await world.sleep(0.001)
+        await bateau.time.sleep(0.001)
         await asyncio_client("server")
 
     program = echo if workload == "echo" else ASYNCIO[workload]()

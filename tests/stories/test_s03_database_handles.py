@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import bateau
+from bateau import sim
 from support.entries import on_asyncio_family
 
 
@@ -206,3 +207,40 @@ def test_cancelled_natively_at_every_point(entry: Any) -> None:
         raise AssertionError("it never came to its end")
 
     assert entry.run(main) >= 8
+
+
+def under_simulation(kind: type[Database]) -> Callable[[], Awaitable[None]]:
+    async def scenario() -> None:
+        database = kind([])
+        try:
+            async with bateau.scope(name="request"):
+                await program(database)
+        finally:
+            assert paired(database), f"left open: {database.open}; {database.log}"
+
+    return scenario
+
+
+@pytest.mark.law(7)
+def test_the_simulator_cancels_everywhere_in_any_order() -> None:
+    """The search above is one line in the simulator, which adds a second cancellation during the first one's cleanup, and the order."""
+    covered = sim.cancel_everywhere(under_simulation(Database), scope="request", pairs=True)
+    assert covered.exhausted and covered.runs > 30
+    for seed in range(10):
+        sim.cancel_everywhere(under_simulation(Database), scope="request", strategy="random", seed=seed)
+
+
+def test_the_simulator_finds_the_close_that_is_cut_off() -> None:
+    class Careless(Database):
+        @asynccontextmanager
+        async def connected(self) -> AsyncIterator[Handle]:
+            handle = await self.connect()
+            try:
+                yield handle
+            finally:
+                await handle.aclose()
+
+    with pytest.raises(sim.Found, match="left open") as caught:
+        sim.cancel_everywhere(under_simulation(Careless), scope="request")
+    again = sim.replay(under_simulation(Careless), caught.value.token)
+    assert again.failure() == caught.value.run.failure()

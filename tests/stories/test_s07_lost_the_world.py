@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 import bateau
+from bateau import sim
 from support.waiting import until
 
 
@@ -116,3 +118,44 @@ def test_state_may_not_be_held_over_an_await(entry: Any) -> None:
             return value
 
     assert entry.run(main) == 10
+
+
+async def lives_on(world: World, pause: Any) -> None:
+    for _ in range(3):
+        world.touch()
+        await pause()
+
+
+def test_the_simulator_finds_the_child_that_outlives_its_world() -> None:
+    """A task of nobody's, which "surely" has ended by then. In production's order it has."""
+
+    async def main() -> None:
+        world = World()
+        child = asyncio.create_task(lives_on(world, lambda: asyncio.sleep(0)))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        world.alive = False
+        await child
+
+    def scenario() -> None:
+        asyncio.run(main())
+
+    sim.run(scenario)
+    with pytest.raises(sim.Found, match="a child has outlived its world") as caught:
+        sim.explore(scenario, seeds=200)
+    assert "world.touch()" in caught.value.story
+
+
+@pytest.mark.law(1)
+def test_in_no_order_does_a_child_outlive_its_scope() -> None:
+    async def scenario() -> None:
+        world = World()
+        async with bateau.scope() as scope:
+            for _ in range(3):
+                scope.spawn(lives_on, world, bateau.yield_now)
+            scope.spawn(lives_on, world, lambda: bateau.time.sleep(0.01), background=True)
+            await bateau.yield_now()
+        await world.aclose()
+
+    assert sim.explore(scenario, seeds=300).runs == 300
+    assert sim.cancel_everywhere(scenario).exhausted

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import bateau
+from bateau import sim
 
 
 async def download(page, token):
@@ -77,3 +78,38 @@ def test_what_takes_no_token_is_bound_to_it(entry):
         assert block.cancelled_caught and block.record.reason == "client went away"
 
     entry.run(main)
+
+
+def test_in_simulated_time_two_downloads_take_exactly_the_time_of_one():
+    async def main():
+        start = bateau.now()
+        await bateau.join(bateau.time.sleep(0.2), bateau.time.sleep(0.2))
+        return bateau.now() - start
+
+    assert sim.run(main) == pytest.approx(0.2, abs=1e-9)
+
+
+def test_whenever_the_token_is_cancelled_every_download_below_it_ends():
+    """The client goes away at any moment, before the first part or after the last: each download is complete, or says why not."""
+
+    async def scenario(when):
+        request = bateau.token(name="request")
+        results = []
+
+        async def one(page):
+            try:
+                with request.bind():
+                    results.append(await download(page, request))
+            except bateau.TaskCancelled:
+                results.append([])
+
+        async with bateau.scope() as scope:
+            for page in "abc":
+                scope.spawn(one, page)
+            await bateau.time.sleep(when)
+            request.cancel("client went away")
+        assert all(len(parts) in (0, 3) for parts in results)
+        assert request.reason == "client went away"
+
+    for when in (0, 0.0005, 0.001, 0.002, 0.0025, 0.003, 1):
+        sim.explore(scenario, args=(when,), seeds=50)

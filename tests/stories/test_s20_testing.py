@@ -120,11 +120,12 @@ def test_a_failure_comes_back_from_its_token() -> None:
         await bateau.time.sleep(0.1)
         assert await HastyShop().price("tea") == 3
 
+    resets = sim.Faults(reset=0.1)
     with pytest.raises(sim.Found) as caught:
-        sim.explore(scenario, seeds=200, faults=sim.Faults(reset=0.1))
+        sim.explore(scenario, seeds=200, faults=resets)
     first = caught.value
     assert isinstance(first.error, OSError)
     assert "self.ask(name)" in first.story
-    runs = [sim.replay(scenario, first.token) for _ in range(3)]
+    runs = [sim.replay(scenario, first.token, faults=resets) for _ in range(3)]
     assert {run.digest for run in runs} == {first.run.digest}
     assert {run.failure() for run in runs} == {first.run.failure()}

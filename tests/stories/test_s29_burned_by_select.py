@@ -38,11 +38,12 @@ async def by_racing(parser: Parser, rows: list[int]) -> None:
 
 
 async def by_selecting(parser: Parser, rows: list[int]) -> None:
-    async for event in bateau.select(row=parser.next_row, tick=lambda: bateau.time.sleep(0.025)):
-        if event.name == "row":
-            rows.append(event.value)
-            if len(rows) == ROWS:
-                return
+    async with bateau.select(row=parser.next_row, tick=lambda: bateau.time.sleep(0.025)) as arms:
+        async for event in arms:
+            if event.name == "row":
+                rows.append(event.value)
+                if len(rows) == ROWS:
+                    return
 
 
 def scenario(read: Callable[[Parser, list[int]], Awaitable[None]]):

@@ -1,7 +1,7 @@
 """asyncio code: `gather` raises the first error while its other tasks go on, and use what the caller has closed by then.
 
 Modelled on the reasons given for `asyncio.TaskGroup` (bpo-46752) and on issues of web frameworks about sessions used after their
-request. The story must name the line where the survivor uses the closed session. Mended by `TaskGroup`.
+request. The story must name the `gather`. Mended by `TaskGroup`.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ class Session:
         await asyncio.sleep(0)
         if self.closed:
             self.used_after.append(page)
-            raise AssertionError(f"{page} was asked of a closed session")  # <- named
+            raise AssertionError(f"{page} was asked of a closed session")
         if page == "/missing":
             raise LookupError(page)
         return page
@@ -40,7 +40,7 @@ async def fetch(session, page, redirects):
 
 
 async def with_gather(session, pages, redirects):
-    await asyncio.gather(*(fetch(session, page, redirects) for page in pages))
+    await asyncio.gather(*(fetch(session, page, redirects) for page in pages))  # <- named
 
 
 async def with_group(session, pages, redirects):

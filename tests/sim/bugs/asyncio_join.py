@@ -9,7 +9,7 @@ import random
 
 from support.bugs import Bug
 
-BUG = Bug(seeds=20, error="Deadlock", says="join")
+BUG = Bug(seeds=10, error="Deadlock", says="join")
 
 
 async def work(job, failing):

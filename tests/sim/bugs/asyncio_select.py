@@ -8,7 +8,7 @@ import asyncio
 
 from support.bugs import Bug
 
-BUG = Bug(seeds=60, says="was lost")
+BUG = Bug(seeds=80, says="was lost", shrinks_to=10)
 
 
 async def consume(queue, stop, found):

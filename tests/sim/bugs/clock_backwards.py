@@ -10,7 +10,7 @@ import bateau
 from bateau import sim
 from support.bugs import Bug
 
-BUG = Bug(seeds=80, says="answered after -", options={"faults": sim.Faults(clock_jump=0.2, clock_jump_by=1.0)})
+BUG = Bug(seeds=100, says="answered after -", options={"faults": sim.Faults(clock_jump=0.2, clock_jump_by=1.0)})
 
 
 async def resolver(clock):

@@ -8,7 +8,7 @@ story must name the line that takes from the empty list. Mended by `wait_for`.
 import bateau
 from support.bugs import Bug
 
-BUG = Bug(seeds=120, error="IndexError", says="pop from empty")
+BUG = Bug(seeds=150, error="IndexError", says="pop from empty")
 
 
 class Pool:

@@ -8,7 +8,7 @@ marking first and waiting afterwards.
 import bateau
 from support.bugs import Bug
 
-BUG = Bug(seeds=500, says="closed under")
+BUG = Bug(seeds=800, says="closed under")
 
 
 class Table:

@@ -10,7 +10,7 @@ import os
 from bateau import sim
 from support.bugs import Bug
 
-BUG = Bug(seeds=100, error="JSONDecodeError", options={"faults": sim.Faults(disk_full=0.1, short_write=0.3)})
+BUG = Bug(seeds=50, error="JSONDecodeError", options={"faults": sim.Faults(disk_full=0.1, short_write=0.3)})
 
 
 def append(fd, record, mend):

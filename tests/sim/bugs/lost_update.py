@@ -2,6 +2,7 @@
 
 Modelled on the gift-card race of a coffee chain's web shop (E. Homakov, 2015), where two transfers at once doubled the money; the
 textbooks' first anomaly of concurrency control. The story must name the wait between the read and the write.
+Mended by a lock around both.
 """
 
 import bateau

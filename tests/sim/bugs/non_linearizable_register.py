@@ -11,7 +11,7 @@ from bateau import sim
 from bateau.sim import models
 from support.bugs import Bug
 
-BUG = Bug(seeds=150, error="NotLinearizable", says="read()")
+BUG = Bug(seeds=50, error="NotLinearizable", says="read()")
 
 
 class Replicated:
@@ -19,12 +19,12 @@ class Replicated:
         self.scope = scope
         self.replicas = [(0, "old")] * 3
 
-    async def majority(self, act):
-        """`act` on each replica, in its own time; the first two answers."""
+    async def majority(self, act, slowest=0.002):
+        """`act` on each replica, some of them slow; the first two answers."""
         answers, two = [], bateau.sync.Event()
 
         async def on(number):
-            await bateau.time.sleep(random.choice([0.001, 0.05]))
+            await bateau.time.sleep(random.choice([0.001, slowest]))
             answers.append(act(number))
             if len(answers) == 2:
                 two.set()
@@ -38,7 +38,7 @@ class Replicated:
         def act(number):
             self.replicas[number] = max(self.replicas[number], (version, value))
 
-        await self.majority(act)
+        await self.majority(act, slowest=0.1)
 
     async def write(self, value):
         await self.store(1, value)
@@ -62,15 +62,15 @@ async def scenario(kind):
         with history.operation("write", "new"):
             await register.write("new")
 
-    async def read_twice():
-        for _ in range(2):
+    async def read_again_and_again():
+        for _ in range(5):
             with history.operation("read") as op:
                 op.value = await register.read()
 
     async with bateau.scope() as scope:
         register = kind(scope)
         scope.spawn(write, name="writer")
-        scope.spawn(read_twice, name="reader")
+        scope.spawn(read_again_and_again, name="reader")
     sim.check_linearizable(history, models.Register("old"))  # <- named
 
 

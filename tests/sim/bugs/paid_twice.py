@@ -8,7 +8,7 @@ import bateau
 from bateau import net, sim
 from support.bugs import Bug
 
-BUG = Bug(seeds=100, says="charged 2 times", options={"faults": sim.Faults(reset=0.1)})
+BUG = Bug(seeds=120, says="charged 2 times", options={"faults": sim.Faults(reset=0.1)})
 
 PORT = 6002
 

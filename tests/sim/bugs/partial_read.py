@@ -11,7 +11,7 @@ from bateau import net, sim
 from bateau.io import BufReader
 from support.bugs import Bug
 
-BUG = Bug(seeds=20, error="JSONDecodeError", says="")
+BUG = Bug(seeds=100, error="JSONDecodeError", options={"faults": sim.Faults(split=0.2)})
 
 PORT, ROWS = 6000, [{"number": number, "name": "x" * 40} for number in range(100)]
 

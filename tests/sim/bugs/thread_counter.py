@@ -9,7 +9,7 @@ import time
 
 from support.bugs import Bug
 
-BUG = Bug(seeds=60, says="were counted")
+BUG = Bug(seeds=40, says="were counted")
 
 
 class Counter:

@@ -12,7 +12,6 @@ import bateau
 from bateau import sim
 from support.bugs import Bug
 
-
 SEEDS = 30
 
 
