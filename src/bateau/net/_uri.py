@@ -72,11 +72,9 @@ def from_socket(sock: socket.socket, *, limit: int | None = None) -> SocketStrea
     Not a cancellation point. Raises ``TypeError`` for what is no plain socket, ``ValueError`` for one that is closed or neither
     connected nor listening.
     """
-    # A subclass may do more than its calls say; a simulated socket, whose class has the same name, does not.
-    kind: Any = type(sock)
-    if not issubclass(kind, socket.socket) or kind.__name__ != "socket":
-        hint = "; wrap a plain stream with bateau.ssl" if kind.__name__ == "SSLSocket" else ""
-        raise TypeError(f"from_socket needs a socket.socket, not {kind.__name__}{hint}")
+    if type(sock) is not socket.socket:
+        hint = "; wrap a plain stream with bateau.ssl" if type(sock).__name__ == "SSLSocket" else ""
+        raise TypeError(f"from_socket needs a socket.socket, not {type(sock).__name__}{hint}")
     if sock.fileno() < 0:
         raise ValueError("this socket is closed (or was detached); give an open one")
     if sock.type == socket.SOCK_DGRAM and sock.family in (socket.AF_INET, socket.AF_INET6):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ..thread import Killed
+
 if TYPE_CHECKING:
     from ..world import World
 
@@ -24,7 +26,7 @@ def lay_to_rest(world: World) -> None:
     if trio is not None:
         runner = getattr(trio.GLOBAL_RUN_CONTEXT, "runner", None)
         if runner is not None:
-            world.graveyard.extend(task.coro for task in runner.tasks)
+            _rest_trio(runner, world)
 
 
 def _rest_asyncio(asyncio: Any, loop: Any, world: World) -> None:
@@ -32,6 +34,28 @@ def _rest_asyncio(asyncio: Any, loop: Any, world: World) -> None:
         task._log_destroy_pending = False
         world.graveyard.append(task.get_coro())
     for transport in tuple(getattr(loop, "_transports", {}).values()):
+        # Which is what tells a closed one from one to be warned about, also where TLS is on top of it.
         transport._closing = True
-        transport._sock = None  # which is what tells a closed one from one to be warned about
+        transport._sock = None
+        above = getattr(getattr(transport, "_protocol", None), "_app_transport", None)
+        if above is not None:
+            above._closed = True
     loop._closed = True
+
+
+def _rest_trio(runner: Any, world: World) -> None:
+    for task in tuple(runner.tasks):
+        world.graveyard.append(task.coro)
+        for nursery in task.child_nurseries:
+            nursery._children.clear()  # which it would find to be lost
+    # The generator that turns the tasks stands in the frame of ``trio.run``, or of what took its place. It is ended here, since it
+    # would complain about being dropped.
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_name != "unrolled_run":
+        found: Any = frame.f_locals.get("gen")
+        if getattr(found, "__name__", "") == "unrolled_run" and not found.gi_running:
+            try:
+                found.throw(Killed())
+            except BaseException:  # its own, about having been thrown into
+                return
+        frame = frame.f_back

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_real_fcntl = fcntl_module.fcntl
-_real_ioctl = fcntl_module.ioctl
+_real_fcntl: Any = fcntl_module.fcntl
+_real_ioctl: Any = fcntl_module.ioctl
 
 
 def file_of(world: World, fd: int) -> SimFile:

@@ -1,8 +1,10 @@
-"""Doors of ``socket``: ``socket.socket(...)`` on a thread of a world makes a ``SimSocket``, which has no real descriptor.
+"""Doors of ``socket``: on a thread of a world, a ``socket.socket`` has a ``Handle`` instead of a real descriptor.
 
-``socket.socket`` stays the class it is. Only its ``__new__`` asks for the world: there it gives an object of the subclass
-``SimSocket`` (of a class derived from both, for subclasses of ``socket.socket`` such as ``ssl.SSLSocket``). So ``isinstance`` holds, whatever took
-``socket.socket`` by name is served, and nothing changes outside a world.
+``socket.socket`` stays the class it is, and its instances are instances of it, so that nobody can tell them apart. While worlds are
+open, the methods that it has from ``_socket`` ask first whether the instance is simulated; what Python's ``socket.py`` does above them
+(``accept``, ``makefile``, ``dup``, ``sendfile``, context managers) is shared.
+
+The handle stands in the instance's one slot for bookkeeping, ``_io_refs``, and counts what is counted there.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ import errno
 import os
 import socket
 import warnings
-import weakref
 from collections.abc import Callable
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import NotSimulated
@@ -23,7 +25,7 @@ from ..net.socketfile import SocketFile, flat
 from ..net.tcp import CONNECTING, TcpSocket
 from ..net.udp import UdpSocket
 from ..thread import here
-from . import door, stand_in
+from . import door, real, stand_in
 from .names import endpoint
 
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Real = socket.socket
-_Base: Any = socket.socket.__mro__[1]  # _socket.socket
 _STREAM, _DGRAM, _SEQPACKET = int(socket.SOCK_STREAM), int(socket.SOCK_DGRAM), int(socket.SOCK_SEQPACKET)
 _FLAG_BITS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 _DEFAULT_TIMEOUT = "default timeout"  # its place in ``process.parts``
@@ -59,110 +60,73 @@ def new_file(process: Process, family: int, type: int, proto: int) -> SocketFile
     raise NotSimulated(f"address family {family} is not simulated; use AF_INET, AF_INET6 or AF_UNIX")
 
 
-class SimSocket(Real):
-    """A socket of a simulated process. See the module's head.
+class Handle:
+    """What a simulated socket object knows. See the module's head.
 
-    Invariants: ``_fd`` is its number in ``_process``'s table, -1 once closed or detached; ``_file`` is what that refers to, or None.
-    ``_seconds`` is its timeout: None blocks, 0 never waits.
+    Invariants: ``fd`` is its number in ``process``'s table, -1 once closed or detached; ``file`` is what that refers to, or None. ``seconds``
+    is its timeout: None blocks, 0 never waits. ``files`` counts the file objects made of it, which keep it open.
     """
 
-    __slots__ = ("_fd", "_file", "_number", "_process", "_seconds", "_world")
+    __slots__ = ("fd", "file", "files", "number", "process", "seconds", "world")
 
-    _fd: int
-    _file: SocketFile | None
-    _number: int
-    _process: Process
-    _seconds: float | None
-    _world: World
-
-    def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
-        world = here.world
-        if world is None:
-            raise RuntimeError("a simulated socket can only be made on a thread of a simulated world")
-        world.before_call(world.thread)
-        process = world.thread.process
-        if fileno is not None:
-            self._wrap(process, fileno, proto)
-            return
-        family = AF_INET if family == -1 else int(family)
-        type = _STREAM if type == -1 else int(type)
-        file = new_file(process, family, type & ~_FLAG_BITS, 0 if proto == -1 else proto)
-        self._take(process, process.fds.add(file), file)
-        timeout = process.parts.get(_DEFAULT_TIMEOUT)
-        self._seconds = 0.0 if type & socket.SOCK_NONBLOCK else timeout
-        file.blocking = self._seconds is None
-
-    def _wrap(self, process: Process, fileno: int, proto: int) -> None:
-        if isinstance(fileno, float):
-            raise TypeError("integer argument expected, got float")
-        if fileno < 0:
-            raise ValueError("negative file descriptor")
-        if fileno < FIRST_FD:
-            raise NotSimulated(
-                f"descriptor {fileno} is a real one, made outside the simulated world; make the socket inside it"
-            )
-        file = process.fds.get(fileno)
-        if not isinstance(file, SocketFile):
-            raise failure(errno.ENOTSOCK)
-        self._take(process, fileno, file)
-        self._number = file.protocol() if proto == -1 else proto
-        self._seconds = process.parts.get(_DEFAULT_TIMEOUT) if file.blocking else 0.0
-
-    def _take(self, process: Process, fd: int, file: SocketFile) -> None:
-        self._io_refs = 0
-        self._closed = False
-        self._process = process
-        self._world = process.world
-        self._fd = fd
-        self._file = file
-        self._number = file.proto
-        self._seconds = None
-
-    @classmethod
-    def of(cls, process: Process, file: SocketFile) -> SimSocket:
-        """The Python side of ``file``, in a new descriptor of ``process``."""
-        fd = process.fds.add(file)
-        found: SimSocket = _Base.__new__(cls)
-        found._take(process, fd, file)
-        return found
+    def __init__(self, process: Process, fd: int, file: SocketFile, number: int, seconds: float | None) -> None:
+        self.process = process
+        self.world = process.world
+        self.fd = fd
+        self.file: SocketFile | None = file
+        self.files = 0
+        self.number = number
+        self.seconds = seconds
 
     def __del__(self) -> None:
-        fd = getattr(self, "_fd", -1)
-        if fd < 0:
-            return
-        process = self._process
-        if process.dead or self._world.over:
-            return
-        warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-        self._release()
+        if self.fd >= 0 and not self.process.dead and not self.world.over:
+            text = f"unclosed simulated socket {self.file.describe() if self.file is not None else ''} fd={self.fd}"
+            warnings.warn(text, ResourceWarning, stacklevel=2)
+            self.release()
+
+    # -- the count that ``socket.py`` keeps in this place ----------------------------------------------------------------
+
+    def __iadd__(self, count: int) -> Handle:
+        self.files += count
+        return self
+
+    def __isub__(self, count: int) -> Handle:
+        self.files -= count
+        return self
+
+    def __gt__(self, count: int) -> bool:
+        return self.files > count
+
+    def __le__(self, count: int) -> bool:
+        return self.files <= count
 
     # -- what every call does first --------------------------------------------------------------------------------------
 
-    def _open_file(self) -> SocketFile:
+    def open_file(self) -> SocketFile:
         """What the descriptor refers to. Raises ``OSError`` (EBADF) where it is closed."""
-        world = self._world
-        if self._process.dead or world.over:
+        world = self.world
+        if self.process.dead or world.over:
             if here.world is not world:
                 raise NotSimulated("this socket belongs to a simulated world that has ended")
             world.before_call(world.thread)
-        file = self._file
+        file = self.file
         if file is None:
             raise failure(errno.EBADF)
         return file
 
     def _known_file(self) -> SocketFile:
         """``_open_file`` for calls that only ask or set: cleanup may do so where the process is dead, and finds everything closed."""
-        if self._file is None or self._process.dead or self._world.closed:
+        if self.file is None or self.process.dead or self.world.closed:
             raise failure(errno.EBADF)
-        return self._file
+        return self.file
 
     def _deadline(self) -> float | None:
-        seconds = self._seconds
-        return None if seconds is None else self._process.host.clock.world_time_after(seconds)
+        seconds = self.seconds
+        return None if seconds is None else self.process.host.clock.world_time_after(seconds)
 
     def _call(self, what: str, attempt: Callable[..., T], *args: Any) -> T:
         """``attempt(*args)``, again after each change of the socket as long as it would block and the timeout allows it."""
-        file = self._open_file()
+        file = self.open_file()
         try:
             return attempt(*args)
         except BlockingIOError:
@@ -171,16 +135,16 @@ class SimSocket(Real):
 
     def _must_wait(self, file: SocketFile) -> None:
         """In the handler of a call that would block: raises that again unless this socket waits."""
-        seconds = self._seconds
+        seconds = self.seconds
         if seconds == 0 or (seconds is None and not file.blocking):
-            self._world.thread_stepped()
+            self.world.thread_stepped()
             raise  # noqa: PLE0704  # the caller's handler is active
 
     def _again(self, what: str, file: SocketFile, deadline: float | None, attempt: Callable[..., T], *args: Any) -> T:
         while True:
             if not file.wait(f"{what} {file.describe()}", deadline):
                 raise TimeoutError("timed out")
-            if self._file is not file:
+            if self.file is not file:
                 raise failure(errno.EBADF)
             try:
                 return attempt(*args)
@@ -192,7 +156,7 @@ class SimSocket(Real):
             from ..net.unixsocket import name_of
 
             return name_of(address)
-        return endpoint(self._world, file.family, address, what)
+        return endpoint(self.world, file.family, address, what)
 
     # -- receiving -------------------------------------------------------------------------------------------------------
 
@@ -200,7 +164,7 @@ class SimSocket(Real):
         """As a real socket's."""
         if bufsize < 0:
             raise ValueError("negative buffersize in recv")
-        file = self._open_file()
+        file = self.open_file()
         if bufsize == 0:
             return b""
         if flags:
@@ -213,7 +177,7 @@ class SimSocket(Real):
         return self._again("recv on", file, self._deadline(), file.receive, bufsize)
 
     def _receive(self, what: str, size: int, flags: int) -> Any:
-        file = self._open_file()
+        file = self.open_file()
         flags = int(flags)
         if flags & socket.MSG_DONTWAIT:
             return file.receive_message(size, flags)
@@ -274,7 +238,7 @@ class SimSocket(Real):
             numbers: list[int] = []
             for file in kept:
                 try:
-                    numbers.append(self._process.fds.add(file))
+                    numbers.append(self.process.fds.add(file))
                 except OSError:
                     told |= socket.MSG_CTRUNC
                     break
@@ -300,7 +264,7 @@ class SimSocket(Real):
 
     def send(self, data: Any, flags: int = 0, /) -> int:
         """As a real socket's: blocking, all of it; else as much as fits now."""
-        file = self._open_file()
+        file = self.open_file()
         if data.__class__ is not bytes:
             data = flat(data)
         if flags & socket.MSG_DONTWAIT:
@@ -311,7 +275,7 @@ class SimSocket(Real):
             self._must_wait(file)
             sent = 0
         else:
-            if sent == len(data) or self._seconds is not None or not file.blocking:
+            if sent == len(data) or self.seconds is not None or not file.blocking:
                 return sent
         return self._send_rest(file, data, flags, sent)
 
@@ -333,7 +297,7 @@ class SimSocket(Real):
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         """As a real socket's."""
         view = flat(data)
-        file = self._open_file()
+        file = self.open_file()
         deadline = self._deadline()
         sent = 0
         while True:
@@ -350,7 +314,7 @@ class SimSocket(Real):
         if not 1 <= len(args) <= 2:
             raise TypeError(f"sendto() takes 2 or 3 arguments ({len(args) + 1} given)")
         flags, address = (0, args[0]) if len(args) == 1 else args
-        file = self._open_file()
+        file = self.open_file()
         view = flat(data)
         to = None if address is None or file.kind == "tcp" else self._address(file, address, "sendto")
         if flags & socket.MSG_DONTWAIT:
@@ -359,7 +323,7 @@ class SimSocket(Real):
 
     def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None, /) -> int:
         """As a real socket's; of ancillary data there are descriptors (``SCM_RIGHTS``) on Unix sockets."""
-        file = self._open_file()
+        file = self.open_file()
         data = b"".join(flat(buffer) for buffer in buffers)
         rights = self._rights(ancdata)
         to = None if address is None or file.kind == "tcp" else self._address(file, address, "sendmsg")
@@ -376,42 +340,40 @@ class SimSocket(Real):
                 raise NotSimulated("of ancillary data only descriptors (SCM_RIGHTS) are simulated")
             numbers = array.array("i")
             numbers.frombytes(bytes(data))
-            found.extend(self._process.fds.get(number) for number in numbers)
+            found.extend(self.process.fds.get(number) for number in numbers)
         return found
 
     # -- connecting ------------------------------------------------------------------------------------------------------
 
     def bind(self, address: Any, /) -> None:
         """As a real socket's."""
-        file = self._open_file()
+        file = self.open_file()
         file.bind(self._address(file, address, "bind"))
 
     def listen(self, backlog: int = 128, /) -> None:
         """As a real socket's."""
-        self._open_file().listen(backlog)
+        self.open_file().listen(backlog)
 
-    def accept(self) -> tuple[SimSocket, Any]:
-        """As a real socket's."""
-        file = self._open_file()
+    def accept(self) -> tuple[int, Any]:
+        """As ``_socket``'s: a descriptor and an address."""
+        file = self.open_file()
         found, address = self._call("accept on", file.accept)
         try:
-            sock = SimSocket.of(self._process, found)
+            fd = self.process.fds.add(found)
         except OSError:
             file.unaccept(found)
             raise
-        sock._number = self._number
-        sock._seconds = self._process.parts.get(_DEFAULT_TIMEOUT)
-        found.blocking = sock._seconds is None
-        return sock, address
+        found.blocking = self.process.parts.get(_DEFAULT_TIMEOUT) is None
+        return fd, address
 
     def connect(self, address: Any, /) -> None:
         """As a real socket's."""
-        file = self._open_file()
+        file = self.open_file()
         to = self._address(file, address, "connect")
         try:
             file.connect(to)
         except BlockingIOError as error:
-            if error.errno != errno.EINPROGRESS and (file.kind == "tcp" or self._seconds is not None):
+            if error.errno != errno.EINPROGRESS and (file.kind == "tcp" or self.seconds is not None):
                 raise
             self._must_wait(file)
         else:
@@ -426,7 +388,7 @@ class SimSocket(Real):
         while file.state is CONNECTING:
             if not file.wait(f"connect of {file.describe()}", deadline):
                 raise TimeoutError("timed out")
-        if self._seconds is None:
+        if self.seconds is None:
             file.connect_reported()
         file.take_error()
 
@@ -469,23 +431,6 @@ class SimSocket(Real):
             return found.to_bytes(4, "little", signed=True)[:buflen] if buflen else found
         return found[:buflen] if buflen else int.from_bytes(found[:4], "little", signed=True)
 
-    @property
-    def family(self) -> Any:
-        """As a real socket's."""
-        file = self._file
-        return socket.AddressFamily(file.family) if file is not None else 0
-
-    @property
-    def type(self) -> Any:
-        """As a real socket's."""
-        file = self._file
-        return socket.SocketKind(file.type) if file is not None else 0
-
-    @property
-    def proto(self) -> int:
-        """As a real socket's."""
-        return self._number
-
     # -- waiting ---------------------------------------------------------------------------------------------------------
 
     def settimeout(self, value: float | None, /) -> None:
@@ -498,16 +443,11 @@ class SimSocket(Real):
             if value < 0:
                 raise ValueError("Timeout value out of range")
         self._known_file().blocking = value is None
-        self._seconds = value
+        self.seconds = value
 
     def gettimeout(self) -> float | None:
         """As a real socket's."""
-        return self._seconds
-
-    @property
-    def timeout(self) -> float | None:
-        """As a real socket's."""
-        return self._seconds
+        return self.seconds
 
     def setblocking(self, flag: bool, /) -> None:
         """As a real socket's."""
@@ -515,47 +455,27 @@ class SimSocket(Real):
 
     def getblocking(self) -> bool:
         """As a real socket's."""
-        return self._seconds != 0
+        return self.seconds != 0
 
     # -- the descriptor --------------------------------------------------------------------------------------------------
 
     def fileno(self) -> int:
         """Its number; -1 once closed."""
-        return self._fd
-
-    def dup(self) -> SimSocket:
-        """As a real socket's."""
-        file = self._open_file()
-        found = type(self).of(self._process, file) if type(self) is SimSocket else SimSocket.of(self._process, file)
-        found.settimeout(self._seconds)
-        return found
+        return self.fd
 
     def detach(self) -> int:
         """As a real socket's."""
-        self._closed = True
-        fd, self._fd = self._fd, -1
-        self._file = None
+        fd, self.fd = self.fd, -1
+        self.file = None
         return fd
 
-    def _real_close(self) -> None:
-        if self._fd >= 0:
-            self._release()
-
-    def _release(self) -> None:
+    def release(self) -> None:
         """Close the descriptor, if the process still has it: of the dead, the system has closed everything."""
-        fd, self._fd = self._fd, -1
-        file, self._file = self._file, None
-        fds = self._process.fds
-        if fds.files.get(fd) is file:
+        fd, self.fd = self.fd, -1
+        file, self.file = self.file, None
+        fds = self.process.fds
+        if fd >= 0 and fds.files.get(fd) is file:
             fds.close(fd)
-
-    def __getstate__(self) -> Any:
-        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
-
-
-# What people see is a socket.
-SimSocket.__name__ = SimSocket.__qualname__ = "socket"
-SimSocket.__module__ = "socket"
 
 
 def _room(flat: memoryview, nbytes: int, what: str) -> int:
@@ -576,65 +496,140 @@ def _drop(rights: list[SimFile]) -> None:
         release(file)
 
 
-# -- the class itself --------------------------------------------------------------------------------------------------
-
-_simulated: weakref.WeakKeyDictionary[type, type] = weakref.WeakKeyDictionary()
+# -- making them -------------------------------------------------------------------------------------------------------
 
 
-def simulated(cls: type) -> type:
-    """The simulated twin of a subclass of ``socket.socket``."""
-    plain: Any = Real
-    if cls is plain:
-        return SimSocket
-    found = _simulated.get(cls)
-    if found is None:
-        names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-        found = _simulated[cls] = type(cls.__name__, (cls, SimSocket), names)
-    return found
+def _make(world: World, family: int, type: int, proto: int) -> Handle:
+    world.before_call(world.thread)
+    process = world.thread.process
+    family = AF_INET if family == -1 else int(family)
+    type = _STREAM if type == -1 else int(type)
+    proto = 0 if proto == -1 else proto
+    file = new_file(process, family, type & ~_FLAG_BITS, proto)
+    seconds = 0.0 if type & socket.SOCK_NONBLOCK else process.parts.get(_DEFAULT_TIMEOUT)
+    file.blocking = seconds is None
+    return Handle(process, process.fds.add(file), file, proto, seconds)
 
 
-def _new(cls: Any, *_args: Any, **_kwargs: Any) -> Any:
-    if here.world is not None and not issubclass(cls, SimSocket):
-        cls = simulated(cls)
-    return _Base.__new__(cls)
+def _adopt(world: World, fileno: Any, proto: int) -> Handle:
+    """For a descriptor that is there already."""
+    if isinstance(fileno, float):
+        raise TypeError("integer argument expected, got float")
+    if fileno < 0:
+        raise ValueError("negative file descriptor")
+    if fileno < FIRST_FD:
+        raise NotSimulated(
+            f"descriptor {fileno} is a real one, made outside the simulated world; make the socket inside it"
+        )
+    world.before_call(world.thread)
+    process = world.thread.process
+    file = process.fds.get(fileno)
+    if not isinstance(file, SocketFile):
+        raise failure(errno.ENOTSOCK)
+    seconds = process.parts.get(_DEFAULT_TIMEOUT) if file.blocking else 0.0
+    return Handle(process, fileno, file, file.protocol() if proto == -1 else proto, seconds)
+
+
+def handle_of(sock: Any) -> Handle | None:
+    """The handle of a simulated socket; None for a real one."""
+    found = getattr(sock, "_io_refs", None)
+    return found if isinstance(found, Handle) else None
 
 
 _real_init: Any = Real.__init__
 
 
-def _init(self: Any, *args: Any, **kwargs: Any) -> None:
-    """A subclass may call ``socket.socket.__init__`` by this name."""
-    (SimSocket.__init__ if isinstance(self, SimSocket) else _real_init)(self, *args, **kwargs)
+def _init(self: Any, family: int = -1, type: int = -1, proto: int = -1, fileno: Any = None) -> None:
+    world = here.world
+    if world is None:
+        _real_init(self, family, type, proto, fileno)
+        return
+    if self.__class__ is not Real and any(base.__module__ == "ssl" for base in self.__class__.__mro__):
+        from .tls import put_in_place
+
+        put_in_place()
+    self._io_refs = _make(world, family, type, proto) if fileno is None else _adopt(world, fileno, proto)
+    self._closed = False
 
 
-stand_in("socket:socket", "__new__", staticmethod(_new))
+# -- what the class does -----------------------------------------------------------------------------------------------
+
+
+def _method(name: str, inside: Callable[..., Any]) -> None:
+    """Let the method act on the handle of those that have one."""
+    outside: Any = getattr(Real, name)
+
+    @wraps(outside)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        handle = self._io_refs
+        if handle.__class__ is Handle:
+            return inside(handle, *args, **kwargs)
+        return outside(self, *args, **kwargs)
+
+    stand_in("socket:socket", name, method)
+
+
+def _attribute(name: str, inside: Callable[[Handle], Any]) -> None:
+    outside: Any = getattr(Real, name)
+
+    def get(self: Any) -> Any:
+        handle = self._io_refs
+        if handle.__class__ is Handle:
+            return inside(handle)
+        return outside.__get__(self)
+
+    stand_in("socket:socket", name, property(get))
+
+
+for _name in (
+    "bind", "connect", "connect_ex", "fileno", "getblocking", "getpeername", "getsockname", "getsockopt", "gettimeout", "listen",
+    "recv", "recv_into", "recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into", "send", "sendall", "sendmsg", "sendto", "setblocking",
+    "setsockopt", "settimeout", "shutdown",
+):  # fmt: skip
+    _method(_name, getattr(Handle, _name))
+_method("_accept", Handle.accept)
+_method("_real_close", Handle.release)
 stand_in("socket:socket", "__init__", _init)
+_attribute("family", lambda handle: socket.AddressFamily(handle.file.family) if handle.file is not None else 0)
+_attribute("type", lambda handle: socket.SocketKind(handle.file.type) if handle.file is not None else 0)
+_attribute("proto", lambda handle: handle.number)
+_attribute("timeout", lambda handle: handle.seconds)
+
+
+def _detach(self: Any) -> int:
+    handle = self._io_refs
+    if handle.__class__ is not Handle:
+        return int(real("socket:socket", "detach")(self))
+    self._closed = True
+    return int(handle.detach())
+
+
+stand_in("socket:socket", "detach", _detach)
 
 
 # -- functions ---------------------------------------------------------------------------------------------------------
 
 
-@door("socket", "socketpair")
-def socketpair(
-    world: World, family: int | None = None, type: int = _STREAM, proto: int = 0
-) -> tuple[SimSocket, SimSocket]:
-    world.before_call(world.thread)
-    if family is not None and family != AF_UNIX:
-        raise failure(errno.EOPNOTSUPP)
+@door("_socket", "socketpair")
+def socketpair(world: World, family: int = AF_UNIX, type: int = _STREAM, proto: int = 0, /) -> tuple[Any, Any]:
     from ..net.unixsocket import pair
 
+    world.before_call(world.thread)
+    if family != AF_UNIX:
+        raise failure(errno.EOPNOTSUPP)
     process = world.thread.process
     kind = int(type)
-    one, two = pair(process, kind & ~_FLAG_BITS, proto)
-    first = SimSocket.of(process, one)
+    ends = pair(process, kind & ~_FLAG_BITS, proto)
+    found: list[Any] = []
     try:
-        second = SimSocket.of(process, two)
+        for end in ends:
+            end.blocking = not kind & socket.SOCK_NONBLOCK and process.parts.get(_DEFAULT_TIMEOUT) is None
+            found.append(Real(family, kind, proto, process.fds.add(end)))
     except OSError:
-        first.close()
+        for sock in found:
+            sock.close()
         raise
-    for sock in (first, second):
-        sock.settimeout(0.0 if kind & socket.SOCK_NONBLOCK else process.parts.get(_DEFAULT_TIMEOUT))
-    return first, second
+    return found[0], found[1]
 
 
 @door("socket", "dup")
