@@ -162,8 +162,8 @@ class ReadyQueue(deque[Any]):
 
 def task_of(handle: Any) -> Any:
     """The asyncio task of which this handle is a step, or None."""
-    owner = getattr(handle._callback, "__self__", None)
-    return owner if isinstance(owner, asyncio.Task) else None
+    owner: Any = getattr(handle._callback, "__self__", None)
+    return owner if isinstance(owner, asyncio.Task) else None  # pyright: ignore[reportUnknownVariableType]  # a task of whatever
 
 
 def adopt(loop: Any) -> None:

@@ -69,8 +69,9 @@ def target_of(scenario: Callable[..., Any]) -> str:
     name = str(getattr(scenario, "__qualname__", "<none>"))
     if code is None or "<" in name or "." in name or not code.co_filename.endswith(".py"):
         return ""
+    filename = str(code.co_filename)
     try:
-        relative = os.path.relpath(code.co_filename)
+        relative = os.path.relpath(filename)
     except ValueError:  # another drive
-        relative = code.co_filename
-    return f"{relative if not relative.startswith('..') else code.co_filename}:{name}"
+        relative = filename
+    return f"{relative if not relative.startswith('..') else filename}:{name}"

@@ -62,10 +62,13 @@ class _Loader:
     def exec_module(self, module: ModuleType) -> None:
         assert module.__spec__ is not None
         module.__loader__ = module.__spec__.loader = self._loader
+        # What it imports in its turn is imported outside as well, and comes by no finder of ours: so all are looked for.
+        waiting = [name for name in executed if name not in sys.modules or name == module.__name__]
         with outside():
             self._loader.exec_module(module)
-        if module.__name__ in executed:
-            executed[module.__name__](module)
+        for name in waiting:
+            if name in sys.modules:
+                executed[name](sys.modules[name])
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
@@ -74,12 +77,20 @@ class _Loader:
 _finder: Any = _Finder()
 
 
+# What importlib makes its locks with must stay real: a module's lock is made before any finder is asked, and outlives the run.
+_bootstrap: Any = sys.modules["_frozen_importlib"]
+_real_thread = ModuleType("_thread")
+vars(_real_thread).update(vars(_bootstrap._thread))
+
+
 def install() -> None:
     """Stand first among the finders."""
     sys.meta_path.insert(0, _finder)
+    _bootstrap._thread = _real_thread
 
 
 def uninstall() -> None:
     """Leave."""
     if _finder in sys.meta_path:
         sys.meta_path.remove(_finder)
+        _bootstrap._thread = sys.modules["_thread"]
