@@ -2,22 +2,36 @@
 
 It keeps idle worker threads for the whole interpreter: one of a world that has ended would never run again, so each simulated
 process has a cache of its own. It names threads by ``pthread_setname_np``, which takes a real thread's number: a simulated one would
-crash the interpreter. It took the methods of ``socket.socket`` out of the class. And it shuffles its tasks with a generator of its own:
-in a world their order is a choice, and they are sorted before it, since some come out of sets.
+crash the interpreter. And it took the methods of ``socket.socket`` out of the class.
 """
 
 from __future__ import annotations
 
 import socket
 import sys
+from itertools import count
 from types import ModuleType
 from typing import Any
 
 from ..thread import here
 from . import at_opening, at_shutting, importing
 
-_THREADS, _SOCKETS, _RUN = "trio._core._thread_cache", "trio._socket", "trio._core._run"
+_THREADS, _SOCKETS = "trio._core._thread_cache", "trio._socket"
 _PART = "trio's threads"
+
+
+class _Numbers:
+    """Stands for trio's count of its threads, by which it names them: each simulated process has its own."""
+
+    def __init__(self, outside: Any) -> None:
+        self.outside = outside
+
+    def __next__(self) -> int:
+        world = here.world
+        counts = self.outside
+        if world is not None:
+            counts = world.thread.process.parts.setdefault(_PART + ", counted", count())
+        return int(next(counts))
 
 
 class _Caches:
@@ -53,6 +67,7 @@ def _put(owner: Any, attribute: str, thing: Any) -> None:
 def _replace_cache(module: ModuleType) -> None:
     names: Any = module
     _put(names, "THREAD_CACHE", _Caches(names.THREAD_CACHE))
+    _put(names, "name_counter", _Numbers(names.name_counter))
     set_name = names.set_os_thread_name
     if set_name is not None:
 
@@ -74,41 +89,7 @@ def _replace_helper(module: ModuleType) -> None:
     _put(names._SocketType, "_nonblocking_helper", helper)
 
 
-class _Order:
-    """Stands for trio's generator: shuffles the tasks that are ready, which are sorted by their age."""
-
-    def __init__(self, outside: Any) -> None:
-        self.outside = outside
-
-    def shuffle(self, batch: list[Any]) -> None:
-        """Outside any world at random; in it as is chosen, by default not at all."""
-        world = here.world
-        if world is None:
-            self.outside.shuffle(batch)
-            return
-        stream = f"tasks {world.thread.process.name}"
-        for index in range(len(batch) - 1):
-            chosen = world.choose(stream, len(batch) - index)
-            if chosen:
-                batch.insert(index, batch.pop(index + chosen))
-
-    def uniform(self, least: float, most: float) -> float:
-        """Where trio's clock begins: the same in each run, since a time is rounded by its size."""
-        world = here.world
-        found = self.outside if world is None else world.random(f"random {world.thread.process.name}")
-        return float(found.uniform(least, most))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.outside, name)
-
-
-def _replace_order(module: ModuleType) -> None:
-    names: Any = module
-    _put(names, "_r", _Order(names._r))
-    _put(names, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
-
-
-_replacements = {_THREADS: _replace_cache, _SOCKETS: _replace_helper, _RUN: _replace_order}
+_replacements = {_THREADS: _replace_cache, _SOCKETS: _replace_helper}
 
 
 def _open() -> None:
