@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import NotSimulated
 from ..fds import FIRST_FD, SimFile, failure, release
 from ..net.addresses import AF_INET, AF_INET6, AF_UNIX
-from ..net.socketfile import SocketFile, flat
+from ..net.socketfile import CTRUNC, DONTWAIT, PEEK, WAITALL, SocketFile, flat
 from ..net.tcp import CONNECTING, TcpSocket
 from ..net.udp import UdpSocket
 from ..thread import here
@@ -179,9 +179,9 @@ class Handle:
     def _receive(self, what: str, size: int, flags: int) -> Any:
         file = self.open_file()
         flags = int(flags)
-        if flags & socket.MSG_DONTWAIT:
+        if flags & DONTWAIT:
             return file.receive_message(size, flags)
-        if flags & socket.MSG_WAITALL and not flags & socket.MSG_PEEK and file.type == _STREAM:
+        if flags & WAITALL and not flags & PEEK and file.type == _STREAM:
             return self._receive_all(what, file, size, flags), [], 0, None
         return self._call(what, file.receive_message, size, flags)
 
@@ -240,10 +240,10 @@ class Handle:
                 try:
                     numbers.append(self.process.fds.add(file))
                 except OSError:
-                    told |= socket.MSG_CTRUNC
+                    told |= CTRUNC
                     break
             if lost:
-                told |= socket.MSG_CTRUNC
+                told |= CTRUNC
             if numbers:
                 ancillary.append((socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", numbers).tobytes()))
             _drop(rights)
@@ -267,7 +267,7 @@ class Handle:
         file = self.open_file()
         if data.__class__ is not bytes:
             data = flat(data)
-        if flags & socket.MSG_DONTWAIT:
+        if flags & DONTWAIT:
             return file.send(data, flags)
         try:
             sent = file.send(data, flags)
@@ -317,7 +317,7 @@ class Handle:
         file = self.open_file()
         view = flat(data)
         to = None if address is None or file.kind == "tcp" else self._address(file, address, "sendto")
-        if flags & socket.MSG_DONTWAIT:
+        if flags & DONTWAIT:
             return file.send(view, flags, to)
         return self._call("sendto on", file.send, view, flags, to)
 
@@ -328,7 +328,7 @@ class Handle:
         rights = self._rights(ancdata)
         to = None if address is None or file.kind == "tcp" else self._address(file, address, "sendmsg")
         if rights:
-            if flags & socket.MSG_DONTWAIT:
+            if flags & DONTWAIT:
                 return file.send(data, flags, to, rights)
             return self._call("sendmsg on", file.send, data, flags, to, rights)
         return self.send(data, flags) if to is None else self.sendto(data, flags, address)

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 # Payload and ancillary descriptors and message flags and sender, as a receiving call gives them.
 Received = tuple[bytes, "list[SimFile]", int, Any]
 
+# As plain integers: those of ``socket`` are slow flags.
+PEEK, OOB, DONTWAIT, WAITALL = map(int, (socket.MSG_PEEK, socket.MSG_OOB, socket.MSG_DONTWAIT, socket.MSG_WAITALL))
+TRUNC, CTRUNC = int(socket.MSG_TRUNC), int(socket.MSG_CTRUNC)
+
 _SOL, _TCP, _IP, _IP6 = socket.SOL_SOCKET, socket.IPPROTO_TCP, socket.IPPROTO_IP, socket.IPPROTO_IPV6
 
 # Options that are kept and given back, and change nothing here: there is no Nagle, no queueing discipline, no hardware.

@@ -12,7 +12,7 @@ from ..fds import ERR, HUP, IN, OUT, RDHUP, SimFile, failure
 from .addresses import BROADCAST, Endpoint, is_any, is_multicast, to_python
 from .flow import GIVE_UP, Flow, RemoteFlow
 from .inet import InetFile
-from .socketfile import Received
+from .socketfile import OOB, PEEK, Received
 
 if TYPE_CHECKING:
     from ..process import Process
@@ -361,7 +361,7 @@ class TcpSocket(InetFile):
     # -- sending and receiving -------------------------------------------------------------------------------------------
 
     def send(self, data: Any, flags: int = 0, address: Any = None, rights: list[SimFile] | None = None) -> int:
-        if flags & socket.MSG_OOB:
+        if flags & OOB:
             raise NotSimulated("urgent data (MSG_OOB) is not simulated")
         self.take_error()
         if self.no_send:
@@ -377,12 +377,12 @@ class TcpSocket(InetFile):
         return count
 
     def receive(self, size: int, flags: int = 0) -> bytes:
-        if flags & socket.MSG_OOB:
+        if flags & OOB:
             raise NotSimulated("urgent data (MSG_OOB) is not simulated")
         received = self.received
         if received:
             data = bytes(received[:size])
-            if not flags & socket.MSG_PEEK:
+            if not flags & PEEK:
                 del received[:size]
                 if self.peer is not None and self.peer.out is not None:
                     self.peer.out.taken(len(data))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..fds import ERR, HUP, IN, OUT, RDHUP, SimFile, failure
 from .addresses import BROADCAST, Endpoint, is_any, is_multicast, to_python
 from .inet import InetFile
-from .socketfile import Received
+from .socketfile import PEEK, TRUNC, Received
 
 if TYPE_CHECKING:
     from ..host import SimHost
@@ -198,10 +198,10 @@ class UdpSocket(InetFile):
                 return b"", [], 0, None
             raise failure(errno.EAGAIN)
         payload, source = self.datagrams[0]
-        if not flags & socket.MSG_PEEK:
+        if not flags & PEEK:
             self.datagrams.popleft()
             self.held -= len(payload) + OVERHEAD
-        told = int(socket.MSG_TRUNC) if len(payload) > size else 0
+        told = TRUNC if len(payload) > size else 0
         return payload[:size], [], told, to_python(self.family, source)
 
     def waiting(self) -> int:

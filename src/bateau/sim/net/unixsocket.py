@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..fds import ERR, HUP, IN, OUT, RDHUP, SimFile, failure, release
 from .addresses import AF_UNIX
-from .socketfile import Received, SocketFile, flat
+from .socketfile import PEEK, TRUNC, Received, SocketFile, flat
 
 if TYPE_CHECKING:
     from ..process import Process
@@ -273,9 +273,9 @@ class UnixStreamSocket(UnixSocket):
 
     def _take_packet(self, size: int, flags: int) -> Received:
         data, rights, sender = self.inbox[0]
-        told = int(socket.MSG_TRUNC) if len(data) > size else 0
+        told = TRUNC if len(data) > size else 0
         name = shown(sender.name) or None
-        if flags & socket.MSG_PEEK:
+        if flags & PEEK:
             return bytes(data[:size]), _shared(rights), told, name
         self.inbox.popleft()
         sender.received(len(data) + OVERHEAD)
@@ -283,7 +283,7 @@ class UnixStreamSocket(UnixSocket):
 
     def _take_bytes(self, size: int, flags: int) -> Received:
         """Bytes of as many messages as it takes; descriptors come with the first byte they were sent with, and end a read."""
-        if flags & socket.MSG_PEEK:
+        if flags & PEEK:
             return self._peek(size)
         parts: list[memoryview] = []
         found: list[SimFile] = []
@@ -436,13 +436,13 @@ class UnixDatagramSocket(UnixSocket):
                 return b"", [], 0, None
             raise failure(errno.EAGAIN)
         data, rights, sender = self.inbox[0]
-        if flags & socket.MSG_PEEK:
+        if flags & PEEK:
             rights = _shared(rights)
         else:
             self.inbox.popleft()
             sender.received(len(data) + OVERHEAD)
             self._tell_senders()
-        told = int(socket.MSG_TRUNC) if len(data) > size else 0
+        told = TRUNC if len(data) > size else 0
         return data[:size], rights, told, shown(sender.name) or None
 
     def _tell_senders(self) -> None:
