@@ -2,7 +2,7 @@
 
 asyncio promises that callbacks run in the order in which they were registered, and the steps of its tasks are callbacks. Programs rely on the
 former; the latter is an accident of its loop (and is different on every eager or foreign loop). So the world chooses among the *steps of
-tasks* that are ready, and plain callbacks keep their order among themselves.
+tasks* that stand side by side in the queue, and plain callbacks keep their places.
 """
 
 from __future__ import annotations
@@ -97,18 +97,21 @@ class ReadyQueue(deque[Any]):
         return handle
 
     def _candidates(self) -> tuple[list[int], list[Actor]]:
-        """Where in the queue those stand who may be next: each task's step, and the first of the plain callbacks."""
+        """Where in the queue those stand who may be next: the steps of tasks at its head, or the plain callback there.
+
+        No step overtakes a plain callback: what a future calls when it is done (a transport's bookkeeping, say) comes before the step of
+        the task that waits for it, and code relies on that.
+        """
         places: list[int] = []
         actors: list[Actor] = []
-        plain = False
         for place, handle in enumerate(self):
             task = task_of(handle)
             if task is None:
-                if plain:
-                    continue
-                plain = True
+                if not place:
+                    return [0], [self.callbacks]
+                break
             places.append(place)
-            actors.append(self.callbacks if task is None else self.actor(task))
+            actors.append(self.actor(task))
         return places, actors
 
     def actor(self, task: Any) -> Actor:

@@ -9,18 +9,18 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..kernel.errors import HazardWarning
-from .thread import Killed
+from .thread import Killed, here
 
 
 @contextmanager
 def the_dead_are_silent() -> Generator[None]:
-    """While the block runs, hazards are not reported ("was dropped without being closed": it was, by a power cut), nor is ``Killed``,
-    which every simulated call raises in a dead process, when it comes out of a destructor.
+    """While the block runs, hazards are not reported ("was dropped without being closed": it was, by a power cut), nor is what destructors
+    raise on threads of the world: each simulated call raises ``Killed`` in them, and what they make of it is nobody's.
     """
     told = sys.unraisablehook
 
     def tell(args: Any) -> None:
-        if not isinstance(args.exc_value, Killed):
+        if here.world is None and not isinstance(args.exc_value, Killed):
             told(args)
 
     sys.unraisablehook = tell

@@ -46,6 +46,8 @@ CREEP_SECONDS = 0.001
 # The collector is off during a run, whose objects die by their reference counts; what does not is looked for so often.
 STEPS_BETWEEN_COLLECTIONS = 50_000
 DEFAULT_MAX_STEPS = 1_000_000
+# How often a program may ask for the time without any task making a step before it is called a busy loop that will never end.
+MOST_IDLE_LOOKS = 300_000
 # The option ``stall``: for how long, in seconds, what is ready may be left standing by the strategy: a busy machine does that, and makes timers that are due
 # soon overtake it. Longer than this stands a machine that is frozen (``Faults.freeze``): else every timeout of a minute would be
 # reached before an answer that has come already.
@@ -147,6 +149,7 @@ class World:
         self._randoms: dict[str, random.Random] = {}
         self._roll = 0
         self._steps_at_jump = 0
+        self._steps_at_look = self._looks_without_step = 0
         self._collect_at = STEPS_BETWEEN_COLLECTIONS
         # The step after which ``_attend`` looks at what needs no look after each.
         self._attend_at = min(max_steps, CREEP_EVERY)
@@ -349,6 +352,15 @@ class World:
     def look(self) -> None:
         """A program looks at a clock. Where it does nothing else, the clock goes on and others get their turn."""
         self.looks += 1
+        if self.steps != self._steps_at_look:
+            self._steps_at_look, self._looks_without_step = self.steps, 0
+        self._looks_without_step += 1
+        if self._looks_without_step == MOST_IDLE_LOOKS:
+            self.end_with(
+                NoProgress(
+                    f"a loop looks at the clock for ever and does nothing: {MOST_IDLE_LOOKS} times without a step of a task\n{self.explain()}"
+                )
+            )
         if self.now != self._looked_at:
             self._looked_at = self.now
             self._looks_at_once = 0
