@@ -322,6 +322,82 @@ def test_what_real_caches_hold_does_not_change_a_run():
     assert run(program)[0] == run(program)[0]
 
 
+# -- threads -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", ["fifo", "random", "pct"])
+def test_threads_that_share_a_descriptor_never_get_or_lose_the_same_bytes(strategy):
+    def program():
+        import threading
+
+        with open("/tmp/file", "wb") as file:
+            file.write(bytes(range(60)))
+        fd, out = os.open("/tmp/file", os.O_RDONLY), os.open("/tmp/out", os.O_CREAT | os.O_WRONLY)
+        parts = []
+
+        def copy():
+            while part := os.read(fd, 10):
+                parts.append(part)
+                os.write(out, part)
+
+        threads = [threading.Thread(target=copy) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return parts
+
+    for seed in range(5):
+        parts, disk = run(program, strategy=strategy, seed=seed)
+        assert sorted(b"".join(parts)) == sorted(disk.read("/tmp/out")) == list(range(60))
+
+
+@pytest.mark.parametrize("strategy", ["fifo", "random", "pct"])
+def test_threads_that_share_a_buffered_file_take_turns(strategy):
+    """Python's buffered files hold a real lock, for which no simulated thread must ever wait."""
+
+    def program():
+        import threading
+
+        with open("/tmp/file", "wb", buffering=16) as file, open("/tmp/text", "w", buffering=1) as text:
+
+            def write(number):
+                for count in range(10):
+                    file.write(b"%d:%d;" % (number, count) * 3)
+                    file.flush()
+                    print(f"{number} {count}", file=text)
+
+            threads = [threading.Thread(target=write, args=(number,)) for number in range(3)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        found = []
+        with open("/tmp/file", "rb", buffering=16) as file:
+
+            def read():
+                while part := file.read(7):
+                    found.append(part)
+
+            threads = [threading.Thread(target=read) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        return sum(map(len, found))
+
+    for seed in range(5):
+        size, disk = run(program, strategy=strategy, seed=seed)
+        records = sorted(disk.read("/tmp/file").split(b";"))
+        assert size == len(disk.read("/tmp/file"))
+        assert records == sorted(
+            [b""]
+            + [b"%d:%d" % (n, c) for n in range(3) for c in range(10)] * 1
+            + [b"%d:%d" % (n, c) for n in range(3) for c in range(10)] * 2
+        )
+        assert len(disk.read("/tmp/text").splitlines()) == 30
+
+
 # -- locks -------------------------------------------------------------------------------------------------------------
 
 

@@ -54,7 +54,7 @@ def assert_equal(real, simulated):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="ordinary users have the next test")
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(30))
 def test_random_programs(tmp_path, seed):
     def play():
         return Player(seed).play(STEPS)
@@ -71,7 +71,7 @@ def open_folder():
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(15))
 def test_random_programs_of_an_ordinary_user(open_folder, seed):
     """Permissions are enforced unless one is root."""
     uid = os.geteuid() or NOBODY

@@ -130,6 +130,9 @@ def trees():
     usage = shutil.disk_usage(".")
     assert usage.total >= usage.free
     found = sorted((root, sorted(dirs), sorted(files)) for root, dirs, files in os.walk("."))
+    for *where, fd in os.fwalk("source"):
+        found.append((*where[:1], sorted(where[1]), sorted(where[2]), os.fstat(fd).st_nlink))
+    found.sort()
     kept = os.stat("a2").st_mode, os.path.getmtime("a2"), os.readlink("copy/link"), read("b2")
     shutil.rmtree("copy")
     shutil.rmtree("moved")

@@ -61,11 +61,6 @@ class Positioned(SimFile):
         self.position = offset
         return offset
 
-    def read(self, size: int) -> bytes:
-        data = self.pread(size, self.position)
-        self.position += len(data)
-        return data
-
     def describe(self) -> str:
         return f"{self.kind} {self.path}"
 
@@ -85,26 +80,42 @@ class OpenFile(Positioned):
 
     # -- reading -----------------------------------------------------------------------------------------------------------
 
+    def read(self, size: int) -> bytes:
+        try:
+            data = self._get(size, self.position)
+            self.position += len(data)  # at once: threads that share it never get the same bytes
+        finally:
+            self.disk.pay("read", self.path)
+        return data
+
     def pread(self, size: int, offset: int) -> bytes:
+        try:
+            return self._get(size, offset)
+        finally:
+            self.disk.pay("read", self.path)
+
+    def _get(self, size: int, offset: int) -> bytes:
         if size < 0 or offset < 0:
             fail(errno.EINVAL)
         if not self.readable:
             fail(errno.EBADF)
         node, disk = regular(self.node), self.disk
-        try:
-            if disk.troubled():
-                size = disk.trouble.read(self.path, node, offset, size)
-            return node.read(offset, size)
-        finally:
-            disk.pay("read", self.path)
+        if disk.troubled():
+            size = disk.trouble.read(self.path, node, offset, size)
+        return node.read(offset, size)
 
     # -- writing -----------------------------------------------------------------------------------------------------------
 
     def write(self, data: Any) -> int:
         offset = self.node.length if self.flags & os.O_APPEND else self.position
-        taken = self._put(bytes(data), offset)
-        if taken:
-            self.position = offset + taken
+        try:
+            taken = self._put(bytes(data), offset)
+            if taken:
+                self.position = offset + taken
+        finally:
+            self.disk.pay("write", self.path)
+        if self.syncs:
+            self.sync()
         return taken
 
     def pwrite(self, data: Any, offset: int) -> int:
@@ -112,26 +123,25 @@ class OpenFile(Positioned):
             fail(errno.EINVAL)
         if self.flags & os.O_APPEND:  # as Linux has it, whatever POSIX says
             offset = self.node.length
-        return self._put(bytes(data), offset)
+        try:
+            taken = self._put(bytes(data), offset)
+        finally:
+            self.disk.pay("write", self.path)
+        if self.syncs:
+            self.sync()
+        return taken
 
     def _put(self, chunk: bytes, offset: int) -> int:
         if not self.writable:
             fail(errno.EBADF)
         node, disk = regular(self.node), self.disk
-        try:
-            size = len(chunk)
-            if disk.troubled():
-                size = disk.trouble.write(self.path, size)
-            size = disk.room(node, offset, size)
-            if size < len(chunk):
-                chunk = chunk[:size]
-            node.write(offset, chunk)
-            if disk.world.detailed:
-                disk.note(f"write {size} bytes at {offset} to {self.path}")
-        finally:
-            disk.pay("write", self.path)
-        if self.syncs:
-            self.sync()
+        size = len(chunk)
+        if disk.troubled():
+            size = disk.trouble.write(self.path, size)
+        size = disk.room(node, offset, size)
+        node.write(offset, chunk if size == len(chunk) else chunk[:size])
+        if disk.world.detailed:
+            disk.note(f"write {size} bytes at {offset} to {self.path}")
         return size
 
     def truncate(self, size: int) -> None:
@@ -189,6 +199,11 @@ class OutsideFile(Positioned):
 
     def size(self) -> int:
         return len(self.data)
+
+    def read(self, size: int) -> bytes:
+        data = self.pread(size, self.position)
+        self.position += len(data)
+        return data
 
     def pread(self, size: int, offset: int) -> bytes:
         if size < 0 or offset < 0:

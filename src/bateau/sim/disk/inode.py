@@ -27,6 +27,9 @@ PAGE = 4096
 # A file's holes are kept as zeros; one that is larger than this is more likely a mistake than a program.
 LARGEST_HOLE = 1 << 28
 
+# So many changes of a file are pending at most: then the older half is safe, as a kernel writes out what was dirty for long.
+MOST_PENDING = 8192
+
 # One change of a file's content: (offset, what was written there), or (size, None) for a cut to that size.
 Change = tuple[int, bytes | None]
 # How many of a change's first blocks had reached the drive: all of them, or ONLY_SIZE.
@@ -153,6 +156,8 @@ class File(Inode):
         self.disk.used += len(self.data) - before
         self.size = max(self.size, offset + len(chunk))
         self.pending.append((offset, chunk))
+        if len(self.pending) > MOST_PENDING:
+            self.sync(self.synced + MOST_PENDING // 2)
         self.written()
 
     def truncate(self, size: int) -> None:

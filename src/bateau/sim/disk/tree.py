@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
-from .inode import Directory, File, Inode, Link, Special
+from .inode import MOST_PENDING, Directory, File, Inode, Link, Special
 
 if TYPE_CHECKING:
     from .disk import Disk
@@ -153,7 +153,7 @@ class Tree:
         directory.entries[name] = node
         node.nlink += 1
         directory.written()
-        self.pending.append(NameChange(text, ((directory, name, node),), False))
+        self._note(NameChange(text, ((directory, name, node),), False))
 
     def make(self, start: Directory, path: str, build: Callable[[Directory], Inode], text: str) -> Inode:
         """Make a new inode under a name that must be free. Raises ``OSError`` (EEXIST)."""
@@ -249,7 +249,7 @@ class Tree:
         new.written()
         node.changed()
         entries = ((old, old_name, None), (new, new_name, node))
-        self.pending.append(NameChange(f"rename {source} to {target}", entries, moves_directory))
+        self._note(NameChange(f"rename {source} to {target}", entries, moves_directory))
 
     def _check_move(self, node: Inode, new: Directory, victim: Inode | None, old: Directory) -> None:
         if isinstance(node, Directory) and node.contains(new):
@@ -271,7 +271,14 @@ class Tree:
         del directory.entries[name]
         self._gone(node)
         directory.written()
-        self.pending.append(NameChange(text, ((directory, name, None),), False))
+        self._note(NameChange(text, ((directory, name, None),), False))
+
+    def _note(self, change: NameChange) -> None:
+        self.pending.append(change)
+        if len(self.pending) > MOST_PENDING:
+            for old in self.pending[: MOST_PENDING // 2]:
+                old.apply()
+            del self.pending[: MOST_PENDING // 2]
 
     def _gone(self, node: Inode) -> None:
         node.nlink -= 1

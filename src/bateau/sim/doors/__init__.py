@@ -23,7 +23,7 @@ from . import importing
 F = TypeVar("F", bound=Callable[..., Any])
 
 # The modules of this package that hold doors, imported when a world first opens.
-_PARTS: tuple[str, ...] = ("clock", "entropy", "descriptors", "files", "opening", "temporary", "locking", "names", "sockets", "polling", "trio_parts", "threads", "signals", "processes", "loops", "trio_order")
+_PARTS: tuple[str, ...] = ("clock", "entropy", "descriptors", "files", "openfiles", "opening", "temporary", "locking", "names", "sockets", "polling", "trio_parts", "threads", "signals", "processes", "loops", "trio_order")
 
 # Stands for what a class has from its bases.
 INHERITED = object()

@@ -7,8 +7,11 @@ import errno
 import io
 import os
 import warnings
+from abc import ABCMeta
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..disk import buffered
 from ..disk.raw import BUFFER_SIZE, SimFileIO
 from ..disk.view import plain, text_of, view_of
 from ..errors import NotSimulated
@@ -63,11 +66,11 @@ def open_(
                 raise ValueError("can't have unbuffered text I/O")
             return result
         if "+" in mode:
-            result = io.BufferedRandom(raw, buffering)
+            result = buffered.BufferedRandom(world, raw, buffering)
         elif "r" in mode:
-            result = io.BufferedReader(raw, buffering)
+            result = buffered.BufferedReader(world, raw, buffering)
         else:
-            result = io.BufferedWriter(raw, buffering)
+            result = buffered.BufferedWriter(world, raw, buffering)
         if text:
             result = io.TextIOWrapper(result, encoding, errors, newline, line_buffering)
             result.mode = mode
@@ -145,30 +148,30 @@ def open_code(world: World, path: str) -> Any:
     return open_(world, path, "rb")
 
 
-class _Guarding(type):
+class _Guarding(ABCMeta):
     """Makes a stand-in class: to ``isinstance`` and outside worlds it is the real one, inside it is what ``_inside`` makes."""
 
     _real: type
+    _inside: Callable[..., Any]
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         world = here.world
+        real: Any = cls._real
         if cls.__dict__.get("_real") is None:  # a subclass that was made while doors were open
-            if world is not None:
-                raise NotSimulated(
-                    f"{cls.__name__} can't be made in a simulated world: use {cls._real.__name__} itself"
-                )
+            if world is not None and real is _io.FileIO:
+                raise NotSimulated(f"{cls.__name__} can't be made in a simulated world: use io.FileIO itself")
             return type.__call__(cls, *args, **kwargs)
-        made = cls._inside(world, *args, **kwargs) if world is not None else None  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
-        return cls._real(*args, **kwargs) if made is None else made
+        made = cls._inside(world, *args, **kwargs) if world is not None else None
+        return real(*args, **kwargs) if made is None else made
 
     def __instancecheck__(cls, instance: Any) -> bool:
         if cls.__dict__.get("_real") is None:
-            return type.__instancecheck__(cls, instance)
+            return super().__instancecheck__(instance)
         return isinstance(instance, cls._real)
 
     def __subclasscheck__(cls, subclass: type) -> bool:
         if cls.__dict__.get("_real") is None:
-            return type.__subclasscheck__(cls, subclass)
+            return super().__subclasscheck__(subclass)
         return issubclass(subclass, cls._real)
 
 
@@ -186,3 +189,6 @@ def _file_io(world: World, file: Any, mode: str = "r", closefd: bool = True, ope
 
 
 guard("io", "FileIO", _io.FileIO, _file_io)
+guard("io", "BufferedReader", _io.BufferedReader, buffered.BufferedReader)
+guard("io", "BufferedWriter", _io.BufferedWriter, buffered.BufferedWriter)
+guard("io", "BufferedRandom", _io.BufferedRandom, buffered.BufferedRandom)
