@@ -22,7 +22,7 @@ class _Fds(Poller):
         self.engine = engine
 
     def became_ready(self) -> None:
-        self.engine.simulated.became_ready()
+        self.engine.simulated.wake()  # also when it is not waiting yet: this may come in the middle of a turn
 
 
 class SimSelector(selectors.BaseSelector):
