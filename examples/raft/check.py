@@ -1,9 +1,10 @@
 """The servers and clients of this directory, unchanged, in a world where everything goes wrong, thousands of times over.
 
-    python examples/raft/check.py                          1000 seeds
-    python examples/raft/check.py --seeds 10000 --jobs 2   on two cores
-    python examples/raft/check.py --mistake cuts-always    find a mistake that ``planted.py`` makes
-    python examples/raft/check.py --replay TOKEN           the run again that a failure has printed
+    python examples/raft/check.py --seeds 10000            as many processes as there are cores
+    python examples/raft/check.py --mistake cuts-always    find a mistake that planted.py makes
+    python examples/raft/check.py --replay TOKEN           the run again that a failure has printed (with its --mistake)
+
+``bateau sim explore`` and ``bateau sim replay --step`` take it as well: the scenario is ``examples/raft/check.py:scenario``.
 
 Theory of operation. A run has five machines, of which three to five are members at first, clients that record what they ask and are
 answered, somebody who changes the members, and a nemesis: for four virtual seconds it crashes machines (what was not synced is lost),
@@ -25,14 +26,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":  # run as a file: the package is where this file's directory is
+if __name__ in ("__main__", "__bateau__"):  # run as a file: the package is where this file's directory is
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import bateau
 from bateau import sim
+from bateau.sim.determinism import pin_hash_seed
 from bateau.sim.history import History
 from bateau.sim.linear import check_linearizable
 from bateau.sim.models import Map
+from bateau.sim.story import tell
 from raft import consensus
 from raft.client import Client
 from raft.consensus import Consensus, Role, Timing
@@ -96,6 +99,8 @@ class Cluster:
         now = (server.vote, server.role is Role.LEADER)
         if self._was.get(server.id) != now:
             self._was[server.id] = now
+            if now[1]:
+                self.world.trace("raft", f"{server.id} leads in term {server.term}", host=server.id, actor=server.id)
             if server.vote is not None and self.nemesis is not None:
                 self.nemesis.moment(server.id)
 
@@ -267,6 +272,7 @@ async def change_members(rate: float) -> None:
 
 async def scenario(world: sim.World, mistake: str | None = None) -> None:
     """One run."""
+    world.faults = FAULTS
     weather = world.random("weather")
     members = dict(list(ADDRESSES.items())[: weather.choice([3, 3, 4, 5])])
     consensus.BATCH = weather.choice([1, 2, 64])  # what goes wrong between two messages needs two messages
@@ -296,36 +302,51 @@ async def scenario(world: sim.World, mistake: str | None = None) -> None:
     check_linearizable(history, Map())
 
 
-def main() -> int:
-    """See the module's head."""
+# -- the program ---------------------------------------------------------------------------------------------------------
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Check raft in a simulated world.")
-    parser.add_argument("--seeds", type=int, default=1000)
-    parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--mistake", choices=MISTAKES)
-    parser.add_argument("--replay", metavar="TOKEN")
-    args = parser.parse_args()
+    parser.add_argument("--seeds", type=int, default=1000, help="how many runs (default: 1000)")
+    parser.add_argument("--first", type=int, default=0, help="the first seed (default: 0)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one for each core)")
+    parser.add_argument("--mistake", choices=MISTAKES, help="one that planted.py makes")
+    parser.add_argument("--replay", metavar="TOKEN", help="what a failure has printed")
+    return parser.parse_args()
+
+
+def _explore(args: argparse.Namespace) -> int:
     began = time.monotonic()
-    if args.replay:
-        run = sim.replay(scenario, args.replay, args=(args.mistake,), faults=FAULTS)
-        print(run.error or "this run does not fail")
-        return 1 if run.error else 0
+
+    def progress(covered: sim.Exploration) -> None:
+        if sys.stderr.isatty():
+            print(
+                f"\r{covered.runs} of {args.seeds} runs, {time.monotonic() - began:.0f} s ",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    seeds = range(args.first, args.first + args.seeds)
     try:
-        covered = sim.explore(
-            scenario,
-            args=(args.mistake,),
-            seeds=range(args.first, args.first + args.seeds),
-            jobs=args.jobs,
-            faults=FAULTS,
-        )
+        covered = sim.explore(scenario, args=(args.mistake,), seeds=seeds, jobs=args.jobs, progress=progress)
     except sim.Found as found:
-        print(found)
-        print(f"found after {found.exploration.runs} runs, {time.monotonic() - began:.1f} s")
+        print(f"\n{found.story}")
+        print(
+            f"seed {found.run.seed} fails; {found.exploration.runs} runs and the shrinking took {time.monotonic() - began:.0f} s"
+        )
         return 1
-    print(covered)
-    print(f"nothing found, in {time.monotonic() - began:.1f} s")
+    print(f"\nnothing found: {covered}, in {time.monotonic() - began:.0f} s")
     return 0
 
 
+def _replay(args: argparse.Namespace) -> int:
+    run = sim.replay(scenario, args.replay, args=(args.mistake,))
+    print(tell(run, args.replay) if run.error is not None else "this run does not fail")
+    return 1 if run.error is not None else 0
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    pin_hash_seed()
+    arguments = _arguments()
+    sys.exit(_replay(arguments) if arguments.replay else _explore(arguments))
