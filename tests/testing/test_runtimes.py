@@ -313,3 +313,17 @@ async def test_trio():
 """
     )
     assert project.run().counts() == {"passed": 4}
+
+
+def test_a_project_without_async_tests_pays_little(project: Project) -> None:
+    """The plugin is loaded by every pytest in an environment: what runs tests comes with the first test of ours."""
+    project.write(
+        test_a="def test_it(): pass\n",
+        conftest="import sys\ndef pytest_sessionfinish():\n    print('\\nLOADED', *sorted(name for name in sys.modules if 'bateau' in name))\n",
+    )
+    done = project.run("-s")
+    done.passed("test_it")
+    loaded = set(done.text.split("LOADED ")[1].splitlines()[0].split())
+    allowed = {"bateau", "bateau.kernel", "bateau.kernel.current", "bateau.kernel.errors", "bateau.runtimes"}
+    allowed |= {"bateau.runtimes.detect", "bateau.testing", "bateau.testing.marks", "bateau.testing.options"}
+    assert loaded == allowed | {"bateau.testing.plugin"}

@@ -357,12 +357,13 @@ def test_several_processes(project: Project) -> None:
     text += (
         "@simulate(seeds=5, strategy='exhaustive')\nasync def test_goes_on(world):\n    await bateau.time.sleep(1)\n"
     )
-    project.write(test_a=text)
+    project.write(test_a=text, ini="filterwarnings = error")
     one, two = project.run("--bateau-jobs=1"), project.run("--bateau-jobs=2")
     assert (
         one.outcomes() == two.outcomes() == {"test_lost": "failed", "test_passes": "passed", "test_goes_on": "passed"}
     )
-    assert re.findall("pin: .*", one.text) == re.findall("pin: .*", two.text)
+    # Which failure comes first depends on how fast the processes are.
+    assert len(re.findall("pin: .*", one.text)) == len(re.findall("pin: .*", two.text)) == 1
     two.has("test_passes: 90 runs (")
     two.has("test_goes_on: 1 run (1 schedules, which is all there is)")
     assert project.run("--bateau-jobs=auto", "-k", "passes").counts() == {"passed": 1, "deselected": 2}

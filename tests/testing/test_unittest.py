@@ -105,7 +105,7 @@ def test_under_unittest(project: Project) -> None:
     project.write(test_works=WORKS)
     text = run(project)
     assert re.search(r"^OK \(skipped=2, expected failures=1\)", text, re.MULTILINE), text
-    assert re.search(r"^Ran 17 tests", text, re.MULTILINE), text
+    assert re.search(r"^Ran 1[67] tests", text, re.MULTILINE), text  # from 3.12 on the skipped class does not count
     of_one = "['child', '{}', 'asyncTearDown', 'cleaned up']"
     runs = ", ".join(of_one.format(name)[1:-1] for name in ("native", "asyncio", "uvloop", "trio", "sim"))
     assert f"LOG [{runs}, 'asyncTearDown', 'cleaned up']" in text

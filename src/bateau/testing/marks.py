@@ -44,6 +44,8 @@ class Mark:
         thing: Any = marked
         own = thing.__dict__.get("pytestmark", [])
         thing.pytestmark = [*(own if isinstance(own, list) else [own]), self]
+        if self.name == SIMULATE:  # for ``bateau sim replay test_x.py:test TOKEN``, which steps through a run
+            thing.__bateau_simulate__ = {name: value for name, value in self.kwargs.items() if value is not None}
         return marked
 
     def __repr__(self) -> str:

@@ -20,8 +20,8 @@ class Settings:
 
     # ``--bateau-runtime``; None where it is not given.
     chosen: tuple[str, ...] | None
-    # Where a test does not say: the command line's, else the ini file's, else the default of this platform.
-    names: tuple[str, ...]
+    # ``bateau_runtimes`` of the ini file.
+    usual: tuple[str, ...]
     auto: bool
     leaks: bool
     timeout: float | None
@@ -34,6 +34,11 @@ class Settings:
     jobs: int
     full_trace: bool
     config: pytest.Config
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Where a test does not say: the command line's, else the ini file's, else the default of this platform."""
+        return self.chosen or self.usual or _default()
 
     def leaks_of(self, item: pytest.Item) -> bool:
         """Whether ``item`` is checked for leaks: the nearest ``bateau_leaks`` mark, else the option."""
@@ -135,7 +140,7 @@ def _read(config: pytest.Config) -> Settings:
         raise pytest.UsageError(f"bateau_timeout must be 0 (none) or more seconds, not {timeout:g}")
     return Settings(
         chosen=chosen,
-        names=chosen or ini or _default(),
+        usual=ini,
         auto=mode == "auto",
         leaks=bool(config.getoption("bateau_leaks") or config.getini("bateau_leaks")),
         timeout=timeout or None,

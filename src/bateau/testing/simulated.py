@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -135,7 +136,10 @@ class _Exploring:
         options: dict[str, Any] = {**self.given, "seeds": seeds, "jobs": jobs, "progress": after_run}
         error: BaseException | None = None
         try:
-            covered = explore(self.fn, **options)
+            with warnings.catch_warnings():
+                # A worker begins with a fork, of a process in which nobody but this thread is doing anything.
+                warnings.filterwarnings("ignore", ".*use of fork\\(\\) may lead to deadlocks", DeprecationWarning)
+                covered = explore(self.fn, **options)
         except Found as found:
             covered, error = found.exploration, found.error
             self._tell(f"simulated run, seed {found.run.seed}", found.story, found.token)
@@ -156,9 +160,8 @@ class _Exploring:
     # -- telling ---------------------------------------------------------------------------------------------------------
 
     def _tell(self, title: str, story: str, token: str) -> None:
-        story = story.replace(
-            f"bateau sim replay SCENARIO {token}", f"pytest '{self.item.nodeid}' --bateau-replay {token}"
-        )
+        replay = f"replay: pytest '{self.item.nodeid}' --bateau-replay {token}"
+        story = re.sub("^replay: .*$", lambda _: replay, story, flags=re.MULTILINE)
         if not hash_seed_is_pinned():
             story += (
                 "\nnote:   the hash seed of this Python is not pinned: where the order of a set decides, this run comes again only with "
