@@ -42,7 +42,7 @@ def patiently(file: SimFile, what: str, attempt: Callable[..., T], *args: Any) -
             return attempt(*args)
         except BlockingIOError:
             if not file.blocking:
-                file.world.thread_stepped()
+                file.world.network.would_block()
                 raise
         file.wait(f"{what} {file.describe()}")
         if file.closed:

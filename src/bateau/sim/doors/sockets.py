@@ -109,6 +109,8 @@ class Handle:
             if here.world is not world:
                 raise NotSimulated("this socket belongs to a simulated world that has ended")
             world.before_call(world.thread)
+        if self.seconds != 0 and len(self.process.threads) > 1:
+            world.point()  # event loops, which never wait here, let the others run when they poll
         file = self.file
         if file is None:
             raise failure(errno.EBADF)
@@ -137,7 +139,7 @@ class Handle:
         """In the handler of a call that would block: raises that again unless this socket waits."""
         seconds = self.seconds
         if seconds == 0 or (seconds is None and not file.blocking):
-            self.world.thread_stepped()
+            self.world.network.would_block()
             raise  # noqa: PLE0704  # the caller's handler is active
 
     def _again(self, what: str, file: SocketFile, deadline: float | None, attempt: Callable[..., T], *args: Any) -> T:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ..process import Process
     from ..world import World
 
+# After so many calls that would have blocked in a row, at the same moment, a thread is taken to be waiting in a loop.
+MOST_REFUSED = 100
+
 Place: TypeAlias = str | SimHost
 Places: TypeAlias = str | SimHost | Iterable[str | SimHost]
 
@@ -36,6 +39,8 @@ class Network:
         self.names: dict[str, list[str] | OSError] = {}
         self.lookup: Latency | None = self.default.latency
         self._links: dict[tuple[str, str], Link] = {}
+        # How often the same thread was told at the same moment that it would have to wait, and did not.
+        self._refused: tuple[float, Any, int] = (0.0, None, 0)
         self._owners: dict[str, SimHost] = {}
         self._known = 0
 
@@ -187,6 +192,21 @@ class Network:
         count = self.stack(one).reset_connections(two)
         self._tell(f"{count} connections between {one.name} and {two.name} are reset")
         return count
+
+    # -- programs that don't wait ----------------------------------------------------------------------------------------
+
+    def would_block(self) -> None:
+        """The running thread is told that it would have to wait. One that asks again and again lets the others run, and time pass."""
+        world = self.world
+        now, thread, count = self._refused
+        if now != world.now or thread is not world.thread:
+            self._refused = (world.now, world.thread, 1)
+            return
+        self._refused = (now, thread, count + 1)
+        if count >= MOST_REFUSED:
+            world.thread_stepped()
+            if count % MOST_REFUSED == 0:
+                world.pass_on()
 
     # -- for all of these ------------------------------------------------------------------------------------------------
 
