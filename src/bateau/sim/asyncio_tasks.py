@@ -47,7 +47,10 @@ class Loops:
 class ReadyQueue(deque[Any]):
     """What a loop of a simulated process takes the next callback from: ``loop._ready``.
 
-    Invariant: the loop asks for one handle at a time (``popleft``) and runs it before it asks again; so the last one has been run by then.
+    The steps of tasks that stand side by side at its head are taken out of the deque to where one of them can be chosen.
+
+    Invariants: the loop asks for one handle at a time (``popleft``) and runs it before it asks again; so the last one has been run by
+    then. What is in ``_head`` comes before what is in the deque, and ``_names`` are their actors, in the same order.
     """
 
     def __init__(self, loop: Any, world: World, handles: Any = ()) -> None:
@@ -64,55 +67,62 @@ class ReadyQueue(deque[Any]):
         self._actors: WeakKeyDictionary[Any, Actor] = WeakKeyDictionary()
         self._count = 0
         self._stepped: Any = None
+        self._head: list[Any] = []
+        self._names: list[Actor] = []
+        self._only_callbacks = [self.callbacks]
+
+    def __len__(self) -> int:
+        return len(self._head) + super().__len__()
+
+    def clear(self) -> None:
+        self._head.clear()
+        self._names.clear()
+        super().clear()
 
     def popleft(self) -> Any:
         """The handle to run next."""
         world = self.world
         if here.world is not world:
-            return super().popleft()
+            return self._take(0)
         self._tell()
-        if world.strategy is None:
-            handle = super().popleft()
-        else:
-            places, actors = self._candidates()
+        index = 0
+        if world.strategy is not None:
+            self._fill()
+            actors = self._names or self._only_callbacks
             timers, events = self.loop._scheduled, world._heap
             may_wait = bool(
                 (timers and timers[0]._when <= self.loop.time() + world.stall)
                 or (events and events[0].when <= world.now + world.stall)
             )
-            index = 0
-            if len(places) > 1 or may_wait:
+            if len(actors) > 1 or may_wait:
                 index = world.choose_step(self.stream, actors, may_wait)
             elif world.strategy.follows:
                 world.strategy.only(self.stream, actors[0])
-            if index >= len(places):
+            if index >= len(actors):
                 world.let_time_pass(self._first_timer())
                 index = 0
-            if places[index]:
-                handle = self[places[index]]
-                del self[places[index]]
-            else:
-                handle = super().popleft()
+        handle = self._take(index)
         self._stepped = task_of(handle)
         return handle
 
-    def _candidates(self) -> tuple[list[int], list[Actor]]:
-        """Where in the queue those stand who may be next: the steps of tasks at its head, or the plain callback there.
+    def _fill(self) -> None:
+        """Take those who may be next to the head: the steps of tasks up to the next plain callback.
 
         No step overtakes a plain callback: what a future calls when it is done (a transport's bookkeeping, say) comes before the step of
         the task that waits for it, and code relies on that.
         """
-        places: list[int] = []
-        actors: list[Actor] = []
-        for place, handle in enumerate(self):
-            task = task_of(handle)
+        for _ in range(super().__len__()):
+            task = task_of(self[0])
             if task is None:
-                if not place:
-                    return [0], [self.callbacks]
-                break
-            places.append(place)
-            actors.append(self.actor(task))
-        return places, actors
+                return
+            self._head.append(super().popleft())
+            self._names.append(self.actor(task))
+
+    def _take(self, index: int) -> Any:
+        if not self._head:
+            return super().popleft()
+        del self._names[index]
+        return self._head.pop(index)
 
     def actor(self, task: Any) -> Actor:
         """The name and number of a task."""
@@ -128,10 +138,8 @@ class ReadyQueue(deque[Any]):
         return found
 
     def _first_timer(self) -> float | None:
-        for timer in sorted(self.loop._scheduled):
-            if not timer._cancelled:
-                return self.process.host.clock.world_time_at(timer._when)
-        return None
+        when = min((timer._when for timer in self.loop._scheduled if not timer._cancelled), default=None)
+        return self.process.host.clock.world_time_at(when) if when is not None else None
 
     def _tell(self) -> None:
         """The world hears of the step that has ended by now."""
