@@ -7,6 +7,7 @@ crash the interpreter. And it took the methods of ``socket.socket`` out of the c
 
 from __future__ import annotations
 
+import queue
 import socket
 import sys
 from itertools import count
@@ -17,6 +18,7 @@ from ..thread import here
 from . import at_opening, at_shutting, importing
 
 _THREADS, _SOCKETS = "trio._core._thread_cache", "trio._socket"
+_WORKERS, _FACTORY = "trio._threads", "__attr_factory_queue"
 _PART = "trio's threads"
 
 
@@ -55,8 +57,9 @@ class _Caches:
         return getattr(self.outside, name)
 
 
-# (owner, attribute, what was there)
+# (owner, attribute, what was there), and the dictionaries that had another queue's class.
 _kept: list[tuple[Any, str, Any]] = []
+_kept_items: list[tuple[dict[str, Any], Any]] = []
 
 
 def _put(owner: Any, attribute: str, thing: Any) -> None:
@@ -89,7 +92,17 @@ def _replace_helper(module: ModuleType) -> None:
     _put(names._SocketType, "_nonblocking_helper", helper)
 
 
-_replacements = {_THREADS: _replace_cache, _SOCKETS: _replace_helper}
+def _replace_queues(module: ModuleType) -> None:
+    """Between a worker thread and trio goes a queue, whose class ``attrs`` has written into the ``__init__`` that it made."""
+    names: Any = module
+    for owner in (names.Run, names.RunSync):
+        made: dict[str, Any] = owner.__init__.__globals__
+        if made.get(_FACTORY) is not None:
+            _kept_items.append((made, made[_FACTORY]))
+            made[_FACTORY] = lambda: queue.SimpleQueue()  # the one that stands there now  # noqa: PLW0108
+
+
+_replacements = {_THREADS: _replace_cache, _SOCKETS: _replace_helper, _WORKERS: _replace_queues}
 
 
 def _open() -> None:
@@ -103,6 +116,9 @@ def _shut() -> None:
     while _kept:
         owner, attribute, thing = _kept.pop()
         setattr(owner, attribute, thing)
+    while _kept_items:
+        made, factory = _kept_items.pop()
+        made[_FACTORY] = factory
 
 
 at_opening(_open)
