@@ -30,18 +30,23 @@ class SimDirEntry:
         self.path = path
 
     def inode(self) -> int:
+        """The number of its inode."""
         return self._number
 
     def is_symlink(self) -> bool:
+        """Whether it is a symbolic link."""
         return stat.S_ISLNK(self._mode)
 
     def is_junction(self) -> bool:
+        """Never: that is Windows."""
         return False
 
     def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        """Whether it is a directory."""
         return self._is(stat.S_ISDIR, follow_symlinks)
 
     def is_file(self, *, follow_symlinks: bool = True) -> bool:
+        """Whether it is a regular file."""
         return self._is(stat.S_ISREG, follow_symlinks)
 
     def _is(self, kind: Any, follow: bool) -> bool:
@@ -53,6 +58,7 @@ class SimDirEntry:
             return False
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        """Its status; asked for once. Raises ``OSError``."""
         follow = follow_symlinks and self.is_symlink()
         found = self._followed if follow else self._own
         if found is None:
@@ -84,6 +90,7 @@ class Scan:
         return next(self._entries)
 
     def close(self) -> None:
+        """End the iteration."""
         self._entries = iter(())
 
     def __enter__(self) -> Scan:

@@ -168,9 +168,11 @@ class Tree:
         return made
 
     def mkdir(self, start: Directory, path: str, mode: int) -> None:
+        """Make a directory. Raises ``OSError``, as all these do with Linux's number for it."""
         self.make(start, path, lambda parent: Directory(self.disk, mode, parent), "mkdir")
 
     def symlink(self, start: Directory, target: str, path: str) -> None:
+        """Make a symbolic link ``path`` to ``target``, which is only text."""
         if not target:
             fail(errno.ENOENT)
         self.make(start, path, lambda _: Link(self.disk, target), "symlink")
@@ -182,6 +184,7 @@ class Tree:
     def link(
         self, start: Directory, source: str, target_start: Directory, target: str, *, follow: bool = False
     ) -> None:
+        """Give what is at ``source`` another name."""
         node = self.find(start, source, FOLLOW if follow else LAST)
         directory, name, found = self.last(target_start, target)
         if found is not None:
@@ -194,6 +197,7 @@ class Tree:
         node.changed()
 
     def unlink(self, start: Directory, path: str) -> None:
+        """Take away a name of anything but a directory."""
         directory, name, node = self.last(start, path)
         if node is None:
             fail(errno.ENOENT)
@@ -204,6 +208,7 @@ class Tree:
         self._drop(directory, name, node, f"unlink {path}")
 
     def rmdir(self, start: Directory, path: str) -> None:
+        """Take away an empty directory."""
         directory, name, node = self.last(start, path)
         if name == "" or node is self.root:
             fail(errno.EBUSY)

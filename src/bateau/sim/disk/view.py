@@ -150,6 +150,7 @@ class View:
     # -- other things that need more than the tree -------------------------------------------------------------------------
 
     def truncate(self, path: str, size: int) -> None:
+        """As the system call. Raises ``OSError``."""
         if size < 0:
             fail(errno.EINVAL)
         node = regular(self.disk.names.find(self.cwd, path))

@@ -94,6 +94,8 @@ def door(module: str, *attributes: str) -> Callable[[F], F]:
     """Decorate ``fn(world, *args)``: what ``module.attribute(*args)`` does on a thread of a world."""
 
     def add(fn: F) -> F:
+        if fn.__doc__ is None:
+            fn.__doc__ = f"What ``{module}.{'``, ``'.join(attributes)}`` does in a world."
         _doors.extend(Door(module, attribute, fn, False) for attribute in attributes)
         return fn
 
