@@ -29,8 +29,10 @@ class Disk:
     """One host's disk (``host.disk``). Programs reach it through ``open``, ``os``, ``pathlib`` and everything on them.
 
     It survives ``host.crash()``: what was synced is there afterwards, and of the rest whatever the faults decide (``unsynced_lost``,
-    ``unsynced_torn``; see the heads of ``inode`` and ``tree`` for what can come of it). All methods are for scenarios and tests: they take
-    no virtual time, meet no faults, and what they write is safe at once. Paths are absolute.
+    ``unsynced_torn``; see the heads of ``inode`` and ``tree`` for what can come of it). A run without a strategy loses nothing.
+
+    All methods are for scenarios and tests: they take no virtual time, meet no faults, and what they write is safe at once. Paths are
+    absolute.
 
     Attributes that may be set at any time: ``capacity`` (bytes), ``latency`` and ``sync_latency`` (``Latency`` of an operation and of a
     sync; None: no time), ``journal`` (names survive in order, and any sync commits them all, as with ext4; else as POSIX says), ``uid``

@@ -172,7 +172,7 @@ def _take_names() -> None:
     """Replace what modules took by name (``from time import sleep``), except in the simulator itself."""
     by_id = {id(each.real): each for each in _open if ":" not in each.module}
     for name, module in tuple(sys.modules.items()):
-        if name in _KEEPS or name.startswith(_SIMULATOR) or not isinstance(module, ModuleType):
+        if name in _KEEPS or name.startswith(_SIMULATOR) or not isinstance(module, ModuleType):  # pyright: ignore[reportUnnecessaryIsInstance]  # it may be anything
             continue
         names = vars(module)
         if by_id.keys().isdisjoint(map(id, tuple(names.values()))):
