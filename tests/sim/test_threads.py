@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import collections
 import concurrent.futures
 import functools
-import gc
 import logging
 import queue
 import sys
@@ -23,7 +21,6 @@ from bateau import blocking, sim, sync, thread
 from bateau.channel import channel
 from bateau.sim import watchdog
 from bateau.time import fail_after, sleep
-from support.leaks import live_threads
 
 # -- the same program outside and inside a world -----------------------------------------------------------------------------
 
@@ -180,7 +177,9 @@ def identities() -> Any:
 
     def look() -> None:
         me = threading.current_thread()
-        seen.append((me.name, me.daemon, me.is_alive(), me.ident == threading.get_ident(), me is threading.main_thread()))
+        seen.append(
+            (me.name, me.daemon, me.is_alive(), me.ident == threading.get_ident(), me is threading.main_thread())
+        )
 
     workers = [threading.Thread(target=look, name="named"), threading.Thread(target=look, daemon=True)]
     before = [each.is_alive() for each in workers]
@@ -734,7 +733,9 @@ def test_a_real_lock_that_was_not_found_ends_the_world_with_its_line(monkeypatch
     def scenario(hidden: tuple[Any, ...]) -> None:
         contend(hidden[0])
 
-    with pytest.raises(sim.StoodStill, match=rf"test_threads.py:{lines_of(contend, 'with lock')[0]} in .*work waits for a real lock"):
+    with pytest.raises(
+        sim.StoodStill, match=rf"test_threads.py:{lines_of(contend, 'with lock')[0]} in .*work waits for a real lock"
+    ):
         sim.run(scenario, (threading.Lock(),))
 
 

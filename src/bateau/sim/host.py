@@ -72,6 +72,8 @@ class SimHost:
         self.addresses = list(addresses) or [f"10.0.{self.number >> 8}.{self.number & 255}"]
         self.clock = HostClock(world, EPOCH)
         self.processes: list[Process] = []
+        # What processes that start here find in ``os.environ``, besides what the test itself has there.
+        self.environ: dict[str, str] = {}
         # What the parts of the world keep for this host: its disk, its network interfaces, by the part's own name.
         self.parts: dict[str, Any] = {}
         # Without power: nothing that is sent to it arrives, or is answered.

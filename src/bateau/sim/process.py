@@ -251,6 +251,10 @@ class Process:
             self.world.trace("thaw", f"process {self.name} goes on", host=self.host.name, actor=self.name)
             frozen, self.frozen = self.frozen, None
             self.world.ready.extend(frozen)
+            for part in tuple(self.parts.values()):
+                thawed = getattr(part, "process_thawed", None)
+                if thawed is not None:
+                    thawed()
 
     def is_alive(self) -> bool:
         """Whether it has neither ended nor been killed."""

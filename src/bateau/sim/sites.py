@@ -10,7 +10,7 @@ from ..kernel.errors import PACKAGE_DIR
 
 Site = tuple[str, int, str]
 
-_STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
+STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 _known: dict[str, bool] = {}
 _current_frames = sys._current_frames  # the real one, also while a door stands in its place
 
@@ -19,7 +19,7 @@ def is_inner(filename: str) -> bool:
     """Whether the file is bateau's or the standard library's, and so not what a user wants to be shown."""
     found = _known.get(filename)
     if found is None:
-        stdlib = filename.startswith(_STDLIB) and f"{os.sep}site-packages{os.sep}" not in filename
+        stdlib = filename.startswith(STDLIB) and f"{os.sep}site-packages{os.sep}" not in filename
         found = _known[filename] = stdlib or filename.startswith((PACKAGE_DIR, "<frozen")) or filename == "<string>"
     return found
 

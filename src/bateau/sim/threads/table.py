@@ -50,6 +50,8 @@ class ThreadTable:
         self.executors: dict[Any, Any] = {}
         # The loops that ``block_on`` keeps open, by thread.
         self.sessions: dict[SimThread, Any] = {}
+        # What ``atexit`` was asked for.
+        self.at_exit: list[tuple[Callable[..., object], tuple[Any, ...], dict[str, Any]]] = []
         self._counters: dict[str, Iterator[int]] = {}
         if process is process.world.director:
             self.world.at_end.append(self._director_ends)
@@ -179,10 +181,26 @@ class ThreadTable:
                 if thread is not self.world.thread and not python.daemon:
                     waited = True
                     self.join(python, None)
-        self.close_session(self.world.thread)
+        self._leave()
 
     def _director_ends(self) -> None:
-        self.close_session(self.world.thread)
+        # The world ends with the test's function: its threads are not waited for, as nothing else is.
+        self._leave()
+
+    def _leave(self) -> None:
+        """Call what ``atexit`` was asked for, last first. Raises the first error of one, after all of them."""
+        failed: BaseException | None = None
+        try:
+            while self.at_exit:
+                fn, args, kwargs = self.at_exit.pop()
+                try:
+                    fn(*args, **kwargs)
+                except Exception as error:
+                    failed = failed or error
+        finally:
+            self.close_session(self.world.thread)
+        if failed is not None:
+            raise failed
 
     def process_ended(self) -> None:
         """None of its threads runs any more."""
