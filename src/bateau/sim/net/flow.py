@@ -28,6 +28,8 @@ SEGMENT = 65_536  # the most bytes that travel as one
 FIRST_RETRY, LONGEST_RETRY = 0.2, 120.0
 # Seconds after which a connection whose peer does not answer is given up: Linux with its default of 15 retransmissions.
 GIVE_UP = 924.6
+# Seconds after which the accepting end gives up a handshake whose last part does not come (five repeated SYN-ACKs).
+HANDSHAKE = 63.0
 
 
 class Flow:
@@ -364,6 +366,10 @@ class RemoteFlow(Flow):
             self.flight.clear()
             self._stop_timers()
             return
+        if self.dst.lost and self._only_hello():  # who could ask for it again is gone
+            self.flight.clear()
+            self.path_changed()
+            return
         if self.broken is None:
             self.broken = self.world.now
             self.retry_after = FIRST_RETRY
@@ -386,7 +392,13 @@ class RemoteFlow(Flow):
                 return
             self._resume(now)
             return
-        if now - self.broken >= self.src.give_up_after():
+        if self._only_hello():
+            if now - self.broken >= HANDSHAKE:  # the other end gives up, and this one does not hear of it
+                self.flight.clear()
+                self.broken = None
+                self.dst.abandon()
+                return
+        elif now - self.broken >= self.src.give_up_after():
             self.dead = True
             self.flight.clear()
             self._stop_timers()
@@ -400,6 +412,10 @@ class RemoteFlow(Flow):
             2 * self.retry_after, LONGEST_RETRY, max(0.001, self.broken + self.src.give_up_after() - now)
         )
         self.timer = world.after(self.retry_after, self._retry)
+
+    def _only_hello(self) -> bool:
+        waiting = self.queue or any(self.unheard) or not self.flight
+        return not waiting and all(payload is HELLO for _, _, payload in self.flight)
 
     def _resume(self, now: float) -> None:
         """Everything that had not arrived is sent again."""

@@ -59,11 +59,9 @@ class Network:
 
     def owner(self, ip: str) -> SimHost | None:
         """The host that has this address."""
-        found = self._owners.get(ip)
-        if found is None and self._known != sum(len(host.addresses) for host in self.world.hosts.values()):
+        if self._known != sum(len(host.addresses) for host in self.world.hosts.values()):
             self._learn()
-            found = self._owners.get(ip)
-        return found
+        return self._owners.get(ip)
 
     def _learn(self) -> None:
         """Hosts may be made, and given addresses, at any time."""
