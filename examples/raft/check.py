@@ -142,7 +142,7 @@ class Nemesis:
         self.rates = {
             fault: weather.choice([0.0, rate, 3 * rate])
             for fault, rate in {
-                self.crash: 0.05, self.kill: 0.05, self.freeze: 0.03, self.cut: 0.08, self.cut_one_way: 0.04, self.heal: 0.12, self.slow: 0.03
+                self.crash: 0.05, self.kill: 0.05, self.freeze: 0.03, self.cut: 0.08, self.cut_pair: 0.05, self.cut_one_way: 0.04, self.heal: 0.12, self.slow: 0.03
             }.items()
         }  # fmt: skip
         self.early_deaths = weather.choice([0.0, 0.1, 0.4])
@@ -194,6 +194,11 @@ class Nemesis:
         """A part is cut off from the rest."""
         part = self._part()
         self.world.partition(part, [name for name in NAMES if name not in part])
+
+    def cut_pair(self) -> None:
+        """Two don't hear each other, and everybody else hears both."""
+        one, other = self.random.sample(NAMES, 2)
+        self.world.partition(one, other)
 
     def cut_one_way(self) -> None:
         """What a part says is not heard, though it hears the others; or the other way round."""

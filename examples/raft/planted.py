@@ -9,11 +9,10 @@ from .storage import Batch, Storage
 
 
 class ForgetsItsVote(Consensus):
-    """The vote is not on the disk when it is said: after a crash it may be given again, in the same term."""
+    """The term and the vote come to the disk together with the next entry: after a crash another vote may be given in the same term."""
 
     def unsaved(self) -> Batch | None:
-        batch = super().unsaved()
-        return batch and batch._replace(vote=None)
+        return super().unsaved() if self.log.changed_from is not None else None
 
 
 class CountsReplicas(Consensus):
