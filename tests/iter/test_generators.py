@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time as clock
 import traceback
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
@@ -484,11 +485,12 @@ def test_after_its_error_it_is_at_its_end(entry):
 
 
 def test_a_timeout_around_a_yield_is_not_the_consumers(entry):
-    log = []
+    log, limits = [], []
 
     @bateau.generator
     async def impatient() -> AsyncIterator[str]:
         with bateau.move_on_after(0.02) as limit:
+            limits.append(limit)
             yield "first"
             log.append("went on")
         yield f"caught {limit.cancelled_caught}"
@@ -497,7 +499,8 @@ def test_a_timeout_around_a_yield_is_not_the_consumers(entry):
         got = []
         async for item in impatient():
             got.append(item)
-            await time.sleep(0.1)  # far beyond the generator's timeout, and not touched by it
+            await until(lambda: limits[0].cancel_called)
+            await time.sleep(0.03)  # beyond the generator's timeout, and not touched by it
             got.append("slept")
         assert got == ["first", "slept", "caught True", "slept"]
         assert log == []
@@ -506,18 +509,40 @@ def test_a_timeout_around_a_yield_is_not_the_consumers(entry):
 
 
 def test_a_timeout_that_raises_comes_out_of_next(entry):
+    limits = []
+
     @bateau.generator
     async def impatient() -> AsyncIterator[int]:
-        with bateau.timeout(0.01):
+        with bateau.timeout(0.01) as limit:
+            limits.append(limit)
             yield 1
 
     async def main():
         slept = False
         with pytest.raises(TimeoutError):
             async for _ in impatient():
-                await time.sleep(0.05)
+                await until(lambda: limits[0].cancel_called)
+                await time.sleep(0.01)  # it has met it: to be asked for more at that very moment would count
                 slept = True
         assert slept
+
+    entry.run(main)
+
+
+def test_a_timeout_that_passes_while_nothing_runs_is_raised(entry):
+    """The thread stands still beyond the deadline. Whoever is the first to see that, it has expired, and says so once."""
+
+    @bateau.generator
+    async def impatient() -> AsyncIterator[int]:
+        with bateau.timeout(0.01):
+            yield 1
+
+    async def main():
+        for _ in range(6):  # which task trio steps first is random
+            with pytest.raises(TimeoutError):
+                async for _ in impatient():
+                    clock.sleep(0.02)
+                    await time.sleep(0.01)
 
     entry.run(main)
 
@@ -553,15 +578,19 @@ def test_a_child_that_fails_ends_the_generator_and_not_the_consumer(entry):
             for n in range(10):
                 yield n
 
+    failed = []
+
     async def fail():
         await time.sleep(0.01)
+        failed.append(True)
         raise KeyError("child")
 
     async def main():
         slept = 0
         with pytest.raises(BaseExceptionGroup) as caught:
             async for _ in with_child():
-                await time.sleep(0.03)
+                await until(lambda: failed)
+                await time.sleep(0.01)
                 slept += 1
         assert caught.group_contains(KeyError)
         assert slept == 1

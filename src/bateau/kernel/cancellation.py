@@ -485,7 +485,8 @@ class RaisingTimeout(CancelScope):
         self.expired = False
 
     def _expire(self) -> None:
-        self.expired = self.record is None
+        if self.record is None:  # trio tells of it once more while it is asked for it
+            self.expired = True
         super()._expire()
 
     def _after_absorbing(self, exc: BaseException | None) -> None:
