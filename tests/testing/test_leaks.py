@@ -191,6 +191,32 @@ async def test_six(): pass
     done.has("timer that will call never", "/dev/random")
 
 
+def test_a_server_that_outlives_the_test_hears_that_its_client_has_gone(project: Project) -> None:
+    """Its loop stands still between tests: the check lets it go on before it judges."""
+    project.write(
+        test_a=HEAD
+        + """
+@pytest.fixture(scope="module")
+async def server():
+    async def handle(reader, writer):
+        while data := await reader.read(100): writer.write(data)
+        writer.close()
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+async def test_client(server):
+    reader, writer = await asyncio.open_connection("127.0.0.1", server)
+    writer.write(b"x")
+    assert await reader.read(1) == b"x"
+    writer.close()
+    await writer.wait_closed()
+async def test_again(server): pass
+""",
+        ini="bateau_mode = auto\nbateau_leaks = true\nbateau_runtimes = native asyncio uvloop",
+    )
+    assert project.run().counts() == {"passed": 6}
+
+
 @pytest.mark.parametrize("option", ["-Werror", "-Wdefault"])
 def test_other_warnings_go_where_they_went(project: Project, option: str) -> None:
     project.write(

@@ -141,16 +141,7 @@ class Snapshot:
 
     def settled_leaks(self, seconds: float = SETTLE_SECONDS) -> list[str]:
         """The leaks that are still there after garbage collection and a short wait, in seconds."""
-        gc.collect()
-        deadline = time.monotonic() + seconds
-        pause = 0.001
-        while leaks := self.leaks():
-            if time.monotonic() > deadline:
-                return leaks
-            time.sleep(pause)
-            pause = min(pause * 2, 0.1)
-            gc.collect()
-        return []
+        return settled(self.leaks, seconds)
 
     def allow(self, before: Snapshot) -> None:
         """What has come (and gone) since ``before`` is not the test's: a fixture that outlives it was set up meanwhile."""
@@ -160,6 +151,24 @@ class Snapshot:
             self.descriptors.pop(fd, None)
         self.threads |= now.threads - before.threads
         self.children |= {pid: line for pid, line in now.children.items() if pid not in before.children}
+
+
+def settled(
+    leaks: Callable[[], list[str]],
+    seconds: float = SETTLE_SECONDS,
+    pause_for: Callable[[float], object] = time.sleep,
+) -> list[str]:
+    """What ``leaks()`` still finds after garbage collection and a short wait, in seconds; ``pause_for`` does the waiting."""
+    gc.collect()
+    deadline = time.monotonic() + seconds
+    pause = 0.001
+    while found := leaks():
+        if time.monotonic() > deadline:
+            return found
+        pause_for(pause)
+        pause = min(pause * 2, 0.1)
+        gc.collect()
+    return []
 
 
 class Unseen:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Generator, Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
@@ -258,8 +259,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             # The order of the tests has been made. From here on the runtime is the session's, and so may be what asks for it.
             callspec: Any = getattr(item, "callspec", None)
             callspec._arg2scope["bateau_runtime"] = _SESSION
-        if isinstance(item, pytest.Function) and given.leaks_of(item) and "_bateau_leaks" not in item.fixturenames:
-            _first_of_its_own(item, "_bateau_leaks")
+        if isinstance(item, pytest.Function) and given.leaks_of(item):
+            import_module("asyncio")  # else the first test that imports it is blamed for what a loop of ours then opens
+            if "_bateau_leaks" not in item.fixturenames:
+                _first_of_its_own(item, "_bateau_leaks")
 
 
 def _first_of_its_own(item: Any, name: str) -> None:
