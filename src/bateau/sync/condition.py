@@ -93,7 +93,9 @@ class Condition(SyncPrimitive):
         except (OwnershipError, AbandonedLock, GeneratorExit):
             raise  # the lock was not given up, can't be had again, or this coroutine is closed and can't wait
         except BaseException:
-            await self._reacquire()
+            # A wait that was cancelled before it began has not given the lock up (``owner`` is unknown then).
+            if wait.owner is not None and self.lock._owner != wait.owner:
+                await self._reacquire()
             if wait.notified:  # the host could not keep a native cancellation for later: somebody else is to be woken
                 with self._transition():
                     self._notify(1)
