@@ -23,7 +23,7 @@ from . import importing
 F = TypeVar("F", bound=Callable[..., Any])
 
 # The modules of this package that hold doors, imported when a world first opens.
-_PARTS: tuple[str, ...] = ("clock", "entropy", "descriptors", "files", "openfiles", "opening", "temporary", "locking", "names", "sockets", "polling", "trio_parts", "threads", "signals", "processes", "loops", "trio_order")
+_PARTS: tuple[str, ...] = ("clock", "dates", "entropy", "descriptors", "files", "openfiles", "opening", "temporary", "locking", "names", "sockets", "polling", "trio_parts", "uvloop_parts", "threads", "signals", "processes", "identity", "loops", "trio_order")
 
 # Stands for what a class has from its bases.
 INHERITED = object()
@@ -88,6 +88,8 @@ _taken: list[tuple[ModuleType, str, Any]] = []
 _opening: list[Callable[[], object]] = []
 _shutting: list[Callable[[], object]] = []
 _users = 0
+# The modules that were there when the doors were opened.
+_known: set[str] = set()
 
 
 def door(module: str, *attributes: str) -> Callable[[F], F]:
@@ -150,6 +152,7 @@ def _open_all() -> None:
             if each.open():
                 _open.append(each)  # noqa: PERF401  # one by one: what was opened is shut if the next fails
         _take_names()
+        _known.update(sys.modules)
         for fn in _opening:
             fn()
     except BaseException:
@@ -162,10 +165,24 @@ def _shut_all() -> None:
     while _taken:
         module, name, value = _taken.pop()
         setattr(module, name, value)
+    _give_names_back()
     while _open:
         _open.pop().shut()
     for fn in _shutting:
         fn()
+
+
+def _give_names_back() -> None:
+    """Modules that were imported meanwhile have taken stand-ins by name: they get the real things."""
+    by_id = {id(each.stand_in): each for each in _open if ":" not in each.module}
+    for name, module in tuple(sys.modules.items()):
+        if name in _known or name.startswith(_SIMULATOR) or not isinstance(module, ModuleType):  # pyright: ignore[reportUnnecessaryIsInstance]  # it may be anything
+            continue
+        for attribute, value in tuple(vars(module).items()):
+            found = by_id.get(id(value))
+            if found is not None and value is found.stand_in:
+                setattr(module, attribute, found.real)
+    _known.clear()
 
 
 def _take_names() -> None:

@@ -123,27 +123,32 @@ def get_clock_info(world: World, name: str, /) -> SimpleNamespace:
 
 # -- times in words --------------------------------------------------------------------------------------------------------
 
-_gmtime, _asctime, _strftime = time.gmtime, time.asctime, time.strftime
+_gmtime, _localtime, _asctime, _strftime = time.gmtime, time.localtime, time.asctime, time.strftime
 
 
-@door("time", "gmtime", "localtime")
+@door("time", "gmtime")
 def gmtime(world: World, seconds: float | None = None, /) -> time.struct_time:
     return _gmtime(wall(world) if seconds is None else seconds)
 
 
+@door("time", "localtime")
+def localtime(world: World, seconds: float | None = None, /) -> time.struct_time:
+    return _localtime(wall(world) if seconds is None else seconds)
+
+
 @door("time", "ctime")
 def ctime(world: World, seconds: float | None = None, /) -> str:
-    return _asctime(gmtime(world, seconds))
+    return _asctime(localtime(world, seconds))
 
 
 @door("time", "asctime")
 def asctime(world: World, parts: Any = None, /) -> str:
-    return _asctime(gmtime(world) if parts is None else parts)
+    return _asctime(localtime(world) if parts is None else parts)
 
 
 @door("time", "strftime")
 def strftime(world: World, form: str, parts: Any = None, /) -> str:
-    return _strftime(form, gmtime(world) if parts is None else parts)
+    return _strftime(form, localtime(world) if parts is None else parts)
 
 
 @door("time", "tzset")
