@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import os
+import sys
 from _thread import get_ident, get_native_id
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -239,6 +240,10 @@ class SimEngine(NativeEngine):
         if self._closed:
             return
         self._closed = True
+        if self.aio is not None:
+            from .doors.burying import rest_asyncio
+
+            rest_asyncio(self.aio.loop, self.world)
         for task in all_tasks(self.roots):
             if task.coro is not None and not task.ended:
                 self.world.graveyard.append(task.coro)
@@ -326,4 +331,8 @@ def begin(world: World, title: str = "test", host: str = "test") -> Process:
     director.main.state = RUNNING
     director.main.os_ident, director.main.os_native_id = get_ident(), get_native_id()
     world.thread = director.main
+    logging: Any = sys.modules.get("logging")
+    if logging is not None:
+        # Which levels are enabled is remembered under a lock, by the first who asks: that must be somebody of each run.
+        logging.Logger.manager._clear_cache()
     return director

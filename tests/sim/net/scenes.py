@@ -1309,6 +1309,20 @@ def full_pipe(n: Notes) -> None:
 
 
 @scene
+def spliced(n: Notes) -> None:
+    reading, writing = (n.fd(fd) for fd in os.pipe())
+    other, last = (n.fd(fd) for fd in os.pipe())
+    one, two = n.pair()
+    one.send(b"through a pipe")
+    n.tries("from a socket", os.splice, two.fileno(), writing, 7)
+    n.tries("pipe to pipe", os.splice, reading, last, 4)
+    n.tries("to a socket", os.splice, reading, two.fileno(), 100)
+    n.tries("arrived", one.recv, 100)
+    n.tries("the rest", os.read, other, 100)
+    n.tries("without a pipe", os.splice, one.fileno(), two.fileno(), 1)
+
+
+@scene
 def counters(n: Notes) -> None:
     fd = n.fd(os.eventfd(0, os.EFD_NONBLOCK))
     n.mask("zero", fd)

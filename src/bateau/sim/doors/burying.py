@@ -20,8 +20,8 @@ def lay_to_rest(world: World) -> None:
     asyncio: Any = sys.modules.get("asyncio")
     if asyncio is not None:
         loop = asyncio.events._get_running_loop()
-        if loop is not None and not loop.is_closed():
-            _rest_asyncio(asyncio, loop, world)
+        if loop is not None:
+            rest_asyncio(loop, world)
     trio: Any = sys.modules.get("trio._core._run")
     if trio is not None:
         runner = getattr(trio.GLOBAL_RUN_CONTEXT, "runner", None)
@@ -29,7 +29,11 @@ def lay_to_rest(world: World) -> None:
             _rest_trio(runner, world)
 
 
-def _rest_asyncio(asyncio: Any, loop: Any, world: World) -> None:
+def rest_asyncio(loop: Any, world: World) -> None:
+    """Put aside what belongs to an asyncio loop, which is not to go on. Nothing, if it is closed."""
+    if loop.is_closed():
+        return
+    asyncio: Any = sys.modules["asyncio"]
     for task in asyncio.all_tasks(loop):
         task._log_destroy_pending = False
         world.graveyard.append(task.get_coro())
@@ -50,7 +54,7 @@ def _rest_trio(runner: Any, world: World) -> None:
             nursery._children.clear()  # which it would find to be lost
     # The generator that turns the tasks stands in the frame of ``trio.run``, or of what took its place. It is ended here, since it
     # would complain about being dropped.
-    frame = sys._getframe(1)
+    frame: Any = sys._getframe(1)
     while frame is not None and frame.f_code.co_name != "unrolled_run":
         found: Any = frame.f_locals.get("gen")
         if getattr(found, "__name__", "") == "unrolled_run" and not found.gi_running:

@@ -15,7 +15,7 @@ import termios
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..fds import FIRST_FD, SimFile, failure
+from ..fds import ERR, FIRST_FD, OUT, SimFile, check_simulated, failure
 from . import door
 
 if TYPE_CHECKING:
@@ -95,6 +95,39 @@ def writev(world: World, fd: int, buffers: Sequence[Any], /) -> int:
     if fd < FIRST_FD:
         return posix.writev(fd, buffers)
     return write(world, fd, b"".join(memoryview(buffer).cast("B") for buffer in buffers))
+
+
+@door("os", "splice")
+def splice(
+    world: World,
+    src: int,
+    dst: int,
+    count: int,
+    offset_src: int | None = None,
+    offset_dst: int | None = None,
+    flags: int = 0,
+) -> int:
+    if src < FIRST_FD and dst < FIRST_FD:
+        return posix.splice(src, dst, count, offset_src, offset_dst, flags)
+    check_simulated(src)
+    check_simulated(dst)
+    source, target = file_of(world, src), file_of(world, dst)
+    if source.kind != "pipe" and target.kind != "pipe":
+        raise failure(errno.EINVAL)
+    if target.kind == "pipe":
+        # No more than fits: what is taken out of the source can't be put back.
+        while not target.mask() & (OUT | ERR):
+            if not target.blocking:
+                raise failure(errno.EAGAIN)
+            target.wait(f"splice to {target.describe()}")
+        count = min(count, 4096)
+    if offset_src is None:
+        data = patiently(source, "splice from", source.read, count)
+    else:
+        data = source.pread(count, offset_src)
+    if offset_dst is not None:
+        return target.pwrite(data, offset_dst)
+    return write(world, dst, data)
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------

@@ -93,8 +93,8 @@ class SocketFile(SimFile):
         self.type = int(type)
         self.proto = proto
         self.error = 0
-        self.send_buffer = 212_992
-        self.receive_buffer = 212_992
+        self.send_buffer: int = 212_992
+        self.receive_buffer: int = 212_992
         self.linger: tuple[int, int] = (0, 0)
         self._options: dict[tuple[int, int], int] = {}
 
