@@ -138,7 +138,7 @@ def test_sync(): pass
 
 
 @pytest.mark.parametrize("mode", ["strict", "auto"])
-@pytest.mark.parametrize("runtime", ["native", "asyncio", "uvloop"])
+@pytest.mark.parametrize("runtime", ["native", "asyncio", "uvloop", "sim"])
 def test_the_suite_of_pytest_asyncio_on_our_runtimes(project: Project, mode: str, runtime: str) -> None:
     marks = {"MARK_MODULE": '@pytest.mark.asyncio(loop_scope="module")', "MARK": "@pytest.mark.asyncio"}
     text = SUITE_OF_ANOTHER
@@ -147,7 +147,26 @@ def test_the_suite_of_pytest_asyncio_on_our_runtimes(project: Project, mode: str
     project.write(test_a=text, ini=f"{ASYNCIO}asyncio_mode = {mode}\nfilterwarnings = error")
     done = project.run(f"--bateau-runtime={runtime}", plugins=("asyncio",))
     done.passed("test_client", "TestServer::test_echo", "test_sync")
-    done.has("on " + {"native": "NativeLoop", "asyncio": "_UnixSelectorEventLoop", "uvloop": "Loop"}[runtime])
+    done.has(
+        "on "
+        + {"native": "NativeLoop", "asyncio": "_UnixSelectorEventLoop", "uvloop": "Loop", "sim": "SimLoop"}[runtime]
+    )
+
+
+def test_a_suite_that_shares_one_loop_still_does(project: Project) -> None:
+    project.write(
+        test_a="""
+import asyncio
+made = []
+async def test_first():
+    made.append(asyncio.create_task(asyncio.sleep(0.01)))
+async def test_second():
+    await made[0]
+""",
+        ini="asyncio_mode = auto\nasyncio_default_fixture_loop_scope = session\nasyncio_default_test_loop_scope = session",
+    )
+    for runtime in ("native", "asyncio", "uvloop"):
+        project.run(f"--bateau-runtime={runtime}", plugins=("asyncio",)).passed("test_first", "test_second")
 
 
 def test_what_the_command_line_does_not_take(project: Project) -> None:

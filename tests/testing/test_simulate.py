@@ -295,10 +295,19 @@ async def test_stuck(): await bateau.sync.Event(name="never").wait()
 @simulate(seeds=2)
 @pytest.mark.bateau_timeout(10)
 async def test_slow(): await bateau.time.sleep(11)
+@virtual_time
+@pytest.mark.bateau_timeout(10)
+async def test_slow_because_of_another(world):
+    async def service():
+        await bateau.sync.Event(name="of the service").wait()
+    await world.host("server").start(service)
+@simulate(seeds=2)
+@pytest.mark.bateau_timeout(10)
+def test_slow_and_plain(world): time.sleep(11)
 """
     )
     done = project.run("--tb=short")
-    assert done.counts() == {"failed": 7}
+    assert done.counts() == {"failed": 9}
     for told in (
         "ValueError: in setup",
         "ValueError: in teardown",
@@ -306,7 +315,9 @@ async def test_slow(): await bateau.time.sleep(11)
         "ValueError: the service died",
         "is a plain function and uses the async fixture 'bad_teardown'",
         "wait for event 'never'",
-        "did not end within 10 s of virtual time",
+        "test 'test_slow' did not end within 10 s of virtual time",
+        "wait for event 'of the service'",
+        "test 'test_slow_and_plain' did not end within 10 s of virtual time",
     ):
         assert told in done.text, f"no {told!r} in:\n{done.text}"
 

@@ -15,7 +15,7 @@ from ..kernel.current import current_task
 from ..kernel.host import Host
 from .fixtures import LiveFixture, is_async
 from .outcomes import MAGIC, single_outcome
-from .running import Guard
+from .running import Guard, overdue
 
 
 def _world_ended() -> tuple[type[BaseException], ...]:
@@ -124,7 +124,7 @@ class Scenario:
 
     def function(self) -> Callable[..., Any]:
         """An async function if the test is one. Fails the test where a plain one asks for what takes an async one."""
-        if inspect.iscoroutinefunction(getattr(self.call, "func", self.call)):
+        if self._is_async():
 
             async def run() -> None:
                 with self:
@@ -135,6 +135,18 @@ class Scenario:
             made = self._plain()
         made.__name__ = self.item.originalname
         return made  # type: ignore[no-any-return]
+
+    def prepare(self, world: Any) -> None:
+        """Called with each world before the test: the time of a plain function is the world's to watch."""
+        if self.seconds is not None and not self._is_async():
+            world.at(self.seconds, self._overdue, world)
+
+    def _overdue(self, world: Any) -> None:
+        assert self.seconds is not None
+        world.end_with(overdue(f"test {self.item.name!r}", self.seconds, "virtual time", world.explain()))
+
+    def _is_async(self) -> bool:
+        return inspect.iscoroutinefunction(getattr(self.call, "func", self.call))
 
     def _plain(self) -> Callable[[], None]:
         for value in self.item.funcargs.values():

@@ -199,23 +199,36 @@ class Guard:
         """Called by the host, between steps."""
         assert self.task is not None
         assert self.seconds is not None
-        waits = who_waits(self.task.host, self.roots(), self._coro)
-        self.break_off(
-            TestTimeout(f"{self.what} did not end within {self.seconds:g} s of {_clock(self.task)}:\n{waits}")
-        )
+        self.break_off(overdue(self.what, self.seconds, _clock(self.task), self._waits()))
         self._timer = self._call_after(min(self.seconds, LONGEST_CLEANUP), self._still_there)
+
+    def _waits(self) -> str:
+        assert self.task is not None
+        if self.task.host.name == "sim":
+            from ..sim import current_world
+
+            world = current_world()
+            if world is not None and world.hosts.keys() - {"test"}:  # there are others, who may be to blame
+                return world.explain()
+        return who_waits(self.task.host, self.roots(), self._coro)
 
     def _still_there(self) -> None:
         assert self.task is not None
         self._timer = None
-        waits = who_waits(self.task.host, self.roots(), self._coro)
         if self.verdict is not None:
-            self.verdict.add_note(f"it was cancelled, and had not ended {LONGEST_CLEANUP:g} s later at most:\n{waits}")
+            self.verdict.add_note(
+                f"it was cancelled, and had not ended {LONGEST_CLEANUP:g} s later at most:\n{self._waits()}"
+            )
         _break_shields(self._scope)
 
 
 # The guards that something runs in; more than one where a test runs inside a test.
 _active: list[Guard] = []
+
+
+def overdue(what: str, seconds: float, clock: str, waits: str) -> TestTimeout:
+    """The error of a test that did not end in time."""
+    return TestTimeout(f"{what} did not end within {seconds:g} s of {clock}:\n{waits}")
 
 
 def _clock(task: Task[Any]) -> str:

@@ -66,7 +66,7 @@ class _Exploring:
         seeds = self.settings.seeds
         seed = seeds[0] if seeds else 0
         try:
-            run(self.fn, seed=seed, **self.of_the_world)
+            run(self.fn, seed=seed, prepare=self.scenario.prepare, **self.of_the_world)
         except BaseException:
             self.state.sections.append(("simulated run", f"seed {seed}, production's order"))
             raise
@@ -99,7 +99,7 @@ class _Exploring:
         from ..sim.token import TokenError
 
         try:
-            done = replay(self.fn, token, **self.of_the_world)
+            done = replay(self.fn, token, prepare=self.scenario.prepare, **self.of_the_world)
         except TokenError as error:
             pytest.fail(f"{self.item.nodeid}: {error}", pytrace=False)
         self.scenario.raise_outcome()
@@ -133,7 +133,13 @@ class _Exploring:
             self.scenario.raise_outcome()
             progress(covered)
 
-        options: dict[str, Any] = {**self.given, "seeds": seeds, "jobs": jobs, "progress": after_run}
+        options: dict[str, Any] = {
+            **self.given,
+            "seeds": seeds,
+            "jobs": jobs,
+            "progress": after_run,
+            "prepare": self.scenario.prepare,
+        }
         error: BaseException | None = None
         try:
             with warnings.catch_warnings():

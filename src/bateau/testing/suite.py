@@ -23,6 +23,7 @@ from ..runtimes import registry
 from .fixtures import LiveFixture, is_async
 from .in_world import Deferred, the_world
 from .leaks import Snapshot, make_process_globals
+from .marks import PIN, RUNTIMES, SIMULATE
 from .options import Settings
 from .outcomes import single_outcome
 from .running import FixtureEnded, FixtureMisuse, Guard, Loop
@@ -186,10 +187,17 @@ class Suite:
                 return True
         mark = item.get_closest_marker("asyncio")
         scope = mark.kwargs.get("loop_scope", mark.kwargs.get("scope")) if mark is not None else None
+        if scope is None and item.config.pluginmanager.hasplugin("asyncio") and not self.marked_as_ours(item):
+            scope = item.config.getini("asyncio_default_test_loop_scope")
         if scope in (None, "function"):
             return False
         self._shared = True
         return True
+
+    @staticmethod
+    def marked_as_ours(item: Any) -> bool:
+        """Whether the test itself says that bateau runs it: then it is no other plugin's that was taken over."""
+        return any(item.get_closest_marker(name) is not None for name in (RUNTIMES, SIMULATE, PIN))
 
     def _long_loop(self, runtime: str) -> Loop:
         loop = self._long.get(runtime)
