@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import collections
 import copy
 import datetime as dt
 import json
@@ -14,7 +13,6 @@ import os
 import pickle
 import random
 import secrets
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,13 +20,11 @@ import uuid
 from datetime import date as date_by_name
 from datetime import datetime as datetime_by_name
 from datetime import timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bateau import sim
-from bateau.time import sleep
 
 EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 REAL_DATETIME, REAL_DATE = dt.datetime, dt.date
@@ -328,37 +324,3 @@ def test_sets_of_tasks_and_futures_have_the_same_order_in_each_run() -> None:
     orders += [json.dumps(sim.run(scenario)) for _ in range(4)]
     assert len(junk) == 5000 and len(set(orders)) == 1
     assert json.loads(orders[0])[0][0] == ["Task-2", "Task-3"]
-
-
-# -- another interpreter -----------------------------------------------------------------------------------------------------
-
-SCRIPT = """
-import sys
-sys.path[:0] = {paths!r}
-from bateau import sim
-from bateau.sim.running import one_run
-from bateau.sim.strategy import by_name
-import sim_programs
-for seed in range(3):
-    strategy = by_name("random")
-    strategy.begin(seed)
-    run = one_run(sim_programs.mixed, seed=seed, strategy=strategy)
-    print(run.digest, run.value, run.error)
-"""
-
-
-def test_the_same_seed_gives_the_same_run_in_another_interpreter() -> None:
-    here = Path(__file__).resolve().parents[1]
-    script = SCRIPT.format(paths=[str(here / "support"), str(here.parent / "src")])
-    outputs = [
-        subprocess.run(
-            [sys.executable, "-c", script], env={**os.environ, "PYTHONHASHSEED": "0", "NOISE": "x" * n, "TZ": zone}, text=True,
-            capture_output=True, check=True, timeout=60,
-        ).stdout
-        for n, zone in ((0, "UTC"), (3000, "Asia/Tokyo"))
-    ]  # fmt: skip
-    assert outputs[0] == outputs[1] and len(set(outputs[0].splitlines())) == 3
-    assert "None" in outputs[0]
-
-
-_ = collections, sleep

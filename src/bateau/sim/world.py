@@ -14,6 +14,7 @@ from __future__ import annotations
 import gc
 import heapq
 import random
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -56,6 +57,7 @@ LONGEST_STALL = 0.1
 MOST_PASSED = 1_000
 # So often a thread of a world that has ended is told so; then it is left behind.
 MOST_DEATHS = 1_000
+_ADDRESS = re.compile(" at 0x[0-9a-fA-F]+")
 
 
 class Event:
@@ -302,6 +304,8 @@ class World:
         if actor is None:
             actor = process.name
         self.events.append(Record(self.now, host, actor, kind, text, data))
+        if " at 0x" in text:
+            text = _ADDRESS.sub("", text)  # of an object that somebody's repr shows: another in each run
         self._roll = crc32(
             f"{self.now!r}{host}{actor}{kind}{text}".encode("utf-8", "backslashreplace"), self._roll & 0xFFFFFFFF
         )
@@ -644,12 +648,16 @@ class World:
         self._heap.clear()
         if self.stubborn:
             names = ", ".join(thread.process.actor(thread) for thread in self.stubborn)
-            warn(
-                f"the world has ended, but these threads swallow what ends them and are left behind: {names}; let `except "
-                "BaseException` (or a bare `except`) in their loops raise what is no Exception",
-                StubbornThread,
-                stacklevel=2,
-            )
+            outer, here.world = here.world, None  # what shows a warning reads the real source, and writes to the real stderr
+            try:
+                warn(
+                    f"the world has ended, but these threads swallow what ends them and are left behind: {names}; let `except "
+                    "BaseException` (or a bare `except`) in their loops raise what is no Exception",
+                    StubbornThread,
+                    stacklevel=2,
+                )
+            finally:
+                here.world = outer
 
     def _unwind(self, thread: SimThread, me: SimThread) -> None:
         """Let it raise ``Killed`` out of where it is blocked, to its end (which gives the baton back to the director)."""
