@@ -30,7 +30,8 @@ class Bug:
     `seeds`: the number of runs within which `strategy` finds it, measured over many seeds and rounded up with reserve.
     `error`: the name of the class of the failure, or of a base of it; `says`: words that its message contains. `options` go to the exploration, as they are.
     `explore` replaces `sim.explore` where another search is meant: called with the scenario and the options, it raises `sim.Found`;
-    such a search needs no seeds. `shrinks_to`: at most so many choices are left in the token after shrinking.
+    such a search needs no seeds. `shrinks_to`: at most so many choices are left in the token after shrinking. `proof`: the exhaustive
+    search ends within so many runs, with reserve: it finds the bug, and proves the mended twin to be free of it in every order.
     """
 
     seeds: int
@@ -40,6 +41,7 @@ class Bug:
     shrinks_to: int = 5
     options: dict[str, Any] = field(default_factory=dict)
     explore: Callable[..., Any] | None = None
+    proof: int | None = None
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,9 @@ def _look(
         if not strategy.begin(seed):
             covered.exhausted = True
             break
-        run = one_run(scenario, args, seed=seed, strategy=strategy, prepare=prepare, **options)
+        # A strategy that goes from one run to the next compares them: they may differ by its answers alone, not by their randomness.
+        own = seed if isinstance(strategy, Seeded) else seeds[0]
+        run = one_run(scenario, args, seed=own, strategy=strategy, prepare=prepare, **options)
         strategy.end(run)
         covered.add(run)
         if progress is not None:

@@ -8,7 +8,7 @@ counter beside the pointer.
 import bateau
 from support.bugs import Bug
 
-BUG = Bug(seeds=400, strategy="surw", says="handed out twice", shrinks_to=8)
+BUG = Bug(seeds=400, strategy="surw", says="handed out twice", shrinks_to=8, proof=300)
 
 
 class Stack:

@@ -7,7 +7,7 @@ must name the wait at the gate that is shut again. Mended by counting rounds.
 import bateau
 from support.bugs import Bug
 
-BUG = Bug(seeds=20, error="Deadlock", says="gate")
+BUG = Bug(seeds=20, error="Deadlock", says="gate", proof=200)
 
 PARTIES, ROUNDS = 2, 3
 

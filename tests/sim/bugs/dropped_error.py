@@ -9,7 +9,7 @@ import random
 import bateau
 from support.bugs import Bug
 
-BUG = Bug(seeds=20, says="was never done")
+BUG = Bug(seeds=20, says="was never done", proof=800)
 
 
 async def store(job, stored):

@@ -8,7 +8,7 @@ Mended by a lock around both.
 import bateau
 from support.bugs import Bug
 
-BUG = Bug(seeds=80, says="a deposit was lost")
+BUG = Bug(seeds=80, says="a deposit was lost", proof=200)
 
 
 class Account:

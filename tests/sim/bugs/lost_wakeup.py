@@ -8,7 +8,7 @@ Mended by a signal that is stored.
 import bateau
 from support.bugs import Bug
 
-BUG = Bug(seeds=150, error="Deadlock", says="word of work")
+BUG = Bug(seeds=150, error="Deadlock", says="word of work", proof=100)
 
 
 class Mailbox:

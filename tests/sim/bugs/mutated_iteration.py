@@ -7,7 +7,7 @@ library's documentation warns of it in its broadcast chapter. The story must nam
 import bateau
 from support.bugs import Bug
 
-BUG = Bug(seeds=100, error="RuntimeError", says="changed size during iteration")
+BUG = Bug(seeds=100, error="RuntimeError", says="changed size during iteration", proof=300)
 
 
 async def broadcast(clients, message):

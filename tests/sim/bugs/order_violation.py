@@ -7,7 +7,7 @@ Mozilla, Apache and MySQL: a thread that uses its own handle before the creator 
 import bateau
 from support.bugs import Bug
 
-BUG = Bug(seeds=100, error="AttributeError", says="'NoneType'")
+BUG = Bug(seeds=100, error="AttributeError", says="'NoneType'", proof=20)
 
 
 class Component:

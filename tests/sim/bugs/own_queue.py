@@ -8,7 +8,7 @@ import bateau
 from bateau.channel import channel
 from support.bugs import Bug
 
-BUG = Bug(seeds=1, error="Deadlock", says="pages")
+BUG = Bug(seeds=1, error="Deadlock", says="pages", proof=5)
 
 LINKS = {"/": ["/a", "/b", "/c"], "/a": ["/d", "/e"], "/b": [], "/c": [], "/d": [], "/e": []}
 

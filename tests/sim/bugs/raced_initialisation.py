@@ -7,7 +7,7 @@ instead of a memory model. The story must name the wait inside the initialisatio
 import bateau
 from support.bugs import Bug
 
-BUG = Bug(seeds=80, says="2 connections were made")
+BUG = Bug(seeds=80, says="2 connections were made", proof=60)
 
 
 class Service:

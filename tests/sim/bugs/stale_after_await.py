@@ -7,7 +7,7 @@ ticket shops. The story must name the wait between look and use, in the function
 import bateau
 from support.bugs import Bug
 
-BUG = Bug(seeds=80, says="sold twice")
+BUG = Bug(seeds=80, says="sold twice", proof=60)
 
 
 class Hall:

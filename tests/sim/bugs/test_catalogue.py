@@ -44,3 +44,11 @@ def test_found_explained_shrunk_and_replayed(known: Entry) -> None:
 @each
 def test_mended_passes_the_same_exploration(known: Entry) -> None:
     known.explore(known.mended)
+
+
+@pytest.mark.parametrize("known", [known for known in ENTRIES if known.bug.proof], ids=lambda known: known.name)
+def test_no_order_at_all_breaks_the_mended(known: Entry) -> None:
+    options = {"strategy": "exhaustive", "seeds": known.bug.proof, **known.bug.options}
+    assert sim.explore(known.mended, **options).exhausted
+    with pytest.raises(sim.Found):
+        sim.explore(known.buggy, shrink=False, **options)

@@ -8,7 +8,7 @@ import threading
 
 from support.bugs import Bug
 
-BUG = Bug(seeds=40, error="Deadlock")
+BUG = Bug(seeds=40, error="Deadlock", proof=300)
 
 
 class Mailbox:

@@ -8,7 +8,7 @@ computation per key.
 import bateau
 from support.bugs import Bug
 
-BUG = Bug(seeds=80, says="computed 2 times")
+BUG = Bug(seeds=80, says="computed 2 times", proof=300)
 
 
 class Cache:

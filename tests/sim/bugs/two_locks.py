@@ -7,7 +7,7 @@ for it. The explanation must name both acquisitions that wait, and who holds wha
 import bateau
 from support.bugs import Bug
 
-BUG = Bug(seeds=80, strategy="pct", error="Deadlock", says="account 1")
+BUG = Bug(seeds=80, strategy="pct", error="Deadlock", says="account 1", proof=60)
 
 
 class Account:

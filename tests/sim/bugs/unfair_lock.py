@@ -7,7 +7,7 @@ on WebKit's WTF::Lock, which became eventually fair because of it. The story mus
 import bateau
 from support.bugs import Bug
 
-BUG = Bug(seeds=20, says="starves")
+BUG = Bug(seeds=40, says="starves", proof=60)
 
 
 class BargingLock:
@@ -15,11 +15,14 @@ class BargingLock:
 
     def __init__(self):
         self.held = False
+        self.waiting = 0
         self.freed = bateau.sync.Notify()
 
     async def __aenter__(self):
+        self.waiting += 1
         while self.held:
             await self.freed.wait()  # <- named
+        self.waiting -= 1
         self.held = True
 
     async def __aexit__(self, *_):
@@ -27,21 +30,30 @@ class BargingLock:
         self.freed.notify_one()
 
 
-async def scenario(lock):
-    turns = {"greedy": 0, "modest": 0}
+class FairLock(bateau.sync.Lock):
+    @property
+    def waiting(self):
+        return self.statistics().tasks_waiting
 
-    async def work(name, many):
-        for _ in range(many):
+
+async def scenario(lock):
+    overtaken = 0
+
+    async def greedy():
+        nonlocal overtaken
+        for _ in range(12):
             async with lock:
+                overtaken += lock.waiting
+                assert overtaken < 5, f"the modest task starves: it was overtaken {overtaken} times while it waited"
                 await bateau.yield_now()
-                turns[name] += 1
+
+    async def modest():
+        async with lock:
+            pass
 
     async with bateau.scope() as scope:
-        scope.spawn(work, "greedy", 30, name="greedy")
-        modest = scope.spawn(work, "modest", 1, name="modest")
-        while not modest.done:
-            await bateau.yield_now()
-            assert turns["greedy"] < 20, f"the modest task starves: {turns}"
+        scope.spawn(greedy, name="greedy")
+        scope.spawn(modest, name="modest")
 
 
 async def buggy():
@@ -49,4 +61,4 @@ async def buggy():
 
 
 async def mended():
-    await scenario(bateau.sync.Lock())
+    await scenario(FairLock())
