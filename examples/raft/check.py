@@ -7,7 +7,7 @@
 ``bateau sim explore`` and ``bateau sim replay --step`` take it as well: the scenario is ``examples/raft/check.py:scenario``.
 
 Theory of operation. A run has five machines, of which three to five are members at first, clients that record what they ask and are
-answered, somebody who changes the members, and a nemesis: for four virtual seconds it crashes machines (what was not synced is lost),
+answered, somebody who changes the members, and a nemesis: for three virtual seconds it crashes machines (what was not synced is lost),
 kills processes, stops them for a while, cuts the network in one direction or both, and makes links slow; it likes leaders. All the
 while Raft's properties are checked (``invariants.py``). Then the faults end, and the cluster must come right by itself: answer, and
 agree. At last the clients' history must be linearizable.
@@ -46,9 +46,9 @@ from raft.planted import MISTAKES, with_mistake
 NAMES = "abcde"
 HOSTS = {name: f"10.1.0.{number}" for number, name in enumerate(NAMES, 1)}
 ADDRESSES = {name: f"{host}:9000" for name, host in HOSTS.items()}
-TIMING = Timing(election=0.2, heartbeat=0.08, catch_up=1.0)
-TROUBLE = 4.0  # virtual seconds until the faults end
-PATIENCE = 20.0  # and how many the cluster then has to come right
+TIMING = Timing(election=0.1, heartbeat=0.04, catch_up=0.5)
+TROUBLE = 3.0  # virtual seconds until the faults end
+PATIENCE = 10.0  # and how many the cluster then has to come right
 CLIENTS = 3
 
 # What goes wrong with a connection or a disk by itself; the nemesis sees to machines and links.
@@ -138,19 +138,19 @@ class Nemesis:
         self.world = cluster.world
         self.random = self.world.random("nemesis")
         weather = self.world.random("weather")
-        # How likely each is, every eighth of a second.
+        # How likely each is, every tenth of a second.
         self.rates = {
             fault: weather.choice([0.0, rate, 3 * rate])
             for fault, rate in {
                 self.crash: 0.05, self.kill: 0.05, self.freeze: 0.03, self.cut: 0.08, self.cut_pair: 0.05, self.cut_one_way: 0.04, self.heal: 0.12, self.slow: 0.03
             }.items()
         }  # fmt: skip
-        self.early_deaths = weather.choice([0.0, 0.1, 0.4])
+        self.early_deaths = weather.choice([0.0, 0.2, 0.6])
 
     async def rage(self) -> None:
         """Until it is cancelled."""
         while True:
-            await bateau.time.sleep(0.125)
+            await bateau.time.sleep(0.1)
             for fault, rate in self.rates.items():
                 if self.world.chance(fault.__name__, rate):
                     fault()
@@ -225,20 +225,20 @@ class Nemesis:
         return list(dict.fromkeys([first, *self.random.sample(NAMES, self.random.randrange(2))]))
 
     def _later(self, fn: Any, *args: Any) -> None:
-        self.world.after(self.random.choice([0.02, 0.2, 1.0]) * (1 + self.random.random()), fn, *args)
+        self.world.after(self.random.choice([0.02, 0.1, 0.5]) * (1 + self.random.random()), fn, *args)
 
 
 async def use(history: History, number: int) -> None:
     """A client, until it is cancelled."""
     name = f"client {number}"
     written = 0
-    async with Client(list(ADDRESSES.values()), patience=0.3) as client:
+    async with Client(list(ADDRESSES.values()), patience=0.2) as client:
         while True:
             key = random.choice("xy")
             written += 1
             value = f"{number}.{written}"
             try:
-                with bateau.timeout(1):
+                with bateau.timeout(0.6):
                     match random.choice(["put", "get", "get", "get", "delete", "cas"]):
                         case "put":
                             with history.operation("put", key, value, client=name):
@@ -256,16 +256,16 @@ async def use(history: History, number: int) -> None:
                                 op.value = await client.get(key)
             except TimeoutError:
                 pass  # its end is unknown, and the history says so
-            await bateau.time.sleep(random.uniform(0, 0.15))
+            await bateau.time.sleep(random.uniform(0, 0.1))
 
 
 async def change_members(rate: float) -> None:
     """Somebody who adds and removes servers, until he is cancelled."""
-    async with Client(list(ADDRESSES.values()), patience=0.3) as client:
+    async with Client(list(ADDRESSES.values()), patience=0.2) as client:
         while True:
             await bateau.time.sleep(random.expovariate(rate))
             name = random.choice(NAMES)
-            with bateau.move_on_after(1.5):
+            with bateau.move_on_after(1):
                 try:
                     if random.random() < 0.5:
                         await client.add_server(name, ADDRESSES[name])
@@ -281,7 +281,7 @@ async def scenario(world: sim.World, mistake: str | None = None) -> None:
     weather = world.random("weather")
     members = dict(list(ADDRESSES.items())[: weather.choice([3, 3, 4, 5])])
     consensus.BATCH = weather.choice([1, 2, 64])  # what goes wrong between two messages needs two messages
-    change_rate = weather.choice([0.0, 1.0, 4.0])
+    change_rate = weather.choice([0.0, 2.0, 5.0])
     cluster = Cluster(world, with_mistake(mistake), members)
     sim.always(cluster.look, "Raft's safety properties")
     history = History()
