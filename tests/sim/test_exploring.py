@@ -235,6 +235,22 @@ def test_eventually(within):
             sim.run(scenario, 6)
 
 
+def test_a_check_is_made_after_runs_that_wait_for_something_too():
+    calls = []
+
+    async def scenario():
+        sim.eventually(lambda: bateau.now() > 0.5, within=5)
+        await vtime.sleep(1)
+
+    def check():
+        calls.append(None)
+        return False
+
+    with pytest.raises(sim.Found, match="check"):
+        sim.explore(scenario, seeds=1, check=check)
+    assert calls
+
+
 @pytest.mark.parametrize("call", [sim.always, sim.unchanged, sim.eventually])
 def test_invariants_belong_to_a_run(call):
     with pytest.raises(bateau.NotInRuntime, match="inside a scenario"):

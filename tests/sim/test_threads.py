@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
+import linecache
 import logging
 import queue
 import sys
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -604,6 +606,27 @@ def test_code_that_swallows_everything_does_not_keep_a_world_from_ending() -> No
 
     with pytest.warns(sim.StubbornThread, match="stubborn"):
         sim.run(scenario)
+
+
+def test_the_warning_about_stubborn_threads_is_shown_from_outside_the_world(capfd: pytest.CaptureFixture[str]) -> None:
+    def program() -> None:
+        while True:
+            try:
+                time.sleep(1)
+            except BaseException:
+                continue
+
+    async def scenario(world: sim.World) -> None:
+        world.host("a").start(program)
+        await bateau.time.sleep(3)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        # As outside pytest, whose own catcher never formats one: that reads source files.
+        warnings.showwarning = lambda *args: sys.stderr.write(warnings.formatwarning(*args[:4]))
+        linecache.clearcache()
+        sim.run(scenario)
+    assert "StubbornThread" in capfd.readouterr().err
 
 
 # -- what was made outside ---------------------------------------------------------------------------------------------------

@@ -119,8 +119,8 @@ def one_run(
                         prepare(world)
                     full = (world, *args) if wants_world(scenario) else args
                     value = SimRuntime().run(scenario, *full) if is_async(scenario) else scenario(*full)
-                    for check in world.at_end:
-                        check()
+                    for must_hold in world.at_end:
+                        must_hold()
                 except Killed:
                     pass
                 except (KeyboardInterrupt, GeneratorExit):
