@@ -157,3 +157,7 @@ class ActorKeys:
     def key(self, actor: Actor) -> Key:
         """The key of one that was seen before. Raises ``KeyError`` if it was not."""
         return self._keys[identities((actor,))[0]]
+
+    def of_identity(self, identity: Any) -> Key | None:
+        """The key of the one whose entry in ``identities`` is this; None if it was not seen."""
+        return self._keys.get(identity)

@@ -172,7 +172,12 @@ class Exhaustive(Strategy):
         world = here.world
         if world is not None and world.checks:
             footprint = EVERYTHING  # invariants are looked at after each step, and see each order
-        self._tree.made(footprint)
+        completes = {
+            key: places
+            for identity, places in footprint.completes.items()
+            if (key := self._keys.of_identity(identity)) is not None
+        }
+        self._tree.made(footprint, completes)
 
     # -- choices within a step ---------------------------------------------------------------------------------------------
 

@@ -10,20 +10,27 @@ for "some object, not known which".
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 # Numbers of objects, by the name of what was touched in them.
 Places = dict[str, set[int | None]]
 
 
 class Footprint:
-    """What one step has read and written. ``everything``: nobody knows, so it is taken to conflict with any other step."""
+    """What one step has read, written, and added to. ``everything``: nobody knows, so it is taken to conflict with any other step.
 
-    __slots__ = ("everything", "reads", "writes")
+    Two steps that *add* to the same place do not conflict: the end of either of two children is to their scope the same in both orders.
+    Where one of them was the last that somebody has waited for, ``completes`` says who (an identity, see ``base.identities``) and where.
+    """
+
+    __slots__ = ("adds", "completes", "everything", "reads", "writes")
 
     def __init__(self, *, everything: bool = False) -> None:
         self.everything = everything
         self.reads: Places = {}
         self.writes: Places = {}
+        self.adds: Places = {}
+        self.completes: dict[Any, Places] = {}
 
     @classmethod
     def of(cls, reads: Iterable[str] = (), writes: Iterable[str] = ()) -> Footprint:
@@ -43,11 +50,20 @@ class Footprint:
         """The step has written there."""
         self.writes.setdefault(name, set()).add(number)
 
+    def add(self, name: str, number: int | None) -> None:
+        """The step has added to what is there, in a way that is the same before and after others that only add."""
+        self.adds.setdefault(name, set()).add(number)
+
     def conflicts(self, other: Footprint) -> bool:
         """Whether the order of the two steps may matter: one has written what the other has read or written."""
         if self.everything or other.everything:
             return True
-        return meet(self.writes, other.writes) or meet(self.writes, other.reads) or meet(self.reads, other.writes)
+        return (
+            (bool(self.writes) and (meet(self.writes, other.writes) or meet(self.writes, other.reads)))
+            or (bool(other.writes) and meet(self.reads, other.writes))
+            or (bool(self.adds) and (meet(self.adds, other.writes) or meet(self.adds, other.reads)))
+            or (bool(other.adds) and (meet(self.writes, other.adds) or meet(self.reads, other.adds)))
+        )
 
     def joined(self, other: Footprint) -> Footprint:
         """What either of them has touched."""
@@ -58,6 +74,8 @@ class Footprint:
                     found.reads.setdefault(name, set()).update(numbers)
                 for name, numbers in one.writes.items():
                     found.writes.setdefault(name, set()).update(numbers)
+                for name, numbers in one.adds.items():
+                    found.adds.setdefault(name, set()).update(numbers)
         return found
 
     def before(self, met: int) -> Footprint:
@@ -65,12 +83,13 @@ class Footprint:
         found = Footprint(everything=self.everything)
         found.reads = _blurred(self.reads, met)
         found.writes = _blurred(self.writes, met)
+        found.adds = _blurred(self.adds, met)
         return found
 
     def __repr__(self) -> str:
         if self.everything:
             return "<Footprint of everything>"
-        return f"<Footprint reads {self.reads} writes {self.writes}>"
+        return f"<Footprint reads {self.reads} writes {self.writes} adds {self.adds}>"
 
 
 EVERYTHING = Footprint(everything=True)

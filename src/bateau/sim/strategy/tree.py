@@ -17,10 +17,10 @@ is reproduced up to and including the node, so that its actors have the same key
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .base import Key
-from .footprint import EVERYTHING, Footprint
+from .footprint import EVERYTHING, Footprint, Places, meet
 
 
 class NotReproducible(RuntimeError):
@@ -66,7 +66,7 @@ class _Choice:
 class _Step:
     """A step of the current run."""
 
-    __slots__ = ("enabler", "footprint", "key", "node")
+    __slots__ = ("completes", "enabler", "footprint", "key", "node")
 
     def __init__(self, node: _Actors, enabler: int | None) -> None:
         self.node = node
@@ -74,6 +74,8 @@ class _Step:
         # The step that made the actor ready.
         self.enabler = enabler
         self.footprint: Footprint = EVERYTHING
+        # Who had waited for this step and others like it, and for what: see ``Footprint``.
+        self.completes: Mapping[Key, Places] = {}
 
 
 class Tree:
@@ -153,12 +155,13 @@ class Tree:
         self._at += 1
         return node.answer
 
-    def made(self, footprint: Footprint) -> None:
-        """The last step has been made, and has touched that."""
+    def made(self, footprint: Footprint, completes: Mapping[Key, Places] | None = None) -> None:
+        """The last step has been made, and has touched that. ``completes``: that of the footprint, by key."""
         if self._asleep or not self._steps:
             return
         step = self._steps[-1]
         step.footprint = footprint
+        step.completes = completes or {}
         node = step.node
         if node.varies and node.footprint is not None:
             footprint = node.footprint.joined(footprint)
@@ -226,12 +229,19 @@ class Tree:
                 if past >> i & 1:
                     continue
                 earlier = steps[i]
-                ordered = earlier.key == step.key or i == step.enabler
+                ordered = earlier.key == step.key or i == step.enabler or self._counted(earlier, step)
                 if ordered or earlier.footprint.conflicts(step.footprint):
                     if not ordered:
                         self._reverse(i, j, past)
                     past |= pasts[i] | 1 << i
             pasts.append(past)
+
+    def _counted(self, earlier: _Step, step: _Step) -> bool:
+        """Whether ``step`` was made possible by the last of several that added to the same place, of which ``earlier`` is one."""
+        if step.enabler is None or not earlier.footprint.adds:
+            return False
+        places = self._steps[step.enabler].completes.get(step.key)
+        return places is not None and meet(earlier.footprint.adds, places)
 
     def _reverse(self, i: int, j: int, past: int) -> None:
         """Steps ``i`` and ``j`` race: note at the node of ``i`` somebody who leads to ``j`` before ``i``.
