@@ -323,10 +323,10 @@ class Poller:
     def wait(self, what: str, timeout: float | None, deadline: float | None = None) -> list[tuple[int, int]]:
         """``collect``, blocking the running thread at most ``timeout`` seconds (None: for ever) until there is something."""
         world = self.world
-        ready = self.collect() if self._hot else []
-        if ready or (timeout is not None and timeout <= 0):
+        if (self._hot and self.has_ready()) or (timeout is not None and timeout <= 0):
             world.pass_on()
             return self.collect() if self._hot else []
+        ready: list[tuple[int, int]] = []
         if deadline is None and timeout is not None:
             deadline = self.process.host.clock.world_time_after(timeout)
         world_thread = world.thread

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bateau import sim
-from bateau.sim.net import links, network, tcp
+from bateau.sim.net import handshake, links, network
 
 sys.path.insert(0, str(Path(__file__).parent))
 from scenes import Notes, scenes
@@ -41,7 +41,7 @@ def over_a_link(name: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return found
 
     monkeypatch.setattr(network.Network, "link", slow)
-    monkeypatch.setattr(tcp.TcpSocket, "_connect_here", lambda self, remote: self._send_syn(0))
+    monkeypatch.setattr(handshake.Attempt, "begin", handshake.Attempt.ask)
     return in_a_world(name)
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from . import at_shutting
-from .sockets import Handle, handle_of
+from .handles import Handle
+from .sockets import handle_of
 
 T = TypeVar("T")
 

@@ -51,14 +51,18 @@ class Flow:
 
     # -- the source's side -----------------------------------------------------------------------------------------------
 
-    def accept(self, data: memoryview) -> int:
+    def accept(self, data: bytes | memoryview) -> int:
         """Take as much of ``data`` as there is room for; 0 if there is none."""
         count = min(len(data), self.src.send_buffer - self.used)
         if count <= 0:
             return 0
+        payload = data if data.__class__ is bytes and count == len(data) else bytes(data[:count])
         self.used += count
-        self.queue.append(bytes(data[:count]))
-        self.pump()
+        if not self.queue and count <= SEGMENT and count <= self.window():
+            self.transmit(payload)  # what ``pump`` would do
+        else:
+            self.queue.append(payload)
+            self.pump()
         return count
 
     def writable(self) -> bool:
@@ -180,7 +184,7 @@ class RemoteFlow(Flow):
 
     # -- the source's side -----------------------------------------------------------------------------------------------
 
-    def accept(self, data: memoryview) -> int:
+    def accept(self, data: bytes | memoryview) -> int:
         if self.notes:
             self._hear_due()
             self.pump()

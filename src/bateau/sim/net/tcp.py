@@ -11,18 +11,16 @@ from ..errors import NotSimulated
 from ..fds import ERR, HUP, IN, OUT, RDHUP, SimFile, failure
 from .addresses import BROADCAST, Endpoint, is_any, is_multicast, to_python
 from .flow import GIVE_UP, Flow, RemoteFlow
+from .handshake import Attempt
 from .inet import InetFile
 from .socketfile import OOB, PEEK, Received
 
 if TYPE_CHECKING:
     from ..process import Process
-    from ..world import Event
     from .links import Link
 
 # States, as far as they can be told apart from outside.
 NEW, LISTENING, CONNECTING, OPEN, ENDED = "new", "listening", "connecting", "open", "ended"
-# Seconds after the first SYN when it is sent again, and when nobody waits for the answer any more.
-SYN_RETRIES, SYN_GIVE_UP = (1.0, 3.0, 7.0, 15.0, 31.0, 63.0), 127.0
 MOST_BACKLOG = 4096  # net.core.somaxconn
 
 
@@ -54,10 +52,7 @@ class TcpSocket(InetFile):
         self.parent: TcpSocket | None = None
         # Whether a connect that did not wait is still to be reported by the next one.
         self.to_report = False
-        self._attempt: Event | None = None
-        # The other end, between its SYN and the answer to it.
-        self._pending: TcpSocket | None = None
-        self._started = 0.0
+        self._attempt: Attempt | None = None
 
     @property
     def listening(self) -> bool:
@@ -71,6 +66,9 @@ class TcpSocket(InetFile):
 
     def mask(self) -> int:
         state = self.state
+        if state is OPEN and not (self.no_receive or self.no_send or self.error):
+            assert self.out is not None
+            return (IN if self.received else 0) | (OUT if self.out.writable() else 0)
         if state is LISTENING:
             return IN if self.children else 0
         mask = 0
@@ -190,12 +188,9 @@ class TcpSocket(InetFile):
         self.state = CONNECTING
         self.to_report = True
         self.error = 0
-        self._started = self.world.now
-        if self.stack.network.reach(self.host, remote.ip) is self.host:
-            self._connect_here(remote)
-        else:
-            self._tell(f"connects to {self.remote_label()}", self)
-            self._send_syn(0)
+        self._tell(f"connects to {self.remote_label()}", self)
+        self._attempt = Attempt(self, remote)
+        self._attempt.begin()
         raise failure(errno.EINPROGRESS)
 
     def connect_reported(self) -> None:
@@ -220,77 +215,8 @@ class TcpSocket(InetFile):
         elif is_any(self.local.ip):
             self.local = Endpoint(source, self.local.port)
 
-    def _connect_here(self, remote: Endpoint) -> None:
-        listener = self.stack.listener(remote)
-        if listener is None:
-            self.refused()
-        elif listener.is_full():
-            self._try_again(0, self._connect_again, remote)
-        else:
-            link = self.stack.network.link(self.host, self.host)
-            child = listener.new_child(self)
-            self._join(child, link, link)
-            assert self.out is not None
-            self.out.hello()
-
-    def _connect_again(self, number: int, remote: Endpoint) -> None:
-        if self.state is CONNECTING:
-            listener = self.stack.listener(remote)
-            if listener is not None and listener.is_full():
-                self._try_again(number, self._connect_again, remote)
-            else:
-                self._connect_here(remote)
-
-    def _send_syn(self, number: int) -> None:
-        """Ask for the connection, for the ``number``-th time."""
-        if self.state is not CONNECTING:
-            return
-        assert self.remote is not None
-        network = self.stack.network
-        host = network.reach(self.host, self.remote.ip)
-        if host is None:
-            self._try_again(number, self._send_syn)
-            return
-        link = network.link(self.host, host)
-        tell = f"{self.host.name} connects to {host.name}:{self.remote.port} in vain"
-        if link.probability("refuse") > 0 and link.happens("refuse", tell):
-            if not self.world.choose(f"silent {link.name}", 2):
-                self._attempt = self.world.after(2 * link.delay(), self.refused)
-            else:
-                self._try_again(len(SYN_RETRIES), self._send_syn)
-        elif link.cut:
-            self._try_again(number, self._send_syn)
-        else:
-            self._attempt = self.world.after(link.delay(40), self._syn_arrives, number, link)
-
-    def _syn_arrives(self, number: int, link: Link) -> None:
-        assert self.remote is not None
-        network = self.stack.network
-        back = network.link(link.dst, link.src)
-        if not link.works or back.cut:
-            self._try_again(number, self._send_syn)
-            return
-        listener = network.stack(link.dst).listener(self.remote)
-        if listener is None:
-            self._attempt = self.world.after(back.delay(40), self.refused)
-        elif listener.is_full():
-            self._try_again(number, self._send_syn)
-        else:
-            child = self._pending = listener.new_child(self)
-            self._attempt = self.world.after(back.delay(40), self._answer_arrives, number, child, link, back)
-
-    def _answer_arrives(self, number: int, child: TcpSocket, link: Link, back: Link) -> None:
-        self._pending = None
-        if back.cut:
-            child.abandon()
-            self._try_again(number, self._send_syn)
-            return
-        self._join(child, link, back)
-        assert self.out is not None
-        self.out.hello()
-
-    def _join(self, child: TcpSocket, link: Link, back: Link) -> None:
-        """The handshake is done, as seen from here."""
+    def join(self, child: TcpSocket, link: Link, back: Link) -> None:
+        """The handshake is done, as seen from the end that asked for it: ``child`` is the other end."""
         now = self.world.now
         if link.local:
             self.out, child.out = Flow(self, child, link, back), Flow(child, self, back, link)
@@ -302,22 +228,7 @@ class TcpSocket(InetFile):
         self.stack.connections[self] = None
         child.stack.connections[child] = None
         self.changed()
-
-    def _try_again(self, number: int, fn: Any, *args: Any) -> None:
-        """The attempt led nowhere, and nobody says so."""
-        if self.state is not CONNECTING:
-            return
-        limit = self.user_timeout() or SYN_GIVE_UP
-        when = self._started + (SYN_RETRIES[number] if number < len(SYN_RETRIES) else SYN_GIVE_UP)
-        if number >= len(SYN_RETRIES) or when >= self._started + limit:
-            self._attempt = self.world.at(self._started + limit, self.failed, errno.ETIMEDOUT)
-        else:
-            self._attempt = self.world.at(when, fn, number + 1, *args)
-
-    def refused(self) -> None:
-        """Nobody listens there."""
-        if self.state is CONNECTING:
-            self.failed(errno.ECONNREFUSED)
+        self.out.hello()
 
     # -- the accepting end -----------------------------------------------------------------------------------------------
 
@@ -368,10 +279,9 @@ class TcpSocket(InetFile):
             raise failure(errno.EPIPE)
         if self.out is None or self.state is not OPEN:
             raise failure(errno.EAGAIN if self.state is CONNECTING else errno.EPIPE)
-        view = memoryview(data)
-        if not view:
+        if not len(data):
             return 0
-        count = self.out.accept(view)
+        count = self.out.accept(data)
         if not count:
             raise failure(errno.EAGAIN)
         return count
@@ -523,11 +433,8 @@ class TcpSocket(InetFile):
         was, self.state = self.state, ENDED if self.state is not NEW else NEW
         self.no_receive = self.no_send = was is not NEW or self.gone
         if self._attempt is not None:
-            self._attempt.cancel()
+            self._attempt.stop()
             self._attempt = None
-        if self._pending is not None:
-            self._pending.abandon()
-            self._pending = None
         if self.out is not None and not self.out.dead:
             self.out.lose()
         self.stack.connections.pop(self, None)
