@@ -61,7 +61,10 @@ def check_determinism(
 
 
 def _compare(one: Run, other: Run) -> None:
-    a, b = (without_addresses("\n".join(timeline(run.events, most=len(run.events))[1:])).splitlines() for run in (one, other))
+    a, b = (
+        without_addresses("\n".join(timeline(run.events, most=len(run.events))[1:])).splitlines()
+        for run in (one, other)
+    )
     for number, (left, right) in enumerate(zip(a, b, strict=False)):
         if left.split() != right.split():
             before = "\n".join(f"    {line}" for line in a[max(0, number - 3) : number])

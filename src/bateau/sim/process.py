@@ -131,15 +131,19 @@ class Process:
         except BaseException as raised:
             error = raised
             self.exit_code = 1
-        if self.dead or self.world.over:
+        if self._is_over():
             return
         error = self._leave(error)
-        if self.dead or self.world.over:
+        if self._is_over():
             return
         if isinstance(error, KeyboardInterrupt):  # which ends the process, and is nobody's but its own
             self.terminate(-signal.SIGINT, "is ended by Ctrl-C")
             return
         self._settle(value, error)
+
+    def _is_over(self) -> bool:
+        """Whether nothing that it does counts any more."""
+        return self.dead or self.world.over
 
     def _leave(self, error: BaseException | None) -> BaseException | None:
         """The program's function has ended: let the parts do what the interpreter does before its exit. The error of the process."""

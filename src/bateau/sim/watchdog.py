@@ -54,8 +54,8 @@ class Watchdog:
                 del self._seen[world]
 
     def _look(self, world: World) -> None:
-        thread = world.thread
-        if thread is None or world.closed or not _sleeps_in_a_lock(thread):  # pyright: ignore[reportUnnecessaryComparison]  # None until it begins
+        thread: SimThread | None = vars(world)["thread"]  # None until it begins
+        if thread is None or world.closed or not _sleeps_in_a_lock(thread):
             self._seen.pop(world, None)
             return
         frame = sys._current_frames().get(thread.os_ident)

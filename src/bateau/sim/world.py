@@ -132,7 +132,7 @@ class World:
         self.checks: list[Callable[[], None]] = []
         # For systematic faults: called after each task step, and before a thread blocks.
         self.after_step: Callable[[Process, Any], None] | None = None
-        self.at_block: Callable[[SimThread, str], None] | None = None
+        self.at_block: Callable[[SimThread, object], None] | None = None
         # Called when the scenario has returned: what must hold in the end.
         self.at_end: list[Callable[[], None]] = []
         # Called when the world has ended, in reverse order.
@@ -648,7 +648,8 @@ class World:
         self._heap.clear()
         if self.stubborn:
             names = ", ".join(thread.process.actor(thread) for thread in self.stubborn)
-            outer, here.world = here.world, None  # what shows a warning reads the real source, and writes to the real stderr
+            # What shows a warning reads the real source, and writes to the real stderr.
+            outer, here.world = here.world, None
             try:
                 warn(
                     f"the world has ended, but these threads swallow what ends them and are left behind: {names}; let `except "

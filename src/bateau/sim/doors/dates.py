@@ -19,8 +19,10 @@ from ..thread import here
 from . import at_opening, at_shutting, stand_in
 from .clock import wall
 
-RealDate, RealDateTime = dt.date, dt.datetime
+RealDate: Any = dt.date
+RealDateTime: Any = dt.datetime
 _UTC = dt.UTC
+_methods: dict[str, Any] = {**vars(RealDate), **vars(RealDateTime)}
 
 
 class _Facade(type):
@@ -47,9 +49,9 @@ class _Facade(type):
         return hash(cls.real) if cls._stands() else super().__hash__()
 
 
-def _real_of(cls: type) -> type:
+def _real_of(cls: Any) -> Any:
     """What to call C's method on: a stand-in's real class, or a derived class itself."""
-    return cls.__dict__.get("real", cls)  # type: ignore[no-any-return]
+    return cls.__dict__.get("real", cls)
 
 
 def _now(cls: Any, tz: Any = None) -> Any:
@@ -57,15 +59,15 @@ def _now(cls: Any, tz: Any = None) -> Any:
     world = here.world
     real = _real_of(cls)
     if world is None:
-        return vars(RealDateTime)["now"].__get__(None, real)(tz)
+        return _methods["now"].__get__(None, real)(tz)
     if tz is not None:
-        return real.fromtimestamp(wall(world), tz)  # type: ignore[attr-defined]
-    return real.fromtimestamp(wall(world), _UTC).replace(tzinfo=None)  # type: ignore[attr-defined]
+        return real.fromtimestamp(wall(world), tz)
+    return real.fromtimestamp(wall(world), _UTC).replace(tzinfo=None)
 
 
 def _utcnow(cls: Any) -> Any:
     if here.world is None:
-        return vars(RealDateTime)["utcnow"].__get__(None, _real_of(cls))()
+        return _methods["utcnow"].__get__(None, _real_of(cls))()
     if sys.version_info >= (3, 12):
         warnings.warn(
             "datetime.datetime.utcnow() is deprecated: use datetime.datetime.now(datetime.UTC)",
@@ -83,29 +85,20 @@ def _today_of_date(cls: Any) -> Any:
     world = here.world
     real = _real_of(cls)
     if world is None:
-        return vars(RealDate)["today"].__get__(None, real)()
-    return real.fromtimestamp(wall(world))  # type: ignore[attr-defined]
+        return _methods["today"].__get__(None, real)()
+    return real.fromtimestamp(wall(world))
 
 
-class date(RealDate, metaclass=_Facade):  # noqa: N801  # it stands for a class of that name
-    """Stands for ``datetime.date``."""
-
-    real = RealDate
-    today = classmethod(_today_of_date)  # type: ignore[assignment]
-
-
-class datetime(RealDateTime, metaclass=_Facade):  # noqa: N801
-    """Stands for ``datetime.datetime``."""
-
-    real = RealDateTime
-    now = classmethod(_now)  # type: ignore[assignment]
-    utcnow = classmethod(_utcnow)  # type: ignore[assignment]
-    today = classmethod(_today)  # type: ignore[assignment]
+def _stand_for(real: type, **methods: Any) -> Any:
+    names: dict[str, Any] = {name: classmethod(method) for name, method in methods.items()}
+    names |= {"real": real, "__module__": "datetime", "__qualname__": real.__qualname__, "__doc__": real.__doc__}
+    made = _Facade(real.__name__, (real,), names)
+    stand_in("datetime", real.__name__, made)
+    return made
 
 
-for _stand_in, _real in ((date, RealDate), (datetime, RealDateTime)):
-    _stand_in.__module__, _stand_in.__qualname__, _stand_in.__doc__ = "datetime", _real.__qualname__, _real.__doc__
-    stand_in("datetime", _real.__name__, _stand_in)
+date = _stand_for(RealDate, today=_today_of_date)
+datetime = _stand_for(RealDateTime, now=_now, utcnow=_utcnow, today=_today)
 
 
 # -- pickling --------------------------------------------------------------------------------------------------------------
@@ -147,7 +140,8 @@ def _give_methods() -> None:
 
 
 def _derived(cls: type) -> list[type]:
-    found = [each for each in type.__subclasses__(cls) if not isinstance(each, _Facade)]
+    subclasses: list[type] = type.__subclasses__(cls)
+    found = [each for each in subclasses if not isinstance(each, _Facade)]
     return [*found, *(deeper for each in found for deeper in _derived(each))]
 
 

@@ -103,12 +103,12 @@ _rand_bytes: Any = None
 
 def _ssl_rand_bytes(size: int, /) -> bytes:
     world = here.world
-    return _rand_bytes(size) if world is None else urandom(world, size)  # type: ignore[no-any-return]
+    return _rand_bytes(size) if world is None else urandom(world, size)
 
 
 def _open_ssl(module: ModuleType | None = None) -> None:
     global _rand_bytes
-    ssl = sys.modules.get("ssl")
+    ssl: Any = sys.modules.get("ssl")
     if ssl is not None and _rand_bytes is None:
         _rand_bytes, ssl.RAND_bytes = ssl.RAND_bytes, _ssl_rand_bytes
 
@@ -116,7 +116,8 @@ def _open_ssl(module: ModuleType | None = None) -> None:
 def _shut_ssl() -> None:
     global _rand_bytes
     if _rand_bytes is not None:
-        sys.modules["ssl"].RAND_bytes, _rand_bytes = _rand_bytes, None  # type: ignore[attr-defined]
+        ssl: Any = sys.modules["ssl"]
+        ssl.RAND_bytes, _rand_bytes = _rand_bytes, None
 
 
 at_opening(_open_ssl)

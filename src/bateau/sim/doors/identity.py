@@ -41,7 +41,8 @@ def _hash(self: Any) -> int:
 
 # -- executors and threads -------------------------------------------------------------------------------------------------
 
-_real_future_init, _real_thread_init = _base.Future.__init__, threading.Thread.__init__
+_Future: Any = _base.Future
+_real_future_init, _real_thread_init = _Future.__init__, threading.Thread.__init__
 stand_in("concurrent.futures._base:Future", "__hash__", _hash)
 stand_in("threading:Thread", "__hash__", _hash)
 

@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import NotSimulated
 from ..sites import STDLIB
@@ -76,14 +76,14 @@ def platform_uname(world: World) -> platform.uname_result:
     return _platform_uname()._replace(node=world.thread.process.host.name)
 
 
-_processor: Any = vars(platform._Processor)["get"]  # type: ignore[attr-defined]
+_names: dict[str, Any] = dict(vars(cast("Any", platform)._Processor))
 
 
 class _Processor:
     """What stands for ``platform._Processor.get``, which asks a program: in a world there is nothing to say."""
 
     def __get__(self, instance: object, owner: type) -> Callable[[], str]:
-        return _processor.__get__(instance, owner) if here.world is None else str  # type: ignore[no-any-return]
+        return _names["get"].__get__(instance, owner) if here.world is None else str
 
 
 stand_in("platform:_Processor", "get", _Processor())
@@ -92,7 +92,7 @@ stand_in("platform:_Processor", "get", _Processor())
 # -- the environment -------------------------------------------------------------------------------------------------------
 
 
-class Environment(os._Environ):  # type: ignore[type-arg]
+class Environment(os._Environ[Any]):
     """What stands for ``os.environ``: in a world each process has one of its own, at first a copy of the real one."""
 
     def __init__(self, real: Any) -> None:

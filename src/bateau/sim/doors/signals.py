@@ -184,7 +184,7 @@ def _check_timer(which: int) -> None:
 def setitimer(world: World, which: int, seconds: float, interval: float = 0.0, /) -> tuple[float, float]:
     _check_timer(which)
     if seconds < 0 or interval < 0:
-        raise signal.itimer_error(errno.EINVAL, os.strerror(errno.EINVAL))
+        raise signal.ItimerError(errno.EINVAL, os.strerror(errno.EINVAL))
     own = _own(world)
     before = own.timer()
     own.set_timer(seconds, interval if seconds else 0.0)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...runtimes import registry
 from .. import watchdog
-from ..thread import here
+from ..thread import ENDED, here
 from ..threads import adopting, executors, table
 from ..threads.locks import Lock, RLock, new_lock, new_rlock
 from ..threads.queues import SimpleQueue
@@ -107,7 +107,7 @@ def is_alive(world: World, thread: Any) -> bool:
         return bool(table.real_is_alive(thread))
     world.point()
     found = table.sim_of(thread, world)
-    return found is not None and found.state is not table.ENDED
+    return found is not None and found.state is not ENDED
 
 
 @door("threading", "current_thread", "currentThread")

@@ -18,7 +18,7 @@ from _queue import SimpleQueue as _RealQueue
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import BuiltinMethodType, CellType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, cast
 
 from ..sites import is_inner
 from .locks import Lock, RLock
@@ -58,13 +58,15 @@ def adopt() -> None:
     """The doors have been opened."""
     for place in _lasting:
         place.set(place.adopted)
-    for name, module in tuple(sys.modules.items()):
-        if isinstance(module, ModuleType) and _looked_through.get(name) is not module:  # pyright: ignore[reportUnnecessaryIsInstance]  # anything may be put there
+    modules: dict[str, Any] = dict(sys.modules)
+    for name, module in modules.items():
+        if _looked_through.get(name) is not module:
             _looked_through[name] = module
-            if not name.startswith(_LEFT_ALONE):
+            if isinstance(module, ModuleType) and not name.startswith(_LEFT_ALONE):  # anything may be put there
                 _lasting.extend(_in_module(module))
-    for reference in tuple(logging._handlerList):  # type: ignore[attr-defined]
-        handler = reference()
+    references: Any = vars(logging)["_handlerList"]
+    for reference in tuple(references):
+        handler: Any = reference()
         if handler is not None and _is_real(handler.lock):
             _passing.extend(_replace(_attribute(handler, "lock"), handler.lock))
 
@@ -111,7 +113,7 @@ def _walk(roots: Iterable[Any], most: int) -> Iterator[_Place]:
 
 def _children(thing: Any) -> Iterator[tuple[Any, Setter | None]]:
     """What ``thing`` refers to, and how that could be replaced in it."""
-    kind = type(thing)
+    kind = cast("Any", type(thing))
     if kind is dict:
         for key, value in tuple(thing.items()):
             yield value, _item(thing, key)
@@ -141,8 +143,8 @@ def _children(thing: Any) -> Iterator[tuple[Any, Setter | None]]:
 
 
 def _of_instance(thing: Any, kind: type) -> Iterator[tuple[Any, Setter | None]]:
-    names = getattr(thing, "__dict__", None)
-    if type(names) is dict:
+    names: dict[str, Any] | None = getattr(thing, "__dict__", None)
+    if isinstance(names, dict):
         for name, value in tuple(names.items()):
             if name != "_tstate_lock":  # a thread's own, which the interpreter releases
                 yield value, _item(names, name)
@@ -159,9 +161,9 @@ def _of_instance(thing: Any, kind: type) -> Iterator[tuple[Any, Setter | None]]:
 
 def _is_worth(child: Any) -> bool:
     """Whether a lock might hang on it."""
-    if not gc.is_tracked(child) and not isinstance(child, CellType | dict | tuple):
+    kind = cast("Any", type(child))
+    if not gc.is_tracked(child) and kind not in {CellType, dict, tuple}:
         return False
-    kind = type(child)
     if kind in {dict, list, tuple, set, frozenset, deque, FunctionType, CellType, MethodType}:
         return True
     if isinstance(child, ModuleType) or not kind.__flags__ & _HEAP_TYPE:
@@ -176,7 +178,7 @@ def _is_users(cls: type) -> bool:
 
 
 def _is_real(value: Any) -> bool:
-    kind = type(value)
+    kind = cast("Any", type(value))
     if kind is BuiltinMethodType:  # ``Condition`` keeps methods of its lock
         return type(value.__self__) in (_LOCK, _RLOCK)
     return kind is _LOCK or kind is _RLOCK or kind is _RealQueue

@@ -66,7 +66,7 @@ def own(table: ThreadTable, executor: Any) -> Any:
 def shut_down(table: ThreadTable) -> None:
     """The process leaves: let its workers end when they have done what was submitted."""
     mine = set(table.known.values())
-    for thread, queue in tuple(_module._threads_queues.items()):  # type: ignore[attr-defined]
+    for thread, queue in tuple(_module._threads_queues.items()):
         if thread in mine:
             # The first of a worker's arguments is a weak reference to its executor; they are deleted when it ends.
             arguments = getattr(thread, "_args", None)

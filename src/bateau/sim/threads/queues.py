@@ -41,7 +41,8 @@ class Content:
 class SimpleQueue(metaclass=_Meta):
     """An unbounded queue without tasks; at home where it was made, as a lock is (see ``locks``)."""
 
-    __class_getitem__ = classmethod(GenericAlias)
+    def __class_getitem__(cls, item: Any) -> GenericAlias:
+        return GenericAlias(cls, item)
 
     def __init__(self) -> None:
         self._home = here.world
