@@ -12,7 +12,7 @@ import bateau
 from bateau import sim
 from support.bugs import Bug
 
-SEEDS = 30
+SEEDS = 8
 
 
 def everywhere(scenario, **options):
