@@ -53,7 +53,8 @@ class SimFileIO(_io.FileIO):
 
     @property
     def closed(self) -> bool:
-        return self._fd < 0
+        # A file of the dead is no longer open anywhere, and nobody has forgotten to close it.
+        return self._fd < 0 or self._is_ghost()
 
     @property
     def closefd(self) -> bool:
