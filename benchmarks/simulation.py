@@ -375,7 +375,9 @@ def cpu() -> float:
 
 def measure(system: str, workload: str) -> float:
     """Seconds of CPU for one run, in this process; one run before it is not counted."""
-    if hasattr(os, "sched_setaffinity"):  # as `python -m benchmarks` does: nobody is moved from core to core in the middle
+    if hasattr(
+        os, "sched_setaffinity"
+    ):  # as `python -m benchmarks` does: nobody is moved from core to core in the middle
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     start = SYSTEMS[system].make(workload)
     start(1)
