@@ -214,3 +214,76 @@ def test_broken_rules_are_found(kind: type[Consensus], first: int) -> None:
         except (Violated, Diverged, AssertionError):
             return
     pytest.fail(f"not found in 400 seeds from {first} on")
+
+
+class ChangesAtOnce(Consensus):
+    """A new leader changes the members before it has committed anything: the flaw in the first description of the algorithm."""
+
+    def _check_may_change(self) -> None:
+        if self.learner is not None or self.log.members_index > self.commit:
+            raise NotNow("another change is under way")
+
+
+class Stage(Cluster):
+    """Four servers that do what the script says, and nothing by chance."""
+
+    def __init__(self, kind: type[Consensus]) -> None:
+        super().__init__(0, kind, size=4)
+        self.loss = self.crashes = 0.0
+
+    def deliver(self, among: str) -> None:
+        """All that is under way among these servers, until nothing is; what others say or should hear is lost."""
+        while self.network:
+            to, data = self.network.pop(0)
+            message: Any = decode(data[5:])
+            if to in among and message[1] in among:  # who says it
+                self.turn(to, message)
+
+    def elect(self, name: str, voters: str) -> Consensus:
+        """Let ``name`` lead by these votes; they hear nothing else of it."""
+        self.nodes[name]._campaign(pre=False)
+        votes = self.nodes[name]
+        self.turn(name)
+        for voter in voters:
+            self.turn(voter, Vote(votes.term, name, votes.log.last, votes.log.last_term, False))
+            self.turn(name, VoteReply(self.nodes[voter].term, voter, votes.term, False, self.nodes[voter].vote == name))
+        self.network.clear()
+        return votes
+
+
+def change_members_in_two_terms(kind: type[Consensus]) -> None:
+    """Of four, ``a`` adds ``e`` and only ``e`` hears it; ``b`` removes ``a``, and only ``c`` hears it; then ``a`` comes back."""
+    stage = Stage(kind)
+    a = stage.elect("a", "bcd")
+    for _ in range(2):  # its beginning is committed, and all know it
+        stage.now += 0.3
+        stage.turn("a")
+        stage.deliver("abcd")
+    a.propose("members", {**a.log.members, "e": "e:1"})
+    a._follow_members()
+    stage.now += 0.3
+    stage.turn("a")
+    stage.deliver("ae")
+    assert "e" in stage.nodes["e"].log.members
+    b = stage.elect("b", "cd")
+    b.remove_member("a")
+    stage.turn("b")
+    stage.now += 0.3
+    stage.turn("b")
+    stage.deliver("bc")
+    assert stage.nodes["c"].log.members == {name: f"{name}:1" for name in "bcd"}
+    assert b.commit == b.log.last
+    for _ in range(2):  # in its first new term "d" has voted already
+        a = stage.elect("a", "de")
+    assert a.role is Role.LEADER
+    stage.now += 0.3
+    stage.turn("a")
+    stage.deliver("ade")
+
+
+def test_members_may_not_change_before_an_entry_of_the_term_is_committed() -> None:
+    """Ongaro, "bug in single-server membership changes" (raft-dev, 10 July 2015)."""
+    with pytest.raises(Violated, match="leader completeness|state machine safety"):
+        change_members_in_two_terms(ChangesAtOnce)
+    with pytest.raises(NotNow, match="has committed nothing yet"):
+        change_members_in_two_terms(Consensus)
