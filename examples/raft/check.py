@@ -13,7 +13,8 @@ while Raft's properties are checked (``invariants.py``). Then the faults end, an
 agree. At last the clients' history must be linearizable.
 
 Each seed has its own weather: which faults there are and how many, because what hides behind many crashes does not show in many
-partitions. In some weathers servers die in the moments that matter: when they have voted, or have become leader. Whatever goes wrong is asked of the world (``world.chance``), so a failing run is shrunk to the faults that it needs.
+partitions. In some weathers servers die in the moments that matter: when they have voted, or have become leader. Whatever goes wrong is
+asked of the world (``world.chance``), so a failing run is shrunk to the faults that it needs.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import random
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 if __name__ in ("__main__", "__bateau__"):  # run as a file: the package is where this file's directory is
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -50,6 +51,17 @@ TIMING = Timing(election=0.1, heartbeat=0.04, catch_up=0.5)
 TROUBLE = 3.0  # virtual seconds until the faults end
 PATIENCE = 10.0  # and how many the cluster then has to come right
 CLIENTS = 3
+# The nemesis' means and how likely each is, every tenth of a virtual second.
+RATES = {
+    "crash": 0.05,
+    "kill": 0.05,
+    "freeze": 0.03,
+    "cut": 0.08,
+    "cut_pair": 0.05,
+    "cut_one_way": 0.04,
+    "heal": 0.12,
+    "slow": 0.03,
+}
 
 # What goes wrong with a connection or a disk by itself; the nemesis sees to machines and links.
 FAULTS = sim.Faults(
@@ -57,22 +69,62 @@ FAULTS = sim.Faults(
 )
 
 
+class Weather(NamedTuple):
+    """What the runs of one seed are like.
+
+    ``early_deaths``: how likely a server dies just when it has voted or become leader. ``batch``: how many entries a message carries; what
+    goes wrong between two messages needs two messages. ``changes``: of members, per second. ``drift``: how much clocks differ, as a power
+    of two.
+    """
+
+    rates: dict[str, float]
+    early_deaths: float
+    members: int
+    batch: int
+    changes: float
+    drift: float
+
+
+def weather_of(world: sim.World) -> Weather:
+    """Half of the seeds have some of everything, a quarter has leaders that die young, a quarter leaders that are cut off."""
+    random = world.random("weather")
+    climate = random.choice(["anything", "anything", "young leaders", "lonely leaders"])
+    if climate == "young leaders":
+        return Weather({}, random.choice([0.4, 0.7]), members=3, batch=1, changes=0.0, drift=0.0)
+    if climate == "lonely leaders":
+        return Weather(
+            {"cut": 0.2, "heal": 0.3},
+            0.0,
+            members=random.choice([3, 5]),
+            batch=64,
+            changes=0.0,
+            drift=random.choice([0.0, 0.5]),
+        )
+    return Weather(
+        {fault: random.choice([0.0, rate, 3 * rate]) for fault, rate in RATES.items()},
+        early_deaths=random.choice([0.0, 0.2, 0.6]),
+        members=random.choice([3, 4, 5]),
+        batch=random.choice([1, 2, 64]),
+        changes=random.choice([0.0, 2.0, 5.0]),
+        drift=random.choice([0.0, 0.5]),
+    )
+
+
 class Cluster:
     """The servers of one run, and what is known of them from outside."""
 
-    def __init__(self, world: sim.World, kind: type[Node], members: dict[str, str]) -> None:
+    def __init__(self, world: sim.World, kind: type[Node], weather: Weather) -> None:
         self.world = world
         self.kind = kind
-        self.members = members
+        self.members = dict(list(ADDRESSES.items())[: weather.members])
         self.invariants = Invariants()
         self.nemesis: Nemesis | None = None
         self.nodes: dict[str, Node] = {}
         self._was: dict[str, tuple[str | None, bool]] = {}
         self.processes: dict[str, sim.Process] = {}
-        drift = world.random("weather").choice([0.0, 0.5])
         for name, address in HOSTS.items():
             # Raft may not count on clocks: nobody's second is anybody else's.
-            world.host(name, address).clock.drift(2 ** world.random("drift").uniform(-drift, drift))
+            world.host(name, address).clock.drift(2 ** world.random("drift").uniform(-weather.drift, weather.drift))
             self.start(name)
 
     def start(self, name: str) -> None:
@@ -90,7 +142,7 @@ class Cluster:
     def look(self) -> None:
         """Raft's properties hold. Called after each step of anybody."""
         for node in self.nodes.values():
-            if node.consensus is not None:
+            if node.running:
                 self.invariants.look(node.consensus, node.machine)
                 self._note(node.consensus)
 
@@ -110,13 +162,8 @@ class Cluster:
 
     def leaders(self) -> list[str]:
         """Who believes that it leads."""
-        return [
-            name
-            for name in self.alive()
-            if name in self.nodes
-            and self.nodes[name].consensus is not None
-            and self.nodes[name].consensus.role is Role.LEADER
-        ]
+        running = [name for name in self.alive() if name in self.nodes and self.nodes[name].running]
+        return [name for name in running if self.nodes[name].consensus.role is Role.LEADER]
 
     def agree(self) -> bool:
         """Whether all members, as the newest leader has them, run and have applied the same entries, all that there are."""
@@ -124,6 +171,8 @@ class Cluster:
         if not leaders:
             return False
         leader = max((self.nodes[name] for name in leaders), key=lambda node: node.consensus.term)
+        if not all(name in self.nodes for name in leader.consensus.log.members):
+            return False
         members = [self.nodes[name] for name in leader.consensus.log.members]
         return {(node.machine.applied, node.machine.digest) for node in members} == {
             (leader.consensus.log.last, leader.machine.digest)
@@ -133,32 +182,24 @@ class Cluster:
 class Nemesis:
     """What goes wrong in one run, by the weather of its seed."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, weather: Weather) -> None:
         self.cluster = cluster
+        self.weather = weather
         self.world = cluster.world
         self.random = self.world.random("nemesis")
-        weather = self.world.random("weather")
-        # How likely each is, every tenth of a second.
-        self.rates = {
-            fault: weather.choice([0.0, rate, 3 * rate])
-            for fault, rate in {
-                self.crash: 0.05, self.kill: 0.05, self.freeze: 0.03, self.cut: 0.08, self.cut_pair: 0.05, self.cut_one_way: 0.04, self.heal: 0.12, self.slow: 0.03
-            }.items()
-        }  # fmt: skip
-        self.early_deaths = weather.choice([0.0, 0.2, 0.6])
 
     async def rage(self) -> None:
         """Until it is cancelled."""
         while True:
             await bateau.time.sleep(0.1)
-            for fault, rate in self.rates.items():
-                if self.world.chance(fault.__name__, rate):
-                    fault()
+            for fault, rate in self.weather.rates.items():
+                if self.world.chance(fault, rate):
+                    getattr(self, fault)()
 
     def moment(self, name: str) -> None:
         """A server has voted or become leader: it may die before anybody hears of it, or right after."""
-        if self.world.chance("early_death", self.early_deaths):
-            self.world.after(self.random.uniform(0, 0.01), self._crash, name)
+        if self.world.chance("early_death", self.weather.early_deaths):
+            self.world.after(self.random.uniform(0, 0.01), self._crash, name, self.random.uniform(0.02, 0.3))
 
     def victim(self) -> str | None:
         """Somebody who runs: mostly a leader."""
@@ -170,12 +211,12 @@ class Nemesis:
     def crash(self) -> None:
         """A power cut, and after a while the power comes back."""
         if (name := self.victim()) is not None:
-            self._crash(name)
+            self._crash(name, self._while())
 
-    def _crash(self, name: str) -> None:
+    def _crash(self, name: str, downtime: float) -> None:
         if self.cluster.processes[name].is_alive():
             self.world.host(name).crash()
-            self._later(self.cluster.start, name)
+            self.world.after(downtime, self.cluster.start, name)
 
     def kill(self) -> None:
         """kill -9: what was written stays, synced or not."""
@@ -224,15 +265,19 @@ class Nemesis:
         first = self.victim() or "a"
         return list(dict.fromkeys([first, *self.random.sample(NAMES, self.random.randrange(2))]))
 
+    def _while(self) -> float:
+        return self.random.choice([0.02, 0.1, 0.5]) * (1 + self.random.random())
+
     def _later(self, fn: Any, *args: Any) -> None:
-        self.world.after(self.random.choice([0.02, 0.1, 0.5]) * (1 + self.random.random()), fn, *args)
+        self.world.after(self._while(), fn, *args)
 
 
 async def use(history: History, number: int) -> None:
     """A client, until it is cancelled."""
     name = f"client {number}"
     written = 0
-    async with Client(list(ADDRESSES.values()), patience=0.2) as client:
+    # Who asks elsewhere soon finds a new leader while who is patient still talks to the old one.
+    async with Client(list(ADDRESSES.values()), patience=random.choice([0.04, 0.2])) as client:
         while True:
             key = random.choice("xy")
             written += 1
@@ -278,19 +323,17 @@ async def change_members(rate: float) -> None:
 async def scenario(world: sim.World, mistake: str | None = None) -> None:
     """One run."""
     world.faults = FAULTS
-    weather = world.random("weather")
-    members = dict(list(ADDRESSES.items())[: weather.choice([3, 3, 4, 5])])
-    consensus.BATCH = weather.choice([1, 2, 64])  # what goes wrong between two messages needs two messages
-    change_rate = weather.choice([0.0, 2.0, 5.0])
-    cluster = Cluster(world, with_mistake(mistake), members)
+    weather = weather_of(world)
+    consensus.BATCH = weather.batch
+    cluster = Cluster(world, with_mistake(mistake), weather)
     sim.always(cluster.look, "Raft's safety properties")
     history = History()
     async with bateau.scope(name="users") as users:
         for number in range(CLIENTS):
             users.spawn(use, history, number)
-        if change_rate:
-            users.spawn(change_members, change_rate)
-        cluster.nemesis = Nemesis(cluster)
+        if weather.changes:
+            users.spawn(change_members, weather.changes)
+        cluster.nemesis = Nemesis(cluster, weather)
         with bateau.move_on_after(TROUBLE):
             await cluster.nemesis.rage()
         cluster.nemesis = None

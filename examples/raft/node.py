@@ -88,7 +88,8 @@ class Node:
         self.first_members = members
         self.timing = timing
         self.machine = Machine()
-        self.consensus: Consensus = None  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]  # until ``run`` has read the disk
+        self.running = False  # whether the disk was read: there is a consensus from then on
+        self.consensus: Consensus
         self._heard_tx, self._heard = channel[Heard](INBOX, name=f"inbox of {id}")
         self._replies: list[tuple[Sender[Message], Message]] = []  # to be said when the turn is saved
         self._links: dict[str, Link] = {}
@@ -103,6 +104,7 @@ class Node:
         async with await net.listen_tcp(*split_address(self.address)) as listener:
             async with await open_storage(self.directory) as storage, self._heard_tx, self._heard:
                 self.consensus = self.new_consensus(storage)
+                self.running = True
                 log.info("%s: listening on %s, %s", self.id, self.address, storage.log)
                 async with bateau.scope(name=f"raft node {self.id}") as scope:
                     scope.spawn(net.serve, self._converse, listener, background=True)

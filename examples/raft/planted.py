@@ -82,7 +82,10 @@ def with_mistake(name: str | None) -> type[Node]:
     if issubclass(mistake, Node):
         return mistake
 
+    assert issubclass(mistake, Consensus)
+    rules: type[Consensus] = mistake
+
     class Mistaken(Node):
-        make_consensus = mistake
+        make_consensus = rules
 
     return Mistaken

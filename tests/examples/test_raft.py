@@ -245,11 +245,11 @@ class Cluster:
 
     async def leader(self) -> str:
         """The one leader, once all that run agree on it."""
-        found: list[str | None] = []
+        found: list[Any] = []
 
         def agreed() -> bool:
-            found[:] = [node.consensus and node.consensus.leader for node in self.nodes.values()]
-            lead = [node.id for node in self.nodes.values() if node.consensus and node.consensus.role is Role.LEADER]
+            found[:] = [node.running and node.consensus.leader for node in self.nodes.values()]
+            lead = [node.id for node in self.nodes.values() if node.running and node.consensus.role is Role.LEADER]
             return len(lead) == 1 and found == lead * len(self.nodes)
 
         await until(agreed)
