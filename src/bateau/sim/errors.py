@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 from ..kernel.errors import Deadlock
 
@@ -39,6 +39,5 @@ def leaves(error: BaseException) -> list[BaseException]:
     """The errors in a group of groups, in order; of any other error itself."""
     if not isinstance(error, BaseExceptionGroup):
         return [error]
-    group: Any = error
-    inner: tuple[BaseException, ...] = group.exceptions
+    inner = cast("tuple[BaseException, ...]", error.exceptions)  # pyright: ignore[reportUnknownMemberType]  # of what, nobody said
     return [leaf for one in inner for leaf in leaves(one)]

@@ -190,7 +190,7 @@ def watcher(streams: Sequence[str]) -> Callable[[World], None] | None:
             for stream in crashes:
                 _ask_crash(world, stream, process, lambda: f"after a step of task {getattr(task, 'name', None)!r}")
 
-        def blocks(thread: SimThread, what: str) -> None:
+        def blocks(thread: SimThread, what: object) -> None:
             if what != "poll":  # a poll is where the steps of tasks have led to, and those were asked about
                 for stream in crashes:
                     _ask_crash(world, stream, thread.process, lambda: f"where thread {thread.key} waits: {what}")
@@ -220,9 +220,9 @@ def _ask_crash(world: World, stream: str, process: Process, where: Callable[[], 
         process.host.crash()  # last: what runs may be the victim itself, which goes no further
 
 
-def _node_of(task: Any, name: str) -> CancelNode | None:
+def _node_of(task: Any, name: str) -> Any:
     """The node to cancel, if ``task`` is suspended inside it: the scope or task of that name; without a name the outermost scope."""
-    outermost: CancelNode | None = None
+    outermost: Any = None
     for node in _nodes_around(task):
         if isinstance(node, Scope):
             outermost = node
@@ -233,7 +233,7 @@ def _node_of(task: Any, name: str) -> CancelNode | None:
     return None if name else outermost
 
 
-def _nodes_around(task: Any) -> Iterator[CancelNode]:
+def _nodes_around(task: Any) -> Iterator[Any]:
     node: CancelNode | None = task.node
     while node is not None:
         yield node

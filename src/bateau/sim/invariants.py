@@ -61,9 +61,9 @@ def eventually(holds: Callable[[], object], within: float | None = None, what: s
         raise ValueError(f"within is a number of seconds from now, not {within!r}")
     world = _world("eventually")
     title = what or describe(holds)
-    came = bool(holds())
-    if came:
+    if holds():
         return
+    came = False
 
     def look() -> None:
         nonlocal came
@@ -72,7 +72,7 @@ def eventually(holds: Callable[[], object], within: float | None = None, what: s
             world.checks.remove(look)
 
     def late() -> None:
-        if not came and not holds():
+        if not (came or holds()):
             limit = f"within {within:g} s" if within is not None else "before the scenario ended"
             error = InvariantBroken(f"did not come true {limit}: {title}{_when(world)}\n{world.explain()}")
             if within is None:

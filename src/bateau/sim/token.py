@@ -186,7 +186,8 @@ def _canonical(value: Any) -> str:
         parts = [_canonical(each) for each in cast("Collection[Any]", value)]
         return repr(parts if isinstance(value, list | tuple) else sorted(parts))
     if isinstance(value, Mapping):
-        pairs = cast("Mapping[Any, Any]", value).items()
+        mapping: Any = value
+        pairs: Any = mapping.items()
         return repr(sorted((_canonical(key), _canonical(each)) for key, each in pairs))
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"

@@ -80,7 +80,8 @@ _finder: Any = _Finder()
 # What importlib makes its locks with must stay real: a module's lock is made before any finder is asked, and outlives the run.
 _bootstrap: Any = sys.modules["_frozen_importlib"]
 _real_thread = ModuleType("_thread")
-vars(_real_thread).update(vars(_bootstrap._thread))
+_thread: Any = _bootstrap._thread
+vars(_real_thread).update(_thread.__dict__)
 
 
 def install() -> None:

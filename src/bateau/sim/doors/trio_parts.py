@@ -92,6 +92,12 @@ def _replace_helper(module: ModuleType) -> None:
     _put(names._SocketType, "_nonblocking_helper", helper)
 
 
+def _new_queue() -> Any:
+    """Of the class that stands in ``queue`` now."""
+    made: Any = queue.SimpleQueue
+    return made()
+
+
 def _replace_queues(module: ModuleType) -> None:
     """Between a worker thread and trio goes a queue, whose class ``attrs`` has written into the ``__init__`` that it made."""
     names: Any = module
@@ -99,7 +105,7 @@ def _replace_queues(module: ModuleType) -> None:
         made: dict[str, Any] = owner.__init__.__globals__
         if made.get(_FACTORY) is not None:
             _kept_items.append((made, made[_FACTORY]))
-            made[_FACTORY] = lambda: queue.SimpleQueue()  # the one that stands there now  # noqa: PLW0108
+            made[_FACTORY] = _new_queue
 
 
 _replacements = {_THREADS: _replace_cache, _SOCKETS: _replace_helper, _WORKERS: _replace_queues}
