@@ -390,3 +390,27 @@ def test_a_token_of_other_options_is_refused():
 
     with pytest.raises(ValueError, match="other options"):
         sim.replay(scenario, token_of(scenario), faults=sim.Faults.some())
+
+
+@pytest.mark.parametrize("call", [sim.explore, sim.cancel_everywhere, sim.run])
+def test_a_misspelt_option_is_an_error(call):
+    with pytest.raises(TypeError, match="no option 'fautls'; it has .*faults"):
+        call(guarded_update, fautls=sim.Faults.many())
+
+
+@pytest.mark.parametrize("seeds", [0, -1, "many"])
+def test_no_seeds_are_an_error(seeds):
+    with pytest.raises(ValueError, match="how many runs"):
+        sim.explore(guarded_update, seeds=seeds)
+
+
+def test_looking_at_a_run_does_not_change_it():
+    with pytest.raises(sim.Found) as caught:
+        sim.explore(lost_update, seeds=50)
+    plain = sim.replay(lost_update, caught.value.token)
+    looked = sim.replay(
+        lost_update,
+        caught.value.token,
+        prepare=Stepper(lambda: Path(__file__).read_text()[:0], lambda text: None).attach,
+    )
+    assert looked.digest == plain.digest

@@ -93,6 +93,8 @@ def explore(
     those of ``World`` and of the parts of the world.
     """
     chosen = by_name(strategy) if isinstance(strategy, str) else strategy
+    if isinstance(seeds, str) or (isinstance(seeds, int) and seeds < 1):
+        raise ValueError(f"seeds is how many runs to make, 1 or more, or the seeds themselves, not {seeds!r}")
     wanted = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if jobs < 1:
         raise ValueError(f"jobs is a number of processes, 1 or more, not {jobs!r}")

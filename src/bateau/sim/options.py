@@ -13,7 +13,17 @@ from .faults import Faults, Latency
 # Options of ``one_run`` that are not the world's: a run does not depend on them.
 NOT_OF_THE_WORLD = ("check", "forgive", "max_steps")
 
+# Those of the parts of the world: each is read by its part.
+OF_THE_WORLD = ("disk_latency", "faults", "latency", "stall", "sync_latency", "threads")
+
 _KINDS: dict[str, type[Any]] = {"Faults": Faults, "Latency": Latency}
+
+
+def require_known(options: Mapping[str, Any]) -> None:
+    """Raise ``TypeError`` for an option that no part of the world reads: a misspelt ``faults`` would be a world without any."""
+    for name in options:
+        if name not in OF_THE_WORLD:
+            raise TypeError(f"a simulated world has no option {name!r}; it has {', '.join(OF_THE_WORLD)}")
 
 
 def of_the_world(options: Mapping[str, Any]) -> dict[str, Any]:

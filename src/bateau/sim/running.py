@@ -14,7 +14,7 @@ from ..kernel.task import count_from, last_number
 from .chaos import start as start_chaos
 from .doors import opened
 from .errors import InvariantBroken, leaves
-from .options import target_of
+from .options import require_known, target_of
 from .process import is_async
 from .runtime import SimRuntime, begin
 from .thread import Killed
@@ -103,6 +103,7 @@ def one_run(
     ``prepare`` is called with the world before anything runs in it. ``check`` is called after its end; its error, or a false value, fails
     the run. An error of type ``forgive`` is no failure. ``options`` are those of the parts of the world.
     """
+    require_known(options)
     world = World(seed, strategy, max_steps=max_steps, detailed=detailed, options=options)
     value: Any = None
     error: BaseException | None = None

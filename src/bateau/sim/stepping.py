@@ -8,6 +8,7 @@ from typing import Any
 
 from .process import Process
 from .story import timeline
+from .thread import here
 from .world import World
 
 HELP = """\
@@ -32,7 +33,14 @@ class Stepper:
         world.after_step = lambda process, task: self.stepped(world, process, task)
 
     def stepped(self, world: World, process: Process, task: Any) -> None:
-        """A task has made a step: show what is new, and ask."""
+        """A task has made a step: show what is new, and ask. Outside the world: what is looked at must not change the run."""
+        outer, here.world = here.world, None
+        try:
+            self._show(world, task)
+        finally:
+            here.world = outer
+
+    def _show(self, world: World, task: Any) -> None:
         new = world.events[self.shown :]
         self.shown = len(world.events)
         lines = timeline(new, most=len(new))[1:]
