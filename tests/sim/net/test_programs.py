@@ -622,3 +622,54 @@ def test_tls_refuses_whom_it_does_not_trust(contexts):
             await aio_client(ssl=stranger)
 
     in_a_world(scenario)
+
+
+def test_a_process_has_only_so_many_descriptors():
+    import resource
+
+    def scenario():
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 4096
+        resource.setrlimit(resource.RLIMIT_NOFILE, (6, 100))
+        pairs = [socket.socketpair() for _ in range(3)]
+        with pytest.raises(OSError, match="Too many open files"):
+            socket.socket()
+        with pytest.raises(OSError, match="Too many open files"):
+            os.pipe()
+        pairs[0][0].close()
+        pairs[0][1].close()
+        with pytest.raises(OSError, match="Too many open files"):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (5, 100))
+            socket.socketpair()
+        one, other = socket.create_server(("127.0.0.1", 0)), None
+        try:
+            other = pairs[1][0].dup()
+        except OSError as error:
+            assert error.errno == 24
+        for sock in (one, other, *pairs[1], *pairs[2]):
+            if sock is not None:
+                sock.close()
+        with pytest.raises(ValueError, match="maximum"):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (200, 100))
+        with pytest.raises(sim.NotSimulated):
+            resource.setrlimit(resource.RLIMIT_CPU, (1, 1))
+
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    in_a_world(scenario)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == limits
+
+
+def test_a_connection_that_finds_no_descriptor_waits_in_the_backlog():
+    import resource
+
+    def scenario():
+        with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as client:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (2, 100))
+            client.connect(listening.getsockname())
+            with pytest.raises(OSError, match="Too many open files"):
+                listening.accept()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, 100))
+            sock, _ = listening.accept()
+            with sock:
+                assert sock.getpeername() == client.getsockname()
+
+    in_a_world(scenario)

@@ -10,11 +10,13 @@ import errno
 import fcntl as fcntl_module
 import os
 import posix  # whose functions are always the real ones: doors are put in ``os``
+import resource as resource_module
 import struct
 import termios
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..errors import NotSimulated
 from ..fds import ERR, FIRST_FD, OUT, SimFile, check_simulated, failure
 from . import door
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_real_getrlimit = resource_module.getrlimit
+# How many descriptors a simulated process may ask to have.
+MOST_FILES = 1_048_576
 _real_fcntl: Any = fcntl_module.fcntl
 _real_ioctl: Any = fcntl_module.ioctl
 
@@ -330,3 +335,25 @@ def ioctl(world: World, fd: Any, request: int, arg: Any = 0, mutate_flag: bool =
         memoryview(arg).cast("B")[:4] = answer
         return 0
     return file.control(request, arg)
+
+
+# -- how many ----------------------------------------------------------------------------------------------------------
+
+
+@door("resource", "getrlimit")
+def getrlimit(world: World, resource: int, /) -> tuple[int, int]:
+    if resource != resource_module.RLIMIT_NOFILE:
+        return _real_getrlimit(resource)
+    return world.thread.process.fds.limit, MOST_FILES
+
+
+@door("resource", "setrlimit")
+def setrlimit(world: World, resource: int, limits: tuple[int, int], /) -> None:
+    if resource != resource_module.RLIMIT_NOFILE:
+        raise NotSimulated(
+            "of the limits of a process only RLIMIT_NOFILE is simulated; the others would be the machine's"
+        )
+    soft, hard = limits
+    if soft == resource_module.RLIM_INFINITY or soft > min(hard, MOST_FILES):
+        raise ValueError("current limit exceeds maximum limit")
+    world.thread.process.fds.limit = soft
