@@ -640,14 +640,9 @@ def test_a_process_has_only_so_many_descriptors():
         with pytest.raises(OSError, match="Too many open files"):
             resource.setrlimit(resource.RLIMIT_NOFILE, (5, 100))
             socket.socketpair()
-        one, other = socket.create_server(("127.0.0.1", 0)), None
-        try:
-            other = pairs[1][0].dup()
-        except OSError as error:
-            assert error.errno == 24
-        for sock in (one, other, *pairs[1], *pairs[2]):
-            if sock is not None:
-                sock.close()
+        socket.socket().close()  # one is free
+        for sock in (*pairs[1], *pairs[2]):
+            sock.close()
         with pytest.raises(ValueError, match="maximum"):
             resource.setrlimit(resource.RLIMIT_NOFILE, (200, 100))
         with pytest.raises(sim.NotSimulated):
