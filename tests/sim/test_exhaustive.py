@@ -8,13 +8,13 @@ from math import factorial
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.toys import PARK, Toy, ToyLock
 
 from bateau.sim.strategy.exhaustive import Exhaustive
 from bateau.sim.strategy.footprint import EVERYTHING, Footprint
 from bateau.sim.strategy.frontier import Bounds, Frontier
 from bateau.sim.strategy.replay import Replay
 from bateau.sim.strategy.tree import NotReproducible, Tree
+from support.toys import PARK, Toy, ToyLock
 
 
 class ToyWatcher:
@@ -360,11 +360,11 @@ def test_the_clock_may_go_first():
 def test_a_program_that_does_not_reproduce_is_told_so():
     tree = Tree()
     assert tree.begin()
-    tree.actors("tasks", [("a",), ("b",)], all_of_them=True, met=0)
+    tree.actors("tasks", [("a",), ("b",)], met=0)
     tree.end()
     assert tree.begin()
     with pytest.raises(NotReproducible, match="is not simulated"):
-        tree.actors("tasks", [("a",), ("c",)], all_of_them=True, met=0)
+        tree.actors("tasks", [("a",), ("c",)], met=0)
 
 
 def test_a_run_that_was_given_up_counts_as_made():

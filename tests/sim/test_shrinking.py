@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.toys import Toy
 
 from bateau.sim.shrinking import Shrinker, choices_of, entries_of, moved, shrink, weight
 from bateau.sim.strategy import Replay
 from bateau.sim.strategy.random import Random
+from support.toys import Toy
 
 CHOICES = st.dictionaries(
     st.sampled_from(["tasks a", "tasks b", "loss a>b", "crash"]),
@@ -50,7 +50,7 @@ def test_it_tries_nothing_at_all_first():
 
 
 def test_whole_streams_go_in_one_run_each():
-    choices = {f"loss {n}": {i: 1 for i in range(50)} for n in range(20)} | {"tasks": {4: 1}}
+    choices = {f"loss {n}": dict.fromkeys(range(50), 1) for n in range(20)} | {"tasks": {4: 1}}
     shrinker = Shrinker(choices, lambda candidate: candidate.get("tasks") == {4: 1})
     assert shrinker.shrink() == {"tasks": {4: 1}}
     assert shrinker.runs <= 6
@@ -85,7 +85,7 @@ def test_what_stands_behind_a_removed_answer_may_have_to_move():
 
 
 def test_runs_are_bounded_and_what_was_found_until_then_is_kept():
-    choices = {"tasks": {i: 1 for i in range(100)}}
+    choices = {"tasks": dict.fromkeys(range(100), 1)}
     shrinker = Shrinker(choices, lambda candidate: len(candidate.get("tasks", {})) >= 10, max_runs=5)
     result = shrinker.shrink()
     assert shrinker.runs == 5

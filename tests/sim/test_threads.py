@@ -940,3 +940,13 @@ def test_asyncio_to_thread_and_its_executor() -> None:
     assert sim.run(with_asyncios_own_loop) == expected
     for seed in range(10):
         assert sim.run(main, seed=seed, strategy="random")[:2] == expected[:2]
+
+
+def test_a_worker_of_an_exploration_that_stands_still_is_ended_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "PERIOD", 0.05)
+
+    def scenario(hidden: tuple[Any, ...]) -> None:
+        contend(hidden[0])
+
+    with pytest.raises(sim.Found, match="StoodStill"):
+        sim.explore(scenario, args=((threading.Lock(),),), seeds=4, jobs=2, shrink=False)

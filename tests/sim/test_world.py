@@ -401,3 +401,55 @@ def test_buggify_is_off_outside_and_on_inside():
 def test_faults_are_probabilities(bad):
     with pytest.raises(ValueError, match="must be from 0 to 1"):
         sim.Faults(**bad)
+
+
+def test_a_task_that_swallows_everything_is_no_hang():
+    async def stubborn():
+        while True:
+            try:
+                await vtime.sleep(1)
+            except BaseException:
+                pass
+
+    async def main(world):
+        world.host("a").start(stubborn)
+        await vtime.sleep(10)
+        world.host("a").crash()
+
+    sim.run(main)
+
+
+def test_a_coroutine_in_a_lambda_is_run():
+    async def program(n):
+        await vtime.sleep(n)
+        return n
+
+    async def main(world):
+        return await world.host("a").start(lambda: program(3))
+
+    assert sim.run(lambda: program(2)) == 2
+    assert sim.run(main) == 3
+
+
+def test_what_is_no_function_is_refused():
+    async def main(world):
+        with pytest.raises(TypeError, match="needs a function"):
+            world.host("a").start(3)
+
+    sim.run(main)
+    with pytest.raises(TypeError, match="a scenario is a function"):
+        sim.run(3)
+    with pytest.raises(ValueError, match="host 'test' is the scenario"):
+        sim.crash_everywhere(main, "test")
+
+
+def test_invariants_are_sync():
+    async def holds():
+        return True
+
+    async def main():
+        for call in (sim.always, sim.eventually, sim.unchanged):
+            with pytest.raises(TypeError, match="is async"):
+                call(holds)
+
+    sim.run(main)

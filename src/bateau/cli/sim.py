@@ -20,16 +20,16 @@ STRATEGIES = ("fifo", "random", "pct", "pos", "surw", "exhaustive")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``bateau sim``."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    run = actions.add_parser("run", help="one run, and the story of it")
+    run = actions.add_parser("run", allow_abbrev=False, help="one run, and the story of it")
     run.add_argument("--seed", type=int, default=0, metavar="N", help="decides all randomness (default: 0)")
     run.add_argument("--story", action="store_true", help="tell every step")
-    explore = actions.add_parser("explore", help="many runs; the first that fails is shrunk and told")
+    explore = actions.add_parser("explore", allow_abbrev=False, help="many runs; the first that fails is shrunk and told")
     explore.add_argument("--seeds", type=_at_least_one, default=1000, metavar="N", help="how many runs (default: 1000)")
     explore.add_argument("--first", type=int, default=0, metavar="N", help="the first seed (default: 0)")
     explore.add_argument(
         "--jobs", type=_at_least_one, default=1, metavar="N", help="processes to run them in (default: 1)"
     )
-    replay = actions.add_parser("replay", help="the run of a token again, the same in every step")
+    replay = actions.add_parser("replay", allow_abbrev=False, help="the run of a token again, the same in every step")
     for each, default in ((run, "fifo"), (explore, "random")):
         each.add_argument("--strategy", choices=STRATEGIES, default=default, help=f"who decides (default: {default})")
         each.add_argument(

@@ -58,6 +58,12 @@ forked = ""
 finders: list[Finder] = []
 
 
+def forget_hint() -> None:
+    """A finder has been taken out: ask each again."""
+    global _hint
+    _hint = None
+
+
 def current_task_or_none() -> Task[Any] | None:
     """The running task, or None outside any."""
     task = tls.running.task

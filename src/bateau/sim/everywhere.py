@@ -72,6 +72,10 @@ def crash_everywhere(
     ``cancel_everywhere``. A point is the end of a task's step, or the moment when a thread blocks in the system (a disk's latency, a
     lock); what runs between two of them happens whole, or (at a disk) as its faults say.
     """
+    if host == "test":
+        raise ValueError(
+            "host 'test' is the scenario itself, which can't be crashed: start programs on hosts of other names"
+        )
     later = NEVER if restart_after is None else f"{restart_after:g}"
     search = _Search(f"{CRASH}{host} {later}", f"host {host!r}", scenario, args, check, seed, strategy, options)
     return search.run(most)

@@ -88,6 +88,8 @@ class SimHost:
         Returns at once; the program begins when the caller next waits. If it fails and nobody awaits the process, the run
         fails with ``ProcessFailed``.
         """
+        if not callable(fn):
+            raise TypeError(f"start needs a function, not {type(fn).__name__}: write start(main), not start(main())")
         self._programs.append((fn, args, name))
         self.down = False
         return Process(self, fn, args, name or str(getattr(fn, "__name__", "program")))

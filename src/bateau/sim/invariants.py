@@ -11,6 +11,7 @@ from typing import Any
 
 from ..kernel.errors import NotInRuntime
 from .errors import InvariantBroken
+from .process import is_async
 from .thread import here
 from .world import World
 
@@ -21,6 +22,7 @@ def always(holds: Callable[[], object], what: str | None = None) -> None:
     ``what`` names it in the report (default: the function's name and line). Not a cancellation point.
     """
     world = _world("always")
+    _check_sync(holds)
     title = what or describe(holds)
 
     def check() -> None:
@@ -41,6 +43,7 @@ def unchanged(value: Callable[[], object], what: str | None = None) -> None:
     The value is compared, not copied: return something immutable (``tuple(items)``), or a change in place is not seen.
     """
     world = _world("unchanged")
+    _check_sync(value)
     title = what or describe(value)
     first = value()
 
@@ -60,6 +63,7 @@ def eventually(holds: Callable[[], object], within: float | None = None, what: s
     if within is not None and within < 0:
         raise ValueError(f"within is a number of seconds from now, not {within!r}")
     world = _world("eventually")
+    _check_sync(holds)
     title = what or describe(holds)
     if holds():
         return
@@ -83,6 +87,11 @@ def eventually(holds: Callable[[], object], within: float | None = None, what: s
     if within is not None:
         world.after(within, late)
     world.at_end.append(late if within is None else lambda: None)
+
+
+def _check_sync(fn: Callable[[], object]) -> None:
+    if is_async(fn):
+        raise TypeError(f"{describe(fn)} is async: an invariant is looked at between the steps, and can't wait")
 
 
 def describe(fn: Callable[..., Any]) -> str:

@@ -122,7 +122,7 @@ class Process:
 
                 value = get("sim").run(self._fn, *self._args)
             else:
-                value = self._fn(*self._args)
+                value = awaited(self._fn(*self._args))
         except Killed:
             raise
         except SystemExit as exit_:
@@ -290,6 +290,18 @@ class Process:
     def __repr__(self) -> str:
         state = "dead" if self.dead else "ended" if self.ended else "frozen" if self.frozen is not None else "alive"
         return f"<Process {self.name} {self.title!r} {state}>"
+
+
+def awaited(value: Any) -> Any:
+    """What a program returned; if that is to be awaited (``lambda: main()``), it is, on the ``sim`` runtime."""
+    if not hasattr(value, "__await__"):
+        return value
+    from .runtime import SimRuntime
+
+    async def program() -> Any:
+        return await value
+
+    return SimRuntime().run(program)
 
 
 def is_async(fn: Callable[..., Any]) -> bool:

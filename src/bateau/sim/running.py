@@ -15,7 +15,7 @@ from .chaos import start as start_chaos
 from .doors import opened
 from .errors import InvariantBroken, leaves
 from .options import require_known, target_of
-from .process import is_async
+from .process import awaited, is_async
 from .runtime import SimRuntime, begin
 from .thread import Killed
 from .threads.adopting import adopt_from
@@ -104,6 +104,8 @@ def one_run(
     the run. An error of type ``forgive`` is no failure. ``options`` are those of the parts of the world.
     """
     require_known(options)
+    if not callable(scenario):
+        raise TypeError(f"a scenario is a function, not {type(scenario).__name__}: give main, not main()")
     world = World(seed, strategy, max_steps=max_steps, detailed=detailed, options=options)
     value: Any = None
     error: BaseException | None = None
@@ -119,7 +121,7 @@ def one_run(
                     if prepare is not None:
                         prepare(world)
                     full = (world, *args) if wants_world(scenario) else args
-                    value = SimRuntime().run(scenario, *full) if is_async(scenario) else scenario(*full)
+                    value = SimRuntime().run(scenario, *full) if is_async(scenario) else awaited(scenario(*full))
                     for must_hold in world.at_end:
                         must_hold()
                 except Killed:
@@ -141,7 +143,19 @@ def one_run(
         error = None
     if error is None and check is not None:
         error = _checked(check)
-    return Run(seed, world.choices, world.asked, value, error, world.events, digest, steps, seconds, options, target_of(scenario))
+    return Run(
+        seed,
+        world.choices,
+        world.asked,
+        value,
+        error,
+        world.events,
+        digest,
+        steps,
+        seconds,
+        options,
+        target_of(scenario),
+    )
 
 
 def _checked(check: Callable[[], object]) -> BaseException | None:

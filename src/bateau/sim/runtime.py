@@ -246,7 +246,7 @@ class SimEngine(NativeEngine):
             rest_asyncio(self.aio.loop, self.world)
         for task in all_tasks(self.roots):
             if task.coro is not None and not task.ended:
-                self.world.graveyard.append(task.coro)
+                self.world.graveyard.append(task)
         self.world.graveyard.extend(self.roots)
         self.ready.clear()
         self._inbox.clear()

@@ -8,7 +8,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
+from ..kernel import current
 from ..kernel.errors import HazardWarning
+from ..kernel.task import Task
 from .thread import Killed, here
 
 
@@ -30,3 +32,41 @@ def the_dead_are_silent() -> Generator[None]:
             yield
     finally:
         sys.unraisablehook = told
+
+
+# How often one task of the dead may try to wait while it is closed, before it is let.
+MOST_WAITS = 1000
+# Those that would not end: referred to for good, since being freed would close them again.
+_undead: list[Any] = []
+
+
+def close_dead(grave: Any) -> None:
+    """Close the coroutine of a task of the dead (or a coroutine of asyncio's). What its cleanup raises comes out.
+
+    A loop in it that swallows every error and waits again would go on for ever, since nothing can be waited for here. After a
+    thousand times it is let wait, and has thereby refused to be closed.
+    """
+    if not isinstance(grave, Task):
+        grave.close()
+        return
+    task: Task[Any] = grave
+    if task.coro is None:
+        return
+    waits = 0
+
+    def stubborn() -> Task[Any] | None:
+        nonlocal waits
+        waits += 1
+        if waits <= MOST_WAITS:
+            return None
+        task.node.effective = task.node.stopping = None
+        return task
+
+    current.finders.append(stubborn)
+    try:
+        task.coro.close()
+    finally:
+        current.finders.remove(stubborn)
+        if waits > MOST_WAITS:
+            current.forget_hint()
+            _undead.append(task)

@@ -29,7 +29,11 @@ def tell(run: Run, token: str, covered: Exploration | None = None, *, replays: b
     lines += blame(error)
     lines += ["", decisions(run), ""]
     lines += timeline(run.events)
-    lines += ["", f"replay: bateau sim replay {token}" if run.target else f'replay: sim.replay(scenario, "{token}")', f'pin:    @simulate.pin("{token}")']
+    lines += [
+        "",
+        f"replay: bateau sim replay {token}" if run.target else f'replay: sim.replay(scenario, "{token}")',
+        f'pin:    @simulate.pin("{token}")',
+    ]
     if not replays:
         lines.append(
             "WARNING: this run does not replay: something in it is not under the world's control (an unpinned hash seed, a set "

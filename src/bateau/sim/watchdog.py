@@ -9,6 +9,7 @@ Then all others of that world are unwound, which gives back what they hold; with
 
 from __future__ import annotations
 
+import os
 import sys
 from _thread import allocate_lock
 from typing import TYPE_CHECKING, Any
@@ -105,8 +106,6 @@ def _sleeps_in_a_lock(thread: SimThread) -> bool:
 
 
 def _machine() -> str:
-    import os
-
     return os.uname().machine if hasattr(os, "uname") else ""
 
 
@@ -119,6 +118,17 @@ def start() -> None:
     global _running
     if sys.platform.startswith("linux") and _number:
         _running = Watchdog()
+
+
+def _forked() -> None:
+    """In a forked child (a worker of an exploration) the thread is gone: it gets one of its own."""
+    if _running is not None:
+        worlds.clear()
+        start()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def stop() -> None:

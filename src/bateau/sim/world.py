@@ -24,7 +24,7 @@ from zlib import crc32
 
 from .errors import NoProgress, StubbornThread, Stuck
 from .faults import NONE, Faults
-from .silence import the_dead_are_silent
+from .silence import close_dead, the_dead_are_silent
 from .sites import running_at
 from .thread import BLOCKED, ENDED, READY, RUNNING, Carrier, Killed, SimThread, here
 from .watchdog import worlds
@@ -674,9 +674,9 @@ class World:
     def _bury(self) -> None:
         """Close the coroutines of the dead: their cleanup runs now, when it can't matter, and nothing it calls has an effect."""
         graves, self.graveyard = self.graveyard, []
-        for coro in graves:
+        for grave in graves:
             try:
-                coro.close()
+                close_dead(grave)
             except BaseException:  # it was killed: what its cleanup raises is nobody's
                 continue
 

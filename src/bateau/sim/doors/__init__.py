@@ -23,7 +23,28 @@ from . import importing
 F = TypeVar("F", bound=Callable[..., Any])
 
 # The modules of this package that hold doors, imported when a world first opens.
-_PARTS: tuple[str, ...] = ("clock", "dates", "entropy", "descriptors", "files", "openfiles", "opening", "temporary", "locking", "names", "sockets", "polling", "trio_parts", "uvloop_parts", "threads", "signals", "processes", "identity", "loops", "trio_order")
+_PARTS: tuple[str, ...] = (
+    "clock",
+    "dates",
+    "entropy",
+    "descriptors",
+    "files",
+    "openfiles",
+    "opening",
+    "temporary",
+    "locking",
+    "names",
+    "sockets",
+    "polling",
+    "trio_parts",
+    "uvloop_parts",
+    "threads",
+    "signals",
+    "processes",
+    "identity",
+    "loops",
+    "trio_order",
+)
 
 # Stands for what a class has from its bases.
 INHERITED = object()
@@ -58,7 +79,9 @@ class Door:
         owner = self.owner()
         if not hasattr(owner, self.attribute):
             return False
-        self.real = vars(owner).get(self.attribute, INHERITED) if isinstance(owner, type) else getattr(owner, self.attribute)
+        self.real = (
+            vars(owner).get(self.attribute, INHERITED) if isinstance(owner, type) else getattr(owner, self.attribute)
+        )
         self.stand_in = self.inside if self.raw else _entry(self.real, self.inside)
         setattr(owner, self.attribute, self.stand_in)
         return True

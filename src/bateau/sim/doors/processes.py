@@ -76,7 +76,7 @@ def platform_uname(world: World) -> platform.uname_result:
     return _platform_uname()._replace(node=world.thread.process.host.name)
 
 
-_names: dict[str, Any] = dict(vars(cast("Any", platform)._Processor))
+_names = cast("dict[str, Any]", vars(cast("Any", platform)._Processor))
 
 
 class _Processor:

@@ -105,7 +105,8 @@ _id_of = attrgetter("id")
 
 
 def identities(actors: Iterable[Actor]) -> list[Any]:
-    """What to remember actors by during one run: numbers where they have one, since a table of the objects would keep ended tasks alive.
+    """What to remember the actors of one stream by during one run: numbers where they have one, since a table of the objects would keep
+    ended tasks alive. Two streams may use the same numbers.
 
     Never ``id()``: addresses differ between runs, and are used again.
     """
@@ -126,13 +127,16 @@ class ActorKeys:
     """
 
     def __init__(self) -> None:
-        self._keys: dict[Any, Key] = {}
+        # By stream and identity.
+        self._keys: dict[str, dict[Any, Key]] = {}
         self._children: dict[Key, int] = {}
         self._last: dict[str, Key] = {}
 
     def see(self, stream: str, ready: Sequence[Actor]) -> list[Key]:
         """The keys of those who are ready, in their order; newcomers are named."""
-        known = self._keys
+        known = self._keys.get(stream)
+        if known is None:
+            known = self._keys[stream] = {}
         found: list[Key] = []
         for actor, identity in zip(ready, identities(ready), strict=True):
             key = known.get(identity)
@@ -154,10 +158,10 @@ class ActorKeys:
         self._children[parent] = count + 1
         return (*parent, count)
 
-    def key(self, actor: Actor) -> Key:
+    def key(self, stream: str, actor: Actor) -> Key:
         """The key of one that was seen before. Raises ``KeyError`` if it was not."""
-        return self._keys[identities((actor,))[0]]
+        return self._keys[stream][identities((actor,))[0]]
 
-    def of_identity(self, identity: Any) -> Key | None:
+    def of_identity(self, stream: str, identity: Any) -> Key | None:
         """The key of the one whose entry in ``identities`` is this; None if it was not seen."""
-        return self._keys.get(identity)
+        return self._keys.get(stream, {}).get(identity)

@@ -37,6 +37,7 @@ LOOK = "look"  # operands: a C type may look into them (truth, arithmetic, forma
 COMPARE = "compare"  # own, operands: the same, and the result is immutable
 LOCALS = "locals"  # own, name, own of the second, its name
 ITERATE = "iterate"  # iterator
+NEXT = "next"  # own, iterator
 ITER = "iter"  # own, iterable
 IN_PLACE = "in place"  # left operand, right operand
 RAISE = "raise"
@@ -53,7 +54,7 @@ EVERYTHING = "everything"
 Action = tuple[Any, ...]
 
 # Actions whose first argument is what they give; and those that do nothing else.
-GIVING = {CONST, LOCAL, CELL, GLOBAL, ATTR, COMPARE, ITER, CALL, AWAIT, ASYNC_ITER, ENTER, FRESH, FUNCTION, PLAIN}
+GIVING = {CONST, LOCAL, CELL, GLOBAL, ATTR, COMPARE, ITER, NEXT, CALL, AWAIT, ASYNC_ITER, ENTER, FRESH, FUNCTION, PLAIN}
 ONLY_GIVING = {CONST, LOCAL, FRESH, FUNCTION, PLAIN}
 
 # How many values an instruction takes, of those that touch nothing. What it leaves follows from ``dis.stack_effect``.
@@ -408,8 +409,8 @@ def _get_iter(instruction: dis.Instruction, operands: _Operands) -> Action:
 
 def _for_iter(instruction: dis.Instruction, operands: _Operands) -> Action:
     iterator = operands.at(1)
-    operands.push(None)
-    return ITERATE, iterator
+    operands.push(instruction.offset)
+    return NEXT, instruction.offset, iterator
 
 
 def _end_for(instruction: dis.Instruction, operands: _Operands) -> Action | None:

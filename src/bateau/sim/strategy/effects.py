@@ -341,9 +341,13 @@ class Effects:
             values[own] = thing
 
     def _do_iterate(self, frame: FrameType, values: Values, action: Action) -> None:
-        producer: Producer = action[1]
-        thing = values.get(producer, UNKNOWN)  # a loop comes by here again
-        if thing is UNKNOWN and producer is not None:  # made in an earlier step, perhaps
+        self._go_through(values.take(action[1]))
+
+    def _do_next(self, frame: FrameType, values: Values, action: Action) -> None:
+        _, own, producer = action
+        thing = values.get(producer, UNKNOWN)  # not taken: a loop comes by here again
+        values[own] = NEW if isinstance(thing, IteratorOf) and thing.gives_pairs else UNKNOWN
+        if thing is UNKNOWN:  # made in an earlier step, perhaps
             grade = self._iterators.get((frame.f_code, producer), ANY)
             if grade == PRIVATE:
                 return
@@ -392,17 +396,17 @@ class Effects:
         return self._call_builtin(callee, given)
 
     def _call_builtin(self, callee: Any, given: list[Any]) -> Any:
+        if callee is range:
+            return NEW
         if is_among(callee, LOOKING_CALLS):
             for each in given:
                 self._look_at(each)
             return None if is_among(callee, PLAIN_CALLS) else UNKNOWN
-        if callee is range:
-            return NEW
         if is_among(callee, ITERATING_CALLS):
             self._call_iterating(given)
             return NEW if is_among(callee, MAKING_CALLS) else UNKNOWN
         if callee is enumerate and len(given) == 1 and class_of(given[0]) in CONTAINERS:
-            return IteratorOf(given[0])
+            return IteratorOf(given[0], gives_pairs=True)
         self._everything(f"a call of {said(callee)}")
         return UNKNOWN
 
@@ -418,7 +422,9 @@ class Effects:
             return NEW
         if kind in CONTAINERS and name in READING_METHODS:
             self._call_iterating(given if name not in {"get", "count", "index"} else [])
-            return IteratorOf(owner) if name in {"items", "keys", "values"} else NEW if name == "copy" else UNKNOWN
+            if name in {"items", "keys", "values"}:
+                return IteratorOf(owner, gives_pairs=name == "items")
+            return NEW if name == "copy" else UNKNOWN
         if kind in CONTAINERS and name in CHANGING_METHODS:
             self._writes(ITEMS, owner)
             if name in ITERATING_METHODS:
@@ -484,6 +490,7 @@ _DOING: dict[str, Callable[[Effects, FrameType, Values, Action], None]] = {
     code_.COMPARE: Effects._do_compare,
     code_.ITERATE: Effects._do_iterate,
     code_.ITER: Effects._do_iter,
+    code_.NEXT: Effects._do_next,
     code_.IN_PLACE: Effects._do_in_place,
     code_.RAISE: Effects._do_raise,
     code_.CALL: Effects._do_call,

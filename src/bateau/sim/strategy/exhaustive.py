@@ -81,6 +81,8 @@ class Exhaustive(Strategy):
         self._watcher = watcher if reduce and not bounded else None
         self._spent = Spent(self.bounds)
         self._keys = ActorKeys()
+        # Where the last step was chosen.
+        self._stream = ""
         # Whether a run is open that ``end`` has not closed.
         self._open = False
 
@@ -155,14 +157,13 @@ class Exhaustive(Strategy):
 
     def _next(self, stream: str, keys: list[Key], first: Actor, may_wait: bool) -> int:
         watcher = self._watcher
-        threads = isinstance(first, SimThread)
-        # Threads run on until they block: what such a stretch is, and what it will have touched, depends on choices within it.
-        # Time concerns everybody.
-        options = [*keys, CLOCK] if may_wait else keys
         met = watcher.met() if watcher is not None else 0
-        return self._tree.actors(stream, options, all_of_them=threads or may_wait, met=met)
+        # Threads run on until they block: what such a stretch is, and what it will have touched, depends on choices within it.
+        fixed = keys if isinstance(first, SimThread) else [CLOCK] if may_wait else ()
+        return self._tree.actors(stream, [*keys, CLOCK] if may_wait else keys, met=met, fixed=fixed)
 
     def _step_begins(self, stream: str, key: Key, actor: Actor) -> None:
+        self._stream = stream
         self._keys.ran(stream, key)
         if self._watcher is not None and not isinstance(actor, SimThread):
             self._watcher.start()
@@ -175,7 +176,7 @@ class Exhaustive(Strategy):
         completes = {
             key: places
             for identity, places in footprint.completes.items()
-            if (key := self._keys.of_identity(identity)) is not None
+            if (key := self._keys.of_identity(self._stream, identity)) is not None
         }
         self._tree.made(footprint, completes)
 

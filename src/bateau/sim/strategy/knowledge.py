@@ -54,7 +54,7 @@ ITERATORS: frozenset[Any] = frozenset(class_of(iter(each)) for each in _ITERATED
 # C functions and types that may be called: what they look at is the items of what they are given, whose own methods are followed.
 LOOKING_CALLS = (
     len, isinstance, issubclass, callable, id, hash, repr, str, format, abs, round, divmod, pow, ord, chr, bin, hex, ascii,
-    int, float, bool, complex, slice, range,
+    int, float, bool, complex, slice,
 )  # fmt: skip
 # Those that go through an iterable: safe for containers and generators, while other iterators may call anything.
 ITERATING_CALLS = (
@@ -91,12 +91,13 @@ PRIVATE, OVER_ITEMS, ANY = range(3)
 
 
 class IteratorOf:
-    """Something new that goes through a container: an iterator, a dictionary's view."""
+    """Something new that goes through a container: an iterator, a dictionary's view. ``gives_pairs``: in new tuples."""
 
-    __slots__ = ("container",)
+    __slots__ = ("container", "gives_pairs")
 
-    def __init__(self, container: Any) -> None:
+    def __init__(self, container: Any, *, gives_pairs: bool = False) -> None:
         self.container = container
+        self.gives_pairs = gives_pairs
 
 
 class BoundTo:
@@ -150,7 +151,7 @@ def _is_written_in_python(cls: type) -> bool:
     if "__slots__" in own:
         return True
     grown = cls.__basicsize__ - base.__basicsize__
-    return grown == 0 or ("__dict__" in own and grown <= _EMPTY_SIZE)
+    return grown == 0 or (("__dict__" in own or "__weakref__" in own) and grown <= _EMPTY_SIZE)
 
 
 class _Empty:

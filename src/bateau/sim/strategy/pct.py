@@ -44,31 +44,32 @@ class Pct(Seeded):
         points = self._order.sample(range(1, expected + 1), min(self.depth - 1, expected))
         # The n-th point that was drawn (not the n-th in time) gives the n-th priority from above, all below the first ones.
         self._falls = {point: -float(rank) for rank, point in enumerate(points, 1)}
-        # Above 0 for those who have not fallen yet.
-        self._priorities: dict[Any, float] = {}
+        # By stream; above 0 for those who have not fallen yet.
+        self._priorities: dict[str, dict[Any, float]] = {}
         self._made = 0
 
     def step(self, stream: str, ready: Sequence[Actor], may_wait: bool) -> int:
         if may_wait and self._draw() < self.waits:
             return len(ready)
         names = identities(ready)
-        ranks: list[Any] = list(map(self._priorities.get, names))
+        priorities = self._priorities.get(stream)
+        if priorities is None:
+            priorities = self._priorities[stream] = {}
+        ranks: list[Any] = list(map(priorities.get, names))
         if None in ranks:
-            self._meet(names)
-            ranks = list(map(self._priorities.get, names))
+            ranks = [priorities[name] if name in priorities else self._meet(priorities, name) for name in names]
         index = ranks.index(max(ranks))
         self._made += 1
         if self._made in self._falls:
-            self._priorities[names[index]] = self._falls[self._made]
+            priorities[names[index]] = self._falls[self._made]
         return index
 
     def only(self, stream: str, actor: Actor) -> None:
         self._made += 1
         if self._made in self._falls:
-            self._priorities[identities((actor,))[0]] = self._falls[self._made]
+            self._priorities.setdefault(stream, {})[identities((actor,))[0]] = self._falls[self._made]
 
-    def _meet(self, names: list[Any]) -> None:
-        for name in names:
-            if name not in self._priorities:
-                # 1 - random() is above 0; equal ones practically do not occur.
-                self._priorities[name] = 1.0 - self._draw()
+    def _meet(self, priorities: dict[Any, float], name: Any) -> float:
+        # 1 - random() is above 0; equal ones practically do not occur.
+        rank = priorities[name] = 1.0 - self._draw()
+        return rank

@@ -27,15 +27,17 @@ class Pos(Seeded):
 
     def _start(self, seed: int) -> None:
         super()._start(seed)
-        # Of the next step of each actor.
-        self._priorities: dict[Any, float] = {}
+        # Of the next step of each actor, by stream.
+        self._priorities: dict[str, dict[Any, float]] = {}
 
     def step(self, stream: str, ready: Sequence[Actor], may_wait: bool) -> int:
         if may_wait and self._draw() < self.waits:
             return len(ready)
         if len(ready) == 1:
             return 0
-        priorities, draw = self._priorities, self._draw
+        draw, priorities = self._draw, self._priorities.get(stream)
+        if priorities is None:
+            priorities = self._priorities[stream] = {}
         names = identities(ready)
         ranks: list[Any] = list(map(priorities.get, names))
         if None in ranks:

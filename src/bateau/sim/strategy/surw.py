@@ -12,9 +12,8 @@ is a *kind* of step: those that begin after a wait for the same thing in the sam
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from .base import WAITS, Actor, ActorKeys, Key, Seeded, identities
+from .base import WAITS, Actor, ActorKeys, Key, Seeded
 
 # What a step is selected by: a wait and the function it stands in.
 Kind = tuple[str, str]
@@ -40,7 +39,7 @@ class Surw(Seeded):
         self._made = {}
         self._keys = ActorKeys()
         # Of the pending step of each actor, until it is made.
-        self._kinds: dict[Any, Kind] = {}
+        self._kinds: dict[Key, Kind] = {}
         kinds = sorted({kind for counts in self._learnt.values() for kind, count in counts.items() if count})
         self._selected = ALL
         if kinds and self._draw() < 0.5:
@@ -74,15 +73,14 @@ class Surw(Seeded):
         if may_wait and self._draw() < self.waits:
             return len(ready)
         keys = self._see(stream, ready)
-        names = identities(ready)
-        kinds = [self._kind(name, actor) for name, actor in zip(names, ready, strict=True)]
+        kinds = [self._kind(key, actor) for key, actor in zip(keys, ready, strict=True)]
         index = self._pick(keys, kinds)
-        self._ran(stream, keys[index], names[index], kinds[index])
+        self._ran(stream, keys[index], kinds[index])
         return index
 
     def only(self, stream: str, actor: Actor) -> None:
-        name = identities((actor,))[0]
-        self._ran(stream, self._see(stream, (actor,))[0], name, self._kind(name, actor))
+        key = self._see(stream, (actor,))[0]
+        self._ran(stream, key, self._kind(key, actor))
 
     def _pick(self, keys: list[Key], kinds: list[Kind]) -> int:
         selected = self._selected
@@ -101,19 +99,19 @@ class Surw(Seeded):
             return self._order.choice(keys)
         return self._order.choices(keys, weights)[0]
 
-    def _ran(self, stream: str, key: Key, name: Any, kind: Kind) -> None:
+    def _ran(self, stream: str, key: Key, kind: Kind) -> None:
         self._keys.ran(stream, key)
-        del self._kinds[name]
+        del self._kinds[key]
         counts = self._made[key]
         counts[kind] = counts.get(kind, 0) + 1
         if self._selected is ALL or kind == self._selected:
             self._left[key] = self._left.get(key, 0) - 1
             self._intended = None
 
-    def _kind(self, name: Any, actor: Actor) -> Kind:
-        kind = self._kinds.get(name)
+    def _kind(self, key: Key, actor: Actor) -> Kind:
+        kind = self._kinds.get(key)
         if kind is None:
-            kind = self._kinds[name] = kind_of(actor)
+            kind = self._kinds[key] = kind_of(actor)
         return kind
 
 

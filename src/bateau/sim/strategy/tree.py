@@ -17,7 +17,7 @@ is reproduced up to and including the node, so that its actors have the same key
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from .base import Key
 from .footprint import EVERYTHING, Footprint, Places, meet
@@ -30,7 +30,19 @@ class NotReproducible(RuntimeError):
 class _Actors:
     """A node at which the next step is given to somebody."""
 
-    __slots__ = ("chosen", "done", "footprint", "index", "keys", "met", "redundant", "sleep", "varies", "wanted")
+    __slots__ = (
+        "chosen",
+        "done",
+        "fixed",
+        "footprint",
+        "index",
+        "keys",
+        "met",
+        "redundant",
+        "sleep",
+        "varies",
+        "wanted",
+    )
 
     def __init__(self, keys: tuple[Key, ...], sleep: dict[Key, Footprint], index: int, met: int) -> None:
         self.keys = keys
@@ -41,6 +53,8 @@ class _Actors:
         free = [key for key in keys if key not in sleep]
         self.redundant = not free
         self.chosen = free[0] if free else keys[0]
+        # Whose steps happen only where they can't be put off or brought forward: see ``Tree.actors``.
+        self.fixed: Collection[Key] = ()
         # Who is to be tried from here, in the order in which that was noticed.
         self.wanted: dict[Key, None] = {self.chosen: None}
         self.done: dict[Key, Footprint] = {}
@@ -113,10 +127,12 @@ class Tree:
         self._asleep = False
         return True
 
-    def actors(self, stream: str, keys: Sequence[Key], *, all_of_them: bool, met: int) -> int:
-        """Who of ``keys`` makes the next step: an index. ``all_of_them``: each is tried, whatever the footprints say.
+    def actors(self, stream: str, keys: Sequence[Key], *, met: int, fixed: Collection[Key] = ()) -> int:
+        """Who of ``keys`` makes the next step: an index. ``met`` is how many objects have numbers so far (see ``footprint``).
 
-        ``met`` is how many objects have numbers so far (see ``footprint``).
+        ``fixed`` are those whose steps concern everybody, and happen when everything else has come to rest or because this very
+        question was answered so: another thread, the clock. Where there are such all ``keys`` are tried, whatever the footprints say; so
+        no race with such a step has to be reversed somewhere else.
         """
         self._note_newcomers(stream, keys)
         if self._asleep:
@@ -131,7 +147,8 @@ class Tree:
                 self._asleep = True
                 self.redundant += 1
                 return 0
-            if all_of_them or not self.reduce:
+            node.fixed = fixed
+            if fixed or not self.reduce:
                 node.wanted.update(dict.fromkeys(keys))
             self._path.append(node)
         self._at += 1
@@ -231,7 +248,7 @@ class Tree:
                 earlier = steps[i]
                 ordered = earlier.key == step.key or i == step.enabler or self._counted(earlier, step)
                 if ordered or earlier.footprint.conflicts(step.footprint):
-                    if not ordered:
+                    if not ordered and step.key not in step.node.fixed:
                         self._reverse(i, j, past)
                     past |= pasts[i] | 1 << i
             pasts.append(past)

@@ -8,7 +8,8 @@ What they share is the state of a *resource* (lock, channel, task, scope...). A 
 * ``OWN``: it concerns the running task, its operation and new objects alone; or what it does to a resource is accounted for by its caller;
 * ``STATE``: besides, it reads or changes the state of the resource that its first argument is, waits on, or belongs to;
 * ``FIRST``: besides, it reads or changes the state of the task that its first argument is;
-* ``INNER``: it is like ``OWN`` where bateau's own code calls it.
+* ``INNER``: it is like ``OWN`` where bateau's own code calls it;
+* ``IF``: it is like ``OWN`` if a condition holds.
 
 The order of the ready queue is no state: every order of it is explored anyway. Cancellation (anything that sets ``record`` or ``effective``
 of a node) is not listed: it concerns a whole subtree.
@@ -47,6 +48,9 @@ OWN: dict[str, str] = {
         Engine.wake Engine.start Engine.park Engine.current Engine.enter_node Engine.leave_node Engine._raised
         Engine._trapped Engine._ended Engine.call_at EngineTimer.__init__ EngineTimer.__lt__
     """,
+    "runtimes/native_asyncio.py": """
+        AsyncioSide._publish _set_current AsyncioSide.__init__.<locals>.<lambda> TaskFace.__init__ TaskFace.ended TaskFace.cancelling
+    """,
     "kernel/host.py": "Host.pause Host.current Host.now Host.watch_end",
     "scopes.py": "scope",
     "time.py": """
@@ -70,6 +74,7 @@ OWN: dict[str, str] = {
     "kernel/errors.py": "user_site",
     "sim/runtime.py": "SimEngine._step_one",
     "sim/host.py": "HostClock.monotonic",
+    "sim/asyncio_tasks.py": "ReadyQueue.__len__",
     "sim/world.py": "World.chance World._taken World.point World.before_call",
     "sim/strategy/exhaustive.py": "Exhaustive.chance Exhaustive.choose",
     "sim/strategy/frontier.py": "Spent.may_fail Spent.may_yield",
@@ -107,6 +112,9 @@ FIRST: dict[str, str] = {
     "sync/owners.py": "has_ended watch_end unwatch_end",
 }
 
+# Like ``OWN``, on a condition: see ``condition_holds``.
+IF: dict[str, str] = {"kernel/engine.py": "Engine.step", "runtimes/native_asyncio.py": "AsyncioSide._yielded"}
+
 # What bateau's own primitives use of threads, in its simulated form: who runs, and locks. In a process with one thread these order nothing;
 # what they guard is the state of a resource. For a program that calls them they are not listed.
 INNER: dict[str, str] = {
@@ -123,14 +131,14 @@ Known = tuple[str, str]
 
 _KINDS: dict[Known, str] = {
     (file, name): kind
-    for kind, table in (("own", OWN), ("state", STATE), ("first", FIRST), ("inner", INNER))
+    for kind, table in (("own", OWN), ("state", STATE), ("first", FIRST), ("inner", INNER), ("if", IF))
     for file, names in table.items()
     for name in names.split()
 }
 
 
 def kind_of(code: CodeType) -> str:
-    """``"own"``, ``"state"``, ``"first"`` or ``"inner"`` for a function listed above; else ``""``. ``code`` must be bateau's."""
+    """``"own"``, ``"state"``, ``"first"``, ``"inner"`` or ``"if"`` for a function listed above; else ``""``. ``code`` must be bateau's."""
     return _KINDS.get((code.co_filename[len(PACKAGE_DIR) :].lstrip("/\\").replace("\\", "/"), code.co_qualname), "")
 
 
@@ -143,6 +151,13 @@ def resource_of(thing: Any) -> Any:
     if isinstance(thing, Resource):
         return thing
     raise TypeError(f"{type(thing).__name__} belongs to no resource")
+
+
+def condition_holds(code: CodeType, values: Mapping[str, Any]) -> bool:
+    """Whether a function under ``IF`` concerns the running task alone this time; ``values`` are its arguments."""
+    if code.co_qualname == "Engine.step":
+        return values["task"].throwing is None  # else the coroutine gets an exception thrown in
+    return not values["self"]._private._ready  # else asyncio's callbacks go first, which may do anything
 
 
 def ends_the_program(task: Any) -> bool:

@@ -25,7 +25,7 @@ from .bytecode import Plan, plan_of
 from .effects import Effects, Values
 from .footprint import EVERYTHING, Footprint
 from .knowledge import FRAME, NUMBERS, STATE, is_bateaus_frame
-from .trusted import ends_quietly, ends_the_program, kind_of, resource_of
+from .trusted import condition_holds, ends_quietly, ends_the_program, kind_of, resource_of
 
 # Functions that are called when the step has been made: what follows is the engine's and the world's.
 AFTER_STEP = {"World.stepped", "World.choose_step", "Exhaustive.step", "Exhaustive.only", "StepWatcher.stop"}
@@ -120,7 +120,12 @@ class StepWatcher(Effects):
             return None
         elif known == "state" or known == "first":
             self._trusted(known, frame)
-        elif known == "inner" and is_bateaus_frame(frame.f_back):
+        elif (
+            known == "inner"
+            and is_bateaus_frame(frame.f_back)
+            or known == "if"
+            and condition_holds(code, frame.f_locals)
+        ):
             return None
         elif known != "own":
             self._everything(f"{code.co_qualname} was called")
