@@ -88,14 +88,14 @@ def writers(actors: int, steps: int, names: str):
     return program
 
 
-@pytest.mark.parametrize("actors, steps", [(2, 2), (2, 3), (3, 2)])
+@pytest.mark.parametrize(("actors", "steps"), [(2, 2), (2, 3), (3, 2)])
 def test_without_reduction_it_makes_every_interleaving(actors, steps):
     _, strategy = explore(writers(actors, steps, "a"), final, reduce=False)
     length = steps + 1  # the last step of each only ends it
     assert strategy.runs == factorial(actors * length) // factorial(length) ** actors
 
 
-@pytest.mark.parametrize("actors, steps", [(2, 2), (2, 3), (3, 2)])
+@pytest.mark.parametrize(("actors", "steps"), [(2, 2), (2, 3), (3, 2)])
 def test_with_reduction_it_makes_each_order_of_what_matters_once(actors, steps):
     outcomes, strategy = explore(writers(actors, steps, "a"), final)
     assert strategy.runs == factorial(actors * steps) // factorial(steps) ** actors
@@ -294,7 +294,8 @@ def all_within(program, price, most):
 
 @pytest.mark.parametrize("bound", [0, 1, 2])
 @pytest.mark.parametrize(
-    "kind, price", [("preemptions", lambda answers: sum(map(bool, answers))), ("delays", lambda answers: sum(answers))]
+    ("kind", "price"),
+    [("preemptions", lambda answers: sum(map(bool, answers))), ("delays", lambda answers: sum(answers))],
 )
 def test_bounds_visit_every_run_within_them_once(kind, price, bound):
     program = writers(3, 2, "ab")
