@@ -230,7 +230,11 @@ class Node:
 
     def _settle(self) -> None:
         """Answer the questions that can be answered now, and all of them when this node does not lead any more."""
-        if self.consensus.role is not Role.LEADER:
+        if self._changing and self.consensus.commit >= self.consensus.log.members_index:
+            changing, self._changing = self._changing, []
+            for question in changing:
+                self._settle_change(question)
+        if self.consensus.role is not Role.LEADER:  # perhaps because the change was its own removal
             self._give_up()
             return
         reading, self._reading = self._reading, []
@@ -242,10 +246,6 @@ class Node:
                     self._reading.append((read, question))
             except NotLeader:
                 question.answer("again")
-        if self._changing and self.consensus.commit >= self.consensus.log.members_index:
-            changing, self._changing = self._changing, []
-            for question in changing:
-                self._settle_change(question)
 
     def may_answer(self, read: Read) -> bool:
         """Whether the state is as new as ``read`` needs it. Raises ``NotLeader``."""

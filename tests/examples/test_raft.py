@@ -6,13 +6,14 @@ What it does in a world where everything goes wrong is in tests/sim/raft.
 # ruff: noqa: E402  # the examples are not on the path
 from __future__ import annotations
 
+import random
 import signal
 import socket
 import subprocess
 import sys
 import sysconfig
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ import pytest
 
 import bateau
 from support.entries import Runtime
-from support.sockets import free_port
 from support.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +40,15 @@ from raft.storage import Batch, Damaged, open_storage
 
 # Long enough that a busy machine does not change leaders all the time. No test depends on how long anything takes.
 TIMING = Timing(election=0.4, heartbeat=0.08)
+
+
+def quiet_port() -> int:
+    """A port that nobody uses, and that the system gives to nobody who asks for any: it is listened on later, and again after a crash."""
+    while True:
+        port = random.SystemRandom().randrange(15_000, 30_000)
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 # -- the disk ------------------------------------------------------------------------------------------------------------
@@ -231,7 +240,7 @@ class Cluster:
         self.tasks: dict[str, bateau.Task[None]] = {}
 
     def address(self, name: str) -> str:
-        return self.addresses.setdefault(name, f"127.0.0.1:{free_port()}")
+        return self.addresses.setdefault(name, f"127.0.0.1:{quiet_port()}")
 
     def start(self, name: str, *, members: dict[str, str] | None = None) -> None:
         node = self.nodes[name] = Node(name, self.address(name), str(self.directory / name), members, TIMING)
@@ -403,7 +412,7 @@ class Processes:
     def __init__(self, directory: Path, runtime: str) -> None:
         self.directory = directory
         self.runtime = runtime
-        self.addresses = {name: f"127.0.0.1:{free_port()}" for name in "abc"}
+        self.addresses = {name: f"127.0.0.1:{quiet_port()}" for name in "abc"}
         self.peers = ",".join(f"{name}={address}" for name, address in self.addresses.items())
         self.processes: dict[str, subprocess.Popen[str]] = {}
 
