@@ -361,7 +361,7 @@ def test_the_clock_may_go_first():
 def test_a_program_that_does_not_reproduce_is_told_so():
     tree = Tree()
     assert tree.begin()
-    tree.actors("tasks", [("a",), ("b",)], met=0)
+    tree.actors("tasks", [("a",), ("b",)], met=0, fixed=[("a",)])
     tree.end()
     assert tree.begin()
     with pytest.raises(NotReproducible, match="is not simulated"):

@@ -210,7 +210,7 @@ def _ask_cancel(world: World, stream: str, task: Any) -> None:
     """A task has made a step: if it is suspended inside the scope, cancel that here?"""
     node = None if task is None or task.ended else _node_of(task, stream[len(CANCEL) :])
     if node is not None and world.chance(stream, 1.0):
-        world.trace("cancel", f"cancelled here: after a step of task {task.name!r}")
+        world.trace("cancel", f"cancelled here: after a step of task {getattr(task, 'name', None)!r}")
         target: Any = node  # a scope or a task, which both have it
         target.cancel("cancelled everywhere")
 

@@ -89,11 +89,15 @@ def explore(
 
     ``seeds`` is a number of seeds, from 0, or the seeds themselves. ``strategy`` decides order and faults: ``"fifo"`` (what
     production does), ``"random"``, ``"pct"``, ``"pos"``, ``"surw"``, ``"exhaustive"``, or an object. ``shrink=False`` tells the run as
-    it was found. ``check()`` is called after each run; its error, or a false value, fails the run. ``jobs`` processes share the seeds. ``progress`` is called now and then with what was covered. ``prepare(world)`` is called before anything runs in it. Further options are
-    those of ``World`` and of the parts of the world.
+    it was found. ``check()`` is called after each run; its error, or a false value, fails the run. ``jobs`` processes share the seeds.
+    ``progress`` is called now and then with what was covered. ``prepare(world)`` is called before anything runs in it. Further
+    options are those of ``World`` and of the parts of the world.
     """
     chosen = by_name(strategy) if isinstance(strategy, str) else strategy
-    if isinstance(seeds, str) or (isinstance(seeds, int) and seeds < 1):
+    if not isinstance(chosen, Strategy):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
+        raise TypeError(f"strategy is a name or a Strategy, not {type(chosen).__name__}")
+    given: Any = seeds  # users are not type-checked
+    if isinstance(given, str) or (isinstance(given, int) and given < 1):
         raise ValueError(f"seeds is how many runs to make, 1 or more, or the seeds themselves, not {seeds!r}")
     wanted = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if jobs < 1:

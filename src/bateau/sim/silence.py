@@ -49,7 +49,7 @@ def close_dead(grave: Any) -> None:
     if not isinstance(grave, Task):
         grave.close()
         return
-    task: Task[Any] = grave
+    task: Task[Any] = grave  # pyright: ignore[reportUnknownVariableType]  # of whatever
     if task.coro is None:
         return
     waits = 0

@@ -186,7 +186,7 @@ def _canonical(value: Any) -> str:
         parts = [_canonical(each) for each in cast("Collection[Any]", value)]
         return repr(parts if isinstance(value, list | tuple) else sorted(parts))
     if isinstance(value, Mapping):
-        mapping: Any = value
+        mapping: Any = value  # pyright: ignore[reportUnknownVariableType]  # of whatever
         pairs: Any = mapping.items()
         return repr(sorted((_canonical(key), _canonical(each)) for key, each in pairs))
     if callable(value) and hasattr(value, "__qualname__"):
