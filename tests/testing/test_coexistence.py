@@ -134,6 +134,7 @@ class TestServer:
         writer.close()
         await writer.wait_closed()
 def test_sync(): pass
+def test_sync_with_theirs(server): assert server
 """
 
 
@@ -145,8 +146,11 @@ def test_the_suite_of_pytest_asyncio_on_our_runtimes(project: Project, mode: str
     for name, mark in marks.items():
         text = text.replace(name, mark if mode == "strict" else "")
     project.write(test_a=text, ini=f"{ASYNCIO}asyncio_mode = {mode}\nfilterwarnings = error")
-    done = project.run(f"--bateau-runtime={runtime}", plugins=("asyncio",))
-    done.passed("test_client", "TestServer::test_echo", "test_sync")
+    plain = ["test_sync_with_theirs"] if runtime != "sim" else []  # a plain test is outside the worlds of its fixtures
+    done = project.run(
+        f"--bateau-runtime={runtime}", *([] if plain else ["-k", "not with_theirs"]), plugins=("asyncio",)
+    )
+    done.passed("test_client", "TestServer::test_echo", "test_sync", *plain)
     done.has(
         "on "
         + {"native": "NativeLoop", "asyncio": "_UnixSelectorEventLoop", "uvloop": "Loop", "sim": "SimLoop"}[runtime]

@@ -325,5 +325,11 @@ def test_a_project_without_async_tests_pays_little(project: Project) -> None:
     done.passed("test_it")
     loaded = set(done.text.split("LOADED ")[1].splitlines()[0].split())
     allowed = {"bateau", "bateau.kernel", "bateau.kernel.current", "bateau.kernel.errors", "bateau.runtimes"}
-    allowed |= {"bateau.runtimes.detect", "bateau.testing", "bateau.testing.marks", "bateau.testing.options"}
+    allowed |= {
+        "bateau.runtimes.detect",
+        "bateau.testing",
+        "bateau.testing.marks",
+        "bateau.testing.options",
+        "bateau.testing.claiming",
+    }
     assert loaded == allowed | {"bateau.testing.plugin"}

@@ -21,11 +21,6 @@ from .running import FixtureEnded, FixtureMisuse, Guard, RunnersEvent, TestTimeo
 _MISSING = object()
 
 
-def is_async(fn: Any) -> bool:
-    """Whether ``fn`` is an async function or an async generator function."""
-    return inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)
-
-
 class LiveFixture:
     """One fixture that is set up. ``start`` and ``stop`` are awaited on its host, ``stop`` maybe in another program than ``start``.
 

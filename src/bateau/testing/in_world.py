@@ -13,7 +13,8 @@ import pytest
 from ..kernel.cancellation import CancelNode, CancelScope
 from ..kernel.current import current_task
 from ..kernel.host import Host
-from .fixtures import LiveFixture, is_async
+from .claiming import is_async
+from .fixtures import LiveFixture
 from .outcomes import MAGIC, single_outcome
 from .running import Guard, overdue
 

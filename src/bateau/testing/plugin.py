@@ -1,33 +1,26 @@
-"""The pytest plugin: which tests are bateau's, on which runtimes they run, and the hooks that hand them over to ``suite``.
-
-A test is bateau's if it says so (``@runtimes``, ``@virtual_time``, ``@simulate``, ``@pytest.mark.bateau``), if the project says so for
-every async test (``bateau_mode = auto``), or if the command line does (``--bateau-runtime``). Marked for another plugin, or claimed by one
-in its own automatic mode, it is that plugin's; only ``--bateau-runtime`` takes asyncio's, and only to runtimes on which asyncio runs.
+"""The pytest plugin: hooks that find the tests that are bateau's (see ``claiming``) and hand them over to ``suite``.
 
 This module is imported at the start of every pytest in the environment, so it imports little; ``suite`` comes with the first test of ours.
 """
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Generator, Iterator
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from _pytest.scope import Scope
 
 from . import options
-from .marks import PIN, RUNTIMES, SIMULATE
+from .claiming import EXPLICIT, automatic, claim, inner, is_async, nearest, refuse
+from .marks import PIN, SIMULATE
 from .options import Settings
 
 if TYPE_CHECKING:
     from .suite import Suite
 
-# On which runtimes code written for asyncio runs.
-ASYNCIO_FAMILY = ("native", "asyncio", "uvloop", "sim")
-EXPLICIT = (RUNTIMES, SIMULATE, PIN, "bateau")
 _SUITE = pytest.StashKey["Suite"]()
 _OURS = pytest.StashKey[bool]()
 _SESSION = Scope.Session
@@ -38,7 +31,7 @@ pytest_addoption = options.pytest_addoption
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marks known, and refuse options that make no sense before anything runs."""
     options.configure(config)
-    other = _automatic(config)
+    other = automatic(config)
     if other is not None and options.settings(config).auto:
         raise pytest.UsageError(
             f"bateau_mode = auto and the automatic mode of {other}'s plugin: both want every async test; turn one of them off"
@@ -67,109 +60,6 @@ def is_ours(item: Any) -> bool:
     return bool(item.stash.get(_OURS, False))
 
 
-# -- whose test is it ----------------------------------------------------------------------------------------------------
-
-
-def _inner(obj: Any) -> Any:
-    """The user's function: inside ``@given``, what hypothesis calls."""
-    inner = getattr(getattr(obj, "hypothesis", None), "inner_test", obj)
-    return getattr(inner, "__bateau_inner__", inner)
-
-
-def _is_async(fn: Any) -> bool:
-    return inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)
-
-
-def _marked_for(node: Any) -> str | None:
-    """The other plugin whose mark the test has. One in automatic mode puts it there by itself, which says nothing."""
-    for name in ("asyncio", "anyio", "trio"):
-        if node.get_closest_marker(name) is not None and node.config.pluginmanager.hasplugin(name):
-            return name if name != _automatic(node.config) else None
-    return None
-
-
-def _automatic(config: pytest.Config) -> str | None:
-    """The other plugin that takes every async test, if one does."""
-    for name in ("asyncio", "anyio"):
-        if config.pluginmanager.hasplugin(name):
-            mode = config.getoption(f"{name}_mode", default=None) or config.getini(f"{name}_mode")
-            if mode == "auto":
-                return name
-    if config.pluginmanager.hasplugin("trio") and config.getini("trio_mode"):
-        return "trio"
-    return None
-
-
-def claim(metafunc: pytest.Metafunc) -> tuple[str, ...] | None:
-    """The runtimes on which this test is to run, or None: it is not ours."""
-    node: Any = metafunc.definition
-    given = options.settings(metafunc.config)
-    explicit = [name for name in EXPLICIT if node.get_closest_marker(name) is not None]
-    if not explicit and given.chosen is None and not given.auto:
-        return None
-    fn = _inner(node.obj)
-    async_test = inspect.iscoroutinefunction(fn)
-    if explicit:
-        return _explicit(metafunc, fn, given)
-    owner = _marked_for(node) or _automatic(metafunc.config)
-    if not async_test and not _uses_async_fixture(metafunc, owner):
-        return None
-    if owner == "asyncio" and given.chosen is not None:
-        return tuple(name for name in given.chosen if name in ASYNCIO_FAMILY) or None
-    return given.names if owner is None else None
-
-
-def _explicit(metafunc: Any, fn: Any, given: Settings) -> tuple[str, ...] | None:
-    """The runtimes of a test that is marked as ours; refuses what can't work."""
-    node = metafunc.definition
-    other = _marked_for(node)
-    if other is not None:
-        _refuse(node, f"is marked for bateau and for {other}'s plugin; only one can run it: take one of the marks away")
-    if inspect.isasyncgenfunction(fn):
-        _refuse(node, "is an async generator: a test may not `yield`")
-    simulated = {SIMULATE, PIN} & nearest(node, RUNTIMES, SIMULATE, PIN)
-    names = _names_of(node, simulated, given)
-    problem = options.unknown(names)
-    if problem is not None:
-        _refuse(node, f"has @runtimes with an {problem}")
-    if not inspect.iscoroutinefunction(fn) and not simulated and not _uses_async_fixture(metafunc, None):
-        if any(mark.name in EXPLICIT for mark in getattr(fn, "pytestmark", ())):
-            _refuse(node, "is marked for bateau, and is neither an async function nor uses an async fixture")
-        return None  # a plain test among others, in a class or module that is marked
-    return names
-
-
-def _names_of(node: Any, simulated: set[str], given: Settings) -> tuple[str, ...]:
-    mark = node.get_closest_marker(RUNTIMES) if not simulated or RUNTIMES in nearest(node, *EXPLICIT) else None
-    if mark is None:
-        return ("sim",) if simulated else given.names
-    if simulated and "sim" not in mark.args:
-        _refuse(node, f"is to be simulated and to run on {', '.join(mark.args)}: add 'sim' to @runtimes")
-    return tuple(dict.fromkeys(mark.args))
-
-
-def _refuse(node: Any, why: str) -> NoReturn:
-    pytest.fail(f"{node.nodeid} {why}", pytrace=False)
-
-
-def nearest(node: Any, *names: str) -> set[str]:
-    """Which of the marks stand nearest to the test: on itself, else on its class, else on its module."""
-    for each in reversed(node.listchain()):
-        found = {mark.name for mark in each.own_markers}.intersection(names)
-        if found:
-            return found
-    return set()
-
-
-def _uses_async_fixture(metafunc: Any, owner: str | None) -> bool:
-    for defs in metafunc._arg2fixturedefs.values():
-        func = defs[-1].func
-        theirs = owner is None and getattr(func, "_force_asyncio_fixture", False)
-        if _is_async(func) and not theirs:
-            return True
-    return False
-
-
 # -- collection ----------------------------------------------------------------------------------------------------------
 
 
@@ -178,6 +68,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     names = claim(metafunc)
     if names is None:
         return
+    if not hasattr(pytest, "HIDDEN_PARAM"):
+        refuse(
+            metafunc.definition,
+            f"is run by bateau, whose plugin needs pytest 8.4 or later; this is {pytest.__version__}",
+        )
     if "bateau_runtime" not in metafunc.fixturenames:
         metafunc.fixturenames.insert(0, "bateau_runtime")
     given = options.settings(metafunc.config)
@@ -206,7 +101,7 @@ def _grouping(metafunc: Any, names: tuple[str, ...]) -> Any:
     if len(names) == 1:
         return "function"
     for defs in metafunc._arg2fixturedefs.values():
-        if _is_async(defs[-1].func) and (widest is None or defs[-1]._scope > widest):
+        if is_async(defs[-1].func) and (widest is None or defs[-1]._scope > widest):
             widest = defs[-1]._scope
     return "function" if widest is None else widest.value
 
@@ -228,7 +123,7 @@ def _take(item: Any) -> None:
     item.add_marker("bateau")
     if "bateau_runtime" not in item.fixturenames:
         item.fixturenames.insert(0, "bateau_runtime")
-    suite_of(item.config).take(item, _inner(item.obj))
+    suite_of(item.config).take(item, inner(item.obj))
 
 
 class _Undo:
@@ -237,7 +132,7 @@ class _Undo:
     @pytest.hookimpl
     def pytest_pycollect_makeitem(self, collector: Any, name: str, obj: Any) -> None:
         marks: Any = getattr(obj, "pytestmark", None)
-        if not isinstance(marks, list) or _automatic(collector.config) != "anyio":
+        if not isinstance(marks, list) or automatic(collector.config) != "anyio":
             return
         names: set[str] = {getattr(mark, "name", "") for mark in marks}  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
         if names.intersection(EXPLICIT) or any(collector.get_closest_marker(name) for name in EXPLICIT):

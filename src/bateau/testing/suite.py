@@ -20,7 +20,8 @@ from _pytest.fixtures import resolve_fixture_function
 from ..kernel.current import current_task, current_task_or_none
 from ..kernel.errors import Cancelled
 from ..runtimes import registry
-from .fixtures import LiveFixture, is_async
+from .claiming import is_async
+from .fixtures import LiveFixture
 from .in_world import Deferred, the_world
 from .leaks import Snapshot, make_process_globals
 from .marks import PIN, RUNTIMES, SIMULATE
