@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run = actions.add_parser("run", allow_abbrev=False, help="one run, and the story of it")
     run.add_argument("--seed", type=int, default=0, metavar="N", help="decides all randomness (default: 0)")
     run.add_argument("--story", action="store_true", help="tell every step")
-    explore = actions.add_parser("explore", allow_abbrev=False, help="many runs; the first that fails is shrunk and told")
+    explore = actions.add_parser(
+        "explore", allow_abbrev=False, help="many runs; the first that fails is shrunk and told"
+    )
     explore.add_argument("--seeds", type=_at_least_one, default=1000, metavar="N", help="how many runs (default: 1000)")
     explore.add_argument("--first", type=int, default=0, metavar="N", help="the first seed (default: 0)")
     explore.add_argument(

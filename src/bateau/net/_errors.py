@@ -98,7 +98,7 @@ def check_count(n: Any, what: str = "n") -> int:
     if isinstance(n, bool) or not isinstance(n, int):
         raise TypeError(f"{what} must be a number of bytes, not {type(n).__name__}")
     if n < 0:
-        raise ValueError(f"{what} must be 0 or more bytes, not {n}; to read to the end, read until it gives b""")
+        raise ValueError(f"{what} must be 0 or more bytes, not {n}; to read to the end, read until it gives b")
     return n
 
 

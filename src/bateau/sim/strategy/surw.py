@@ -116,10 +116,13 @@ class Surw(Seeded):
 
 
 def kind_of(actor: Actor) -> Kind:
-    """What the pending step of ``actor`` follows: its wait, and the innermost function of the program that waits."""
+    """What the pending step of ``actor`` follows: its wait, and the innermost function of the program that waits.
+
+    Of an actor that is no kernel task nothing is known but its name, of which the number at its end is no part.
+    """
     operation = getattr(actor, "waiting", None)
     coro = getattr(actor, "coro", None)
-    function = ""
+    function = "" if coro is not None else str(getattr(actor, "name", "")).rstrip("-0123456789")
     while coro is not None:
         code = getattr(coro, "cr_code", None)
         if code is None:
