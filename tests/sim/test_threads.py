@@ -21,6 +21,7 @@ import pytest
 import bateau
 from bateau import blocking, sim, sync, thread
 from bateau.channel import channel
+from bateau.runtimes import registry
 from bateau.sim import watchdog
 from bateau.time import fail_after, sleep
 
@@ -874,6 +875,22 @@ def test_a_portal_from_a_simulated_thread() -> None:
             return results[0]
 
     assert sim.run(scenario) == 42
+
+
+def test_spawning_into_the_program_of_ones_own_process() -> None:
+    async def scenario(world: sim.World) -> list[str]:
+        async def program(name: str) -> str:
+            async def answer() -> str:
+                await sleep(1)
+                return f"{name} {world.thread.process.name}"
+
+            await sleep(1)
+            return await thread.run(lambda: registry.get("sim").spawn(answer).result())
+
+        processes = [world.host(name).start(program, name) for name in "ab"]
+        return [await process for process in processes]
+
+    assert sim.run(scenario) == ["a a", "b b"]
 
 
 def test_block_on_in_simulated_threads() -> None:

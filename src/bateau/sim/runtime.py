@@ -259,6 +259,20 @@ class SimRuntime(Runtime):
     name = "sim"
     features = frozenset({"asyncio", "deadlock_detection", "nested_block_on", "fds"})
 
+    def __getattribute__(self, name: str) -> Any:
+        # The program that ``spawn`` spawns into. There is one runtime object, and a program of it in each process.
+        if name == "_program" and here.world is not None:
+            found = here.world.thread.process.parts.get("program")
+            if found is not None:
+                return found
+        return super().__getattribute__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_program" and here.world is not None:
+            here.world.thread.process.parts["program"] = value
+        else:
+            super().__setattr__(name, value)
+
     def open(self) -> SimSession:
         world = here.world
         if world is not None:
