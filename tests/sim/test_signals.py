@@ -445,6 +445,54 @@ def test_the_real_ctrl_c_ends_the_run(kind: str) -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+INTERRUPTED = """
+import _thread, os, posix, signal, sys, time
+from bateau import sim
+from bateau.time import sleep as sleep_async
+
+sleep, kill, pid, mode = time.sleep, posix.kill, os.getpid(), sys.argv[1]
+
+def interrupts():
+    for _ in range(2 if mode != "sync" else 1):
+        sleep(0.3)
+        kill(pid, signal.SIGINT)
+
+def polite():
+    while True:
+        sum(range(1000))
+        time.sleep(0.001)
+
+def stubborn():
+    while True:
+        sum(range(1000))
+
+def sync(world):
+    for name in "ab":
+        world.host(name).start(stubborn if mode == "stubborn" else polite)
+    time.sleep(1e9)
+
+async def in_tasks(world):
+    for name in "ab":
+        world.host(name).start(polite)
+    await sleep_async(1e9)
+
+_thread.start_new_thread(interrupts, ())
+try:
+    sim.run(in_tasks if mode == "async" else sync, max_steps=10**9)
+except KeyboardInterrupt:
+    print("interrupted", signal.getsignal(signal.SIGINT) is signal.default_int_handler, flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("mode", ["sync", "async", "stubborn"])
+def test_the_real_ctrl_c_while_others_have_the_baton(mode: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, mode], capture_output=True, text=True, timeout=60, env=os.environ
+    )
+    assert done.stdout == "interrupted True\n", done.stderr
+
+
 # -- exits, the environment, other programs ----------------------------------------------------------------------------------
 
 

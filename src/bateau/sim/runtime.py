@@ -258,6 +258,7 @@ class SimRuntime(Runtime):
 
     name = "sim"
     features = frozenset({"asyncio", "deadlock_detection", "nested_block_on", "fds"})
+    _program: Any = None
 
     def __getattribute__(self, name: str) -> Any:
         # The program that ``spawn`` spawns into. There is one runtime object, and a program of it in each process.

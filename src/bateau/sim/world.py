@@ -527,8 +527,8 @@ class World:
             following.baton.release()
             try:
                 thread.baton.acquire()
-            except BaseException:  # a real signal's handler has raised here, without the baton: the run can't go on
-                self.over = True
+            except BaseException:
+                self._interrupted(thread)
                 raise
         self.take_over(thread)
         if self.closed or thread.process.dead or self.over:
@@ -536,6 +536,20 @@ class World:
         if thread.pending is not None:
             pending, thread.pending = thread.pending, None
             raise pending
+
+    def _interrupted(self, thread: SimThread) -> None:
+        """A real signal's handler has raised in ``thread``, which does not have the baton: the run can't go on.
+
+        Whoever has the baton hands it back at its next simulated call. If that never comes, a second Ctrl-C leaves it behind.
+        """
+        self.over = True
+        thread.unblock()
+        try:
+            thread.baton.acquire()
+        except BaseException:
+            self.closed, self.stuck = True, self.thread
+            raise
+        self.take_over(thread)
 
     def take_over(self, thread: SimThread) -> None:
         """``thread`` has taken its baton: it is the one that runs."""
