@@ -52,7 +52,7 @@ class Exhaustive(Strategy):
     be like earlier ones. When it is through, ``begin`` says False, and ``exhausted`` is True.
 
     Reduction costs time: each step is traced (ten times slower). It is off where a debugger or a coverage tool traces already, and
-    nothing is left out while invariants are checked after each step, since these see every order.
+    nothing is left out while invariants are checked after each step (they see every order) or faults are tried there.
     """
 
     name = "exhaustive"
@@ -171,8 +171,9 @@ class Exhaustive(Strategy):
     def _step_made(self) -> None:
         footprint = self._watcher.stop() if self._watcher is not None else EVERYTHING
         world = here.world
-        if world is not None and world.checks:
-            footprint = EVERYTHING  # invariants are looked at after each step, and see each order
+        if world is not None and (world.checks or world.after_step is not None or world.at_block is not None):
+            # What is done after each step is not followed: invariants, which see each order, and faults at each point.
+            footprint = EVERYTHING
         completes = {
             key: places
             for identity, places in footprint.completes.items()

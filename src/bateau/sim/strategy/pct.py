@@ -5,8 +5,9 @@ Each actor gets a random priority when it is first seen, and the highest that is
 the actor that has just made that step falls below all others. A bug that needs ``depth`` ordering constraints is then found in each
 run with a probability of at least ``1 / (n * k ** (depth - 1))``, with ``n`` actors and ``k`` steps; `python -m benchmarks.pct` measures it.
 
-Two differences from the paper. The number of steps must be known in advance: it is the largest of the earlier runs, and a guess in
-the first one. And the clock is nobody's step: it goes on first with a small probability (``waits``), outside of the bound.
+Three differences from the paper. The number of steps must be known in advance: it is the largest of the earlier runs, and a guess in
+the first one. The clock is nobody's step: it goes on first with a small probability (``waits``), outside of the bound. And in long runs
+one that still runs after ``PATIENCE`` steps while others are ready falls below them: it may be waiting for one of them in a loop.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from .base import WAITS, Actor, Seeded, identities
 
 # The number of steps assumed as long as no run has been seen.
 FIRST_GUESS = 50
+# Steps between two looks at who is running.
+PATIENCE = 500
 
 
 class Pct(Seeded):
@@ -47,6 +50,10 @@ class Pct(Seeded):
         # By stream; above 0 for those who have not fallen yet.
         self._priorities: dict[str, dict[Any, float]] = {}
         self._made = 0
+        # Who ran at the last look, how many steps ago that was, and the lowest priority given so far.
+        self._seen: tuple[str, Any] | None = None
+        self._since = 0
+        self._lowest = -float(self.depth)
 
     def step(self, stream: str, ready: Sequence[Actor], may_wait: bool) -> int:
         if may_wait and self._draw() < self.waits:
@@ -62,6 +69,13 @@ class Pct(Seeded):
         self._made += 1
         if self._made in self._falls:
             priorities[names[index]] = self._falls[self._made]
+        self._since += 1
+        if self._since >= PATIENCE and len(ready) > 1:
+            self._since = 0
+            before, self._seen = self._seen, (stream, names[index])
+            if self._seen == before:
+                self._lowest -= 1
+                priorities[names[index]] = self._lowest
         return index
 
     def only(self, stream: str, actor: Actor) -> None:

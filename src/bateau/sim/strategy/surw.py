@@ -15,6 +15,9 @@ from collections.abc import Sequence
 
 from .base import WAITS, Actor, ActorKeys, Key, Seeded
 
+# Steps after which the intended one is drawn anew, should it have come to no selected step: it may be waiting for others in a loop.
+PATIENCE = 200
+
 # What a step is selected by: a wait and the function it stands in.
 Kind = tuple[str, str]
 ALL: Kind = ("", "")
@@ -45,8 +48,9 @@ class Surw(Seeded):
         if kinds and self._draw() < 0.5:
             self._selected = self._order.choice(kinds)
         self._left = self._weights()
-        # Who is to make the next selected step.
+        # Who is to make the next selected step, and how many steps were made since it was drawn.
         self._intended: Key | None = None
+        self._since = 0
 
     def _weights(self) -> dict[Key, int]:
         """How many selected steps each actor has still to make, with those of the descendants that it has not spawned yet: all of them."""
@@ -84,8 +88,10 @@ class Surw(Seeded):
 
     def _pick(self, keys: list[Key], kinds: list[Kind]) -> int:
         selected = self._selected
-        if self._intended not in keys:
+        self._since += 1
+        if self._intended not in keys or self._since > PATIENCE:
             self._intended = self._draw_intended(keys)
+            self._since = 0
         free = [
             index
             for index, (key, kind) in enumerate(zip(keys, kinds, strict=True))
