@@ -192,6 +192,7 @@ def test_a_child_of_a_program_starts_its_own(runtime):
     assert runtime.run(main) == (0, "5")
 
 
+@pytest.mark.real_os("it forks")
 def test_a_child_that_goes_on_with_the_parents_program_is_told(runtime):
     async def main():
         pid = os.fork()

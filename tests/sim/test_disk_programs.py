@@ -44,14 +44,19 @@ CHANGES = {
 touched = None
 
 
+def _is_bytecode(path):
+    """What Python keeps of the modules that it imports for real: beside them, or under ``PYTHONPYCACHEPREFIX``."""
+    return ".pyc" in str(path) or "__pycache__" in str(path) or "/.pytest_cache/" in str(path)
+
+
 def audit(event, args):
     if touched is None:
         return
     if event == "open":
         path, _, flags = args
-        if flags & WRITES and not str(path).endswith((".pyc", "__pycache__")) and "__pycache__" not in str(path):
+        if flags & WRITES and not _is_bytecode(path):
             touched.append((event, args))
-    elif event in CHANGES and "__pycache__" not in str(args[0]) and args[0] not in {-1, ":memory:"}:
+    elif event in CHANGES and not _is_bytecode(args[0]) and args[0] not in {-1, ":memory:"}:
         touched.append((event, args))
 
 

@@ -158,12 +158,3 @@ def test_a_token_knows_its_scenario_and_its_options():
         pass
 
     assert decode(encode(one_run(local))).target == ""
-
-
-def test_options_that_cannot_be_written_must_be_given_again():
-    options = {"decide": module_level}
-    token = encode(one_run(module_level, **options))
-    assert decode(token).options_text == ""
-    with pytest.raises(TokenError, match="other options"):
-        sim.replay(module_level, token)
-    assert not sim.replay(module_level, token, **options).failed

@@ -81,6 +81,8 @@ def _runtimes(args: argparse.Namespace) -> list[str]:
         return [registry.get(args.runtime).name]
     found: list[str] = []
     for name in registry.names():
+        if name == "sim":
+            continue  # it has no processes and no disks of this machine, which are what the demo is about
         problem = registry.why_unavailable(name)
         if problem is None:
             found.append(name)
