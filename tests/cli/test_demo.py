@@ -192,7 +192,7 @@ def test_ctrl_c_twice_cancels_and_still_reports() -> None:
 
 
 def test_a_server_that_dies_is_reported() -> None:
-    with slow_site(400, 0.02) as (url, dies):
+    with slow_site(2000, 0.02) as (url, dies):
         process = subprocess.Popen(
             [BATEAU, "demo", "--url", url, "--workers", "4"],
             stdout=subprocess.PIPE,

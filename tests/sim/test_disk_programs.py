@@ -46,6 +46,8 @@ touched = None
 
 def _is_bytecode(path):
     """What Python keeps of the modules that it imports for real: beside them, or under ``PYTHONPYCACHEPREFIX``."""
+    if isinstance(path, int):  # a file object over what is open already (its opening was seen)
+        return True
     return ".pyc" in str(path) or "__pycache__" in str(path) or "/.pytest_cache/" in str(path)
 
 
