@@ -57,7 +57,7 @@ native: env
 ifeq ($(NATIVE_SOURCES),)
 	@echo "bateau: no native sources in this tree yet: pure Python only"
 else
-	$(BIN)/python -m pip install --quiet --no-build-isolation -e .
+	$(BIN)/python setup.py --quiet build_ext --inplace
 endif
 
 # ---------------------------------------------------------------- run, test, check

@@ -1,0 +1,22 @@
+/* bateau._native: the C twin of bateau.kernel, and the native event loop. Only the module itself is made here. */
+#include "native.h"
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, bateau_kernel_exec},
+    {Py_mod_exec, bateau_loop_exec},
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "bateau._native",
+    .m_doc = "The C twin of bateau.kernel, and the native event loop. BATEAU_PURE=1 keeps bateau from using it.",
+    .m_size = 0,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC
+PyInit__native(void)
+{
+    return PyModuleDef_Init(&definition);
+}

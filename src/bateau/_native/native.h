@@ -1,0 +1,12 @@
+/* What the files of bateau._native share: the order in which their parts are set up. */
+#ifndef BATEAU_NATIVE_H
+#define BATEAU_NATIVE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+/* Each adds its types and functions to the module; 0, or -1 with an exception. */
+int bateau_kernel_exec(PyObject *module);
+int bateau_loop_exec(PyObject *module);
+
+#endif
