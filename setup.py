@@ -15,7 +15,14 @@ setup(
             "bateau._native",
             sources=sorted(glob("src/bateau/_native/*.c")),
             depends=sorted(glob("src/bateau/_native/*.h")),
-            extra_compile_args=["-std=gnu11", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter"],
+            extra_compile_args=[
+                "-std=gnu11",
+                "-O3",
+                "-fvisibility=hidden",
+                "-Wall",
+                "-Wextra",
+                "-Wno-unused-parameter",
+            ],
             optional=True,
         )
     ]
