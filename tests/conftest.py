@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.entries import ENTRIES, KERNEL, RUNTIMES, SIMULATED, Entry, Runtime, require
-from support.leaks import ErrorLog, Snapshot, make_process_globals
+from support.leaks import ErrorLog, ProcessState, Snapshot, make_process_globals
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -97,11 +97,12 @@ def asyncio_errors() -> Iterator[list[str]]:
 @pytest.fixture(autouse=True)
 def nothing_left_behind(request: pytest.FixtureRequest, asyncio_errors: list[str]) -> Iterator[None]:
     """Fail a test that leaks; `@pytest.mark.no_leak_check("why")` stands aside."""
-    before = Snapshot()
+    before, state = Snapshot(), ProcessState()
     yield
+    changed = state.restore()
     if request.node.get_closest_marker("no_leak_check"):
         return
-    leaks = before.settled_leaks()
+    leaks = before.settled_leaks() + changed
     set_aside()
     problems = [f"left behind {leak}" for leak in leaks] + [f"asyncio logged: {error}" for error in asyncio_errors]
     if problems:

@@ -51,13 +51,13 @@ def test_connect_to_a_plain_server(entry, path):
         entry.run(main)
 
 
-def test_path_objects_and_bytes(entry, tmp_path):
+def test_path_objects_and_bytes(entry, tmp_path, monkeypatch):
     async def main(target):
         async with await unix.listen(target, unlink=False), await unix.connect(target):
             pass
         os.unlink(target)
 
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     for target in (os.fsencode("b.sock"), type(tmp_path)("c.sock")):
         entry.run(main, target)
 

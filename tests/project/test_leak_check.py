@@ -18,6 +18,8 @@ LEAKS = {
     "thread": ("threading.Thread(target=ended.wait, name='stray', daemon=True).start()", r"left behind thread 'stray'"),
     "child": ("kept.append(subprocess.Popen(['sleep', '5']))", r"left behind child process \d+: sleep 5"),
     "zombie": ("os.spawnlp(os.P_NOWAIT, 'true', 'true')", r"left behind child process \d+: (zombie|true)"),
+    "directory": ("os.chdir('/')", r"left behind the working directory /$"),
+    "environment": ("os.environ['STRAY'] = 'x'", r"left behind the environment variable STRAY='x', which was None"),
     "unclosed": ("socket.socket()", r"ResourceWarning: unclosed <socket"),
     "unraisable": ("Angry()", r"ZeroDivisionError"),
     "warning": ("warnings.warn('old', DeprecationWarning)", r"DeprecationWarning: old"),
@@ -88,7 +90,7 @@ def test_each_leak_is_told_with_its_test(tmp_path: Path) -> None:
     printed = run_pytest(tmp_path, as_tests({name: body for name, (body, _) in LEAKS.items()}))
     for name, (_, told) in LEAKS.items():
         assert re.search(rf"^(ERROR|FAILED) .*test_{name}\b", printed, re.MULTILINE), f"{name} passed:\n{printed}"
-        assert re.search(told, printed), f"{name}: no {told!r} in:\n{printed}"
+        assert re.search(told, printed, re.MULTILINE), f"{name}: no {told!r} in:\n{printed}"
 
 
 def test_clean_tests_pass(tmp_path: Path) -> None:

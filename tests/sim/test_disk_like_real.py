@@ -91,6 +91,7 @@ def as_user(uid, fn):
     child = os.fork()
     if not child:
         try:
+            os.chdir("/")  # not every user may come back to where this process is
             os.setgid(uid)
             os.setgroups([])
             os.setuid(uid)
