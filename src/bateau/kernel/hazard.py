@@ -1,28 +1,49 @@
 """Where the kernel reports what is not an error but should not happen silently.
 
 A hazard has one name, shared by lint, report, console and book. By default it is a ``HazardWarning`` at the line to
-blame, so ``python -W error`` and test suites turn it into a failure; ``add_sink`` lets a tool take it instead.
+blame, so ``python -W error`` and test suites turn it into a failure; ``add_sink`` lets a tool take it instead. Whoever takes
+them, the last thousand are kept, for ``bateau.insight.findings()``. What each name means, and what watches for those that nobody
+reports by himself, is ``bateau.insight``.
 """
 
 from __future__ import annotations
 
 import sys
 import warnings
+from collections import deque
 from collections.abc import Callable
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, NamedTuple
 from weakref import ref
 
+from .current import tls
 from .errors import HazardWarning
+
+# How many findings are kept.
+KEPT = 1000
 
 
 class Finding(NamedTuple):
-    """One sighting of a hazard: its shared name, the sentence, and the line to blame."""
+    """One sighting of a hazard: its shared name, the sentence, and the line to blame.
+
+    ``task``: the name of the task it is about, or "". ``sites``: further lines that have a part in it, each as (what it is, file,
+    line). ``evidence``: what was seen, a line each. ``remedy``: what to do, where the sentence does not say so.
+    """
 
     name: str
     message: str
     filename: str
     lineno: int
+    task: str = ""
+    sites: tuple[tuple[str, str, int], ...] = ()
+    evidence: tuple[str, ...] = ()
+    remedy: str = ""
+
+    @property
+    def chapter(self) -> str:
+        """Where the documentation explains it."""
+        return f"docs/hazards.md#{self.name}"
 
     def __str__(self) -> str:
         return f"{self.name}: {self.message} [{self.filename}:{self.lineno}]"
@@ -31,6 +52,10 @@ class Finding(NamedTuple):
 Sink = Callable[[Finding], None]
 
 _sinks: list[Sink] = []
+# The last findings, oldest first, whoever was told.
+recent: deque[Finding] = deque(maxlen=KEPT)
+# The names that nobody wants to hear of here: in this task, and in those that are spawned from it. ``"*"`` stands for all.
+muted: ContextVar[frozenset[str]] = ContextVar("bateau hazards muted", default=frozenset())
 
 
 def add_sink(sink: Sink) -> Callable[[], None]:
@@ -45,7 +70,16 @@ def add_sink(sink: Sink) -> Callable[[], None]:
 
 def report(name: str, message: str, site: tuple[str, int]) -> None:
     """Report a hazard. Where warnings are errors it is printed by the unraisable hook: the kernel goes on."""
-    finding = Finding(name, message, *site)
+    quiet = muted.get()
+    if name in quiet or "*" in quiet:
+        return
+    task = tls.running.task
+    publish(Finding(name, message, *site, task=task.name if task is not None else ""))
+
+
+def publish(finding: Finding) -> None:
+    """Keep a finding, and tell the sinks of it, or else warn."""
+    recent.append(finding)
     if _sinks:
         for sink in tuple(_sinks):
             try:
@@ -54,10 +88,12 @@ def report(name: str, message: str, site: tuple[str, int]) -> None:
                 raise_unraisable(error, f"a sink of hazards failed on {finding}")
         return
     try:
-        warnings.warn_explicit(f"{name}: {message}", HazardWarning, site[0] or "<unknown>", site[1])
+        warnings.warn_explicit(
+            f"{finding.name}: {finding.message}", HazardWarning, finding.filename or "<unknown>", finding.lineno
+        )
     except HazardWarning as error:
         # Reports come from the middle of the scheduler, where raising would break the program that is being told about.
-        raise_unraisable(error, f"bateau hazard: {message}")
+        raise_unraisable(error, f"bateau hazard: {finding.message}")
 
 
 class _Unraisable(NamedTuple):
