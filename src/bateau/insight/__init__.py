@@ -1,0 +1,40 @@
+"""Seeing an async program: who waits on what, who could free it, and what happened before it died.
+
+Names are loaded when first used: a program that only starts the agent pays for nothing else.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .model import InsightError as InsightError
+    from .model import Reader as Reader
+    from .model import ReadError as ReadError
+    from .model import SchemaError as SchemaError
+    from .model import Snapshot as Snapshot
+    from .model import Want as Want
+    from .schema import from_json as from_json
+    from .schema import json_schema as json_schema
+    from .schema import to_json as to_json
+
+_PUBLIC: dict[str, str] = {
+    **dict.fromkeys(("InsightError", "ReadError", "Reader", "SchemaError", "Snapshot", "Want"), ".model"),
+    **dict.fromkeys(("from_json", "json_schema", "to_json"), ".schema"),
+}
+
+__all__ = [*sorted(_PUBLIC)]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]  # one list, not two
+
+
+def __getattr__(name: str) -> Any:
+    found = _PUBLIC.get(name)
+    if found is None:
+        raise AttributeError(f"module 'bateau.insight' has no attribute {name!r}")
+    value = getattr(import_module(found, __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})
