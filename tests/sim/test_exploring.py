@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 import time
@@ -13,7 +14,11 @@ import bateau
 from bateau import sim
 from bateau import time as vtime
 from bateau.sim.picture import html, svg
+from bateau.sim.running import one_run
 from bateau.sim.stepping import Stepper
+from bateau.sim.story import tell
+from bateau.sim.strategy import Replay
+from bateau.sim.token import TokenError, encode
 from bateau.sync import Lock
 
 
@@ -109,6 +114,41 @@ def test_a_deadlock_is_found_explained_shrunk_and_replayed():
     assert isinstance(again.error, bateau.Deadlock)
     assert again.digest == sim.replay(opposite_locks, found.token).digest
     assert not re.search("0x[0-9a-f]{6}", found.story)  # an address would be another one in each run
+
+
+async def short_one():
+    await bateau.checkpoint()
+
+
+async def fails_alone():
+    await bateau.checkpoint()
+    raise KeyError("of its own")
+
+
+def test_the_token_of_another_scenario_does_not_pass_for_a_replay():
+    with pytest.raises(sim.Found) as caught:
+        sim.explore(opposite_locks, seeds=2000)
+    token = caught.value.token
+
+    with pytest.raises(
+        TokenError, match=r"nothing failed, but .*it was made of .*:opposite_locks, and this is .*:short_one"
+    ):
+        sim.replay(short_one, token)
+    passed = sim.replay(short_one, token, strict=False)
+    assert passed.error is None
+    assert passed.strayed[-1].startswith("it was made of")
+    # A function inside another has no name that a token could know: what tells is what the run is asked.
+    no_name = functools.partial(short_one)
+    late = encode(one_run(opposite_locks, strategy=Replay({"tasks test": {4: 1}})))
+    with pytest.raises(
+        TokenError, match=r"nothing failed, but .*1 of the 1 answers of 'tasks test' were never asked for"
+    ):
+        sim.replay(no_name, late)
+    failed = sim.replay(fails_alone, token)
+    assert isinstance(failed.error, KeyError)
+    assert "NOTE: this run went another way" in tell(failed, token)
+    # A token of its own scenario, shrunk or not, is asked for every answer.
+    assert sim.replay(opposite_locks, token).strayed == []
 
 
 def test_what_is_right_passes():

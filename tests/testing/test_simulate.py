@@ -131,6 +131,14 @@ def test_a_failure_is_found_told_pinned_and_replayed(project: Project) -> None:
     mended = project.run()
     mended.passed("test_lost")
     mended.has("1 pinned; 3 runs")
+    # It is no longer the run that was pinned, and the token of another test is none of this one's: both are told so.
+    mended.has(
+        "PytestWarning: pinned run passed, but the run went another way",
+        "1 answers of 'buggify slow' were never asked for",
+    )
+    strange = project.run("--bateau-replay", token)
+    assert strange.outcomes() == {"test_lost": "failed"}
+    strange.has("nothing failed, but the run went another way than the token records")
 
 
 def test_tokens_that_do_not_fit(project: Project) -> None:

@@ -214,22 +214,29 @@ def replay(
     *,
     args: tuple[Any, ...] = (),
     detailed: bool = True,
+    strict: bool = True,
     prepare: Callable[[World], None] | None = None,
     **options: Any,
 ) -> Run:
     """Make the run of ``token`` again, the same in every step, and return its record (its error is in it, not raised).
 
     The options of the world come with the token; those given here must be the same. Raises ``TokenError`` for a token that is damaged,
-    was made by another version of Python or bateau, or with other options than those given.
+    was made by another version of Python or bateau, or with other options than those given; and for a run that does not fail and
+    went another way than the token records: it is the token of another scenario, or the program has changed since. ``strict=False``
+    is for the latter (does the mended program pass?): then ``strayed`` of the record says so, as it does beside a failure.
     """
-    from .token import decode
+    from .token import TokenError, decode
 
     read = decode(token)
     if not of_the_world(options):
         options = {**options, **read.world_options()}
     read.require(options)
     with opened():
-        return _again(scenario, args, read.seed, read.choices, detailed, prepare, options)
+        run = _again(scenario, args, read.seed, read.choices, detailed, prepare, options)
+    run.strayed += read.other_scenario(run)
+    if strict and run.strayed and not run.failed:
+        raise TokenError(f"nothing failed, but {read.astray(run)}")
+    return run
 
 
 def _again(
@@ -254,7 +261,9 @@ def _again(
 
     strategy = Replay(choices)
     strategy.begin(seed)
-    return one_run(scenario, args, seed=seed, strategy=strategy, detailed=detailed, prepare=both, **options)
+    made = one_run(scenario, args, seed=seed, strategy=strategy, detailed=detailed, prepare=both, **options)
+    made.strayed = strategy.strayed()
+    return made
 
 
 def run(scenario: Scenario, *args: Any, seed: int = 0, strategy: Strategy | str | None = None, **options: Any) -> Any:

@@ -47,6 +47,8 @@ class Run:
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     # How a command line names the scenario, where it can.
     target: str = ""
+    # Of a replay: how it differed from what was recorded, in sentences. Empty where every recorded answer was asked for.
+    strayed: list[str] = field(default_factory=list[str])
 
     @property
     def failed(self) -> bool:

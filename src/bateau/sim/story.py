@@ -34,6 +34,11 @@ def tell(run: Run, token: str, covered: Exploration | None = None, *, replays: b
         f"replay: bateau sim replay {token}" if run.target else f'replay: sim.replay(scenario, "{token}")',
         f'pin:    @simulate.pin("{token}")',
     ]
+    if run.strayed:
+        lines.append(
+            f"NOTE: this run went another way than its token records ({'; '.join(run.strayed)}): the program has changed since, or "
+            "it is the token of another scenario; this may be another failure than the one it was made of"
+        )
     if not replays:
         lines.append(
             "WARNING: this run does not replay: something in it is not under the world's control (an unpinned hash seed, a set "

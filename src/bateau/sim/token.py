@@ -110,6 +110,21 @@ class Token:
             )
         return found
 
+    def other_scenario(self, run: Run) -> list[str]:
+        """A sentence if ``run`` is of another scenario by its file or its name; none where either is not known.
+
+        The answers alone do not tell: any program asks for a few of the same streams.
+        """
+        made, now = (re.split(r"[/\\]", target)[-1] for target in (self.target, run.target))
+        return [f"it was made of {self.target}, and this is {run.target}"] if made and now and made != now else []
+
+    def astray(self, run: Run) -> str:
+        """What to say of a run that has ``strayed``."""
+        return (
+            f"the run went another way than the token records ({'; '.join(run.strayed)}): it is the token of another scenario, or the "
+            "program has changed since. Explore again for a token of the program as it is now"
+        )
+
     def require(self, options: Mapping[str, Any] | None = None) -> None:
         """Raise ``TokenError`` if there are ``mismatches``."""
         if found := self.mismatches(options):

@@ -16,7 +16,7 @@ from .options import hash_seed_is_pinned
 from .progress import Progress
 
 if TYPE_CHECKING:
-    from ..sim import Exploration
+    from ..sim import Exploration, Run
     from .suite import ItemState, Suite
 
 DEFAULT_SEEDS = 100
@@ -73,7 +73,11 @@ class _Exploring:
         self.scenario.raise_outcome()
 
     def replay_pinned(self, token: str) -> None:
-        """Replay a pinned failure, unless another Python or bateau made it: there it would be another run."""
+        """Replay a pinned failure, unless another Python or bateau made it: there it would be another run.
+
+        A run that passes and goes another way than the token records is a warning: so does the program that was mended, whose test must
+        not fail for that; but who reads it learns that the pin no longer shows what it did.
+        """
         __tracebackhide__ = True
         from ..sim.token import TokenError, decode
 
@@ -82,24 +86,27 @@ class _Exploring:
         except TokenError as error:
             pytest.fail(f"@simulate.pin({token!r}): {error}", pytrace=False)
         if other:
-            warnings.warn_explicit(
-                f"pinned run not replayed: {'; '.join(other)}", pytest.PytestWarning, str(self.item.path), self._line()
-            )
+            self._warn(f"pinned run not replayed: {'; '.join(other)}")
             return
-        self.replay(token)
+        done = self.replay(token, strict=False)
+        if done.strayed:
+            self._warn(f"pinned run passed, but {decode(token).astray(done)}, or take the pin out")
+
+    def _warn(self, text: str) -> None:
+        warnings.warn_explicit(text, pytest.PytestWarning, str(self.item.path), self._line())
 
     def _line(self) -> int:
         return (self.item.location[1] or 0) + 1
 
-    def replay(self, token: str) -> None:
-        """Make the run of ``token`` again; raises its error."""
+    def replay(self, token: str, *, strict: bool = True) -> Run:
+        """Make the run of ``token`` again; raises its error. Fails where it passes and ``strict`` and goes another way than the token."""
         __tracebackhide__ = True
         from ..sim import replay
         from ..sim.story import tell
         from ..sim.token import TokenError
 
         try:
-            done = replay(self.fn, token, prepare=self.scenario.prepare, **self.of_the_world)
+            done = replay(self.fn, token, strict=strict, prepare=self.scenario.prepare, **self.of_the_world)
         except TokenError as error:
             pytest.fail(f"{self.item.nodeid}: {error}", pytrace=False)
         self.scenario.raise_outcome()
@@ -107,6 +114,7 @@ class _Exploring:
         if done.error is not None:
             self._tell(f"pinned run, seed {done.seed}", tell(done, token), token)
             raise done.error
+        return done
 
     # -- many runs -------------------------------------------------------------------------------------------------------
 

@@ -43,5 +43,5 @@ def test_mistakes_are_found_and_replayed(mistake: str) -> None:
     found = caught.value
     again = sim.replay(scenario, found.token, args=(mistake,), detailed=False)
     assert (again.digest, str(again.error)) == (found.run.digest, str(found.error))
-    right = sim.replay(scenario, found.token, detailed=False)
+    right = sim.replay(scenario, found.token, detailed=False, strict=False)
     assert right.error is None, "the servers without the mistake stand the same trouble"

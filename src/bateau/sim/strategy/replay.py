@@ -61,5 +61,5 @@ class Replay(Strategy):
         for stream, answers in self.choices.items():
             left = sum(1 for at, answer in answers.items() if answer and at >= self._at[stream])
             if left:
-                found.append(f"{left} answers of {stream!r} were never asked for")
+                found.append(f"{left} of the {len(answers)} answers of {stream!r} were never asked for")
         return found
