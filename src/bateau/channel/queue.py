@@ -335,6 +335,8 @@ class Recv(Operation[T]):
         try:
             while True:
                 sent = yield host.park(task)
+                if host.resumed is not None:
+                    host.resumed(task)
                 if self.state is FIRED:
                     self.state = DONE
                     break

@@ -337,6 +337,8 @@ class FdOperation(RetryOperation[T]):
                     task.waiting = self
                     while True:
                         sent = yield host.park(task)
+                        if host.resumed is not None:
+                            host.resumed(task)
                         if self.state is FIRED:
                             break
                         if self.state is ABORTED:
@@ -368,6 +370,8 @@ class FdOperation(RetryOperation[T]):
         side.in_host = True
         try:
             yield from host.wait_fd(side.fd, side.write)
+            if host.resumed is not None:
+                host.resumed(task)
         except PermissionError:
             pass  # a regular file: always ready
         except BaseException:

@@ -43,6 +43,8 @@ class Brief(Operation[T]):
             try:
                 while True:
                     sent = yield host.park(task)
+                    if host.resumed is not None:
+                        host.resumed(task)
                     if self.state is FIRED:
                         self.state = DONE
                         break

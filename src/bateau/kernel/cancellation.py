@@ -107,6 +107,8 @@ class CancelNode:
             return False
         self.record = record
         task = self.task
+        if task is not None and task.host.instrument is not None:
+            task.host.instrument.cancel(self, record)
         if self.effective is None:
             _spread(self, record)
         elif self.children:  # reached from above before: who listens here may know better what to do now

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from . import instrument
 from .errors import Cancelled
 
 if TYPE_CHECKING:
     from .cancellation import CancelNode
     from .errors import CancelRecord
+    from .instrument import Instrument
     from .scope import Scope
     from .task import Task
 
@@ -35,6 +37,12 @@ class Host:
     foreign_tree: bool = False
     # The number of the last task before its run began, where names are to be the same in each run: the simulator's hosts set it.
     first_id: int = 0
+    # True where another loop drives: its steps are not ours to see.
+    rides: bool = False
+    # Who observes this host; see ``instrument``, which sets both.
+    instrument: Instrument | None = None
+    # On a host that rides: told of each task that goes on after a wait of ours.
+    resumed: Callable[[Task[Any]], None] | None = None
 
     def __init__(self) -> None:
         # Where ``local`` primitives are at home: hosts that share one thread and loop share one domain.
@@ -43,6 +51,7 @@ class Host:
         self.foreign_tree = type(self).foreign_tree
         # Values of run-scoped variables; they live as long as this run.
         self.run_vars: dict[Any, Any] = {}
+        instrument.made(self)
 
     # -- the five ------------------------------------------------------------------------------------------------
 
@@ -143,6 +152,8 @@ class Host:
     def spawn_root(self, task: Task[Any]) -> None:
         """Start a task that belongs to no scope. For the kernel's and the library's own helpers, whose end somebody awaits."""
         task.started = True
+        if self.instrument is not None:
+            self.instrument.spawn(task)
         self.start(task)
 
     def pause(self, task: Task[Any]) -> Any:

@@ -247,6 +247,8 @@ def _wait(op: Operation[Any], task: Task[Any]) -> Generator[Any, Any, None]:
     try:
         while True:
             sent = yield host.park(task)
+            if host.resumed is not None:
+                host.resumed(task)
             state = op.state
             if state is FIRED:
                 op.state = DONE
@@ -343,6 +345,8 @@ class RetryOperation(Operation[T]):
         try:
             while True:
                 sent = yield host.park(task)
+                if host.resumed is not None:
+                    host.resumed(task)
                 if self.state is FIRED:
                     return
                 if self.state is ABORTED:

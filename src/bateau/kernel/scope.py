@@ -250,6 +250,8 @@ class Scope(Cancellable, Resource):
         if self.children is None:
             self.children = {}
         self.children[task] = None
+        if task.host.instrument is not None:
+            task.host.instrument.spawn(task)
         if background:
             task.background = True
             self._background += 1
@@ -272,6 +274,8 @@ class Scope(Cancellable, Resource):
     def _launch(self, task: Task[Any]) -> None:
         """Start a task that waited for its place, or for its restart."""
         task.started = True
+        if task.host.instrument is not None:
+            task.host.instrument.spawn(task)
         task.host.start(task)
         if task.effective is not None:
             deliver(task)

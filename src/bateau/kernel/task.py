@@ -320,6 +320,8 @@ class Task(CancelNode, Resource, Generic[T_co]):
         self._value = value
         if error is not None:
             self._failed(error)
+        if self.host.instrument is not None:
+            self.host.instrument.end(self, error)
         if self.scope is not None:
             self.scope.child_ended(self)
         if self.ended:  # a supervisor may have restarted it

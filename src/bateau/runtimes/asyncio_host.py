@@ -143,6 +143,7 @@ class AsyncioHost(Host):
     """See the module's head. On this host ``task.scheduled`` means: its first step has begun."""
 
     name = "asyncio"
+    rides = True
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
@@ -163,11 +164,15 @@ class AsyncioHost(Host):
         future = self.loop.create_future()
         future._asyncio_future_blocking = True  # what ``await future`` would set; we yield it ourselves
         task.parked = future
+        if self.instrument is not None:
+            self.instrument.park(task)
         return future
 
     def wake(self, task: Task[Any]) -> None:
         future = task.parked
         if future is not None and not future.done():
+            if self.instrument is not None:
+                self.instrument.wake(task)
             future.set_result(None)
 
     def deliver(self, task: Task[Any]) -> None:
@@ -363,6 +368,8 @@ async def _main(task: Task[Any], coro: Coroutine[Any, Any, Any]) -> None:
         task.finish(None, error)
         return
     task.scheduled = True
+    if task.host.resumed is not None:
+        task.host.resumed(task)
     try:
         value = await coro
     except BaseException as error:

@@ -153,6 +153,7 @@ class TrioHost(TrioServices):
 
     name = "trio"
     foreign_tree = True
+    rides = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -184,6 +185,8 @@ class TrioHost(TrioServices):
                 self.call_threadsafe(lambda: task.finish(None, None))
         else:
             task.ended = True
+            if self.instrument is not None:
+                self.instrument.end(task, None)
 
     # -- the five operations -------------------------------------------------------------------------------------------
 
@@ -434,6 +437,8 @@ class TrioHost(TrioServices):
 
     def spawn_root(self, task: Task[Any]) -> None:
         task.started = True
+        if self.instrument is not None:
+            self.instrument.spawn(task)
         self._open_task(task)
         # Until the end of the run: trio cancels its system tasks then.
         trio.lowlevel.spawn_system_task(self.run_task, task, name=task.name, context=task.context)
@@ -460,6 +465,8 @@ class TrioHost(TrioServices):
         reference.key = id(native)
         self.seat(task, native, reference)
         task.context = native.context
+        if self.resumed is not None:
+            self.resumed(task)
         value, error = await self._in_scope(task)
         records.pop(id(native), None)
         self._nodes.pop(task.host_data, None)
@@ -497,6 +504,8 @@ class TrioHost(TrioServices):
         """Run ``coro`` in the current trio task as a program's main task; returns its value or its error."""
         task: Task[T] = Task(self, coro, name="main")
         task.started = True
+        if self.instrument is not None:
+            self.instrument.spawn(task)
         self._open_task(task)
         await self.run_task(task)
         task.error_seen = True

@@ -70,6 +70,8 @@ class Seat:
         native = self.ref()
         assert native is not None
         native.custom_sleep_data = self
+        if self.task is not None and self.host.instrument is not None:
+            self.host.instrument.park(self.task)
         if self.message is None:
             self.message = _message_of(trio.lowlevel.wait_task_rescheduled(self.abort))
         return self.message
@@ -85,6 +87,8 @@ class Seat:
             undo, self.undo = self.undo, None
             if undo is not None:
                 undo(_never_raises)
+            if self.task is not None and self.host.instrument is not None:
+                self.host.instrument.wake(self.task)
             trio.lowlevel.reschedule(native)
 
     def abort(self, raise_cancel: Any) -> trio.lowlevel.Abort:

@@ -307,6 +307,8 @@ class ThreadRun(Operation[T]):
             task.waiting = self
             try:
                 sent = yield host.park(task)
+                if host.resumed is not None:
+                    host.resumed(task)
                 if self.state is ABORTED:
                     host.resume_aborted(task, sent)
             except BaseException as exc:
