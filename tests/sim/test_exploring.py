@@ -139,7 +139,7 @@ def test_the_token_of_another_scenario_does_not_pass_for_a_replay():
     assert passed.strayed[-1].startswith("it was made of")
     # A function inside another has no name that a token could know: what tells is what the run is asked.
     no_name = functools.partial(short_one)
-    late = encode(one_run(opposite_locks, strategy=Replay({"tasks test": {4: 1}})))
+    late = encode(one_run(opposite_locks, strategy=Replay({"tasks test": {0: 1}})))
     with pytest.raises(
         TokenError, match=r"nothing failed, but .*1 of the 1 answers of 'tasks test' were never asked for"
     ):
