@@ -56,6 +56,7 @@ def test_what_arrives_while_a_deadlock_is_looked_for_counts():
     there_tx, there_rx = channel[int](0, flavour="shared")
     back_tx, back_rx = channel[int](0, flavour="shared")
     holding, go, gone_on = Event(), Event(), Event()
+    sent: list[int] = []
 
     async def echo():
         async with back_tx, bateau.scope() as scope:
@@ -78,7 +79,8 @@ def test_what_arrives_while_a_deadlock_is_looked_for_counts():
         def timeout():
             found = look()
             waiting = there_tx.statistics().waiting_senders, back_rx.statistics().waiting_receivers
-            if found is None and holding.is_set() and waiting == (1, 1) and not go.is_set():
+            if found is None and sent == [0] and waiting == (1, 1) and not go.is_set():
+                assert holding.wait(20)  # it has the first item, and may not have come to say so yet
                 go.set()
                 assert gone_on.wait(20)
             return found
@@ -87,6 +89,7 @@ def test_what_arrives_while_a_deadlock_is_looked_for_counts():
             async with there_tx:
                 for item in range(5):
                     await there_tx.send(item)
+                    sent.append(item)
 
         engine.timeout = timeout
         async with bateau.scope() as scope:
