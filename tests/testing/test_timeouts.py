@@ -97,6 +97,8 @@ def test_fixtures_have_the_same_time(project: Project, name: str) -> None:
         ini=f"bateau_mode = auto\nbateau_timeout = 0.2\nbateau_runtimes = {name}",
         test_a=HEAD
         + """
+from bateau.testing import running
+running.LONGEST_CLEANUP = 1
 @pytest.fixture
 async def slow_setup():
     await bateau.time.sleep(60)  # in setup
@@ -107,12 +109,19 @@ async def slow_teardown():
     await bateau.time.sleep(60)  # in teardown
 async def test_setup(slow_setup): pass
 async def test_teardown(slow_teardown): pass
+@pytest.fixture
+async def stubborn():
+    yield
+    with bateau.shield():
+        await bateau.time.sleep(60)
+async def test_stubborn(stubborn): pass
 @pytest.mark.bateau_timeout(None)
 async def test_no_limit(): await bateau.time.sleep(0.3)
 """,
     )
     done = project.run()
-    assert done.outcomes() == {"test_setup": "error", "test_teardown": "error", "test_no_limit": "passed"}
+    expected = {"test_setup": "error", "test_teardown": "error", "test_stubborn": "error", "test_no_limit": "passed"}
+    assert done.outcomes() == expected, done.text
     done.has(
         ">       await bateau.time.sleep(60)  # in setup", "the setup of fixture 'slow_setup' did not end within 0.2 s"
     )
@@ -120,7 +129,7 @@ async def test_no_limit(): await bateau.time.sleep(0.3)
         ">       await bateau.time.sleep(60)  # in teardown",
         "the teardown of fixture 'slow_teardown' did not end within 0.2 s",
     )
-    assert len(re.findall("waits: sleep of 60 s", done.text)) == 2
+    assert len(re.findall("waits: sleep of 60 s", done.text)) == 3
 
 
 def test_virtual_time(project: Project) -> None:

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
-from ..kernel.cancellation import CancelNode, CancelScope
+from ..kernel.cancellation import CancelNode
 from ..kernel.current import current_host
 from ..kernel.errors import Cancelled
 from ..kernel.task import Task
-from .running import FixtureEnded, FixtureMisuse, Guard, RunnersEvent, TestTimeout
+from .running import FixtureEnded, FixtureMisuse, Guard, RunnersEvent, TestTimeout, end
 
 _MISSING = object()
 
@@ -115,9 +115,7 @@ class LiveFixture:
         try:
             await Guard(what, self.seconds, roots).run(wait)
         except BaseException as error:
-            task.cancel("its test run is over")
-            with CancelScope(shield=True):
-                await task.join()
+            await end(task, "its test run is over")
             if self.error is not None:
                 stopped_at, self.error = self.error.__traceback__, None
                 if isinstance(error, TestTimeout):
@@ -170,9 +168,8 @@ class LiveFixture:
                 return
             except BaseException as failure:
                 if failure.__context__ is error:
-                    failure.__context__ = (
-                        None  # that it was cancelled is how it heard of the failure, and no failure itself
-                    )
+                    # That it was cancelled is how it heard of the failure, and no failure itself.
+                    failure.__context__ = None
                 raise
         else:
             try:

@@ -16,7 +16,9 @@ from ..kernel.host import Host
 from .claiming import is_async
 from .fixtures import LiveFixture
 from .outcomes import MAGIC, single_outcome
-from .running import Guard, overdue
+from .running import FixtureMisuse, Guard, overdue
+
+_ENDED = object()
 
 
 def _world_ended() -> tuple[type[BaseException], ...]:
@@ -88,7 +90,12 @@ class _Fixtures:
         if not inspect.isgenerator(made):
             return made
         value = next(made)
-        self._undo.append(partial(next, made, None))
+
+        def tear_down() -> None:
+            if next(made, _ENDED) is not _ENDED:
+                raise FixtureMisuse(f"fixture {given.name!r} has more than one `yield`")
+
+        self._undo.append(tear_down)
         return value
 
     async def tear_down(self) -> list[BaseException]:

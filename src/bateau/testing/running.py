@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from contextvars import copy_context
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -164,7 +165,9 @@ class Guard:
         if self.verdict is not None:
             if self.verdict.__traceback__ is None:  # it shows where the function stood
                 self.verdict.__traceback__ = stopped_at
-            raise self.verdict from failure
+            if failure is not None and self.verdict.__cause__ is None:
+                self.verdict.__cause__ = failure
+            raise self.verdict
         if failure is not None:
             raise failure
         return value
@@ -233,6 +236,18 @@ def overdue(what: str, seconds: float, clock: str, waits: str) -> TestTimeout:
 
 def _clock(task: Task[Any]) -> str:
     return "virtual time" if task.host.name == "sim" else f"{task.host.name}'s clock"
+
+
+async def end(task: Task[Any], reason: str) -> None:
+    """Cancel ``task`` and wait for its end, whatever happens here. Its shields fall when it takes too long."""
+    task.cancel(reason)
+    host = task.host
+    timer = host.call_at(host.now() + LONGEST_CLEANUP, partial(_break_shields, task))
+    try:
+        with CancelScope(shield=True):
+            await task.join()
+    finally:
+        timer.cancel()
 
 
 def _break_shields(top: CancelNode) -> None:

@@ -2,7 +2,7 @@
 
 A test that uses only fixtures of its own runs on a loop of its own, which ends with it. Fixtures that outlive a test need a loop that
 does: all those of one runtime share one, the *long* loop, and so do the tests that use them. In a simulated world nothing outlives a
-run, so there the async fixtures are only noted (``simulated.Deferred``) and set up anew inside each run.
+run, so there the async fixtures are only noted (``in_world.Deferred``) and set up anew inside each run.
 """
 
 from __future__ import annotations
@@ -124,7 +124,10 @@ class Suite:
         except BaseException as raised:
             error = raised if self.settings.full_trace else trimmed(single_outcome(raised))
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # it holds this frame
         return value
 
     def _run_on_loop(self, item: Any, call: Callable[[], Any]) -> Any:
