@@ -32,6 +32,10 @@ async def fine(world):
     return world.now
 
 
+async def takes(one):
+    pass
+
+
 async def fails():
     raise ValueError("always")
 
@@ -44,10 +48,10 @@ not_a_function = 3
 def bateau_sim(tmp_path: Path):
     (tmp_path / "accounts.py").write_text(SCENARIO)
 
-    def call(*args: str, said: str = "") -> tuple[int, str]:
+    def call(*args: str, said: str = "", cwd: Path = tmp_path) -> tuple[int, str]:
         done = subprocess.run(
             [sys.executable, "-m", "bateau.cli", "sim", *args],
-            cwd=tmp_path,
+            cwd=cwd,
             input=said,
             capture_output=True,
             text=True,
@@ -84,6 +88,39 @@ def test_explore_replay_step_and_draw(bateau_sim, tmp_path):
     assert status == 130
 
 
+def test_the_commands_of_a_message_work_anywhere(bateau_sim, tmp_path):
+    # A file of a package, with an import that is relative to it.
+    package = tmp_path / "app" / "checks"
+    package.mkdir(parents=True)
+    for folder in (package, package.parent):
+        (folder / "__init__.py").write_text("")
+    (package / "scenarios.py").write_text(
+        "from ..accounts import deadlock as _deadlock\nasync def deadlock(): await _deadlock()\n"
+    )
+    (package.parent / "accounts.py").write_text(SCENARIO)
+    status, text = bateau_sim("explore", "--seeds", "2000", "app/checks/scenarios.py:deadlock")
+    assert status == 1
+    command = re.search(r"bateau sim (replay sim-\S+ --target \S+)", text)[1].split()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    seed = re.search(r"seed (\d+) fails", text)[1]
+    status, text = bateau_sim(*command, cwd=elsewhere)
+    assert status == 1
+    assert "a ring of waits" in text
+    # The token alone is enough in the project and below; elsewhere it is told what is missing.
+    status, text = bateau_sim("replay", command[1], cwd=package)
+    assert status == 1
+    status, text = bateau_sim("replay", command[1], cwd=tmp_path.parent)
+    assert status == 2
+    assert "no such file here or in a directory above" in text
+    # One seed alone; and a token that is none of this scenario's.
+    status, text = bateau_sim("explore", "--seed", seed, "accounts.py:deadlock")
+    assert status == 1
+    status, text = bateau_sim("replay", command[1], "--target", "accounts.py:fine")
+    assert status == 2
+    assert "nothing failed, but the run went another way than the token records" in text
+
+
 def test_explore_what_is_right(bateau_sim):
     status, text = bateau_sim("explore", "--seeds", "50", "--jobs", "2", "--faults", "some", "accounts.py:fine")
     assert status == 0
@@ -94,7 +131,7 @@ def test_what_fails_at_once(bateau_sim):
     status, text = bateau_sim("run", "accounts.py:fails")
     assert status == 1
     assert "ValueError: always" in text
-    assert "accounts.py:23 in fails" in text
+    assert "accounts.py:27 in fails" in text
 
 
 @pytest.mark.parametrize(
@@ -107,6 +144,9 @@ def test_what_fails_at_once(bateau_sim):
         (("replay", "nonsense"), "a replay token starts with 'sim-'"),
         (("explore", "--strategy", "luck", "accounts.py:fine"), "invalid choice"),
         (("explore", "--seeds", "0", "accounts.py:fine"), "1 or more"),
+        (("run", "accounts.py:takes"), "missing a required argument: 'one'. Name a scenario that needs nothing"),
+        (("run", "accounts.py:fine", "--svg", "nowhere/run.svg"), "there is no directory 'nowhere'"),
+        (("explore", "accounts.py:fine", "--html", "."), "'.' is a directory"),
         (("explore", "--jobs", "0", "accounts.py:fine"), "1 or more"),
     ],
 )

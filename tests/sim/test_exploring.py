@@ -345,10 +345,14 @@ def test_cancel_everywhere_says_when_there_is_nothing_to_cancel():
     async def scenario():
         await vtime.sleep(1)
 
+    async def twice():
+        await scenario()
+        await scenario()
+
     with pytest.raises(ValueError, match="never came to a point"):
         sim.cancel_everywhere(scenario, scope="nobody")
-    with pytest.raises(ValueError, match="more than most=0"):
-        sim.cancel_everywhere(scenario, most=0)
+    with pytest.raises(ValueError, match="2 points, more than most=1"):
+        sim.cancel_everywhere(twice, most=1)
 
 
 def test_crash_everywhere():
@@ -438,9 +442,9 @@ def test_a_misspelt_option_is_an_error(call):
         call(guarded_update, fautls=sim.Faults.many())
 
 
-@pytest.mark.parametrize("seeds", [0, -1, "many"])
+@pytest.mark.parametrize("seeds", [0, -1, "many", 1.5, True, None, []])
 def test_no_seeds_are_an_error(seeds):
-    with pytest.raises(ValueError, match="how many runs"):
+    with pytest.raises((TypeError, ValueError), match="how many runs"):
         sim.explore(guarded_update, seeds=seeds)
 
 

@@ -313,7 +313,7 @@ def test_opcodes_of_threads_are_choices_where_that_is_asked_for() -> None:
 
 
 def test_what_threads_can_be_is_said() -> None:
-    with pytest.raises(ValueError, match="threads='words'"):
+    with pytest.raises(ValueError, match="not 'words'"):
         sim.run(adding(Account.add), threads="words")
 
 

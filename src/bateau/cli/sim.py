@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .targets import TargetError, load
+from .targets import TargetError, above, load
 
 if TYPE_CHECKING:
     from ..sim.exploring import Exploration
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     explore = actions.add_parser(
         "explore", allow_abbrev=False, help="many runs; the first that fails is shrunk and told"
     )
+    explore.add_argument("--seed", type=int, metavar="N", help="this one alone, as a failure has told it")
     explore.add_argument("--seeds", type=_at_least_one, default=1000, metavar="N", help="how many runs (default: 1000)")
     explore.add_argument("--first", type=int, default=0, metavar="N", help="the first seed (default: 0)")
     explore.add_argument(
@@ -61,14 +63,46 @@ def main(args: argparse.Namespace) -> int:
 
     pin_hash_seed()
     try:
+        for path in (args.svg, args.html):
+            _check_writable(path)
         target = load(args.target if args.action != "replay" else _target_of(args))
         # A test decorated with @simulate knows its own options.
         options = dict(getattr(target, "__bateau_simulate__", {}))
         scenario = getattr(target, "__bateau_scenario__", target)
+        _check_scenario(scenario)
         return {"run": _run, "explore": _explore, "replay": _replay}[args.action](args, scenario, options)
-    except (TargetError, TokenError) as error:
+    except (TargetError, TokenError, OutputError) as error:
         print(f"bateau sim: {error}", file=sys.stderr)
         return 2
+
+
+class OutputError(Exception):
+    """A picture or a page can't be written there."""
+
+
+def _check_writable(path: str | None) -> None:
+    """Before thousands of runs, not after them."""
+    if path is None:
+        return
+    folder = os.path.dirname(path) or "."
+    if os.path.isdir(path):
+        raise OutputError(f"{path!r} is a directory: name a file in it")
+    if not os.path.isdir(folder):
+        raise OutputError(f"can't write {path!r}: there is no directory {folder!r}")
+    if not os.access(path if os.path.exists(path) else folder, os.W_OK):
+        raise OutputError(f"can't write {path!r}: permission denied")
+
+
+def _check_scenario(scenario: Any) -> None:
+    from ..sim.given import scenario as require
+    from ..sim.running import wants_world
+
+    try:
+        require(scenario, (), with_world=wants_world(scenario))
+    except TypeError as error:
+        raise TargetError(
+            f"{error}. Name a scenario that needs nothing but the world; a test with fixtures is run by pytest (--bateau-replay TOKEN)"
+        ) from None
 
 
 def _run(args: argparse.Namespace, scenario: Any, options: dict[str, Any]) -> int:
@@ -87,13 +121,13 @@ def _explore(args: argparse.Namespace, scenario: Any, options: dict[str, Any]) -
 
     _set_faults(args, options)
     began = time.perf_counter()
+    seeds = range(args.first, args.first + args.seeds) if args.seed is None else range(args.seed, args.seed + 1)
 
     def progress(covered: Exploration) -> None:
         if sys.stderr.isatty():
             rate = covered.runs / max(time.perf_counter() - began, 1e-9)
-            print(f"\r{covered.runs} of {args.seeds} runs, {rate:.0f} per second ", end="", file=sys.stderr, flush=True)
+            print(f"\r{covered.runs} of {len(seeds)} runs, {rate:.0f} per second ", end="", file=sys.stderr, flush=True)
 
-    seeds = range(args.first, args.first + args.seeds)
     try:
         covered = explore(
             scenario, seeds=seeds, strategy=args.strategy, jobs=args.jobs, progress=progress, **_of_the_world(options)
@@ -113,10 +147,19 @@ def _explore(args: argparse.Namespace, scenario: Any, options: dict[str, Any]) -
 def _target_of(args: argparse.Namespace) -> str:
     from ..sim.token import decode
 
-    target: str = args.target or decode(args.token).target
+    if args.target:
+        return str(args.target)
+    target = decode(args.token).target
     if not target:
         raise TargetError("this token does not know its scenario; name it: --target test_x.py:scenario")
-    return target
+    path, _, name = target.rpartition(":")
+    found = above(path)
+    if found is None:
+        raise TargetError(
+            f"the token was made of {target}, and there is no such file here or in a directory above: go to where it was made, or name the "
+            "scenario: --target path/to/test_x.py:scenario"
+        )
+    return f"{found}:{name}"
 
 
 def _replay(args: argparse.Namespace, scenario: Any, options: dict[str, Any]) -> int:
@@ -161,8 +204,15 @@ def _draw(args: argparse.Namespace, run: Run, token: str) -> None:
     from ..sim.picture import html, svg
 
     if args.svg:
-        Path(args.svg).write_text(svg(run), encoding="utf-8")
+        _write(args.svg, svg(run))
         print(f"drawn: {args.svg}")
     if args.html:
-        Path(args.html).write_text(html(run, token), encoding="utf-8")
+        _write(args.html, html(run, token))
         print(f"written: {args.html}")
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"can't write {path!r}: {error.strerror}") from None

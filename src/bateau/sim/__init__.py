@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .linear import is_linearizable as is_linearizable
     from .process import Process as Process
     from .running import Run as Run
+    from .strategy import Strategy as Strategy
     from .world import World as World
     from .world import current_world as current_world
 
@@ -61,6 +62,7 @@ _WHERE = {
     "linear": ("NotLinearizable", "Undecided", "check_linearizable", "is_linearizable"),
     "process": ("Process",),
     "running": ("Run",),
+    "strategy": ("Strategy",),
     "world": ("World", "current_world"),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}

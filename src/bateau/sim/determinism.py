@@ -8,9 +8,10 @@ from typing import Any
 
 from .doors import opened
 from .errors import InvariantBroken
+from .given import whole
 from .running import Run, Scenario, one_run
 from .story import timeline, without_addresses
-from .strategy import Strategy, by_name
+from .strategy import Strategy, strategy_of
 
 # In the environment of a process that was started anew: if the hash seed is still not pinned there, trying again won't help.
 _TRIED = "BATEAU_PINNED"
@@ -46,12 +47,11 @@ def check_determinism(
     Sets of strings keep their order within one interpreter: compare the digests that ``bateau sim run`` prints under two values of
     PYTHONHASHSEED as well.
     """
-    if times < 2:
-        raise ValueError(f"it takes two runs or more to compare, not {times!r}")
+    whole("times, how many runs to compare,", times, 2)
     first: Run | None = None
     with opened():
         for _ in range(times):
-            chosen = by_name(strategy) if isinstance(strategy, str) else strategy
+            chosen = strategy_of(strategy)
             chosen.begin(seed)
             run = one_run(scenario, args, seed=seed, strategy=chosen, detailed=True, **options)
             if first is None:

@@ -15,8 +15,9 @@ from ..kernel.errors import Cancelled
 from ..kernel.scope import Scope
 from .doors import opened
 from .exploring import Exploration, Found, found
+from .given import name_of, seconds, whole
 from .running import Run, Scenario, one_run
-from .strategy import Strategy, by_name
+from .strategy import Strategy, strategy_of
 from .world import World
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ def cancel_everywhere(
     scenario (other than the cancellation), raises ``Found``. ``pairs`` also cancels at two points in one run, the second during
     what the first led to. Raises ``ValueError`` where no such scope ever suspends, and where there are more than ``most`` runs to make.
     """
+    if scope is not None:
+        name_of("scope", scope)
+    whole("most", most, 1)
     title = f"scope {scope!r}" if scope is not None else "the program"
     search = _Search(CANCEL + (scope or ""), title, scenario, args, check, seed, strategy, options)
     return search.run(most, pairs=pairs)
@@ -72,6 +76,10 @@ def crash_everywhere(
     ``cancel_everywhere``. A point is the end of a task's step, or the moment when a thread blocks in the system (a disk's latency, a
     lock); what runs between two of them happens whole, or (at a disk) as its faults say.
     """
+    name_of("host", host)
+    whole("most", most, 1)
+    if restart_after is not None:
+        seconds("restart_after", restart_after)
     if host == "test":
         raise ValueError(
             "host 'test' is the scenario itself, which can't be crashed: start programs on hosts of other names"
@@ -100,7 +108,7 @@ class _Search:
         self.scenario = scenario
         self.args = args
         self.seed = seed
-        self.strategy = by_name(strategy) if isinstance(strategy, str) else strategy
+        self.strategy = strategy_of(strategy)
         self.options = dict(options, check=check)
         if stream.startswith(CANCEL):
             self.options["forgive"] = Cancelled
@@ -112,7 +120,7 @@ class _Search:
         with opened():
             self.points = self.attempt(())
             if not self.points:
-                raise ValueError(f"{self.title} never came to a point to do it at: is that its name in the scenario?")
+                raise ValueError(self._nowhere())
             if self.points > most:
                 raise ValueError(
                     f"{self.title} has {self.points} points, more than most={most}: make the scenario smaller, or raise it"
@@ -124,6 +132,11 @@ class _Search:
                         self.attempt((first, second))
         self.covered.exhausted = True
         return self.covered
+
+    def _nowhere(self) -> str:
+        if self.stream == CANCEL:
+            return "the program never waits: there is no point to cancel it at"
+        return f"{self.title} never came to a point to do it at: is that its name in the scenario?"
 
     def attempt(self, at: Points) -> int:
         """One run with the fault at these points; how many points it had. Raises ``Found``."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .doors import opened
-from .options import of_the_world
-from .running import Choices, Run, Scenario, one_run
-from .strategy import Replay, Strategy, by_name
+from .given import whole
+from .options import NOT_OF_THE_WORLD, of_the_world
+from .running import Choices, Run, Scenario, one_run, require
+from .strategy import Replay, Strategy, strategy_of
 from .strategy.base import Seeded
 from .world import World
 
@@ -93,15 +94,12 @@ def explore(
     ``progress`` is called now and then with what was covered. ``prepare(world)`` is called before anything runs in it. Further
     options are those of ``World`` and of the parts of the world.
     """
-    chosen = by_name(strategy) if isinstance(strategy, str) else strategy
-    if not isinstance(chosen, Strategy):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
-        raise TypeError(f"strategy is a name or a Strategy, not {type(chosen).__name__}")
-    given: Any = seeds  # users are not type-checked
-    if isinstance(given, str) or (isinstance(given, int) and given < 1):
-        raise ValueError(f"seeds is how many runs to make, 1 or more, or the seeds themselves, not {seeds!r}")
-    wanted = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    if jobs < 1:
-        raise ValueError(f"jobs is a number of processes, 1 or more, not {jobs!r}")
+    chosen = strategy_of(strategy)
+    wanted = seeds_of(seeds)
+    whole("jobs, the number of processes,", jobs, 1)
+    of_world = {name: value for name, value in options.items() if name not in NOT_OF_THE_WORLD}
+    functions = {"prepare": prepare, "progress": progress, "check": options.get("check")}
+    require(scenario, args, wanted[0], options.get("max_steps"), of_world, forgive=options.get("forgive"), **functions)
     if jobs > 1 and not isinstance(chosen, Seeded):
         raise ValueError(
             f"strategy {chosen.name!r} goes from one run to the next: it can't share them with jobs={jobs}"
@@ -120,6 +118,23 @@ def explore(
                 scenario, args, failed, covered, shrink=shrink, prepare=prepare, options=options
             ) from failed.error
     return covered
+
+
+def seeds_of(given: Any) -> list[int]:
+    """The seeds that are meant by a number of them, or by themselves."""
+    meaning = f"seeds is how many runs to make, 1 or more, or the seeds themselves, not {given!r}"
+    if isinstance(given, int) and not isinstance(given, bool):
+        if given < 1:
+            raise ValueError(meaning)
+        return list(range(given))
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise TypeError(meaning)
+    seeds: list[Any] = list(given)  # pyright: ignore[reportUnknownArgumentType]
+    if not seeds:
+        raise ValueError(f"{meaning}: there is none in it")
+    for seed in seeds:
+        whole("a seed", seed)
+    return seeds
 
 
 def _look(
@@ -271,7 +286,7 @@ def run(scenario: Scenario, *args: Any, seed: int = 0, strategy: Strategy | str 
 
     A scenario whose first parameter is named ``world`` (or annotated ``World``) is given the world first.
     """
-    chosen = by_name(strategy) if isinstance(strategy, str) else strategy
+    chosen = strategy_of(strategy) if strategy is not None else None
     if chosen is not None:
         chosen.begin(seed)
     done = one_run(scenario, args, seed=seed, strategy=chosen, **options)

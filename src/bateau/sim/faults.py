@@ -100,8 +100,12 @@ class Latency:
     tail: float = 0.01
 
     def __post_init__(self) -> None:
-        if not 0 <= self.least <= self.most or not 0 <= self.tail <= 1:
-            raise ValueError(f"a latency needs 0 <= least <= most and 0 <= tail <= 1, not {self}")
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if not isinstance(value, int | float):
+                raise TypeError(f"Latency({each.name}=...) is a number, not {value!r}")
+        if not 0 <= self.least <= self.most < float("inf") or not 0 <= self.tail <= 1:
+            raise ValueError(f"a latency needs 0 <= least <= most, both finite, and 0 <= tail <= 1, not {self}")
 
     def draw(self, random: Random) -> float:
         """One value, in seconds. Always two draws, so that one value does not move the next."""
@@ -120,6 +124,10 @@ def buggify(name: str, p: float | None = None) -> bool:
     world = here.world
     if world is None:
         return False
+    if p is not None:
+        from .given import probability  # late: it needs this module
+
+        probability(f"p of buggify({name!r})", p)
     if world.chance(f"buggify {name}", world.faults.buggify if p is None else p):
         world.trace("buggify", name)
         return True

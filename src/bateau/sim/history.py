@@ -11,6 +11,7 @@ from copy import deepcopy
 from typing import Any, Literal
 
 from ..kernel.current import current_task_or_none
+from .given import name_of
 from .thread import here
 
 Status = Literal["pending", "answered", "failed", "unknown"]
@@ -92,6 +93,7 @@ class History:
 
     def invoke(self, name: str, *args: Any, client: str | None = None) -> Op:
         """A client calls ``name(*args)`` now. ``client`` is for messages and for models that care (the name of the running task)."""
+        name_of("an operation", name)
         if client is None:
             task = current_task_or_none()
             client = task.name if task is not None else "client"

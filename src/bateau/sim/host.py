@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from .given import name_of, number
+from .net.addresses import canonical
 from .process import Process
 
 if TYPE_CHECKING:
@@ -50,14 +53,33 @@ class HostClock:
 
     def jump(self, seconds: float) -> None:
         """Set the wall clock forward (or back, negative), as an administrator or NTP does."""
+        number("a jump of a clock", seconds, "a number of seconds, forward or (negative) back")
         self._wall += seconds
 
     def drift(self, rate: float) -> None:
         """From now on the clocks go ``rate`` seconds for each second. What already waits is measured by the old rate."""
+        number("a clock's rate", rate, "a number of seconds per second, between 0.1 and 10")
         if not 0.1 <= rate <= 10:
             raise ValueError(f"a clock's rate is between 0.1 and 10 seconds per second, not {rate!r}")
         self._monotonic, self._wall, self._at = self.monotonic(), self.wall(), self.world.now
         self.rate = rate
+
+
+def require_name(world: World, name: Any, addresses: tuple[Any, ...]) -> None:
+    """Raise where no host can be made of this name with these addresses."""
+    if not isinstance(name, str):
+        raise TypeError(f"a host's name is text, not {name!r}")
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise ValueError(f"a host's name is made of letters, digits, '-', '_' and '.', not {name!r}")
+    if canonical(name) is not None:
+        raise ValueError(f"{name!r} is an address: give the host a name, and addresses after it, host('db', {name!r})")
+    for address in addresses:
+        ip = canonical(address) if isinstance(address, str) else None
+        if ip is None:
+            raise ValueError(f"host {name!r}: {address!r} is no IP address")
+        other = world.network.owner(ip)
+        if other is not None:
+            raise ValueError(f"hosts {other.name!r} and {name!r} can't have the same address {ip}")
 
 
 class SimHost:
@@ -90,6 +112,8 @@ class SimHost:
         """
         if not callable(fn):
             raise TypeError(f"start needs a function, not {type(fn).__name__}: write start(main), not start(main())")
+        if name is not None:
+            name_of("the name of a process", name)
         self._programs.append((fn, args, name))
         self.down = False
         return Process(self, fn, args, name or str(getattr(fn, "__name__", "program")))

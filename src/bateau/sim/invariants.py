@@ -11,6 +11,7 @@ from typing import Any
 
 from ..kernel.errors import NotInRuntime
 from .errors import InvariantBroken
+from .given import plain_function, seconds
 from .process import is_async
 from .thread import here
 from .world import World
@@ -60,8 +61,8 @@ def eventually(holds: Callable[[], object], within: float | None = None, what: s
 
     Once it was true it is not asked again. Else the run ends with ``InvariantBroken``.
     """
-    if within is not None and within < 0:
-        raise ValueError(f"within is a number of seconds from now, not {within!r}")
+    if within is not None:
+        seconds("within", within)
     world = _world("eventually")
     _check_sync(holds)
     title = what or describe(holds)
@@ -92,6 +93,7 @@ def eventually(holds: Callable[[], object], within: float | None = None, what: s
 def _check_sync(fn: Callable[[], object]) -> None:
     if is_async(fn):
         raise TypeError(f"{describe(fn)} is async: an invariant is looked at between the steps, and can't wait")
+    plain_function("an invariant", fn)
 
 
 def describe(fn: Callable[..., Any]) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any
 
+from .given import whole
 from .history import History, Op, frozen, table
 from .models import IMPOSSIBLE, WHOLE, IfSaid, Model
 
@@ -53,6 +54,7 @@ def check_linearizable(history: History, model: Model, *, max_states: int = DEFA
 
     Raises ``Undecided`` after ``max_states`` combinations, ``ValueError`` for an operation that ``model`` does not know.
     """
+    _require(history, model, max_states)
     for key, ops in _parts(history, model).items():
         search = _Search(ops, model, max_states)
         if not search.run():
@@ -61,7 +63,20 @@ def check_linearizable(history: History, model: Model, *, max_states: int = DEFA
 
 def is_linearizable(history: History, model: Model, *, max_states: int = DEFAULT_MAX_STATES) -> bool:
     """``check_linearizable`` as a question."""
+    _require(history, model, max_states)
     return all(_Search(ops, model, max_states).run() for ops in _parts(history, model).values())
+
+
+def _require(history: Any, model: Any, max_states: Any) -> None:
+    """Raise ``TypeError`` or ``ValueError`` for what can't be judged."""
+    if not isinstance(history, History):
+        raise TypeError(f"history is a sim.History, not {history!r}")
+    if not isinstance(model, Model):
+        raise TypeError(
+            f"model is an object that says what each operation does, as bateau.sim.models.Register(), not {model!r}"
+            + (": call it" if isinstance(model, type) else "")
+        )
+    whole("max_states", max_states, 1)
 
 
 def _parts(history: History, model: Model) -> dict[Hashable, list[Op]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
+from . import given
 from .faults import Faults, Latency
 
 # Options of ``one_run`` that are not the world's: a run does not depend on them.
@@ -19,25 +20,47 @@ OF_THE_WORLD = ("disk_latency", "faults", "latency", "stall", "sync_latency", "t
 _KINDS: dict[str, type[Any]] = {"Faults": Faults, "Latency": Latency}
 
 
+# Where None is a value (it takes no time at all), and not the same as leaving it out.
+NONE_IS_A_VALUE = ("disk_latency", "sync_latency")
+
+
 def require_known(options: Mapping[str, Any]) -> None:
-    """Raise ``TypeError`` for an option that no part of the world reads: a misspelt ``faults`` would be a world without any."""
-    for name in options:
+    """Raise ``TypeError`` for an option that no part of the world reads (a misspelt ``faults`` would be a world without any), and this
+    or ``ValueError`` for a value that it can't have.
+    """
+    for name, value in options.items():
         if name not in OF_THE_WORLD:
-            raise TypeError(f"a simulated world has no option {name!r}; it has {', '.join(OF_THE_WORLD)}")
+            raise TypeError(
+                f"a simulated world has no option {name!r}; it has {', '.join((*OF_THE_WORLD, *NOT_OF_THE_WORLD))}"
+            )
+        if value is None:
+            continue
+        if name == "faults":
+            given.faults(value)
+        elif name == "threads":
+            given.threads(value)
+        elif name == "stall":
+            given.seconds(name, value)
+        else:
+            given.latency(name, value)
 
 
 def of_the_world(options: Mapping[str, Any]) -> dict[str, Any]:
     """Those that a run depends on."""
-    return {name: value for name, value in options.items() if name not in NOT_OF_THE_WORLD and value is not None}
+    return {
+        name: value
+        for name, value in options.items()
+        if name not in NOT_OF_THE_WORLD and (value is not None or name in NONE_IS_A_VALUE)
+    }
 
 
 def to_text(options: Mapping[str, Any]) -> str:
     """The options of a world as JSON; "" where there are none, or where one of them can't be written (a function)."""
-    given = of_the_world(options)
-    if not given:
+    chosen = of_the_world(options)
+    if not chosen:
         return ""
     try:
-        return json.dumps({name: _written(value) for name, value in sorted(given.items())}, separators=(",", ":"))
+        return json.dumps({name: _written(value) for name, value in sorted(chosen.items())}, separators=(",", ":"))
     except TypeError:
         return ""
 
@@ -59,7 +82,7 @@ def _written(value: Any) -> Any:
                 if getattr(value, each.name) != each.default
             }
             return {name: changed}
-    if isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"{value!r} can't be written into a token")
 

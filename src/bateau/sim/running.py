@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import gc
 import inspect
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..kernel.errors import PACKAGE_DIR, Deadlock
+from ..kernel.current import current_task_or_none
+from ..kernel.errors import PACKAGE_DIR, Deadlock, NestedRun
 from ..kernel.task import count_from, last_number
+from . import given
 from .chaos import start as start_chaos
 from .doors import opened
 from .errors import InvariantBroken, leaves
 from .options import require_known, target_of
 from .process import awaited, is_async
 from .runtime import SimRuntime, begin
-from .thread import Killed
+from .thread import Killed, here
 from .threads.adopting import adopt_from
 from .world import DEFAULT_MAX_STEPS, Record, World
 
@@ -87,27 +90,64 @@ def wants_world(scenario: Scenario) -> bool:
     return first.name == "world" or first.annotation is World or first.annotation in {"World", "sim.World"}
 
 
+def require(scenario: Any, args: Any, seed: Any, max_steps: Any, options: dict[str, Any], /, **functions: Any) -> bool:
+    """Raise ``TypeError`` or ``ValueError`` for what can't be run; whether the scenario is given the world."""
+    _require_free_thread()
+    require_known(options)
+    given.whole("seed", seed)
+    if max_steps is not None:
+        given.whole("max_steps", max_steps, 1)
+    forgive = functions.pop("forgive", None)
+    if forgive is not None and not (isinstance(forgive, type) and issubclass(forgive, BaseException)):
+        raise TypeError(f"forgive is a class of exceptions, not {forgive!r}")
+    for name, function in functions.items():
+        if function is not None:
+            (given.plain_function if name == "check" else given.function)(name, function)
+    asks = callable(scenario) and wants_world(scenario)
+    given.scenario(scenario, args, with_world=asks)
+    return asks
+
+
+def _require_free_thread() -> None:
+    """Raise ``NestedRun`` inside a running program: a world runs to its end on the calling thread."""
+    task = current_task_or_none()
+    events = sys.modules.get("asyncio.events")
+    if task is not None:
+        held = f"task {task.name!r} is running on it, on {task.host.describe()}"
+    elif here.world is not None:
+        held = "it belongs to a simulated world already"
+    elif events is not None and events._get_running_loop() is not None:
+        held = "an asyncio loop is running on it"
+    else:
+        return
+    raise NestedRun(
+        f"a simulated run (sim.run, sim.explore, sim.replay...) takes the calling thread to its end, and {held}. Call it from plain code: a "
+        "test that is a plain function (or @simulate, which explores an async test itself), a script's last lines. Inside a simulated "
+        "world, start a further program with world.host(name).start(main)"
+    )
+
+
 def one_run(
     scenario: Scenario,
     args: tuple[Any, ...] = (),
     *,
     seed: int = 0,
     strategy: Strategy | None = None,
-    max_steps: int = DEFAULT_MAX_STEPS,
+    max_steps: int | None = None,
     detailed: bool = False,
     prepare: Callable[[World], None] | None = None,
     check: Callable[[], object] | None = None,
     forgive: type[BaseException] | None = None,
     **options: Any,
 ) -> Run:
-    """Run ``scenario(*args)`` once. Errors of the scenario are in the result, never raised.
+    """Run ``scenario(*args)`` once. Errors of the scenario are in the result, never raised; what can't be run at all is raised.
 
     ``prepare`` is called with the world before anything runs in it. ``check`` is called after its end; its error, or a false value, fails
     the run. An error of type ``forgive`` is no failure. ``options`` are those of the parts of the world.
     """
-    require_known(options)
-    if not callable(scenario):
-        raise TypeError(f"a scenario is a function, not {type(scenario).__name__}: give main, not main()")
+    asks = require(scenario, args, seed, max_steps, options, check=check, forgive=forgive, prepare=prepare)
+    if max_steps is None:
+        max_steps = DEFAULT_MAX_STEPS
     world = World(seed, strategy, max_steps=max_steps, detailed=detailed, options=options)
     value: Any = None
     error: BaseException | None = None
@@ -122,7 +162,7 @@ def one_run(
                     start_chaos(world)
                     if prepare is not None:
                         prepare(world)
-                    full = (world, *args) if wants_world(scenario) else args
+                    full = (world, *args) if asks else args
                     value = SimRuntime().run(scenario, *full) if is_async(scenario) else awaited(scenario(*full))
                     for must_hold in world.at_end:
                         must_hold()
@@ -163,7 +203,9 @@ def one_run(
 def _checked(check: Callable[[], object]) -> BaseException | None:
     try:
         verdict = check()
-    except Exception as error:
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # also SystemExit: it must not end the exploration as if all was well
         return error
     if verdict is not None and not verdict:
         return InvariantBroken(f"check() is false after the run: {getattr(check, '__qualname__', check)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import os
 import re
+import shlex
 import traceback
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,9 @@ def tell(run: Run, token: str, covered: Exploration | None = None, *, replays: b
     lines += timeline(run.events)
     lines += [
         "",
-        f"replay: bateau sim replay {token}" if run.target else f'replay: sim.replay(scenario, "{token}")',
+        f"replay: bateau sim replay {token} --target {shlex.quote(_absolute(run.target))}"
+        if run.target
+        else f'replay: sim.replay(scenario, "{token}")',
         f'pin:    @simulate.pin("{token}")',
     ]
     if run.strayed:
@@ -45,6 +48,12 @@ def tell(run: Run, token: str, covered: Exploration | None = None, *, replays: b
             "of objects in the order of their addresses, a real thread or clock); bateau.sim.check_determinism finds where"
         )
     return without_addresses("\n".join(lines))
+
+
+def _absolute(target: str) -> str:
+    """The command is to work from any directory of this machine; the token, which knows the relative path, in any copy of the project."""
+    path, _, name = target.rpartition(":")
+    return f"{os.path.abspath(path)}:{name}"
 
 
 def without_addresses(text: str) -> str:

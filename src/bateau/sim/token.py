@@ -142,6 +142,8 @@ def decode(text: str) -> Token:
 
     Raises ``TokenError`` if it is not a token, is damaged, or was made by a version whose format is unknown here.
     """
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
+        raise TokenError(f"a replay token is text that starts with {PREFIX!r}, not {text!r}")
     text = "".join(text.split())
     if not text.startswith(PREFIX):
         raise TokenError(f"a replay token starts with {PREFIX!r}, this one with {text[:12]!r}: copy it whole")
@@ -190,7 +192,9 @@ def _parse(content: bytes) -> Token:
 
 
 def options_digest(options: Mapping[str, Any]) -> bytes:
-    """Four bytes that tell one set of options from another, the same in each process. Options that are None count as not given."""
+    """Four bytes that tell one set of options from another, the same in each process. Options that are None count as not
+    given, where None is no value of theirs.
+    """
     given = sorted((name, _canonical(value)) for name, value in of_the_world(options).items())
     return zlib.crc32(repr(given).encode("utf-8", "backslashreplace")).to_bytes(4, "big") if given else NO_OPTIONS
 

@@ -117,7 +117,8 @@ class World:
         self.detailed = detailed
         self.options = options or {}
         self.faults: Faults = self.options.get("faults") or NONE
-        self.stall: float = self.options.get("stall", LONGEST_STALL)
+        stall: float | None = self.options.get("stall")
+        self.stall: float = LONGEST_STALL if stall is None else stall
         self.now = 0.0
         self.steps = 0
         # The non-zero answers, by stream and index, and how many questions each stream had.
@@ -700,7 +701,9 @@ class World:
         """The machine of that name; made when first asked for, with the given IP addresses (else one of 10.0.0.0/8)."""
         found = self.hosts.get(name)
         if found is None:
-            from .host import SimHost
+            from .host import SimHost, require_name
+
+            require_name(self, name, addresses)
 
             found = self.hosts[name] = SimHost(self, name, addresses)
         elif addresses:

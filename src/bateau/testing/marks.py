@@ -114,6 +114,10 @@ class Simulate:
         was found. Further options go to ``sim.explore``. Without parentheses: 100 seeds, no faults.
         """
         if test is not None:
+            if not callable(test):
+                raise TypeError(
+                    f"simulate(...) takes its options by name, as in @simulate(seeds=1000), not {test!r} alone"
+                )
             return Mark(SIMULATE)(test)
         return Mark(SIMULATE, (), options)
 

@@ -121,9 +121,11 @@ class _Exploring:
     def explore(self) -> None:
         """Run it for each seed, until one fails."""
         __tracebackhide__ = True
+        from ..sim.exploring import seeds_of
+
         wanted = self.settings.seeds if self.settings.seeds is not None else self.given.get("seeds", DEFAULT_SEEDS)
-        seeds = range(wanted) if isinstance(wanted, int) else wanted
-        jobs = self._jobs()
+        seeds = seeds_of(wanted)
+        jobs = self._jobs() if len(seeds) > 1 else 1
         with Progress(self.settings.config, len(seeds)) as progress:
             if jobs > 1:
                 # The first one here: what skips itself does so in this process.
@@ -164,11 +166,10 @@ class _Exploring:
 
     def _jobs(self) -> int:
         """As many processes as were asked for, where the strategy lets runs be made side by side."""
-        from ..sim.strategy import by_name
+        from ..sim.strategy import strategy_of
         from ..sim.strategy.base import Seeded
 
-        strategy = self.given.get("strategy", "random")
-        chosen = by_name(strategy) if isinstance(strategy, str) else strategy
+        chosen = strategy_of(self.given.get("strategy", "random"))
         return self.settings.jobs if isinstance(chosen, Seeded) else 1
 
     # -- telling ---------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from ..faults import NONE, Latency
+from ..given import latency
 from ..thread import RUNNING
 from .image import Image, copied
 from .inode import PAGE, Directory, File, Inode, Link
@@ -44,8 +45,9 @@ class Disk:
         self.host = host
         self.world = host.world
         options = self.world.options
-        self.latency: Latency | None = options.get("disk_latency", LATENCY)
-        self.sync_latency: Latency | None = options.get("sync_latency", SYNC_LATENCY)
+        taken, synced = options.get("disk_latency", LATENCY), options.get("sync_latency", SYNC_LATENCY)
+        self.latency: Latency | None = None if taken is None else latency("disk_latency", taken)
+        self.sync_latency: Latency | None = None if synced is None else latency("sync_latency", synced)
         self.capacity = 1 << 40
         self.journal = False
         self.uid = 0

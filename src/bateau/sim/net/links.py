@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..faults import Latency
+from ..given import number, probability
 
 if TYPE_CHECKING:
     from random import Random
@@ -33,14 +34,15 @@ class Quality:
     refuse: float | None = None
 
     def __post_init__(self) -> None:
-        if self.bandwidth is not None and not self.bandwidth > 0:
-            raise ValueError(
-                f"bandwidth must be more than 0 bytes per second, or None for no limit, not {self.bandwidth!r}"
-            )
+        if self.bandwidth is not None:
+            meaning = "more than 0 bytes per second, or None for no limit"
+            number("bandwidth", self.bandwidth, meaning)
+            if self.bandwidth <= 0:
+                raise ValueError(f"bandwidth is {meaning}, not {self.bandwidth!r}")
         for name in ("loss", "duplicate", "reorder", "reset", "retransmit", "split", "refuse"):
             value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"{name} must be a probability from 0 to 1, not {value!r}")
+            if value is not None:
+                probability(name, value)
 
 
 PERFECT = Quality(Latency(0, 0, 0), None, 0, 0, 0, 0, 0, 0, 0)

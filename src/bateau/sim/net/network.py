@@ -6,10 +6,11 @@ Everything between a host and itself (``localhost``, its own addresses) is deliv
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..faults import Latency
+from ..given import latency
 from ..host import SimHost
 from .addresses import LOOPBACK4, LOOPBACK6, canonical, is_any, is_loopback
 from .links import Link, Quality
@@ -35,7 +36,8 @@ class Network:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.default = Quality(_latency(world.options.get("latency", Latency())))
+        given = world.options.get("latency")
+        self.default = Quality(Latency() if given is None else latency("latency", given))
         self.names: dict[str, list[str] | OSError] = {}
         self.lookup: Latency | None = self.default.latency
         self._links: dict[tuple[str, str], Link] = {}
@@ -134,9 +136,11 @@ class Network:
 
     def set(self, a: Place, b: Place, *, one_way: bool = False, **changed: Any) -> None:
         """See ``World.link``."""
-        latency = changed.get("latency")
-        if latency is not None:
-            changed["latency"] = _latency(latency)
+        if "latency" in changed:
+            changed["latency"] = latency("latency", changed["latency"])
+        unknown = [name for name in changed if name not in QUALITIES]
+        if unknown:
+            raise TypeError(f"a link has no {unknown[0]!r}; it has {', '.join(QUALITIES)}")
         for src, dst in self._pairs([self._host(a)], [self._host(b)], one_way):
             if src is dst:
                 raise ValueError(f"{src.name!r} to itself: a host's own traffic never leaves it")
@@ -211,6 +215,8 @@ class Network:
     def _host(self, place: Place) -> SimHost:
         if isinstance(place, SimHost):
             return place
+        if not isinstance(place, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
+            raise TypeError(f"a host, its name, or a list of those is meant, not {place!r}")
         found = self.world.hosts.get(place)
         if found is None:
             known = ", ".join(map(repr, self.world.hosts)) or "none"
@@ -222,6 +228,8 @@ class Network:
     def _hosts(self, places: Places) -> list[SimHost]:
         if isinstance(places, str | SimHost):
             return [self._host(places)]
+        if not isinstance(places, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
+            raise TypeError(f"a host, its name, or a list of those is meant, not {places!r}")
         return [self._host(place) for place in places]
 
     def _pairs(self, left: list[SimHost], right: list[SimHost], one_way: bool) -> Iterator[tuple[SimHost, SimHost]]:
@@ -235,19 +243,12 @@ class Network:
         self.world.trace("net", text, host="", actor="network")
 
 
+QUALITIES = tuple(each.name for each in fields(Quality))
 PLAIN = Quality(Latency(), None, 0, 0, 0, 0, 0, 0, 0)
 
 
 def _joins(link: Link, left: list[SimHost], right: list[SimHost]) -> bool:
     return (link.src in left and link.dst in right) or (link.src in right and link.dst in left)
-
-
-def _latency(given: Any) -> Latency:
-    if isinstance(given, Latency):
-        return given
-    if isinstance(given, int | float) and not isinstance(given, bool) and given >= 0:
-        return Latency(given, given, 0)
-    raise TypeError(f"a latency is a sim.Latency(least, most) or a number of seconds, not {given!r}")
 
 
 def _listed(hosts: list[SimHost]) -> str:

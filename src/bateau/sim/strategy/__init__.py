@@ -19,7 +19,7 @@ from typing import cast
 from .base import ActorKeys, Choices, Strategy
 from .replay import Replay
 
-__all__ = ["NAMES", "ActorKeys", "Choices", "Replay", "Strategy", "by_name"]
+__all__ = ["NAMES", "ActorKeys", "Choices", "Replay", "Strategy", "by_name", "strategy_of"]
 
 _CLASSES = {
     "fifo": "Fifo",
@@ -30,6 +30,16 @@ _CLASSES = {
     "exhaustive": "Exhaustive",
 }
 NAMES = tuple(_CLASSES)
+
+
+def strategy_of(given: object) -> Strategy:
+    """The strategy itself, or a new one of that name. Raises ``TypeError``, ``ValueError``."""
+    if isinstance(given, str):
+        return by_name(given)
+    if not isinstance(given, Strategy):
+        hint = f": give an object, {given.__name__}()" if isinstance(given, type) else ""
+        raise TypeError(f"strategy is one of {', '.join(NAMES)}, or a sim.Strategy object, not {given!r}{hint}")
+    return given
 
 
 def by_name(name: str) -> Strategy:

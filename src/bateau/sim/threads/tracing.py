@@ -20,7 +20,6 @@ from ..thread import here
 if TYPE_CHECKING:
     from ..world import World
 
-MODES = ("sync", "lines", "opcodes")
 _INSTALLED = f"{os.sep}site-packages{os.sep}"
 
 
@@ -67,10 +66,8 @@ class Tracing:
 
 
 def tracing_of(world: World) -> Tracing | None:
-    """What the world's option ``threads`` asks for. Raises ``ValueError`` for what it can't be."""
-    mode = world.options.get("threads", "sync")
-    if mode not in MODES:
-        raise ValueError(f"threads={mode!r}: it must be one of {', '.join(map(repr, MODES))}")
+    """What the world's option ``threads`` asks for."""
+    mode = world.options.get("threads") or "sync"
     return Tracing(world, mode == "opcodes") if mode != "sync" else None
 
 
