@@ -9,6 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .collect import LiveReader as LiveReader
+    from .collect import snapshot as snapshot
+    from .extending import extend as extend
+    from .extending import gauge as gauge
+    from .extending import macro as macro
+    from .extending import note as note
     from .model import InsightError as InsightError
     from .model import Reader as Reader
     from .model import ReadError as ReadError
@@ -20,6 +26,8 @@ if TYPE_CHECKING:
     from .schema import to_json as to_json
 
 _PUBLIC: dict[str, str] = {
+    **dict.fromkeys(("LiveReader", "snapshot"), ".collect"),
+    **dict.fromkeys(("extend", "gauge", "macro", "note"), ".extending"),
     **dict.fromkeys(("InsightError", "ReadError", "Reader", "SchemaError", "Snapshot", "Want"), ".model"),
     **dict.fromkeys(("from_json", "json_schema", "to_json"), ".schema"),
 }

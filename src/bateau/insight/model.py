@@ -202,7 +202,7 @@ class Resource:
 
     ``waiters``: tasks, first come first (at most the first 1,000; ``waiting`` is their number). ``holders``: the tasks that have
     it; ``holder_threads``: plain threads that do. ``satisfiers``: the tasks that could end a wait on it; ``freed_by`` says whether
-    these are all there are. ``inferred``: worked out from another library's insides, hence likely and not proven.
+    these are all there are, and ``needs_all`` whether one of them is not enough (a scope waits for every child). ``inferred``: worked out from another library's insides, hence likely and not proven.
     ``used`` of ``capacity`` (None: unbounded or without one).
     """
 
@@ -217,6 +217,7 @@ class Resource:
     holder_threads: tuple[int, ...] = ()
     satisfiers: tuple[int, ...] = ()
     freed_by: FreedBy = "unknown"
+    needs_all: bool = False
     inferred: bool = False
     used: int | None = None
     capacity: int | None = None

@@ -50,7 +50,25 @@ def to_data(snapshot: Snapshot) -> dict[str, Any]:
 
 def to_json(snapshot: Snapshot) -> str:
     """The snapshot as one JSON document, without line breaks. Values in ``ext`` and ``data`` that JSON has not become texts."""
-    return json.dumps(to_data(snapshot), separators=(",", ":"), default=_plain, allow_nan=False)
+    head = {"schema": NAME, "version": list(VERSION), **_lean(snapshot)}
+    try:
+        return json.dumps(head, separators=(",", ":"), default=_default, allow_nan=False)
+    except ValueError:  # an infinity somewhere: the long way leaves it out
+        return json.dumps(to_data(snapshot), separators=(",", ":"), default=_plain, allow_nan=False)
+
+
+def _default(value: Any) -> Any:
+    """What ``json`` asks for each of our objects: this way 100,000 of them are never all there as dictionaries."""
+    return _lean(value) if type(value) in _SPECS else _plain(value)
+
+
+def _lean(thing: Any) -> dict[str, Any]:
+    """The fields to write. What ``make`` made has few, which are written as they are: a default among them says nothing new."""
+    values: dict[str, Any] = thing.__dict__
+    specs = _SPECS[type(thing)]
+    if len(values) < len(specs):
+        return values
+    return {name: value for name, value in values.items() if specs[name].required or value != specs[name].default}
 
 
 def _data(thing: Any) -> dict[str, Any]:

@@ -1,0 +1,266 @@
+"""bateau's own tasks, scopes and resources, read from the kernel: exact, because every wait names its resource (law 16).
+
+What is read is the public shape of tasks, nodes and operations, which the kernel's pure and native form share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import isfinite
+from typing import Any
+
+from ..kernel.cancellation import CancelNode
+from ..kernel.operation import PARKED, Operation
+from ..kernel.resource import Resource
+from ..kernel.task import Task
+from . import model
+from .model import make
+from .tables import MOST_WAITERS, Tables, describe, steady, steady_copy
+
+
+class KernelCollector:
+    """Reads the tree below some roots into ``tables``. ``outer_left`` tells of another library's timeout around a task, which
+    will end a wait that no timer of bateau's does.
+    """
+
+    def __init__(self, tables: Tables, outer_left: Callable[[Task[Any], Any], float | None]) -> None:
+        self.tables = tables
+        self._outer_left = outer_left
+        # Who was waiting, on what: looked at again when all has been read.
+        self.waits: list[tuple[dict[str, Any], Task[Any], Operation[Any]]] = []
+        # Those in a wait of another library: looked into by who knows that library.
+        self.elsewhere: list[tuple[dict[str, Any], Task[Any]]] = []
+        self.seen: set[int] = set()
+        self._spawn_sites: dict[Any, int] = {}
+        self._nows: dict[int, float] = {}
+
+    # -- the tree ------------------------------------------------------------------------------------------------------
+
+    def read_tree(self, roots: Iterable[CancelNode]) -> None:
+        """Every node below ``roots``, parents first. Iterative: a tree may be deep."""
+        todo: list[CancelNode] = list(roots)
+        seen = self.seen
+        while todo:
+            batch, todo = todo, []
+            for node in batch:
+                if id(node) in seen:
+                    continue
+                seen.add(id(node))
+                if isinstance(node, Task):
+                    self.task(node)  # pyright: ignore[reportUnknownArgumentType]
+                elif node.task is not None:
+                    self.scope(node)
+                children = node.children
+                if children:
+                    todo.extend(steady_copy(children))
+
+    def scope(self, node: Any) -> None:
+        """A scope, timeout, shield or cleanup block."""
+        tables = self.tables
+        tables.kept.append(node)
+        parent, task = node.parent, node.task
+        fields: dict[str, Any] = {
+            "id": id(node),
+            "kind": type(node).__name__,
+            "task": task.id if task is not None else None,
+        }
+        while isinstance(
+            parent, Task
+        ):  # the outermost block of a task: around it is the scope that the task belongs to
+            parent = parent.parent
+        if parent is not None:
+            fields["parent"] = id(parent)
+        if name := getattr(node, "name", ""):
+            fields["name"] = name
+        site = getattr(node, "site", None)
+        if site is not None:
+            fields["site"] = tables.site(site[0], site[1])
+        if node.shielded:
+            fields["shielded"] = True
+        if node.deadline_at is not None and isfinite(node.deadline_at) and node.timer is not None and task is not None:
+            fields["left"] = node.deadline_at - self._now(task.host)
+        if node.effective is not None:
+            fields["cancelled"] = node.effective.reason
+        if node.stopping is not None:
+            fields["stopping"] = node.stopping.reason
+        if node.children:
+            fields["children"] = len(node.children)
+        limit = getattr(node, "limit", None)
+        if limit is not None:
+            queued = len(getattr(node, "_queued", None) or ())
+            fields.update(limit=limit, queued=queued, running=getattr(node, "_running", None))
+        if getattr(node, "_closing", False):
+            fields["closing"] = True
+        tables.scopes[id(node)] = fields
+
+    def task(self, task: Task[Any]) -> dict[str, Any] | None:
+        """One task. None if it has ended."""
+        if task.ended:
+            return None
+        tables = self.tables
+        host = task.host
+        coro = task.coro if task.coro is not None else foreign_coro(task)
+        op = task.waiting
+        fields: dict[str, Any] = {"id": task.id, "name": task.name, "state": "unknown", "runtime": id(host)}
+        tables.tasks[task.id] = fields
+        scope, node = task.scope, task.node
+        if scope is not None:
+            fields["scope"] = id(scope)
+            if scope.task is not None:
+                fields["parent"] = scope.task.id
+        if node is not task:
+            fields["entered"] = id(node)
+        if node.effective is not None:
+            fields["cancelled"] = node.effective.reason
+        if node.stopping is not None:
+            fields["stopping"] = node.stopping.reason
+        if task.background:
+            fields["background"] = True
+        if task.priority:
+            fields["priority"] = task.priority
+        if task.coro is not None:
+            fields["spawned"] = self._spawned(task)
+        stack = tables.stack_of(coro)
+        if stack is not None:
+            fields["stack"] = stack
+        if op is not None:
+            fields["waits"] = self.wait(op, task, coro)
+            self.waits.append((fields, task, op))
+            fields["state"] = "waiting" if op.state == PARKED else "ready"
+        elif not task.started:
+            fields["state"] = "new"
+        elif getattr(coro, "cr_running", False):
+            fields["state"] = "running"
+        else:
+            self.elsewhere.append((fields, task))
+        return fields
+
+    def _spawned(self, task: Task[Any]) -> int:
+        code = getattr(task, "_site_code", None)
+        if code is None or isinstance(code, tuple):
+            file, line = task.spawn_site
+            return self.tables.site(file, line)
+        return self.tables.point(code, task._site_offset)
+
+    # -- waits ---------------------------------------------------------------------------------------------------------
+
+    def wait(self, op: Operation[Any], task: Task[Any], coro: Any) -> model.Wait:
+        """What one operation waits for."""
+        resource = op.resource
+        fields: dict[str, Any] = {"operation": describe(op), "resource": self.resource(resource)}
+        when = getattr(op, "when", None)
+        if type(when) is float and isfinite(when):
+            fields["left"] = when - self._now(task.host)
+        elif self.tables.resources[fields["resource"]].get("freed_by") == "tasks":
+            left = self._outer_left(task, coro)
+            if left is not None:
+                fields["left"] = left
+        if op.shielded:
+            fields["shielded"] = True
+        if resource.kind == "select":
+            fields["operation"] = "select"
+            fields["arms"] = self._arms(resource)
+        return make(model.Wait, fields)
+
+    def _arms(self, select: Any) -> tuple[model.Arm, ...]:
+        found: list[model.Arm] = []
+        for key, arm in steady(select.arms.items)[:MOST_WAITERS]:
+            op, task = arm.op, arm.task
+            fields: dict[str, Any] = {"name": str(key)}
+            if arm.outcome is not None:
+                fields["state"] = "ready"
+            elif op is not None:
+                fields["operation"] = describe(op)
+                fields["resource"] = self.resource(op.resource)
+                fields["state"] = "waiting" if op.state == PARKED else "idle"
+            elif task is not None:
+                fields.update(task=task.id, state="running", operation=f"child task {task.name!r}")
+            else:
+                fields["state"] = "idle"
+            if select.last is not None and select.last == key:
+                fields["last"] = True
+            found.append(make(model.Arm, fields))
+        return tuple(found)
+
+    def resource(self, resource: Resource) -> int:
+        """The id of a resource, which is entered when it is first met."""
+        number = id(resource)
+        resources = self.tables.resources
+        if number in resources:
+            return number
+        self.tables.kept.append(resource)
+        fields: dict[str, Any] = {"id": number, "kind": resource.kind, "text": describe(resource, resource.kind)}
+        resources[number] = fields
+        name = getattr(resource, "name", None)
+        if isinstance(name, str) and name:
+            fields["name"] = name
+        try:
+            self._relations(resource, fields)
+        except Exception as error:  # half changed by its own thread, or a user's own class
+            self.tables.gap(f"{fields['text']}: who could free it could not be read ({type(error).__name__}: {error})")
+        return number
+
+    def _relations(self, resource: Resource, fields: dict[str, Any]) -> None:
+        ops = steady(resource.waiters)
+        if ops:
+            fields["waiting"] = len(ops)
+            fields["waiters"] = tuple(op.task.id for op in ops[:MOST_WAITERS] if op.task is not None)
+        holders = steady(resource.holders)
+        if holders:
+            fields["holders"] = tuple(holder.id for holder in holders)
+        owner = getattr(resource, "_owner", None)
+        if type(owner) is int:
+            fields["holder_threads"] = (owner,)
+        satisfiers = resource.satisfiers()
+        if isinstance(satisfiers, str):
+            fields["freed_by"] = "outside"
+        else:
+            tasks = tuple(task.id for task in steady_copy(satisfiers))
+            if tasks:  # else nobody says that he could: an event can be set by anyone who has it
+                fields["freed_by"] = "tasks"
+                fields["satisfiers"] = tasks
+        if resource.kind in ("scope", "rwlock"):
+            fields["needs_all"] = True  # every child must end, every reader must leave
+        self._fill(resource, fields)
+
+    def _fill(self, resource: Any, fields: dict[str, Any]) -> None:
+        """How full a channel is, where it says so."""
+        capacity, items = getattr(resource, "capacity", None), getattr(resource, "items", None)
+        if type(capacity) is int and items is not None and hasattr(items, "__len__"):
+            fields["used"] = len(items)
+            if 0 <= capacity < 1 << 62:
+                fields["capacity"] = capacity
+
+    def _now(self, host: Any) -> float:
+        """The host's clock, asked once."""
+        found = self._nows.get(id(host))
+        if found is None:
+            found = self._nows[id(host)] = host.now()
+        return found
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def look_again(self) -> bool:
+        """Mark who went on while the others were being read. Whether anybody did."""
+        moved = False
+        for fields, task, op in self.waits:
+            if task.waiting is not op or (op.state == PARKED) is not (fields["state"] == "waiting"):
+                fields["moved"] = moved = True
+        return moved
+
+
+def foreign_coro(task: Task[Any]) -> Any:
+    """The coroutine of a task that bateau adopted: its host's task has it."""
+    native: Any = task.host_task
+    if native is None:
+        return None
+    if hasattr(native, "get_coro"):
+        return native.get_coro()
+    native = trio_task(native)
+    return getattr(native, "coro", None)
+
+
+def trio_task(seat: Any) -> Any:
+    """The trio task that a host keeps as a seat, or the thing itself."""
+    reference = getattr(seat, "ref", None)
+    return reference() if reference is not None else seat

@@ -1,0 +1,204 @@
+"""The tables of a snapshot while it is being made: each frame, stack and resource once, everything else by its id.
+
+Also where a coroutine is suspended, through every ``await`` below it. Nothing here runs the program's own code, takes a lock of
+it, or touches local variables by way of ``f_locals`` (which would keep them alive); it may be called from any thread.
+
+One effect remains: CPython makes a frame object for each suspended coroutine that is looked at, and keeps it until that ends.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from types import CodeType, FrameType
+from typing import Any, cast
+
+from ..kernel.errors import PACKAGE_DIR
+from ..kernel.explain import INSTALLED, STDLIB
+from . import model
+from .model import Whose, make
+
+# More of a runaway recursion than anybody reads.
+DEEPEST = 1000
+MOST_WAITERS = 1000
+
+_GENERATOR_LIKE = ("async_generator_asend", "async_generator_athrow", "coroutine_wrapper", "anext_awaitable")
+_PACKAGES = tuple({PACKAGE_DIR, os.path.realpath(PACKAGE_DIR) + os.sep})
+
+
+def whose(filename: str) -> Whose:
+    """Whose code is in this file."""
+    if filename.startswith(_PACKAGES):
+        return "bateau"
+    if filename.startswith(INSTALLED) or f"{os.sep}site-packages{os.sep}" in filename:
+        return "package"
+    if filename.startswith((STDLIB, "<frozen ")):
+        return "stdlib"
+    return "user"
+
+
+def steady(read: Callable[[], Iterable[Any]]) -> list[Any]:
+    """A list of what another thread may be changing. Empty if it never holds still, which a finite number of tries shows."""
+    for _ in range(100):
+        try:
+            return list(read())
+        except (RuntimeError, KeyError):  # it changed while it was being read
+            continue
+    return []
+
+
+def steady_copy(things: Iterable[Any]) -> list[Any]:
+    """``steady`` for a collection that is there, and may change."""
+    return steady(lambda: things)
+
+
+def next_in_chain(awaited: Any) -> Any:
+    """What a coroutine (or generator) is awaiting, or None."""
+    found = getattr(awaited, "cr_await", None)
+    if found is None:
+        found = getattr(awaited, "gi_yieldfrom", None)
+        if found is None:
+            found = getattr(awaited, "ag_await", None)
+    if found is not None and type(found).__name__ in _GENERATOR_LIKE:
+        # Such an object hides what it drives; the collector knows.
+        for inner in gc.get_referents(found):
+            if hasattr(inner, "cr_frame") or hasattr(inner, "ag_frame") or hasattr(inner, "gi_frame"):
+                return inner
+    return found
+
+
+def chain_of(coro: Any) -> Iterator[Any]:
+    """The coroutine and everything it awaits, outermost first; the last may be something else (a future)."""
+    awaited = coro
+    for _ in range(DEEPEST):
+        if awaited is None:
+            return
+        yield awaited
+        awaited = next_in_chain(awaited)
+
+
+def referents(coro: Any) -> list[Any]:
+    """The values of a suspended coroutine's local variables and of its value stack, in no promised order."""
+    return gc.get_referents(coro)
+
+
+class Tables:
+    """See the module's head. ``now``: the monotonic time at which it began."""
+
+    def __init__(self) -> None:
+        self.frames: list[model.Frame] = []
+        self.stacks: list[tuple[int, ...]] = []
+        self.tasks: dict[int, dict[str, Any]] = {}
+        self.scopes: dict[int, dict[str, Any]] = {}
+        self.resources: dict[int, dict[str, Any]] = {}
+        self.runtimes: dict[int, dict[str, Any]] = {}
+        self.timers: list[model.Timer] = []
+        self.fds: list[model.Fd] = []
+        self.offloads: list[model.Offload] = []
+        self.gaps: list[str] = []
+        # By code (kept alive beside it, so that its address stays its own) and instruction.
+        self._points: dict[tuple[int, int], int] = {}
+        self._codes: dict[int, CodeType] = {}
+        self._sites: dict[tuple[str, int, str], int] = {}
+        self._stack_ids: dict[tuple[int, ...], int] = {}
+        self._whose: dict[str, Whose] = {}
+        # Things whose address is an id in this snapshot, kept so that no other gets the same one meanwhile.
+        self.kept: list[Any] = []
+
+    def gap(self, text: str) -> None:
+        """Say, once, that something could not be read."""
+        if text not in self.gaps and len(self.gaps) < 100:
+            self.gaps.append(text)
+
+    # -- frames --------------------------------------------------------------------------------------------------------
+
+    def site(self, file: str, line: int, function: str = "") -> int:
+        """The index of a line."""
+        key = (file, line, function)
+        index = self._sites.get(key)
+        if index is None:
+            owner = self._whose.get(file)
+            if owner is None:
+                owner = self._whose[file] = whose(file)
+            index = self._sites[key] = len(self.frames)
+            self.frames.append(make(model.Frame, {"file": file, "line": line, "function": function, "whose": owner}))
+        return index
+
+    def point(self, code: CodeType, lasti: int) -> int:
+        """The index of an instruction's line: lines are worked out once for each."""
+        key = (id(code), lasti)
+        index = self._points.get(key)
+        if index is None:
+            self._codes[id(code)] = code
+            line = code.co_firstlineno
+            for start, end, number in code.co_lines():
+                if start <= lasti < end:
+                    line = number or line
+                    break
+            index = self._points[key] = self.site(code.co_filename, line, code.co_qualname)
+        return index
+
+    def stack_id(self, indices: list[int]) -> int | None:
+        """The index of a stack; None for an empty one."""
+        if not indices:
+            return None
+        key = tuple(indices)
+        index = self._stack_ids.get(key)
+        if index is None:
+            index = self._stack_ids[key] = len(self.stacks)
+            self.stacks.append(key)
+        return index
+
+    def stack_of(self, coro: Any) -> int | None:
+        """Where a suspended coroutine is, through everything it awaits."""
+        indices: list[int] = []
+        points = self._points
+        awaited = coro
+        while awaited is not None and len(indices) < DEEPEST:
+            try:  # the usual case first, written out: this runs for each frame of 100,000 tasks
+                frame: FrameType | None = awaited.cr_frame
+                inner = awaited.cr_await
+            except AttributeError:
+                frame = getattr(awaited, "gi_frame", None) or getattr(awaited, "ag_frame", None)
+                inner = getattr(awaited, "gi_yieldfrom", None) or getattr(awaited, "ag_await", None)
+            if frame is None:
+                break
+            code = frame.f_code
+            index = points.get((id(code), frame.f_lasti))
+            indices.append(self.point(code, frame.f_lasti) if index is None else index)
+            if inner is not None and type(inner).__name__ in _GENERATOR_LIKE:
+                inner = next_in_chain(awaited)
+            awaited = inner
+        return self.stack_id(indices)
+
+    def stack_of_frame(self, frame: FrameType | None) -> int | None:
+        """The stack of a thread: the frame and all its callers. A thread that runs meanwhile may tear it; it stays harmless."""
+        indices: list[int] = []
+        while frame is not None and len(indices) < DEEPEST:
+            indices.append(self.point(frame.f_code, frame.f_lasti))
+            frame = frame.f_back
+        indices.reverse()
+        return self.stack_id(indices)
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def table(self, name: str, cls: type[Any]) -> tuple[Any, ...]:
+        """One of the tables by id, as objects."""
+        found = cast("dict[int, dict[str, Any]]", getattr(self, name))
+        return tuple(make(cls, fields) for fields in found.values())
+
+
+def describe(thing: Any, otherwise: str = "") -> str:
+    """``thing.describe()``. It may meet a state that is half changed, or be a user's own: then its type has to do."""
+    try:
+        return str(thing.describe())
+    except Exception as error:
+        return f"{otherwise or type(thing).__name__} (its description failed: {type(error).__name__})"
+
+
+def thread_names() -> dict[int, Any]:
+    """The process's threads by ident, as far as ``threading`` knows them."""
+    threading = sys.modules.get("threading")
+    return dict(threading._active) if threading is not None else {}
