@@ -1,0 +1,72 @@
+/* What loop.c and stream.c share: the core of an asyncio event loop, as its transports see it. */
+#ifndef BATEAU_LOOP_H
+#define BATEAU_LOOP_H
+
+#include "native.h"
+
+#include <stdint.h>
+#include <sys/epoll.h>
+
+/* One recv takes at most this much: asyncio's own size. */
+#define RECEIVE_SIZE (256 * 1024)
+
+typedef struct Handle Handle;
+typedef struct TimerHandle TimerHandle;
+
+/* What a descriptor is registered for; see the head of loop.c. */
+typedef struct {
+    PyObject *reader;     /* owned, or NULL: a handle to be queued when the descriptor is readable */
+    PyObject *writer;     /* owned, or NULL */
+    PyObject *stream;     /* owned while stream_mask is not 0, else NULL */
+    uint32_t stream_mask; /* what the stream wants: EPOLLIN, EPOLLOUT */
+    uint32_t mask;        /* what the kernel was told; 0: the descriptor is not in the epoll set */
+    uint32_t generation;  /* of this registration: an event of an earlier one is not ours */
+} Entry;
+
+typedef struct {
+    PyObject_HEAD
+
+    /* The ready queue: a ring of owned references. capacity is a power of two; head is the oldest. */
+    PyObject **ready;
+    size_t ready_head, ready_count, ready_capacity;
+
+    /* Timers: a binary heap of owned references, each timer knows its place. */
+    TimerHandle **timers;
+    Py_ssize_t timer_count, timer_capacity;
+    uint64_t timer_sequence;
+
+    /* The reactor. */
+    Entry *entries;
+    int entry_count;
+    int registered; /* entries whose mask is not 0 */
+    int epoll_fd;   /* -1 once closed */
+    int wake_fd;    /* an eventfd; -1 once closed */
+    unsigned forks; /* bateau_forks when the two were made */
+    int polling;    /* a thread may be blocked in epoll_wait: a wake-up has to be written */
+    int woken;      /* it has been */
+    int poll_now;   /* something was done that may have made a descriptor ready: do not put the poll off */
+    int put_off;    /* iterations since the last poll */
+    char *receive;  /* RECEIVE_SIZE bytes, made on first use; its contents are nobody's between two calls */
+
+    /* Handles that nobody else has any more, to be used again. */
+    Handle *spare[64];
+    int spare_count;
+
+    /* BaseEventLoop's own fields, here because every call reads them. */
+    char stopping, debug, closed, core_closed;
+    PyObject *thread_id; /* owned, or NULL */
+    PyObject *future_type; /* owned, or NULL until asyncio's side sets it */
+} LoopCore;
+
+extern PyTypeObject *bateau_loop_core_type;
+
+/* loop.c, for stream.c. All need the GIL; -1 means an exception is set. */
+int bateau_stream_interest(LoopCore *loop, int fd, PyObject *stream, uint32_t mask);
+char *bateau_receive_buffer(LoopCore *loop);
+PyObject *bateau_take_exception(void);
+int bateau_stream_exec(PyObject *module);
+
+/* stream.c, for loop.c: what epoll reported for a stream. */
+int bateau_stream_ready(PyObject *stream, uint32_t events);
+
+#endif

@@ -1,0 +1,1 @@
+"""bateau beside other libraries' worlds. One subpackage each; none is imported with ``import bateau``."""
