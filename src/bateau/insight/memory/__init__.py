@@ -1,0 +1,13 @@
+"""Another process's tasks, read from its memory: nothing is asked of the process, which may be blocked, hold its GIL, or know
+nothing of bateau.
+
+``read_process(pid)`` gives a ``Snapshot``. Linux, 64 bits, CPython 3.11 to 3.15. ``docs/design/reading-memory.md`` explains how.
+"""
+
+from .errors import MemoryReadError as MemoryReadError
+from .errors import NotPermitted as NotPermitted
+from .errors import NotPython as NotPython
+from .errors import ProcessEnded as ProcessEnded
+from .errors import UnsupportedVersion as UnsupportedVersion
+from .reader import MemoryReader as MemoryReader
+from .reader import read_process as read_process

@@ -1,0 +1,171 @@
+"""A snapshot in the making: places, stacks, tasks and resources are collected here and put together at the end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from ..model import Frame, Resource, Scope, Task, Wait, Whose, make
+from .errors import Fault
+from .frames import Link
+from .interpreter import Python
+
+# At most so many waiters are listed of one resource (the model's limit).
+MAX_LISTED = 1000
+
+
+class Draft:
+    """What is known so far of one process. Tasks and resources are kept by address until all have been seen.
+
+    Invariants: ``ids`` has the public id of every task in ``tasks``; a resource that anybody waits on is in ``resources``.
+    """
+
+    def __init__(self, python: Python, now: float, modules: dict[str, int]) -> None:
+        self.python = python
+        # ``sys.modules`` of the interpreter that is being read.
+        self.modules = modules
+        self.objects = python.objects
+        self.memory = python.memory
+        # The target's ``time.monotonic()``, which is the machine's.
+        self.now = now
+        self.frames: list[Frame] = []
+        self._frame_index: dict[tuple[str, int, str], int] = {}
+        self.stacks: list[tuple[int, ...]] = []
+        self._stack_index: dict[tuple[int, ...], int] = {}
+        self.tasks: dict[int, dict[str, Any]] = {}
+        self.ids: dict[int, int] = {}
+        self.scopes: dict[int, dict[str, Any]] = {}
+        self.resources: dict[int, dict[str, Any]] = {}
+        self.waiting: dict[int, list[int]] = {}
+        self.holders: dict[int, dict[int, None]] = {}
+        self.satisfiers: dict[int, dict[int, None]] = {}
+        self.gaps: dict[str, int] = {}
+        self._names: dict[int, str] = {}
+        self._roots: list[tuple[str, Whose]] = []
+        self._know_modules()
+
+    # -- where the code is from ----------------------------------------------------------------------------------------
+
+    def _know_modules(self) -> None:
+        """Learn from ``sys.modules`` where the standard library and bateau lie in this process."""
+        places: tuple[tuple[str, Whose], ...] = (("bateau", "bateau"), ("os", "stdlib"))
+        for name, whose in places:
+            try:
+                file = self.objects.string(self.python.module_dict(self.modules[name])["__file__"])
+            except (Fault, KeyError):
+                continue
+            self._roots.append((os.path.dirname(file) + "/", whose))
+
+    def whose(self, file: str) -> Whose:
+        """Whose code a file is."""
+        for root, whose in self._roots:
+            if file.startswith(root):
+                if whose == "stdlib" and ("/site-packages/" in file or "/dist-packages/" in file):
+                    return "package"
+                return whose
+        if "/site-packages/" in file or "/dist-packages/" in file:
+            return "package"
+        return "stdlib" if file.startswith("<frozen ") else "user"
+
+    def place(self, file: str, line: int, function: str) -> int:
+        """The index of a frame in the snapshot."""
+        key = (file, line, function)
+        found = self._frame_index.get(key)
+        if found is None:
+            found = self._frame_index[key] = len(self.frames)
+            self.frames.append(Frame(file, line, function, self.whose(file)))
+        return found
+
+    def stack(self, links: Iterable[Link]) -> int:
+        """The index of a stack in the snapshot."""
+        key = tuple([link.index if link.index >= 0 else self._number(link) for link in links])
+        found = self._stack_index.get(key)
+        if found is None:
+            found = self._stack_index[key] = len(self.stacks)
+            self.stacks.append(key)
+        return found
+
+    def _number(self, link: Link) -> int:
+        code = link.code
+        link.index = self.place(code.file, link.line, code.qualname)
+        return link.index
+
+    # -- collecting ----------------------------------------------------------------------------------------------------
+
+    def gap(self, what: str) -> None:
+        """Something could not be read. Said once, with how often."""
+        self.gaps[what] = self.gaps.get(what, 0) + 1
+
+    def task(self, address: int, fields: dict[str, Any]) -> None:
+        """A task, by the address of its object; ``fields`` are those of ``model.Task``."""
+        self.tasks[address] = fields
+        self.ids[address] = fields["id"]
+
+    def waits(self, task: int, operation: str, resource: int = 0, **more: Any) -> Wait:
+        """A wait of the task with the id ``task``."""
+        if resource:
+            found = self.waiting.get(resource)
+            if found is None:
+                self.waiting[resource] = [task]
+            else:
+                found.append(task)
+            more["resource"] = resource
+        more["operation"] = operation
+        return make(Wait, more)
+
+    def resource(self, address: int, kind: str, text: str, **more: Any) -> dict[str, Any]:
+        """A resource, by the address of its object: new, or as it was described before."""
+        found = self.resources.get(address)
+        if found is None:
+            found = self.resources[address] = {"id": address, "kind": kind, "text": text, **more}
+        return found
+
+    def hold(self, resource: int, holder: int) -> None:
+        """The task whose object is at ``holder`` has the resource."""
+        self.holders.setdefault(resource, {})[holder] = None
+
+    def could_free(self, resource: int, task: int) -> None:
+        """The task whose object is at ``task`` could end a wait on the resource."""
+        self.satisfiers.setdefault(resource, {})[task] = None
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def finished_tasks(self) -> tuple[Task, ...]:
+        """The tasks."""
+        return tuple([make(Task, fields) for fields in self.tasks.values()])
+
+    def finished_scopes(self) -> tuple[Scope, ...]:
+        """The scopes."""
+        return tuple(make(Scope, fields) for fields in self.scopes.values())
+
+    def finished_resources(self) -> tuple[Resource, ...]:
+        """The resources that anybody waits on or holds, with who does."""
+        return tuple(self._finish(address, fields) for address, fields in self.resources.items())
+
+    def _finish(self, address: int, fields: dict[str, Any]) -> Resource:
+        waiting = self.waiting.get(address, [])
+        holders = self._known(self.holders.get(address, ()))
+        satisfiers = self._known(self.satisfiers.get(address, ())) or holders
+        fields["waiters"] = tuple(waiting[:MAX_LISTED])
+        fields["waiting"] = len(waiting)
+        fields["holders"] = holders
+        fields["satisfiers"] = satisfiers
+        if satisfiers and "freed_by" not in fields:
+            fields["freed_by"] = "tasks"
+        notes: list[str] = []
+        if holders:
+            notes.append("held by " + ", ".join(f"task {self._name(holder)!r}" for holder in holders[:3]))
+        if waiting:
+            notes.append(f"{len(waiting)} waiting")
+        if notes:
+            fields["text"] = f"{fields['text']} ({', '.join(notes)})"
+        return make(Resource, fields)
+
+    def _known(self, addresses: Iterable[int]) -> tuple[int, ...]:
+        return tuple(self.ids[address] for address in addresses if address in self.ids)
+
+    def _name(self, task: int) -> str:
+        if not self._names:
+            self._names = {fields["id"]: fields["name"] for fields in self.tasks.values()}
+        return self._names.get(task, "?")

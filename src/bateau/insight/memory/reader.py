@@ -1,0 +1,160 @@
+"""A snapshot of another process, made from its memory alone.
+
+The process is not stopped and nothing is written to it, so what is read may move meanwhile. A process that is blocked, the usual
+reason to look, does not move; elsewhere the snapshot says so (``exact`` is False, ``gaps`` has what fell out).
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import struct
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from ..model import Process, Runtime, Snapshot, Thread, Want
+from .asyncio_tasks import AsyncioTasks
+from .draft import Draft
+from .errors import Fault, MemoryReadError, NotPython
+from .interpreter import Python, ThreadState, find_python
+from .process import ProcessMemory
+from .source import MemorySource
+
+# A list that changes while it is read leaves a snapshot without tasks: it is taken again, so often.
+ATTEMPTS = 3
+
+
+class MemoryReader:
+    """Reads a process (or a core file) by its memory: the ``Reader`` that needs nothing of the program.
+
+    ``source``: where the bytes come from; see ``read_process`` for the common case.
+    """
+
+    def __init__(self, source: MemorySource) -> None:
+        self.source = source
+
+    def read(self, want: Want | None = None) -> Snapshot:
+        """Take a snapshot.
+
+        Raises ``ReadError``: ``NotPython``, ``UnsupportedVersion``, ``ProcessEnded`` (also a ``ProcessLookupError``) or one that is a
+        ``PermissionError`` too.
+        """
+        want = want if want is not None else Want()
+        deadline = time.monotonic() + want.seconds
+        best: Snapshot | None = None
+        for _ in range(ATTEMPTS):
+            with _no_collector():
+                snapshot = _Reading(self.source, want).snapshot()
+            if best is None or len(snapshot.gaps) < len(best.gaps):
+                best = snapshot
+            if not snapshot.gaps or time.monotonic() + snapshot.took > deadline:
+                break
+        assert best is not None
+        return best
+
+
+def read_process(pid: int, want: Want | None = None) -> Snapshot:
+    """A snapshot of process ``pid``, which was not prepared for it and is not disturbed; also while it holds the GIL.
+
+    Raises ``ReadError``: ``ProcessEnded``, one that is a ``PermissionError`` as well and says what would permit it, ``NotPython``,
+    ``UnsupportedVersion`` (CPython 3.11 to 3.15 are known, not free-threaded ones).
+    """
+    return MemoryReader(ProcessMemory(pid)).read(want)
+
+
+@contextmanager
+def _no_collector() -> Generator[None]:
+    """Half a million objects are made and all are kept: the garbage collector would only slow that down, by a third."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+class _Reading:
+    """One attempt."""
+
+    def __init__(self, source: MemorySource, want: Want) -> None:
+        self.source = source
+        self.want = want
+
+    def snapshot(self) -> Snapshot:
+        taken_at, started = time.time(), time.perf_counter()
+        python = find_python(self.source)
+        parts = [self._interpreter(python, interpreter) for interpreter in python.interpreters()]
+        if not parts:
+            raise NotPython(f"process {self.source.pid} has no interpreter (it is starting, or ending)")
+        draft, runtimes, threads = parts[-1]  # the list has the main interpreter last
+        if len(parts) > 1:
+            draft.gap(f"{len(parts) - 1} sub-interpreters were not read")
+        gaps = tuple(what if count == 1 else f"{what} ({count} times)" for what, count in draft.gaps.items())
+        resources = draft.finished_resources()
+        return Snapshot(
+            taken_at=taken_at,
+            process=_process(self.source, python),
+            source="memory",
+            took=time.perf_counter() - started,
+            frames=tuple(draft.frames),
+            stacks=tuple(draft.stacks),
+            runtimes=tuple(runtimes),
+            tasks=draft.finished_tasks(),
+            scopes=draft.finished_scopes(),
+            resources=resources,
+            threads=tuple(threads),
+            gaps=gaps,
+        )
+
+    def _interpreter(self, python: Python, interpreter: int) -> tuple[Draft, list[Runtime], list[Thread]]:
+        try:
+            modules = python.modules(interpreter)
+        except Fault as fault:
+            raise NotPython(
+                f"the modules of process {self.source.pid} can't be read (it is starting, or ending): {fault}"
+            ) from None
+        draft = Draft(python, time.monotonic(), modules)
+        states = self._threads(draft, interpreter)
+        if "asyncio.tasks" in modules:
+            try:
+                AsyncioTasks(draft, interpreter, modules).read()
+            except (Fault, struct.error, KeyError) as error:
+                draft.gap(f"asyncio's tasks could not be read: {error}")
+        threads = [
+            Thread(
+                state.ident,
+                native_id=state.native_id,
+                stack=draft.stack([step.link for step in state.stack]) if self.want.threads else None,
+            )
+            for state in states
+        ]
+        return draft, [], threads
+
+    def _threads(self, draft: Draft, interpreter: int) -> list[ThreadState]:
+        try:
+            states = list(draft.python.threads(interpreter))
+        except Fault as fault:
+            draft.gap(f"the list of threads could not be read to its end: {fault}")
+            return []
+        for state in states:
+            if not state.complete:
+                draft.gap(f"the stack of thread {state.native_id} changed while it was read")
+        return states
+
+
+def _process(source: MemorySource, python: Python) -> Process:
+    argv: tuple[str, ...] = ()
+    executable = ""
+    try:
+        with open(f"/proc/{source.pid}/cmdline", "rb") as file:
+            argv = tuple(os.fsdecode(part) for part in file.read().split(b"\0")[:-1])
+        executable = os.readlink(f"/proc/{source.pid}/exe")
+    except OSError:
+        pass  # a core file's process is gone; what it was called does not matter to its tasks
+    return Process(source.pid, argv, executable, python.version, platform.platform())
+
+
+__all__ = ["MemoryReadError", "MemoryReader", "read_process"]
