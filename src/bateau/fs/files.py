@@ -1,7 +1,7 @@
 """Files: ``fs.open`` and the objects it gives, which mirror Python's file objects method by method.
 
 What holds for each: one operation at a time (a second task gets ``Busy``, naming the first); one hop to a worker thread per
-operation, not per system call; an operation that a thread has begun is finished and its result returned even if the task is
+operation, not per system call, and none for what stands in memory already (``now``); an operation that a thread has begun is finished and its result returned even if the task is
 cancelled meanwhile (the cancellation comes at the next wait), so neither data nor the position is ever lost.
 """
 
@@ -18,8 +18,9 @@ from .. import thread
 from ..io.abc import AsyncRead, AsyncWrite
 from ..kernel.current import current_task
 from ..kernel.errors import Busy, Closed, user_site
-from ..kernel.flow import checkpoint
+from ..kernel.flow import checkpoint, passes
 from ..kernel.hazard import report
+from .now import MOST, NotNow, NowFile, now_file, pread_now, prepared
 from .offload import finish
 
 if TYPE_CHECKING:
@@ -27,23 +28,28 @@ if TYPE_CHECKING:
 
     from _typeshed import FileDescriptorOrPath, OpenBinaryMode, OpenTextMode, ReadableBuffer, WriteableBuffer
 
+    from ..kernel.task import Task
+
 T = TypeVar("T")
 
 # Iterating over a regular file fetches about this many bytes (or characters) of lines per hop.
 LINE_BATCH = 65536
+# What is tried on the spot, where the file can be asked.
+READING = frozenset({"read", "read1", "readinto", "readline", "readlines", "peek", "iteration", "seek", "tell"})
 
 
 class AsyncFile(Generic[AnyStr]):
     """An open file. Made by ``fs.open``; close it with ``async with`` or ``await file.aclose()``.
 
-    Invariants: ``_user`` names the task whose operation is in a thread. ``_lines`` (next one last) are lines that iteration has
+    Invariants: ``_user`` has the operation that goes on, and its task. ``_lines`` (next one last) are lines that iteration has
     fetched and not given out; the sync file stands behind them, and ``_rewind`` takes it back before any other operation.
     """
 
     def __init__(self, file: IO[AnyStr], *, site: tuple[str, int] | None = None) -> None:
         self._file: Any = file
         self._site = site if site is not None else user_site(sys._getframe(1))
-        self._user: str | None = None
+        self._user: tuple[str, Task[Any]] | None = None
+        self._now = now_file(file)
         self._lines: list[Any] = []
         # How to get back to where the fetched lines begin: a position, and how many were given out since.
         self._lines_start: Any = None
@@ -165,7 +171,13 @@ class AsyncFile(Generic[AnyStr]):
             return
         self._enter("close")
         try:
-            await finish(self._file.close)
+            if (
+                self._now is not None and self._now.can
+            ):  # only read, and local: there is nothing to write that could wait
+                self._file.close()
+                await checkpoint()
+            else:
+                await finish(self._file.close)
         finally:
             self._user = None
 
@@ -249,14 +261,35 @@ class AsyncFile(Generic[AnyStr]):
     async def _call(self, verb: str, fn: Callable[[], T]) -> T:
         self._enter(verb)
         try:
+            # While lines wait that iteration has fetched, ``fn`` begins by going back, which can't be left half-way.
+            if self._now is not None and self._now.can and verb in READING and not self._lines:
+                if not passes():
+                    await checkpoint()
+                try:
+                    return self._at_once(self._now, fn)
+                except NotNow:
+                    pass
             return await thread.run(fn)
         finally:
             self._user = None
 
+    def _at_once(self, raw: NowFile, fn: Callable[[], T]) -> T:
+        """Do it here if it need not wait for the disk; else ``NotNow``, and nothing has happened."""
+        place = self._file.tell()
+        raw.left = MOST
+        raw.trying = True
+        try:
+            return fn()
+        except NotNow:
+            self._file.seek(place)
+            raise
+        finally:
+            raw.trying = False
+
     def _enter(self, verb: str) -> None:
         self._check_open()
         self._check_free(verb)
-        self._user = f"{verb} by task {current_task().name!r}"
+        self._user = verb, current_task()
 
     def _check_open(self) -> None:
         if self._file.closed:
@@ -264,8 +297,9 @@ class AsyncFile(Generic[AnyStr]):
 
     def _check_free(self, verb: str) -> None:
         if self._user is not None:
+            busy, task = self._user
             raise Busy(
-                f"{self!r} is busy with a {self._user}, and {verb} can't run beside it; "
+                f"{self!r} is busy with a {busy} by task {task.name!r}, and {verb} can't run beside it; "
                 "use one file object per task, or a bateau.sync.Lock around them"
             )
 
@@ -290,7 +324,20 @@ class BinaryFile(AsyncFile[bytes]):
 
     def pread(self, size: int, offset: int, /) -> Awaitable[bytes]:
         """Up to ``size`` bytes at ``offset``; the position stays. A cancellation point. POSIX only."""
-        return self._call("pread", lambda: self._positioned(os.pread, size, offset))
+        return self._pread(size, offset)
+
+    async def _pread(self, size: int, offset: int) -> bytes:
+        if self._now is not None:
+            self._enter("pread")
+            try:
+                if not passes():
+                    await checkpoint()
+                return pread_now(self._file.fileno(), size, offset)
+            except NotNow:
+                pass
+            finally:
+                self._user = None
+        return await self._call("pread", lambda: self._positioned(os.pread, size, offset))
 
     def pwrite(self, data: ReadableBuffer, offset: int, /) -> Awaitable[int]:
         """Write ``data`` at ``offset`` past the buffer; the position stays. Returns how much was written. POSIX only."""
@@ -406,7 +453,7 @@ def open(
     The arguments and errors are those of ``open``. A cancellation point; cancelled, nothing stays open.
     """
     return Opening(
-        lambda: builtins.open(file, mode, buffering, encoding, errors, newline, closefd, opener),
+        lambda: prepared(builtins.open(file, mode, buffering, encoding, errors, newline, closefd, opener), buffering),
         user_site(sys._getframe(1)),
     )
 
