@@ -1,7 +1,8 @@
 # Everything a developer runs. Each target sets up what it needs on a machine that has only Python 3.11, gcc and make.
 #
 #   make demo      the main job on real input: bateau crawls Python's own web server and proves the result
-#   make test      the suite on the default Python
+#   make test      the suite on the default Python, over both kernels
+#   make test-pure the suite over pure Python alone
 #   make test-all  the suite on 3.11, 3.12 and 3.13
 #   make check     ruff, pyright, mypy, import direction, documentation snippets
 #   make bench     measurements beside asyncio, uvloop, trio, anyio
@@ -27,17 +28,19 @@ BIN      := $(VENV)/bin
 # The C twin of the kernel. While this list is empty bateau is pure Python only.
 NATIVE_SOURCES := $(wildcard src/bateau/_native/*.c)
 
-# The suite is run once per kernel (why not from inside: tests/support/entries.py, KERNEL).
-KERNELS := pure $(if $(NATIVE_SOURCES),native)
+# The kernel is chosen once per process (tests/support/entries.py), so each kernel is a run of its own: the whole suite over the twin,
+# which is what users have, then over pure Python, which defines the behaviour, the folders that are about the kernel. `make test-pure`
+# runs all of it over pure Python.
+KERNEL_TESTS := $(addprefix tests/,kernel laws sync channel combine time iter thread)
 # How many processes share the tests; 0 runs them in one, for a debugger.
 JOBS ?= 2
-pytest-over-kernels = $(foreach k,$(KERNELS),BATEAU_PURE=$(if $(filter pure,$(k)),1,) $(1)/bin/python -m pytest -n $(JOBS) $(T) &&) true
-
+pytest = $(1)/bin/python -m pytest -n $(JOBS)
+pytest-over-kernels = $(call pytest,$(1)) $(T) && BATEAU_PURE=1 $(call pytest,$(1)) $(or $(T),$(KERNEL_TESTS))
 
 # The environment of a version: the default's is .venv, the others' are .venv-3.12, ...
 venv-of = $(if $(filter $(DEFAULT),$(1)),$(VENV),$(VENV)-$(1))
 
-.PHONY: help env native demo test test-all $(VERSIONS:%=test-%) check lint types project bench docs test-asan format clean
+.PHONY: help env native demo test test-pure test-all $(VERSIONS:%=test-%) check lint types project bench docs test-asan format clean
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -66,6 +69,9 @@ demo: env native
 
 test: env native
 	$(call pytest-over-kernels,$(VENV))
+
+test-pure: env
+	BATEAU_PURE=1 $(call pytest,$(VENV)) $(T)
 
 test-all: $(VERSIONS:%=test-%)
 

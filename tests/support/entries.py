@@ -27,8 +27,7 @@ Family = Literal["native", "asyncio", "trio"]
 # ---- which kernel --------------------------------------------------------------------------------------------------
 # THE place of the kernel's parametrisation. The kernel is chosen once per process, at import (the C twin if it was built,
 # else pure Python; BATEAU_PURE=1 forces the latter), and two kernels in one process would be two `Cancelled` classes. So the
-# suite is not parametrised over kernels from inside: it is *run* once per kernel, by the Makefile's KERNELS. Today that is
-# `pure` alone. When the twin comes, `make test` runs pytest once more without BATEAU_PURE; nothing in the tests changes.
+# suite is not parametrised over kernels from inside: it is *run* once per kernel, by `make test`; nothing in the tests changes.
 KERNEL: Literal["pure", "chosen at import"] = "pure" if os.environ.get("BATEAU_PURE") == "1" else "chosen at import"
 
 # ---- which runtimes ------------------------------------------------------------------------------------------------
