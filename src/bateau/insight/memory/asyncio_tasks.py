@@ -142,6 +142,7 @@ class AsyncioTasks:
             fields["moved"] = True
         if chain.running:
             fields["state"] = "running"
+            fields["stack"] = self.draft.running(chain)
         elif waiter and (wait := self.waits.of(-address, chain, waiter, stack)) is not None:
             fields["waits"] = wait
         else:

@@ -8,8 +8,8 @@ from typing import Any
 
 from ..model import Frame, Resource, Scope, Task, Wait, Whose, make
 from .errors import Fault
-from .frames import Link
-from .interpreter import Python
+from .frames import Chain, Link
+from .interpreter import Python, ThreadState
 
 # At most so many waiters are listed of one resource (the model's limit).
 MAX_LISTED = 1000
@@ -41,6 +41,12 @@ class Draft:
         self.holders: dict[int, dict[int, None]] = {}
         self.satisfiers: dict[int, dict[int, None]] = {}
         self.gaps: dict[str, int] = {}
+        # Tasks of other libraries that turned out to be bateau's: the id they had at first, and the one they have.
+        self.renamed: dict[int, int] = {}
+        # Waits that another library said, of tasks whose own wait is known better: (resource, task).
+        self._forgotten: set[tuple[int, int]] = set()
+        # Running frames by the address of their variables: the thread's stack they are on, and how far from its outermost.
+        self.on_stacks: dict[int, tuple[list[Link], int]] = {}
         self._names: dict[int, str] = {}
         self._roots: list[tuple[str, Whose]] = []
         self._know_modules()
@@ -91,6 +97,18 @@ class Draft:
         link.index = self.place(code.file, link.line, code.qualname)
         return link.index
 
+    def threads(self, threads: Iterable[ThreadState]) -> None:
+        """The threads' stacks, which running tasks are on."""
+        for thread in threads:
+            links = [link for link, _ in thread.stack]
+            for index, (_, frame) in enumerate(thread.stack):
+                self.on_stacks[frame] = links, index
+
+    def running(self, chain: Chain) -> int:
+        """The stack of a running task: its coroutine, and what that has called, which only the thread's stack tells."""
+        links, index = self.on_stacks.get(chain.frames[-1], (chain.links, len(chain.links) - 1))
+        return self.stack([*chain.links[:-1], *links[index:]])
+
     # -- collecting ----------------------------------------------------------------------------------------------------
 
     def gap(self, what: str) -> None:
@@ -129,22 +147,42 @@ class Draft:
         """The task whose object is at ``task`` could end a wait on the resource."""
         self.satisfiers.setdefault(resource, {})[task] = None
 
+    def rename(self, address: int, new: int) -> None:
+        """The task at ``address`` is known by another id as well, which is the one to show."""
+        self.renamed[self.ids[address]] = new
+        self.ids[address] = new
+
+    def forget_wait(self, task: int, resource: int) -> None:
+        """Another library's view of a wait that bateau knows better; ``task`` is the id it had there."""
+        self._forgotten.add((resource, task))
+
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def finished_tasks(self) -> tuple[Task, ...]:
         """The tasks."""
+        for fields in self.tasks.values() if self.renamed else ():
+            if fields.get("parent") in self.renamed:
+                fields["parent"] = self.renamed[fields["parent"]]
         return tuple([make(Task, fields) for fields in self.tasks.values()])
 
     def finished_scopes(self) -> tuple[Scope, ...]:
         """The scopes."""
+        for fields in self.scopes.values() if self.renamed else ():
+            if fields.get("task") in self.renamed:
+                fields["task"] = self.renamed[fields["task"]]
         return tuple(make(Scope, fields) for fields in self.scopes.values())
 
     def finished_resources(self) -> tuple[Resource, ...]:
-        """The resources that anybody waits on or holds, with who does."""
-        return tuple(self._finish(address, fields) for address, fields in self.resources.items())
+        """The resources that anybody waits on, with who does and who holds them."""
+        found = [self._finish(address, fields) for address, fields in self.resources.items()]
+        return tuple(resource for resource in found if resource.waiting)
 
     def _finish(self, address: int, fields: dict[str, Any]) -> Resource:
+        renamed = self.renamed
         waiting = self.waiting.get(address, [])
+        if renamed:
+            gone = self._forgotten
+            waiting = [renamed.get(task, task) for task in waiting if (address, task) not in gone]
         holders = self._known(self.holders.get(address, ()))
         satisfiers = self._known(self.satisfiers.get(address, ())) or holders
         fields["waiters"] = tuple(waiting[:MAX_LISTED])

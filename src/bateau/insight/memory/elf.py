@@ -104,5 +104,5 @@ class ElfFile:
             return 0
         for offset, address, size in self.loads:
             if offset - offset % 4096 <= file_offset < offset + size:
-                return mapped_at - (address - offset + file_offset)
+                return int(mapped_at - (address - offset + file_offset))
         raise NotPython("the mapping is of no loadable part of the file")

@@ -159,12 +159,33 @@ class Objects:
             return self.memory.word(values + 8 * index) if index is not None else 0
         return self.dict_get(table, name) if table else 0
 
+    def class_attribute(self, info: TypeInfo, name: str) -> int:
+        """What a type or the nearest of its bases has under ``name``; 0 if none has. Not for static types of the interpreter."""
+        for base in info.bases:
+            table = self.memory.word(base + _TP_DICT)
+            found = self.dict_get(table, name) if table else 0
+            if found:
+                return found
+        return 0
+
+    def thread_local_dicts(self, address: int) -> list[int]:
+        """The dictionaries that a ``threading.local`` keeps, one for each thread that has used it."""
+        found: list[int] = []
+        for offset in range(16, min(self.type_of(address).basic_size, 256), 8):
+            table = self.memory.word(address + offset)
+            try:
+                if table and self._is(table, _DICT):
+                    found += [value for _, value in self.dict_items(table, 100_000) if self._is(value, _DICT)]
+            except Fault:
+                continue
+        return found
+
     def path(self, address: int, *names: str) -> int:
-        """``attribute`` after ``attribute``; 0 as soon as one is missing or None."""
+        """``attribute`` after ``attribute``; 0 as soon as one is missing or None, the last one included."""
         for name in names:
+            address = self.attribute(address, name)
             if not address or self.is_none(address):
                 return 0
-            address = self.attribute(address, name)
         return address
 
     def _storage(self, address: int, info: TypeInfo) -> tuple[int, int]:

@@ -16,11 +16,14 @@ from contextlib import contextmanager
 
 from ..model import Process, Runtime, Snapshot, Thread, Want
 from .asyncio_tasks import AsyncioTasks
+from .bateau_tasks import BateauTasks
 from .draft import Draft
 from .errors import Fault, MemoryReadError, NotPython
 from .interpreter import Python, ThreadState, find_python
 from .process import ProcessMemory
+from .runtimes import loops, thread_names
 from .source import MemorySource
+from .trio_tasks import TrioTasks
 
 # A list that changes while it is read leaves a snapshot without tasks: it is taken again, so often.
 ATTEMPTS = 3
@@ -118,20 +121,53 @@ class _Reading:
             ) from None
         draft = Draft(python, time.monotonic(), modules)
         states = self._threads(draft, interpreter)
-        if "asyncio.tasks" in modules:
-            try:
-                AsyncioTasks(draft, interpreter, modules).read()
-            except (Fault, struct.error, KeyError) as error:
-                draft.gap(f"asyncio's tasks could not be read: {error}")
+        draft.threads(states)
+        runtimes = self._tasks(draft, interpreter, modules, states)
+        by_thread = {runtime.thread: runtime.id for runtime in reversed(runtimes) if runtime.thread}
+        names = thread_names(draft) if states else {}
         threads = [
             Thread(
                 state.ident,
-                native_id=state.native_id,
-                stack=draft.stack([step.link for step in state.stack]) if self.want.threads else None,
+                names.get(state.ident, ""),
+                state.native_id,
+                draft.stack([step.link for step in state.stack]) if self.want.threads else None,
+                by_thread.get(state.ident),
             )
             for state in states
         ]
-        return draft, [], threads
+        return draft, runtimes, threads
+
+    def _tasks(
+        self, draft: Draft, interpreter: int, modules: dict[str, int], states: list[ThreadState]
+    ) -> list[Runtime]:
+        """Read the tasks of every library, the hosts before bateau, whose records lie on their tasks."""
+        runtimes: list[Runtime] = []
+        records: dict[int, int] = {}
+        if "asyncio.tasks" in modules:
+            try:
+                aio = AsyncioTasks(draft, interpreter, modules)
+                aio.read()
+                records = aio.records
+                runtimes += loops(draft, states)
+            except (Fault, struct.error, KeyError) as error:
+                draft.gap(f"asyncio's tasks could not be read: {error}")
+        if "trio._core._run" in modules:
+            try:
+                trio = TrioTasks(draft, modules, states)
+                trio.read()
+                runtimes += trio.runtimes
+            except (Fault, struct.error, KeyError) as error:
+                draft.gap(f"trio's tasks could not be read: {error}")
+        if "bateau.kernel.instrument" in modules:
+            try:
+                ours = BateauTasks(draft, modules, records)
+                ours.read()
+                used = {fields["runtime"] for fields in draft.tasks.values()}
+                runtimes = [runtime for runtime in runtimes if runtime.id in used]
+                runtimes += ours.runtimes
+            except (Fault, struct.error, KeyError) as error:
+                draft.gap(f"bateau's tasks could not be read: {error}")
+        return runtimes
 
     def _threads(self, draft: Draft, interpreter: int) -> list[ThreadState]:
         try:
