@@ -30,6 +30,15 @@ def _uvloop(main: Main) -> None:
     uvloop.run(coroutine())
 
 
+def _hosted(main: Main) -> None:
+    import bateau.interop.asyncio
+
+    async def coroutine() -> None:
+        await main()
+
+    bateau.interop.asyncio.run(coroutine())
+
+
 def _trio(main: Main) -> None:
     import trio
 
@@ -70,6 +79,7 @@ class System:
 _ALL = (
     System("asyncio", "asyncio", _asyncio, ()),
     System("uvloop", "asyncio", _uvloop, ("uvloop",)),
+    System("bateau-loop", "asyncio", _hosted, ("bateau._native",)),
     System("trio", "trio", _trio, ("trio",)),
     System("anyio-asyncio", "anyio", _anyio("asyncio"), ("anyio",)),
     System("anyio-uvloop", "anyio", _anyio("asyncio", use_uvloop=True), ("anyio", "uvloop"), default=False),

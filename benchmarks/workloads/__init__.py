@@ -6,7 +6,7 @@ from importlib import import_module
 
 from ..model import Workload
 
-NAMES = ("spawn_join", "switch", "channel", "lock", "timeout", "timers", "cancel", "files", "tcp_echo")
+NAMES = ("spawn_join", "switch", "channel", "lock", "timeout", "timers", "cancel", "files", "tcp_echo", "hosted")
 """In the order in which they are run and shown."""
 
 
