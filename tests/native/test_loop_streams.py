@@ -8,11 +8,13 @@ import gc
 import os
 import socket
 import struct
+import sys
 import warnings
 from contextvars import ContextVar
 from typing import Any
 
 import pytest
+
 from support.loops import LOOPS, Problems, Recorder, pair, run
 
 pytestmark = [pytest.mark.parametrize("factory", LOOPS)]
@@ -71,6 +73,9 @@ def test_every_kind_of_data(factory: Any) -> None:
 
 
 def test_data_that_is_changed_after_it_was_queued(factory: Any) -> None:
+    if factory is asyncio.SelectorEventLoop and sys.version_info >= (3, 12):
+        pytest.skip("asyncio keeps what it was given, and sends what has become of it")
+
     async def main() -> None:
         protocol, there = await pair()
         protocol.transport.write(BIG)  # more than the kernel takes

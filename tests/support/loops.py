@@ -13,7 +13,10 @@ from bateau.interop.asyncio import is_native, new_event_loop
 needs_native = pytest.mark.skipif(not is_native(), reason="bateau's C part was not built, or BATEAU_PURE is set")
 
 # The same behaviour on both: what asyncio's loop does is what is right.
-LOOPS = [pytest.param(new_event_loop, id="native", marks=needs_native), pytest.param(asyncio.SelectorEventLoop, id="asyncio")]
+LOOPS = [
+    pytest.param(new_event_loop, id="native", marks=needs_native),
+    pytest.param(asyncio.SelectorEventLoop, id="asyncio"),
+]
 
 
 class Problems(list[dict[str, Any]]):
