@@ -161,7 +161,7 @@ class _Collection:
             fields["ext"] = state()
 
     def _asyncio(self) -> None:
-        for loop in collect_asyncio.loops():
+        for loop, thread in collect_asyncio.loops():
             home = getattr(loop, "bateau_domain", None) or getattr(loop, "_bateau_host", None) or loop
             number = id(home)
             fields = self.tables.runtimes.get(number)
@@ -169,7 +169,6 @@ class _Collection:
                 name = "uvloop" if type(loop).__module__.startswith("uvloop") else "asyncio"
                 fields = self.tables.runtimes[number] = {"id": number, "name": name, "library": "asyncio"}
                 self.tables.kept.append(home)
-                thread = getattr(loop, "_thread_id", None)
                 if type(thread) is int:
                     fields["thread"] = thread
             natives = collect_asyncio.tasks_of(loop)

@@ -9,6 +9,7 @@ hopeless.
 from __future__ import annotations
 
 import sys
+from _thread import get_ident
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from types import MethodType
@@ -270,7 +271,7 @@ def timeout_left(chain: Iterable[Any], loop: Any) -> float | None:
             when: float | None = None
             if name == "Timeout" and module in ("asyncio.timeouts", "async_timeout"):
                 when = value.when() if hasattr(value, "when") else getattr(value, "deadline", None)
-            elif name == "TimerHandle" and module == "asyncio.events" and not value.cancelled():
+            elif name == "TimerHandle" and module.startswith(("asyncio", "uvloop")) and not value.cancelled():
                 when = value.when()
             if type(when) in (int, float) and when is not None and (nearest is None or when < nearest):
                 nearest = when
@@ -300,7 +301,7 @@ def _find(values: Iterable[Any], names: tuple[str, ...]) -> Any:
     """The first value whose class (or a base of it) is asyncio's class of one of these names."""
     for value in values:
         for cls in type(value).__mro__:
-            if cls.__name__ in names and cls.__module__.startswith("asyncio"):
+            if cls.__name__ in names and cls.__module__.startswith(("asyncio", "uvloop")):
                 return value
     return None
 
@@ -318,26 +319,40 @@ def _text(resource: Any) -> str:
     return name
 
 
-def loops() -> list[Any]:
-    """The asyncio loops that have tasks, or that run on some thread now."""
+def loops() -> list[tuple[Any, int | None]]:
+    """The asyncio loops that have tasks, or that run on some thread now, each with that thread."""
     asyncio: Any = sys.modules.get("asyncio")
     if asyncio is None or not hasattr(asyncio, "tasks"):
         return []
-    found: dict[int, Any] = {}
+    found: dict[int, tuple[Any, int | None]] = {}
+    for thread, top in sys._current_frames().items():
+        frame: Any = top
+        while frame is not None:
+            loop = _loop_run_by(frame)
+            if loop is not None:
+                found.setdefault(id(loop), (loop, thread))
+            frame = frame.f_back
+    here = asyncio.events._get_running_loop()
+    if here is not None:
+        found[id(here)] = here, get_ident()
     for table in ("_all_tasks", "_scheduled_tasks", "_eager_tasks"):
         for native in steady_copy(getattr(asyncio.tasks, table, ())):
             if not native.done():
                 loop = native.get_loop()
-                found[id(loop)] = loop
-    for top in sys._current_frames().values():
-        frame: Any = top
-        while frame is not None:
-            if frame.f_code.co_name in ("run_forever", "_run_once", "run_until_complete"):
-                loop = frame.f_locals.get("self")
-                if hasattr(loop, "call_soon_threadsafe"):
-                    found[id(loop)] = loop
-            frame = frame.f_back
-    return [loop for loop in found.values() if not loop.is_closed()]
+                found.setdefault(id(loop), (loop, getattr(loop, "_thread_id", None)))
+    return [(loop, thread) for loop, thread in found.values() if not loop.is_closed()]
+
+
+def _loop_run_by(frame: Any) -> Any:
+    """The loop that a function of asyncio's on some thread's stack is running. uvloop's own functions leave no frame."""
+    name = frame.f_code.co_name
+    if name in ("run_forever", "_run_once", "run_until_complete"):
+        loop = frame.f_locals.get("self")
+    elif name == "run" and frame.f_globals.get("__name__") == "asyncio.runners" and "self" in frame.f_locals:
+        loop = getattr(frame.f_locals["self"], "_loop", None)
+    else:
+        return None
+    return loop if hasattr(loop, "call_soon_threadsafe") else None
 
 
 def tasks_of(loop: Any) -> list[Any]:

@@ -74,9 +74,9 @@ class TrioCollector:
             fields = self.tables.scopes[id(nursery)] = {"id": id(nursery), "kind": "Nursery", "library": "trio"}
             fields["task"] = self.id_of(nursery.parent_task)
             fields["children"] = len(nursery.child_tasks)
-            if scope.cancel_called:
+            if getattr(scope, "_cancel_called", False):  # not the property, which would cancel a scope that is overdue
                 fields["cancelled"] = "its cancel scope was cancelled"
-            if scope.shield:
+            if getattr(scope, "_shield", False):
                 fields["shielded"] = True
         return id(nursery)
 
@@ -233,8 +233,8 @@ def effective_left(native: Any) -> float | None:
     nearest = float("inf")
     while status is not None:
         scope = status._scope
-        nearest = min(nearest, scope._deadline if hasattr(scope, "_deadline") else scope.deadline)
-        if scope.shield:
+        nearest = min(nearest, getattr(scope, "_deadline", nearest))
+        if getattr(scope, "_shield", False):
             break
         status = status._parent
     return nearest - native._runner.clock.current_time() if isfinite(nearest) else None

@@ -12,7 +12,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from types import CodeType, FrameType
+from types import CellType, CodeType, FrameType
 from typing import Any, cast
 
 from ..kernel.errors import PACKAGE_DIR
@@ -81,7 +81,11 @@ def chain_of(coro: Any) -> Iterator[Any]:
 
 def referents(coro: Any) -> list[Any]:
     """The values of a suspended coroutine's local variables and of its value stack, in no promised order."""
-    return gc.get_referents(coro)
+    found = gc.get_referents(coro)
+    for value in found:
+        if type(value) is CellType:  # a variable that an inner function uses as well
+            found.extend(gc.get_referents(value))
+    return found
 
 
 class Tables:

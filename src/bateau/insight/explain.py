@@ -1,0 +1,360 @@
+"""A snapshot in words: which tasks, since when, at which line, waiting on what, held by whom, and what would free them.
+
+Like tasks are told once, with their number. What is wrong comes first, then what runs, then who waits.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from .model import Frame, Resource, Snapshot, Task, Wait
+from .waitgraph import Knot, WaitGraph, find_knots
+
+# Names listed before "and N more".
+MOST_NAMES = 4
+MOST_GROUPS = 60
+
+_NUMBERS = re.compile(r"0x[0-9a-f]+|\d+")
+
+
+def explain(snapshot: Snapshot, *, width: int = MOST_GROUPS) -> str:
+    """The whole snapshot. ``width``: how many groups of waiting tasks to tell before the rest is only counted."""
+    return "\n".join(_Teller(snapshot).everything(width)) + "\n"
+
+
+def explain_task(snapshot: Snapshot, number: int) -> str:
+    """One task: its stack, its wait, and the chain to who could free it. Raises ``KeyError`` if there is no such task."""
+    teller = _Teller(snapshot)
+    return "\n".join(teller.one(teller.graph.tasks[number])) + "\n"
+
+
+class _Teller:
+    """See the module's head."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.graph = WaitGraph(snapshot)
+        self.knots = find_knots(snapshot)
+        self._threads = {thread.id: thread for thread in snapshot.threads}
+        self._runtimes = {runtime.id: runtime for runtime in snapshot.runtimes}
+
+    def everything(self, width: int) -> Iterator[str]:
+        """All lines."""
+        yield from self._head()
+        for knot in self.knots:
+            yield ""
+            yield from self._knot(knot)
+        for finding in self.snapshot.findings[-10:]:
+            frame = self.snapshot.frame(finding.site)
+            yield ""
+            yield f"FOUND {finding.hazard}: {finding.message}" + (f" [{frame.file}:{frame.line}]" if frame else "")
+        yield from self._moving()
+        yield from self._waiting(width)
+        yield from self._threads_lines()
+        for gap in self.snapshot.gaps:
+            yield f"NOT READ: {gap}"
+
+    # -- the head --------------------------------------------------------------------------------------------------------
+
+    def _head(self) -> Iterator[str]:
+        snapshot, process = self.snapshot, self.snapshot.process
+        command = " ".join(process.argv) or process.executable or "?"
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(snapshot.taken_at))
+        yield f"process {process.pid} ({_cut(command, 100)}), Python {process.python or '?'}, {when}"
+        yield (
+            f"{_count(len(snapshot.tasks), 'task')}, read {_source(snapshot.source)} in {snapshot.took * 1000:.0f} ms"
+            + ("" if snapshot.exact else "; it went on while it was being read")
+        )
+        counts: dict[int | None, int] = {}
+        for task in snapshot.tasks:
+            counts[task.runtime] = counts.get(task.runtime, 0) + 1
+        for runtime in snapshot.runtimes:
+            thread = self._threads.get(runtime.thread or 0)
+            parts = [_count(counts.get(runtime.id, 0), "task")]
+            if runtime.timers is not None:
+                parts.append(_count(runtime.timers, "timer"))
+            if runtime.fds is not None:
+                parts.append(_count(runtime.fds, "descriptor"))
+            parts.extend(runtime.holds[:3])
+            yield f"runtime {runtime.name} on thread {thread.name if thread else runtime.thread}: {', '.join(parts)}"
+        if snapshot.gauges:
+            yield "gauges: " + ", ".join(f"{name} {value:g}" for name, value in snapshot.gauges.items())
+
+    # -- what is wrong ----------------------------------------------------------------------------------------------------
+
+    def _knot(self, knot: Knot) -> Iterator[str]:
+        certain = "DEADLOCK" if knot.exact else "PROBABLY A DEADLOCK (worked out from another library's frames)"
+        ring = [self.graph.tasks[number] for number in knot.ring]
+        if len(ring) == 1:
+            yield f"{certain}: task {ring[0].name!r} waits for itself, and nobody else can free it"
+        else:
+            yield f"{certain}: {len(ring)} tasks wait for each other, and nobody else can free them"
+        for task in ring:
+            yield from _indented(self._task(task))
+        names: list[str] = []
+        for task in ring:
+            resource = self._resource(task)
+            names += [repr(task.name), *([_label(resource)] if resource is not None else [])]
+        yield "  the ring: " + " -> ".join([*names[:12], *(["..."] if len(names) > 12 else []), repr(ring[0].name)])
+        if knot.behind:
+            behind = [self.graph.tasks[number] for number in knot.behind]
+            yield f"  behind it: {_names(behind)}"
+        yield f"  to free it: {_advice(ring, [self._resource(task) for task in ring])}"
+
+    # -- who runs ---------------------------------------------------------------------------------------------------------
+
+    def _moving(self) -> Iterator[str]:
+        for state, title in (("running", "running now"), ("ready", "ready to run"), ("new", "not started yet")):
+            tasks = [task for task in self.snapshot.tasks if task.state == state]
+            if not tasks:
+                continue
+            yield ""
+            yield f"{title}: {_count(len(tasks), 'task')}"
+            for group in _groups(tasks, lambda task: (task.stack, task.cancelled))[:10]:
+                yield from _indented(self._group(group))
+                if state == "running":
+                    yield from _indented(_indented(self._stack(group[0])))
+
+    def _waiting(self, width: int) -> Iterator[str]:
+        told = {number for knot in self.knots for number in knot.ring}
+        tasks = [task for task in self.snapshot.tasks if task.state in ("waiting", "unknown") and task.id not in told]
+        if not tasks:
+            return
+        yield ""
+        yield f"waiting: {_count(len(tasks), 'task')}"
+        resources = self.graph.resources
+        groups = _groups(tasks, lambda task: _likeness(task, resources))
+        groups.sort(key=len, reverse=True)
+        for group in groups[:width]:
+            yield from _indented(self._group(group))
+        rest = groups[width:]
+        if rest:
+            yield f"  and {_count(sum(map(len, rest)), 'task')} in {len(rest)} other places"
+
+    def _threads_lines(self) -> Iterator[str]:
+        others = [thread for thread in self.snapshot.threads if thread.runtime is None and thread.stack is not None]
+        if others:
+            yield ""
+            yield f"other threads: {len(others)}"
+            for thread in others[:20]:
+                frame = self.snapshot.at(thread.stack)
+                yield f"  {thread.name}" + (f" at {_place(frame)}" if frame else "")
+
+    # -- tasks -----------------------------------------------------------------------------------------------------------
+
+    def _group(self, group: list[Task]) -> Iterator[str]:
+        if len(group) == 1:
+            yield from self._task(group[0])
+            return
+        first, *more = self._task(group[0], names=f"{len(group)} tasks like {group[0].name!r}")
+        yield first
+        yield from more
+
+    def _task(self, task: Task, names: str | None = None) -> Iterator[str]:
+        """A task in a few lines; the first says who, where, and what it waits on."""
+        kind = "" if task.library == "bateau" else f"{task.library} "
+        line = names or f"{kind}task {task.name!r}"
+        frame = self._shown(task)
+        if frame is not None:
+            line += f" at {_place(frame)}"
+        wait = task.waits
+        if wait is not None:
+            line += f" waits{_since(wait)}: {_cut(wait.operation, 160)}"
+            if wait.left is not None:
+                line += f" ({_seconds(wait.left)} left)"
+        yield line
+        if wait is not None:
+            yield from _indented(self._freeing(task, wait))
+        if task.cancelled is not None:
+            yield f"  it is being cancelled: {task.cancelled}"
+        spawned = self.snapshot.frame(task.spawned)
+        if spawned is not None and names is None and spawned.line and spawned.whose != "bateau":
+            yield f"  spawned at {spawned.file}:{spawned.line}"
+        for event in task.events[-3:] if names is None else ():
+            yield f"  {_seconds(event.ago)} ago: {event.text}"
+
+    def _shown(self, task: Task) -> Frame | None:
+        """The line to show. A task that is inside bateau from its first frame on was spawned by somebody."""
+        frame = self.snapshot.at(task.stack)
+        if frame is None or frame.whose == "bateau":
+            return self.snapshot.frame(task.spawned) or frame
+        return frame
+
+    def _freeing(self, task: Task, wait: Wait) -> Iterator[str]:
+        for arm in wait.arms[:8]:
+            last = ", the last that was served" if arm.last else ""
+            yield f"arm {arm.name!r} ({arm.state}{last}): {_cut(arm.operation, 140)}"
+            if arm.resource is not None:
+                yield from _indented(self._who(self.graph.resources.get(arm.resource)))
+        if wait.arms:
+            return
+        resource = self.graph.resources.get(wait.resource) if wait.resource is not None else None
+        yield from self._who(resource)
+        steps = self.graph.chain(task.id)
+        if len(steps) > 1 and self.graph.can_move(task.id):
+            yield "so in the end it waits for: " + self._end_of(steps[-1].by, steps[-1].resource)
+
+    def _who(self, resource: Resource | None) -> Iterator[str]:
+        """Who holds it, who could free it."""
+        if resource is None or resource.kind in ("the clock", "the next turn"):
+            return
+        if resource.holders:
+            for holder in resource.holders[:MOST_NAMES]:
+                yield f"held by {self._doing(holder)}"
+            if len(resource.holders) > MOST_NAMES:
+                yield f"and held by {len(resource.holders) - MOST_NAMES} more"
+        for ident in resource.holder_threads:
+            thread = self._threads.get(ident)
+            yield f"held by thread {thread.name if thread else ident}"
+        others = [one for one in resource.satisfiers if one not in resource.holders]
+        if others:
+            shown = ", ".join(self._doing(one) if len(others) == 1 else self._name(one) for one in others[:MOST_NAMES])
+            rest = f" and {len(others) - MOST_NAMES} more" if len(others) > MOST_NAMES else ""
+            verb = "needs the end of" if resource.needs_all else "could be freed by"
+            yield f"{verb} {shown}{rest}"
+        if resource.freed_by == "unknown" and not resource.holders:
+            yield "who could free it is not known" + (" for sure" if others else "")
+
+    def _name(self, number: int) -> str:
+        task = self.graph.tasks.get(number)
+        return repr(task.name) if task is not None else "a task that has ended"
+
+    def _doing(self, number: int) -> str:
+        """A task as one that could help: its name, and what it does itself."""
+        task = self.graph.tasks.get(number)
+        if task is None:
+            return "a task that has ended"
+        if task.state != "waiting" or task.waits is None:
+            frame = self._shown(task)
+            return f"{task.name!r}, which is {task.state}" + (f" at {_place(frame)}" if frame else "")
+        frame = self._shown(task)
+        where = f" at {_place(frame)}" if frame is not None else ""
+        return f"{task.name!r}, which waits{where}"
+
+    def _end_of(self, number: int | None, resource: int | None) -> str:
+        if number is not None:
+            return self._doing(number)
+        found = self.graph.resources.get(resource) if resource is not None else None
+        return found.text if found is not None else "something outside"
+
+    def _resource(self, task: Task) -> Resource | None:
+        numbers = self.graph.alternatives(task)
+        return self.graph.resources.get(numbers[0]) if numbers else None
+
+    def _stack(self, task: Task) -> Iterator[str]:
+        for frame in self.snapshot.stack(task.stack):
+            if frame.whose != "bateau":
+                yield f"{frame.file}:{frame.line} in {frame.function}"
+
+    def one(self, task: Task) -> Iterator[str]:
+        """For ``explain_task``."""
+        yield from self._task(task)
+        yield "stack:"
+        yield from _indented(self._stack(task))
+        steps = self.graph.chain(task.id)
+        if steps:
+            yield "chain:"
+            for step in steps:
+                resource = self.graph.resources.get(step.resource) if step.resource is not None else None
+                what = resource.text if resource is not None else "something unknown"
+                by = self._doing(step.by) if step.by is not None else "somebody outside"
+                yield f"  {self.graph.tasks[step.task].name!r} waits on {what}, which could be freed by {by}"
+        if not self.graph.can_move(task.id):
+            yield "nobody can free it any more"
+        for name, value in task.context.items():
+            yield f"context {name} = {value}"
+        if task.memory is not None:
+            yield f"memory of its frames: {task.memory} bytes"
+
+
+# -- words ---------------------------------------------------------------------------------------------------------------
+
+
+def _advice(ring: list[Task], resources: list[Resource | None]) -> str:
+    """What would free a knot, by what it is made of."""
+    kinds = {resource.kind for resource in resources if resource is not None}
+    if any("channel" in kind or "Queue" in kind for kind in kinds):
+        if len(ring) == 1:
+            return (
+                "it is the only one who takes out what it puts in; let another task receive, or send less before receiving "
+                "(try_send, and keep what does not fit), or give the channel more room"
+            )
+        return (
+            "let one of them receive while it waits to send (select over both), send less, or give a channel more room"
+        )
+    if len(ring) == 1:
+        return "cancel it; it has or is what it waits for"
+    if all("ock" in kind for kind in kinds):
+        return "cancel one of them; for good, take these locks in the same order everywhere, or take them as one"
+    return "cancel one of them; for good, don't wait for another while holding what that one needs"
+
+
+def _likeness(task: Task, resources: dict[int, Resource]) -> Any:
+    wait = task.waits
+    if wait is None:
+        return (task.stack, task.state, task.cancelled)
+    resource = resources.get(wait.resource) if wait.resource is not None else None
+    kind = resource.kind if resource is not None else None
+    shared = wait.resource if resource is not None and resource.holders else None
+    return (
+        task.stack,
+        task.library,
+        kind,
+        shared,
+        task.cancelled,
+        _NUMBERS.sub("#", wait.operation[:60]) if task.stack is None else None,
+    )
+
+
+def _groups(tasks: Iterable[Task], key: Callable[[Task], Any]) -> list[list[Task]]:
+    found: dict[Any, list[Task]] = {}
+    for task in tasks:
+        found.setdefault(key(task), []).append(task)
+    return list(found.values())
+
+
+def _place(frame: Frame) -> str:
+    return f"{frame.file}:{frame.line} in {frame.function}" if frame.function else f"{frame.file}:{frame.line}"
+
+
+def _label(resource: Resource) -> str:
+    return f"{resource.kind} {resource.name!r}" if resource.name else resource.kind
+
+
+def _since(wait: Wait) -> str:
+    if wait.waited is None or (wait.at_least and wait.waited < 0.05):
+        return ""
+    return f" since {'at least ' if wait.at_least else ''}{_seconds(wait.waited)}"
+
+
+def _seconds(value: float) -> str:
+    if value < 0.1:
+        return f"{value * 1000:.0f} ms"
+    if value < 120:
+        return f"{value:.1f} s"
+    return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _names(tasks: list[Task]) -> str:
+    shown = ", ".join(repr(task.name) for task in tasks[:MOST_NAMES])
+    return shown + (f" and {len(tasks) - MOST_NAMES} more" if len(tasks) > MOST_NAMES else "")
+
+
+def _source(source: str) -> str:
+    return {"live": "from inside", "memory": "from its memory"}.get(source, f"from {source}")
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def _indented(lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        yield "  " + line

@@ -1,0 +1,341 @@
+"""The wait graph over a snapshot: who waits on what, who could free it, and who can never be freed.
+
+A task that waits has one alternative (its resource) or several (the arms of a select); any of them ends its wait. A resource is freed
+by any of its satisfiers, or, where it ``needs_all`` of them (the end of a scope), only by all. A task can move if it runs or is ready,
+if a timer, a deadline around it, a cancellation or somebody outside will end its wait, or if one of its alternatives can be freed. The
+least set that is closed under this is who can move; the rest is stuck for ever. That is a *knot*: a ring is its simplest form, but two
+tasks that each hold what either of two others needs are one as well, and a ring with one way out is none.
+
+It is exact where all that is known of the resources is: nobody is called stuck who has any way out. Resources whose satisfiers are
+not known free themselves. With ``guess``, those of other libraries whose users were found by looking at their frames count as freed by
+these alone: what is stuck only then is likely stuck.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .model import Resource, Scope, Snapshot, Task
+
+
+@dataclass(frozen=True)
+class Step:
+    """One link of a chain: ``task`` waits on ``resource``, which ``by`` could free (None: somebody outside, or nobody known)."""
+
+    task: int
+    resource: int | None
+    by: int | None
+
+
+@dataclass(frozen=True)
+class Knot:
+    """Tasks that can never go on. ``ring``: those that wait for each other, in order. ``resources``: what the ring waits on.
+    ``behind``: those that wait for somebody in the ring, directly or not. ``exact``: proven, not inferred.
+    """
+
+    ring: tuple[int, ...]
+    resources: tuple[int, ...]
+    behind: tuple[int, ...]
+    exact: bool
+
+
+class WaitGraph:
+    """See the module's head. Takes time in proportion to tasks and relations."""
+
+    def __init__(self, snapshot: Snapshot, *, guess: bool = False) -> None:
+        self.snapshot = snapshot
+        self.guess = guess
+        self.tasks: dict[int, Task] = {task.id: task for task in snapshot.tasks}
+        self.resources: dict[int, Resource] = {resource.id: resource for resource in snapshot.resources}
+        self._scopes: dict[int, Scope] = {scope.id: scope for scope in snapshot.scopes}
+        self._expires: dict[int | None, bool] = {None: False}
+        self._alive = self._who_can_move()
+
+    # -- who can move ----------------------------------------------------------------------------------------------------
+
+    def can_move(self, task: int) -> bool:
+        """Whether this task is not stuck. What is not in the snapshot has ended, and stands in nobody's way."""
+        return task in self._alive or task not in self.tasks
+
+    def alternatives(self, task: Task) -> tuple[int, ...]:
+        """The resources any of which ends the wait of ``task``."""
+        wait = task.waits
+        if wait is None:
+            return ()
+        if not wait.arms:
+            return (wait.resource,) if wait.resource is not None else ()
+        return tuple(arm.resource for arm in wait.arms if arm.resource is not None)
+
+    def frees(self, resource: Resource) -> tuple[int, ...] | None:
+        """The tasks that alone could free it; None if somebody else could as well."""
+        if resource.freed_by == "tasks" or (self.guess and resource.inferred and resource.satisfiers):
+            return resource.satisfiers
+        return None
+
+    def next_tasks(self, task: Task) -> Iterable[int]:
+        """Whose moves the wait of ``task`` depends on."""
+        for number in self.alternatives(task):
+            resource = self.resources.get(number)
+            if resource is not None:
+                yield from resource.satisfiers
+        for arm in task.waits.arms if task.waits is not None else ():
+            if arm.task is not None:
+                yield arm.task
+
+    def _who_can_move(self) -> set[int]:
+        alive: set[int] = set()
+        todo: deque[int] = deque()
+        waiters: dict[int, list[int]] = {}
+        arms_of: dict[int, list[int]] = {}
+        for task in self.tasks.values():
+            if self._moves_by_itself(task):
+                alive.add(task.id)
+                todo.append(task.id)
+                continue
+            for number in self.alternatives(task):
+                waiters.setdefault(number, []).append(task.id)
+            for arm in task.waits.arms if task.waits is not None else ():
+                if arm.task is not None:
+                    arms_of.setdefault(arm.task, []).append(task.id)
+        needed: dict[int, int] = {}
+        feeds: dict[int, list[int]] = {}
+        freed: list[int] = []
+        for number in waiters:
+            resource = self.resources.get(number)
+            satisfiers = self.frees(resource) if resource is not None else None
+            left = [one for one in satisfiers if one in self.tasks] if satisfiers is not None else []
+            gone = satisfiers is not None and len(left) < len(satisfiers)
+            if resource is None or satisfiers is None or not left or (gone and not resource.needs_all):
+                freed.append(number)
+                continue
+            needed[number] = len(left) if resource.needs_all else 1
+            for one in left:
+                feeds.setdefault(one, []).append(number)
+
+        def wake(tasks: Iterable[int]) -> None:
+            for one in tasks:
+                if one not in alive:
+                    alive.add(one)
+                    todo.append(one)
+
+        for number in freed:
+            wake(waiters[number])
+        while todo:
+            mover = todo.popleft()
+            wake(arms_of.get(mover, ()))
+            for number in feeds.get(mover, ()):
+                needed[number] -= 1
+                if needed[number] == 0:
+                    wake(waiters[number])
+        return alive
+
+    def _moves_by_itself(self, task: Task) -> bool:
+        wait = task.waits
+        if task.state != "waiting" or wait is None or task.moved or wait.left is not None:
+            return True
+        if task.cancelled is not None and not wait.shielded:
+            return True
+        if any(arm.state == "ready" for arm in wait.arms):
+            return True
+        if not wait.arms and wait.resource is None:
+            return True
+        return self._will_expire(task.entered if task.entered is not None else task.scope)
+
+    def _will_expire(self, number: int | None) -> bool:
+        """Whether a deadline at or around this scope will cancel what is inside."""
+        path: list[int] = []
+        known = self._expires
+        while number is not None and number not in known:
+            scope = self._scopes.get(number)
+            if scope is None or scope.left is not None or (scope.cancelled is not None):
+                known[number] = scope is not None and scope.left is not None
+                break
+            if scope.shielded:
+                known[number] = False
+                break
+            path.append(number)
+            number = scope.parent
+        found = known[number]
+        for each in path:
+            known[each] = found
+        return found
+
+    # -- knots -------------------------------------------------------------------------------------------------------------
+
+    def stuck(self) -> list[int]:
+        """The tasks that can never go on."""
+        return [number for number in self.tasks if number not in self._alive]
+
+    def knots(self) -> tuple[Knot, ...]:
+        """The knots, each with those who wait behind it. Empty as long as everybody has a way out."""
+        stuck = set(self.stuck())
+        if not stuck:
+            return ()
+        edges = {number: [one for one in self.next_tasks(self.tasks[number]) if one in stuck] for number in stuck}
+        cores = [core for core in _components(edges) if _is_terminal(core, edges)]
+        behind = _behind(cores, edges)
+        found: list[Knot] = []
+        for at, core in enumerate(cores):
+            ring = _ring(core, edges)
+            resources = tuple(dict.fromkeys(number for one in ring for number in self.alternatives(self.tasks[one])))
+            exact = not any(
+                (found_one := self.resources.get(number)) is not None and found_one.inferred for number in resources
+            )
+            others = tuple(sorted({*core, *behind[at]} - set(ring)))
+            found.append(Knot(ring, resources, others, exact))
+        return tuple(sorted(found, key=lambda knot: min(knot.ring)))
+
+    # -- chains --------------------------------------------------------------------------------------------------------------
+
+    def chain(self, task: int) -> tuple[Step, ...]:
+        """From a waiting task to who could set it free: the shortest way to somebody who can move, or, where there is none, around
+        its knot. The last step's ``by`` is that task, or None where somebody outside decides.
+        """
+        previous: dict[int, tuple[int, int | None]] = {}
+        todo = deque([task])
+        seen = {task}
+        while todo:
+            here = todo.popleft()
+            found = self.tasks.get(here)
+            if found is None or found.waits is None or (here != task and self._moves_by_itself(found)):
+                return self._path(task, here, previous)
+            for number in self.alternatives(found) or (None,):
+                resource = self.resources.get(number) if number is not None else None
+                if resource is None or self.frees(resource) is None:
+                    return (*self._path(task, here, previous), Step(here, number, None))
+                for one in resource.satisfiers:
+                    if one not in seen:
+                        seen.add(one)
+                        previous[one] = (here, number)
+                        todo.append(one)
+        return self._around(task)
+
+    def _path(self, start: int, end: int, previous: dict[int, tuple[int, int | None]]) -> tuple[Step, ...]:
+        steps: list[Step] = []
+        here = end
+        while here != start:
+            before, number = previous[here]
+            steps.append(Step(before, number, here))
+            here = before
+        return tuple(reversed(steps))
+
+    def _around(self, task: int) -> tuple[Step, ...]:
+        """Everybody it leads to is stuck: follow the first satisfier until it comes round."""
+        steps: list[Step] = []
+        seen: set[int] = set()
+        here = task
+        while here not in seen:
+            seen.add(here)
+            following = next(
+                ((number, one) for number in self.alternatives(self.tasks[here])
+                 if (resource := self.resources.get(number)) is not None
+                 for one in resource.satisfiers if one in self.tasks and one not in self._alive),
+                None,
+            )  # fmt: skip
+            if following is None:
+                break
+            steps.append(Step(here, following[0], following[1]))
+            here = following[1]
+        return tuple(steps)
+
+
+def find_knots(snapshot: Snapshot) -> tuple[Knot, ...]:
+    """The proven knots, and after them the likely ones among the tasks that are left."""
+    exact = WaitGraph(snapshot).knots()
+    if not any(resource.inferred for resource in snapshot.resources):
+        return exact
+    known = {number for knot in exact for number in (*knot.ring, *knot.behind)}
+    likely = WaitGraph(snapshot, guess=True).knots()
+    return (*exact, *(knot for knot in likely if not known.intersection(knot.ring)))
+
+
+# -- graph algorithms, iterative ---------------------------------------------------------------------------------------------
+
+
+def _components(edges: dict[int, list[int]]) -> list[list[int]]:
+    """The strongly connected components (Tarjan's algorithm)."""
+    index: dict[int, int] = {}
+    low: dict[int, int] = {}
+    on_stack: set[int] = set()
+    stack: list[int] = []
+    found: list[list[int]] = []
+    for root in sorted(edges):
+        if root in index:
+            continue
+        work = [(root, iter(edges[root]))]
+        index[root] = low[root] = len(index)
+        stack.append(root)
+        on_stack.add(root)
+        while work:
+            node, following = work[-1]
+            for one in following:
+                if one not in index:
+                    index[one] = low[one] = len(index)
+                    stack.append(one)
+                    on_stack.add(one)
+                    work.append((one, iter(edges[one])))
+                    break
+                if one in on_stack:
+                    low[node] = min(low[node], index[one])
+            else:
+                work.pop()
+                if work:
+                    parent = work[-1][0]
+                    low[parent] = min(low[parent], low[node])
+                if low[node] == index[node]:
+                    component: list[int] = []
+                    while True:
+                        one = stack.pop()
+                        on_stack.discard(one)
+                        component.append(one)
+                        if one == node:
+                            break
+                    found.append(sorted(component))
+    return found
+
+
+def _is_terminal(component: list[int], edges: dict[int, list[int]]) -> bool:
+    members = set(component)
+    return all(one in members for number in component for one in edges[number])
+
+
+def _behind(cores: list[list[int]], edges: dict[int, list[int]]) -> list[set[int]]:
+    """For each core, who leads to it. Who leads to several stands behind the first."""
+    backwards: dict[int, list[int]] = {}
+    for number, following in edges.items():
+        for one in following:
+            backwards.setdefault(one, []).append(number)
+    taken: set[int] = {number for core in cores for number in core}
+    found: list[set[int]] = []
+    for core in cores:
+        mine: set[int] = set()
+        todo = list(core)
+        for number in todo:
+            for one in backwards.get(number, ()):
+                if one not in taken:
+                    taken.add(one)
+                    mine.add(one)
+                    todo.append(one)
+        found.append(mine)
+    return found
+
+
+def _ring(core: list[int], edges: dict[int, list[int]]) -> tuple[int, ...]:
+    """A shortest ring through the first member of a core; the member alone if there is none."""
+    members, start = set(core), core[0]
+    previous: dict[int, int] = {}
+    todo = deque([start])
+    while todo:
+        here = todo.popleft()
+        for one in edges[here]:
+            if one == start:
+                ring = [here]
+                while ring[-1] != start:
+                    ring.append(previous[ring[-1]])
+                return tuple(reversed(ring))
+            if one in members and one not in previous:
+                previous[one] = here
+                todo.append(one)
+    return (start,)
