@@ -77,6 +77,13 @@ def report(name: str, message: str, site: tuple[str, int]) -> None:
     publish(Finding(name, message, *site, task=task.name if task is not None else ""))
 
 
+def note(name: str, message: str, site: tuple[str, int]) -> None:
+    """Keep a finding that is told in other words already (a warning of Python's own kind)."""
+    quiet = muted.get()
+    if name not in quiet and "*" not in quiet:
+        recent.append(Finding(name, message, *site))
+
+
 def publish(finding: Finding) -> None:
     """Keep a finding, and tell the sinks of it, or else warn."""
     recent.append(finding)
@@ -87,6 +94,11 @@ def publish(finding: Finding) -> None:
             except Exception as error:
                 raise_unraisable(error, f"a sink of hazards failed on {finding}")
         return
+    warn(finding)
+
+
+def warn(finding: Finding) -> None:
+    """What is done with a finding that no tool takes: a ``HazardWarning`` at its line."""
     try:
         warnings.warn_explicit(
             f"{finding.name}: {finding.message}", HazardWarning, finding.filename or "<unknown>", finding.lineno

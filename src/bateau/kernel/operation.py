@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from .current import foreign_task, tls
 from .errors import Stopped, user_site
-from .hazard import raise_unraisable
+from .hazard import note, raise_unraisable
 from .resource import OUTSIDE, Resource
 from .swallowed import check_swallowed
 
@@ -445,7 +445,9 @@ class YieldNow(Operation[None]):
 def warn_never_awaited(op: Operation[Any]) -> None:
     """An operation was made and dropped. The finaliser runs in the very statement that dropped it, hence the line."""
     site = user_site(sys._getframe(1).f_back)  # no frame at all, where the interpreter itself dropped it
+    message = f"{op.describe()} was never awaited: nothing happened"
+    note("never_awaited", message, site)
     try:
-        warnings.warn_explicit(f"{op.describe()} was never awaited: nothing happened", RuntimeWarning, *site)
+        warnings.warn_explicit(message, RuntimeWarning, *site)
     except RuntimeWarning as error:
         raise_unraisable(error)

@@ -1,0 +1,94 @@
+"""``unbounded_growth`` and ``task_explosion``: a queue without a bound that only gets longer, and tasks that only get more."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ...channel.queue import UNBOUNDED
+from .base import Found, Hazard
+
+if TYPE_CHECKING:
+    from ..watch_look import Look, Seen
+
+# Growing at so many looks in a row is growing.
+_LOOKS = 5
+
+
+class UnboundedGrowth(Hazard):
+    """Longer at each look."""
+
+    name = "unbounded_growth"
+    title = "Growth without a bound"
+    threshold = 1000
+    unit = "items"
+    remedy = "give the channel a capacity, so that who sends waits for who receives; or receive more, or send less"
+
+    def check(self, look: Look) -> Iterable[Found]:
+        last: dict[int, tuple[int, int]] = look.memory.get(self.name, {})
+        now: dict[int, tuple[int, int]] = {}
+        look.memory[self.name] = now
+        for queue, seen in _queues(look).values():
+            size, site = len(queue[0]), queue[1]
+            before = last.get(id(queue[0]))
+            looks = before[1] + 1 if before is not None and size > before[0] else 0
+            now[id(queue[0])] = size, looks
+            if looks >= _LOOKS and size >= self.limit(seen):
+                yield from self.found(
+                    id(queue[0]), seen, f"{queue[2]} has no bound, has grown at {looks} looks in a row, and has {size} items", site
+                )
+
+
+class TaskExplosion(Hazard):
+    """Thousands of tasks of one kind at once."""
+
+    name = "task_explosion"
+    title = "Task explosion"
+    threshold = 10_000
+    unit = "tasks"
+    remedy = "bound how many run: `bateau.scope(limit=n)`, `bateau.iter(...).map(fn).buffered(n)`, or a few workers that receive from a channel"
+
+    def check(self, look: Look) -> Iterable[Found]:
+        if look.total < self.limit(None):
+            return
+        counts = Counter(seen.spawn_site or _defined(seen) for seen in look.seen)
+        # Not every task is looked at where there are very many: those that are stand for all.
+        share = look.total / len(look.seen)
+        for site, count in counts.items():
+            if count * share >= self.limit(None):
+                yield from self.found(site, None, f"{round(count * share)} tasks that were made here are alive at once", site)
+
+
+def _defined(seen: Seen) -> tuple[str, int]:
+    code = getattr(seen.coro, "cr_code", None)
+    return (code.co_filename, code.co_firstlineno) if code is not None else ("<unknown>", 0)
+
+
+def _queues(look: Look) -> dict[int, tuple[tuple[Any, tuple[str, int] | None, str], Seen]]:
+    """The queues without a bound that the tasks have in their variables (or in an object of theirs): items, line, words."""
+    asyncio_queue = getattr(sys.modules.get("asyncio"), "Queue", None)
+    found: dict[int, tuple[tuple[Any, tuple[str, int] | None, str], Seen]] = {}
+    for seen in look.seen:
+        for each in _variables(seen):
+            state = getattr(each, "_state", None) if hasattr(type(each), "_come_home") else None
+            if state is not None and getattr(state, "capacity", None) == UNBOUNDED:
+                found.setdefault(id(state.items), ((state.items, each._site, state.label()), seen))
+            elif asyncio_queue is not None and isinstance(each, asyncio_queue) and each.maxsize <= 0:  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
+                items: Any = each._queue  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue, reportUnknownVariableType]
+                found.setdefault(id(items), ((items, None, "an asyncio.Queue"), seen))  # pyright: ignore[reportUnknownArgumentType]
+    return found
+
+
+def _variables(seen: Seen) -> Iterator[Any]:
+    """What the variables of a task's frames refer to, and what the attributes of an object there do."""
+    for coro in seen.chain():
+        if not hasattr(coro, "cr_frame") and not hasattr(coro, "ag_frame"):
+            continue
+        for each in gc.get_referents(coro):
+            yield each
+            inner = getattr(each, "__dict__", None)
+            if type(inner) is dict and not isinstance(each, type) and not callable(each):
+                yield from tuple(inner.values())

@@ -1,0 +1,49 @@
+"""``lost_wakeup``: what a task waits for has come, but its loop sleeps on, because nobody woke it.
+
+So it goes where a thread (a C library's, say) completes an asyncio future by ``set_result``, which is for the loop's own thread: the task
+is put into the loop's queue, and the loop, which sleeps in its selector, looks there when something else happens to wake it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from .base import Found, Hazard, seconds
+
+if TYPE_CHECKING:
+    from ..watch_look import Look
+
+
+class LostWakeup(Hazard):
+    """Done, and not told."""
+
+    name = "lost_wakeup"
+    title = "Wake-up lost"
+    threshold = 0.5
+    remedy = (
+        "complete the future on its loop: `loop.call_soon_threadsafe(future.set_result, value)`; "
+        "from a foreign thread into bateau: a `oneshot` channel or `bateau.thread.portal()`"
+    )
+
+    def check(self, look: Look) -> Iterable[Found]:
+        last: dict[int, tuple[object, float]] = look.memory.get(self.name, {})
+        now: dict[int, tuple[object, float]] = {}
+        look.memory[self.name] = now
+        if not look.idle:
+            return
+        for seen in look.seen:
+            future = seen.token
+            done = getattr(future, "done", None)
+            if seen.op is not None or done is None or not done():
+                continue
+            before = last.get(seen.key)
+            since = before[1] if before is not None and before[0] is future else look.now
+            now[seen.key] = future, since
+            if before is not None and look.now - since >= self.limit(seen):
+                yield from self.found(
+                    (seen.key, id(future)),
+                    seen,
+                    f"what task {seen.name!r} awaits was completed {seconds(look.now - since)} ago or more, off the loop's "
+                    f"thread, and the {look.loop.kind} loop, which sleeps, was not woken",
+                )

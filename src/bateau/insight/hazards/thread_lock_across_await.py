@@ -1,0 +1,61 @@
+"""``thread_lock_across_await``: a task is suspended inside ``with lock:``, where the lock is one for threads.
+
+The next task of this loop that wants the lock blocks the whole loop, the holder included, for ever. A suspended ``with`` block has the
+bound ``__exit__`` of its lock on its frame's stack, which the garbage collector's view of the coroutine shows.
+"""
+
+from __future__ import annotations
+
+import gc
+from _thread import RLock, allocate_lock
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from .base import Found, Hazard
+
+if TYPE_CHECKING:
+    from ..watch_look import Look
+
+_LOCK_TYPES = (type(allocate_lock()), RLock)
+
+
+class ThreadLockAcrossAwait(Hazard):
+    """The next one to want it blocks the loop."""
+
+    name = "thread_lock_across_await"
+    title = "Thread lock held across an await"
+    threshold = 0.0
+    remedy = "use `bateau.sync.Lock` with `async with`, or release the thread's lock before the await"
+
+    def check(self, look: Look) -> Iterable[Found]:
+        for seen in look.seen:
+            if look.now - min(seen.since, seen.steady_since) < self.limit(seen):
+                continue
+            for coro in seen.chain():
+                lock = held_by(coro)
+                if lock is None:
+                    continue
+                frame = getattr(coro, "cr_frame", None) or getattr(coro, "ag_frame", None)
+                site = (frame.f_code.co_filename, frame.f_lineno) if frame is not None else seen.site[:2]
+                yield from self.found(
+                    (seen.key, id(lock)),
+                    seen,
+                    f"task {seen.name!r} is suspended while it holds {lock!r}: the next task that wants it blocks the loop",
+                    site,
+                )
+                break
+
+
+def held_by(coro: Any) -> Any:
+    """A lock for threads that is held by a ``with`` block in which that coroutine is suspended, or None."""
+    if not hasattr(coro, "cr_frame") and not hasattr(coro, "ag_frame"):
+        return None
+    for each in gc.get_referents(coro):
+        if type(each).__name__ in ("builtin_function_or_method", "method") and each.__name__ == "__exit__":
+            owner = each.__self__
+            if isinstance(owner, _LOCK_TYPES):
+                return owner
+            inner = getattr(owner, "_lock", None)  # threading.Condition
+            if isinstance(inner, _LOCK_TYPES) and type(owner).__module__ == "threading":
+                return inner
+    return None

@@ -1,0 +1,260 @@
+"""Scheduling delays: a step (or callback) that holds its loop, seen while it does.
+
+Theory of operation. Each tick looks at the loop's thread. Where it waits for the world, all is well and nothing is done: an idle loop
+is never woken. Where it is busy, a call is handed to the loop, and how long the loop takes to get around to it is its scheduling delay.
+Once that is over the threshold, the thread's stack says what holds it, at that moment.
+
+Two things look like a delay and are none. A machine that stood still, or had no processor for the loop's thread: what the operating
+system says of the thread (its processor time, its time in the queue for one) is taken off. And a watcher that came late: while C code
+holds the GIL (a regular expression, a big sort), no Python thread runs. If the loop's thread used the processor meanwhile, it was that,
+and it still stands at the line, for the interpreter hands the GIL over right after the call; the delay is reported then, in full.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from ..kernel.errors import PACKAGE_DIR
+from ..kernel.explain import INSTALLED, STDLIB
+from ..kernel.hazard import Finding, publish
+from .hazards import SCHEDULING_DELAY
+from .hazards.settings import is_muted
+from .hazards.store import amend
+from .watch_look import Seen
+
+if TYPE_CHECKING:
+    from .watch_loops import WatchedLoop
+
+# Code objects of coroutines and async generators.
+_ASYNC = 0x80 | 0x100 | 0x200
+# Of a stack, at most so many frames are told.
+_MOST_FRAMES = 30
+
+
+class ThreadClock:
+    """What the operating system says of one thread: its processor time, and its time spent waiting for a processor (seconds)."""
+
+    def __init__(self, thread_id: int) -> None:
+        self._clock: int | None = None
+        self._schedstat = -1
+        thread = threading._active.get(thread_id) if hasattr(threading, "_active") else None  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType, reportUnknownMemberType]
+        native = getattr(thread, "native_id", None)  # pyright: ignore[reportUnknownArgumentType]
+        if native is None:
+            return
+        try:
+            self._clock = time.pthread_getcpuclockid(thread_id)
+            self._schedstat = os.open(f"/proc/self/task/{native}/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        except (OSError, AttributeError):
+            return
+
+    def used(self) -> float | None:
+        """Its processor time, or None where that can't be known."""
+        if self._clock is None:
+            return None
+        try:
+            return time.clock_gettime(self._clock)
+        except OSError:
+            return None
+
+    def queued(self) -> float:
+        """Its time in the queue for a processor; 0 where that can't be known."""
+        if self._schedstat < 0:
+            return 0.0
+        try:
+            return int(os.pread(self._schedstat, 64, 0).split()[1]) / 1e9
+        except (OSError, IndexError, ValueError):
+            return 0.0
+
+    def close(self) -> None:
+        """Free the descriptor."""
+        if self._schedstat >= 0:
+            os.close(self._schedstat)
+            self._schedstat = -1
+
+
+class Pulse:
+    """The scheduling delay of one loop.
+
+    Invariant: ``_asked`` is when the outstanding call was handed over, and None if there is none; ``_told`` is the finding made about
+    it. ``answer`` is called on the loop's thread, everything else on the watcher's.
+    """
+
+    def __init__(self, loop: WatchedLoop, now: float) -> None:
+        self.loop = loop
+        self.clock = ThreadClock(loop.thread_id)
+        self._asked: float | None = None
+        self._answered = False
+        self._told: Finding | None = None
+        # Until when one step was known to hold the loop.
+        self.blocked_until = 0.0
+        self._excused = 0.0
+        self._queued = 0.0
+        self._used_last = self.clock.used()
+        self._last = now
+        # Which steps (by the outermost frame of each) were seen while the outstanding call waited.
+        self._steps: set[int] = set()
+
+    def tick(self, now: float, late: float, frame: FrameType | None) -> None:
+        """Look at the loop's thread, whose innermost frame this is. The watcher itself comes ``late`` (seconds)."""
+        used, before = self.clock.used(), self._used_last
+        self._used_last, last, self._last = used, self._last, now
+        if self._answered:
+            self._end(now)
+        asleep = self._stood_still(late, used, before)
+        if self._asked is not None:
+            self._excused += asleep
+        elif late - asleep > 0 and not self.loop.is_waiting(frame):
+            # The GIL was held while we were to look: at least since then.
+            self._ask(last + (now - last - late), queued=0.0)
+            self._excused = asleep
+        if self._asked is None:
+            if not self.loop.is_waiting(frame):
+                self._ask(now, self.clock.queued())
+                self._excused = 0.0
+            return
+        self._steps.add(_step_of(frame))
+        if self._told is None and frame is not None:
+            self._judge(now, frame)
+
+    def _stood_still(self, late: float, used: float | None, before: float | None) -> float:
+        """How much of our own lateness was the machine's, or another thread's: not the loop's, which used no processor meanwhile."""
+        if late <= 0:
+            return 0.0
+        if used is None or before is None:
+            return late
+        return max(0.0, late - (used - before))
+
+    def _ask(self, since: float, queued: float) -> None:
+        self._asked, self._answered, self._told = since, False, None
+        self._queued = queued or self.clock.queued()
+        self._steps.clear()
+        try:
+            self.loop.ping(self.answer)
+        except RuntimeError:
+            self._asked = None
+
+    def answer(self) -> None:
+        """The loop has got around to it."""
+        self._answered = True
+
+    def held(self, now: float) -> float:
+        """For how long the loop has been held, without what the machine is to blame for (seconds)."""
+        if self._asked is None:
+            return 0.0
+        queued = max(0.0, self.clock.queued() - self._queued)
+        return now - self._asked - self._excused - queued
+
+    def _end(self, now: float) -> None:
+        if self.held(now) > 0.05:
+            self.blocked_until = now
+        if self._told is not None:
+            amend(self._told, f"it took about {self.held(now):.2g} s in all")
+        self._asked, self._answered, self._told = None, False, None
+
+    def _judge(self, now: float, frame: FrameType) -> None:
+        hazard = SCHEDULING_DELAY
+        if self.loop.is_waiting(frame):
+            return  # it has just come to an end, and will answer now
+        held = self.held(now)
+        if held > 0.05:
+            self.blocked_until = now
+        if held < hazard.limit(None) and held < 0.01:
+            return
+        seen = holder(self.loop, frame)
+        if held < hazard.limit(seen):
+            return
+        stack = user_stack(frame)
+        self._told = _NOBODY
+        if not stack:
+            return  # the loop's own doing: starting, ending, importing
+        context = seen.context if seen is not None else None
+        if is_muted(hazard.name, context):
+            return
+        for found in hazard.check_stack(self.loop, seen, stack, held, one_step=len(self._steps) == 1):
+            self._told = found.finding
+            publish(found.finding)
+
+    def add_evidence(self, text: str) -> None:
+        """Something more is known about the delay that was told last."""
+        if self._told is not None:
+            amend(self._told, text)
+
+    def close(self) -> None:
+        """The loop has ended."""
+        if self._asked is not None and self._told is not None:
+            self._end(time.monotonic())
+        self.clock.close()
+
+
+_NOBODY = Finding("", "", "", 0)
+
+
+def holder(loop: WatchedLoop, frame: FrameType | None) -> Seen | None:
+    """The task in whose step that frame is, if it is in any."""
+    outer: set[FrameType] = set()
+    at = frame
+    while at is not None:
+        if at.f_code.co_flags & _ASYNC:
+            outer.add(at)
+        at = at.f_back
+    if not outer:
+        return None
+    current = loop.current()
+    if current is not None:
+        return Seen(getattr(current, "_bateau", None), current)
+    for task, native in loop.pairs():
+        seen = Seen(task, native)
+        if getattr(seen.coro, "cr_frame", None) in outer:
+            return seen
+    return None
+
+
+def _step_of(frame: FrameType | None) -> int:
+    """What tells one step of a loop from the next: the outermost frame that is not the loop's."""
+    last, at = frame, frame
+    while at is not None and not is_loop(at):
+        last, at = at, at.f_back
+    return id(last)
+
+
+def user_stack(frame: FrameType | None) -> list[tuple[str, int, str]]:
+    """The user's part of a stack, the innermost first: file, line, function. Down to the program's loop, without bateau's frames.
+
+    It begins at the line that is the user's own (what it called in the standard library is left out); empty if there is none.
+    """
+    found: list[tuple[str, int, str]] = []
+    at = frame
+    while at is not None and len(found) < _MOST_FRAMES:
+        filename = at.f_code.co_filename
+        if is_loop(at):
+            break
+        if is_own(filename):
+            found.append((filename, at.f_lineno, at.f_code.co_qualname))
+        at = at.f_back
+    return found
+
+
+def is_own(filename: str) -> bool:
+    """Whether a file is the user's: neither bateau's nor the standard library's."""
+    if filename.startswith((PACKAGE_DIR, "<frozen")):
+        return False
+    return not filename.startswith(STDLIB) or filename.startswith(INSTALLED)
+
+
+def is_loop(frame: FrameType) -> bool:
+    """Whether a frame is a loop's, which called what lies above it."""
+    name: Any = frame.f_code.co_name
+    filename = frame.f_code.co_filename
+    if filename.startswith(PACKAGE_DIR):
+        return name in ("turn", "step", "advance") and filename.endswith("kernel/engine.py")
+    return (name == "_run_once" and "asyncio" in filename) or (name == "unrolled_run" and "trio" in filename)
+
+
+def innermost(thread_id: int) -> FrameType | None:
+    """The innermost frame of a thread now."""
+    return sys._current_frames().get(thread_id)
