@@ -15,6 +15,7 @@ detect.install()  # adopted use must work however a program reaches us
 if TYPE_CHECKING:
     from . import channel as channel
     from . import fs as fs
+    from . import insight as insight
     from . import io as io
     from . import net as net
     from . import signal as signal
@@ -86,7 +87,7 @@ __version__ = "0.1.0"
 # Where each public name lives. An empty attribute means the module itself.
 _PUBLIC: dict[str, tuple[str, str]] = {
     **{name: (f".{name}", "") for name in ("channel", "fs", "io", "net", "signal", "ssl", "subprocess", "sync")},
-    **{name: (f".{name}", "") for name in ("thread", "time", "testing")},
+    **{name: (f".{name}", "") for name in ("thread", "time", "testing", "insight")},
     **{name: (".kernel.errors", name) for name in ("BateauError", "Broken", "Busy", "Cancelled", "CancelRecord")},
     **{name: (".kernel.errors", name) for name in ("Closed", "Deadlock", "EndOfStream", "HazardWarning", "NestedRun")},
     **{name: (".kernel.errors", name) for name in ("NotInRuntime", "ScopeError", "Stopped", "TaskCancelled")},

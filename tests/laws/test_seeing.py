@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import bateau
+from bateau.insight import hazards
 from bateau.kernel import hazard
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,7 @@ def reported_in(source: str) -> list[tuple[str | None, int]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
-                if alias.name == "report" and (node.module or "").endswith("hazard"):
+                if alias.name in ("report", "note") and (node.module or "").endswith("hazard"):
                     direct.add(alias.asname or alias.name)
                 elif alias.name == "hazard":
                     modules.add(alias.asname or alias.name)
@@ -68,9 +69,16 @@ def test_hazards_have_one_name_and_the_page_explains_each() -> None:
     assert "" not in found, f"the name is not written out: {found['']}"
     strange = [name for name in found if not re.fullmatch(r"[a-z]+(_[a-z]+)*", name)]
     assert not strange, f"not snake_case: {strange}"
+    catalogue = {hazard.name: hazard for hazard in hazards.catalogue()}
+    assert sorted(set(found) - set(catalogue)) == [], "reported, but not in the catalogue of bateau.insight.hazards"
+    looked_for = {hazard.name for hazard in (*hazards.LOOKED_FOR, hazards.SCHEDULING_DELAY)}
+    assert sorted(set(catalogue) - looked_for - set(found)) == [], "in the catalogue, but never reported or looked for"
     page = explained()
-    assert sorted(set(found) - set(page)) == [], "reported, but not explained in docs/hazards.md"
-    assert sorted(set(page) - set(found)) == [], "explained in docs/hazards.md, but never reported"
+    assert sorted(set(catalogue) - set(page)) == [], "in the catalogue, but not explained in docs/hazards.md"
+    assert sorted(set(page) - set(catalogue)) == [], "explained in docs/hazards.md, but not in the catalogue"
+    chapters = re.findall(r"^## `(\w+)`$", PAGE.read_text(), re.MULTILINE)
+    assert sorted(chapters) == sorted(catalogue), "each hazard has one chapter, under its name"
+    assert len({hazard.title for hazard in catalogue.values()}) == len(catalogue), "two hazards with one title"
     assert len({meaning for meaning, _ in page.values()}) == len(page), "two names with one meaning"
 
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from .extending import gauge as gauge
     from .extending import macro as macro
     from .extending import note as note
+    from .hazards.settings import muted as muted
+    from .hazards.settings import thresholds as thresholds
+    from .hazards.store import findings as findings
     from .model import InsightError as InsightError
     from .model import Reader as Reader
     from .model import ReadError as ReadError
@@ -24,11 +27,16 @@ if TYPE_CHECKING:
     from .schema import from_json as from_json
     from .schema import json_schema as json_schema
     from .schema import to_json as to_json
+    from .watching import Watch as Watch
+    from .watching import watch as watch
 
 _PUBLIC: dict[str, str] = {
     **dict.fromkeys(("LiveReader", "snapshot"), ".collect"),
     **dict.fromkeys(("extend", "gauge", "macro", "note"), ".extending"),
     **dict.fromkeys(("InsightError", "ReadError", "Reader", "SchemaError", "Snapshot", "Want"), ".model"),
+    **dict.fromkeys(("muted", "thresholds"), ".hazards.settings"),
+    "findings": ".hazards.store",
+    **dict.fromkeys(("Watch", "watch"), ".watching"),
     **dict.fromkeys(("from_json", "json_schema", "to_json"), ".schema"),
 }
 

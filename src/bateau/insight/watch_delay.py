@@ -23,6 +23,7 @@ from ..kernel.errors import PACKAGE_DIR
 from ..kernel.explain import INSTALLED, STDLIB
 from ..kernel.hazard import Finding, publish
 from .hazards import SCHEDULING_DELAY
+from .hazards.base import seconds
 from .hazards.settings import is_muted
 from .hazards.store import amend
 from .watch_look import Seen
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 # Code objects of coroutines and async generators.
 _ASYNC = 0x80 | 0x100 | 0x200
+_RUNTIMES = PACKAGE_DIR + "runtimes"
 # Of a stack, at most so many frames are told.
 _MOST_FRAMES = 30
 
@@ -42,7 +44,7 @@ class ThreadClock:
     def __init__(self, thread_id: int) -> None:
         self._clock: int | None = None
         self._schedstat = -1
-        thread = threading._active.get(thread_id) if hasattr(threading, "_active") else None  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType, reportUnknownMemberType]
+        thread = threading._active.get(thread_id) if hasattr(threading, "_active") else None  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType, reportUnknownMemberType]
         native = getattr(thread, "native_id", None)  # pyright: ignore[reportUnknownArgumentType]
         if native is None:
             return
@@ -80,7 +82,7 @@ class ThreadClock:
 class Pulse:
     """The scheduling delay of one loop.
 
-    Invariant: ``_asked`` is when the outstanding call was handed over, and None if there is none; ``_told`` is the finding made about
+    Invariants: ``_asked`` is when the outstanding call was handed over, and None if there is none; ``_told`` is the finding made about
     it. ``answer`` is called on the loop's thread, everything else on the watcher's.
     """
 
@@ -88,50 +90,41 @@ class Pulse:
         self.loop = loop
         self.clock = ThreadClock(loop.thread_id)
         self._asked: float | None = None
-        self._answered = False
+        # When the loop got around to it; 0 until then.
+        self._answered = 0.0
         self._told: Finding | None = None
         # Until when one step was known to hold the loop.
         self.blocked_until = 0.0
         self._excused = 0.0
         self._queued = 0.0
         self._used_last = self.clock.used()
-        self._last = now
-        # Which steps (by the outermost frame of each) were seen while the outstanding call waited.
-        self._steps: set[int] = set()
+        # What was seen while the outstanding call waited: the last place, and how often each step.
+        self._place: tuple[tuple[int, int], ...] = ()
+        self._steps: dict[int, int] = {}
 
     def tick(self, now: float, late: float, frame: FrameType | None) -> None:
         """Look at the loop's thread, whose innermost frame this is. The watcher itself comes ``late`` (seconds)."""
         used, before = self.clock.used(), self._used_last
-        self._used_last, last, self._last = used, self._last, now
+        self._used_last = used
+        asleep = _stood_still(late, used, before)
         if self._answered:
-            self._end(now)
-        asleep = self._stood_still(late, used, before)
+            self._end()
+        waiting = self.loop.is_waiting(frame)
         if self._asked is not None:
             self._excused += asleep
-        elif late - asleep > 0 and not self.loop.is_waiting(frame):
-            # The GIL was held while we were to look: at least since then.
-            self._ask(last + (now - last - late), queued=0.0)
-            self._excused = asleep
-        if self._asked is None:
-            if not self.loop.is_waiting(frame):
-                self._ask(now, self.clock.queued())
-                self._excused = 0.0
+        elif waiting:
             return
-        self._steps.add(_step_of(frame))
-        if self._told is None and frame is not None:
-            self._judge(now, frame)
+        elif late - asleep >= sys.getswitchinterval():
+            self._ask(now - late, asleep)  # the GIL was held while we were to look: at least since then
+        else:
+            self._ask(now, 0.0)
+        if frame is not None and not waiting and self._asked is not None and self._told is None:
+            self._judge(now, frame, exact=late >= sys.getswitchinterval())
 
-    def _stood_still(self, late: float, used: float | None, before: float | None) -> float:
-        """How much of our own lateness was the machine's, or another thread's: not the loop's, which used no processor meanwhile."""
-        if late <= 0:
-            return 0.0
-        if used is None or before is None:
-            return late
-        return max(0.0, late - (used - before))
-
-    def _ask(self, since: float, queued: float) -> None:
-        self._asked, self._answered, self._told = since, False, None
-        self._queued = queued or self.clock.queued()
+    def _ask(self, since: float, excused: float) -> None:
+        self._asked, self._answered, self._told = since, 0.0, None
+        self._excused, self._queued = excused, self.clock.queued()
+        self._place = ()
         self._steps.clear()
         try:
             self.loop.ping(self.answer)
@@ -140,57 +133,60 @@ class Pulse:
 
     def answer(self) -> None:
         """The loop has got around to it."""
-        self._answered = True
+        self._answered = time.monotonic()
 
     def held(self, now: float) -> float:
         """For how long the loop has been held, without what the machine is to blame for (seconds)."""
         if self._asked is None:
             return 0.0
         queued = max(0.0, self.clock.queued() - self._queued)
-        return now - self._asked - self._excused - queued
+        return (self._answered or now) - self._asked - self._excused - queued
 
-    def _end(self, now: float) -> None:
-        if self.held(now) > 0.05:
-            self.blocked_until = now
-        if self._told is not None:
-            amend(self._told, f"it took about {self.held(now):.2g} s in all")
-        self._asked, self._answered, self._told = None, False, None
+    def _end(self) -> None:
+        if self.held(self._answered) > _NOTABLE:
+            self.blocked_until = self._answered
+        if self._told is not None and self._told is not _NOBODY:
+            amend(self._told, f"it took about {seconds(self.held(self._answered))} in all")
+        self._asked, self._answered, self._told = None, 0.0, None
 
-    def _judge(self, now: float, frame: FrameType) -> None:
-        hazard = SCHEDULING_DELAY
-        if self.loop.is_waiting(frame):
-            return  # it has just come to an end, and will answer now
+    def _judge(self, now: float, frame: FrameType, *, exact: bool) -> None:
         held = self.held(now)
-        if held > 0.05:
+        place, step = _place_of(frame)
+        # Seen twice at the same place, it is there for long. Else it may just have come there from what really took the time; but
+        # a step that is seen again and again is itself what takes it, and where the GIL was handed to us, that was right there.
+        sure = exact or place == self._place or self._steps.get(step, 0) >= 2
+        self._place = place
+        self._steps[step] = self._steps.get(step, 0) + 1
+        if held > _NOTABLE:
             self.blocked_until = now
-        if held < hazard.limit(None) and held < 0.01:
+        if not sure or held < _NOTABLE:
             return
         seen = holder(self.loop, frame)
-        if held < hazard.limit(seen):
+        if held < SCHEDULING_DELAY.limit(seen):
             return
         stack = user_stack(frame)
         self._told = _NOBODY
-        if not stack:
-            return  # the loop's own doing: starting, ending, importing
-        context = seen.context if seen is not None else None
-        if is_muted(hazard.name, context):
-            return
-        for found in hazard.check_stack(self.loop, seen, stack, held, one_step=len(self._steps) == 1):
+        if not stack or is_muted(SCHEDULING_DELAY.name, seen.context if seen is not None else None):
+            return  # (without a stack it is the loop's own doing: starting, ending, importing)
+        for found in SCHEDULING_DELAY.check_stack(self.loop, seen, stack, held, one_step=len(self._steps) == 1):
             self._told = found.finding
             publish(found.finding)
 
     def add_evidence(self, text: str) -> None:
         """Something more is known about the delay that was told last."""
-        if self._told is not None:
+        if self._told is not None and self._told is not _NOBODY:
             amend(self._told, text)
 
     def close(self) -> None:
-        """The loop has ended."""
-        if self._asked is not None and self._told is not None:
-            self._end(time.monotonic())
+        """The loop has ended, or is watched no longer."""
+        if self._answered:
+            self._end()
         self.clock.close()
 
 
+# Below this (seconds) nobody can ask for a finding: a processor shared with others makes more of a delay.
+_NOTABLE = 0.01
+# Told to nobody: muted there, or no line of the user's.
 _NOBODY = Finding("", "", "", 0)
 
 
@@ -214,12 +210,26 @@ def holder(loop: WatchedLoop, frame: FrameType | None) -> Seen | None:
     return None
 
 
-def _step_of(frame: FrameType | None) -> int:
-    """What tells one step of a loop from the next: the outermost frame that is not the loop's."""
-    last, at = frame, frame
+def _stood_still(late: float, used: float | None, before: float | None) -> float:
+    """How much of the watcher's lateness was the machine's, or another thread's: not the loop's, which used no processor meanwhile."""
+    if late <= 0:
+        return 0.0
+    if used is None or before is None:
+        return late
+    return max(0.0, late - (used - before))
+
+
+def _place_of(frame: FrameType) -> tuple[tuple[tuple[int, int], ...], int]:
+    """Where a step is: each of its coroutines, with the instruction that it is at; and what tells it from other steps."""
+    place: list[tuple[int, int]] = []
+    last, at = frame, frame.f_back
+    if frame.f_code.co_flags & _ASYNC:
+        place.append((id(frame), frame.f_lasti))
     while at is not None and not is_loop(at):
+        if at.f_code.co_flags & _ASYNC:
+            place.append((id(at), at.f_lasti))
         last, at = at, at.f_back
-    return id(last)
+    return tuple(place) or ((id(last), last.f_lasti),), id(last)
 
 
 def user_stack(frame: FrameType | None) -> list[tuple[str, int, str]]:
@@ -251,10 +261,9 @@ def is_loop(frame: FrameType) -> bool:
     name: Any = frame.f_code.co_name
     filename = frame.f_code.co_filename
     if filename.startswith(PACKAGE_DIR):
-        return name in ("turn", "step", "advance") and filename.endswith("kernel/engine.py")
-    return (name == "_run_once" and "asyncio" in filename) or (name == "unrolled_run" and "trio" in filename)
-
-
-def innermost(thread_id: int) -> FrameType | None:
-    """The innermost frame of a thread now."""
-    return sys._current_frames().get(thread_id)
+        return filename.startswith(_RUNTIMES) or (
+            name in ("turn", "step", "advance") and filename.endswith("kernel/engine.py")
+        )
+    if name in ("_run_once", "run") and filename.endswith(("asyncio/base_events.py", "asyncio/runners.py")):
+        return True
+    return name == "unrolled_run" and filename.endswith("trio/_core/_run.py")

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 from ..kernel.engine import Engine
+from ..kernel.errors import PACKAGE_DIR
 from ..kernel.explain import all_tasks
 from ..kernel.host import Host
 from ..kernel.task import Task
@@ -21,10 +22,11 @@ from ..runtimes import forking
 # Where a loop of each kind waits for the world: the innermost frame, as (end of the file's name, function).
 _WAITING = (
     ("selectors.py", "select"),
-    ("bateau/runtimes/native.py", "poll"),
     ("trio/_core/_io_epoll.py", "get_events"),
     ("trio/_core/_io_kqueue.py", "get_events"),
 )
+_RUNTIMES = PACKAGE_DIR + "runtimes"
+_RUNNERS = "asyncio/runners.py"
 
 
 class WatchedLoop:
@@ -57,6 +59,8 @@ class WatchedLoop:
         if frame is None:
             return False
         code = frame.f_code
+        if code.co_filename.startswith(_RUNTIMES) or (code.co_name == "run" and code.co_filename.endswith(_RUNNERS)):
+            return True  # a loop written in C has no frame of its own: this is who started it
         return any(code.co_name == name and code.co_filename.endswith(end) for end, name in _WAITING)
 
 
@@ -128,8 +132,9 @@ class TrioLoop(WatchedLoop):
         return [
             (records.get(id(native)), native)
             for native in _tolerant(lambda: tuple(self.source.tasks))
-            if native.parent_nursery is not system or native is self.source.main_task
-            if native is not self.source.init_task
+            if native.parent_nursery is not system
+            and native is not self.source.init_task
+            and native.name != "<TrioToken.run_sync_soon task>"
         ]
 
     def current(self) -> Any:
@@ -185,7 +190,7 @@ def _on_stack(thread_id: int, frame: FrameType) -> Iterable[WatchedLoop]:
             loop = getattr(at.f_locals.get("self"), "_loop", None)
             if loop is not None and loop.is_running():
                 yield AsyncioLoop(loop, thread_id)  # uvloop's ``run_forever`` has no frame
-        elif name == "unrolled_run" and filename.endswith("trio/_core/_run.py"):
+        elif name in ("run", "unrolled_run") and filename.endswith("trio/_core/_run.py"):
             runner = at.f_locals.get("runner")
             if runner is not None:
                 yield TrioLoop(runner, thread_id)

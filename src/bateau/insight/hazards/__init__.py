@@ -45,10 +45,10 @@ _BY_NAME: dict[str, Hazard] = {
     hazard.name: hazard for hazard in (*REPORTED, SCHEDULING_DELAY, NEVER_AWAITED, *LOOKED_FOR)
 }
 
-__all__ = ["LOOKED_FOR", "NEVER_AWAITED", "SCHEDULING_DELAY", "Found", "Hazard", "by_name", "hazards"]
+__all__ = ["LOOKED_FOR", "NEVER_AWAITED", "SCHEDULING_DELAY", "Found", "Hazard", "by_name", "catalogue"]
 
 
-def hazards() -> tuple[Hazard, ...]:
+def catalogue() -> tuple[Hazard, ...]:
     """Every hazard, by name."""
     return tuple(_BY_NAME[name] for name in sorted(_BY_NAME))
 

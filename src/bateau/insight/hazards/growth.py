@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ...channel.ends import End
 from ...channel.queue import UNBOUNDED
+from ...kernel.errors import PACKAGE_DIR
 from .base import Found, Hazard
 
 if TYPE_CHECKING:
@@ -38,7 +40,10 @@ class UnboundedGrowth(Hazard):
             now[id(queue[0])] = size, looks
             if looks >= _LOOKS and size >= self.limit(seen):
                 yield from self.found(
-                    id(queue[0]), seen, f"{queue[2]} has no bound, has grown at {looks} looks in a row, and has {size} items", site
+                    id(queue[0]),
+                    seen,
+                    f"{queue[2]} has no bound, has grown at {looks} looks in a row, and has {size} items",
+                    site,
                 )
 
 
@@ -54,31 +59,34 @@ class TaskExplosion(Hazard):
     def check(self, look: Look) -> Iterable[Found]:
         if look.total < self.limit(None):
             return
-        counts = Counter(seen.spawn_site or _defined(seen) for seen in look.seen)
+        counts = Counter(site for seen in look.seen if (site := seen.spawn_site or _defined(seen)) is not None)
         # Not every task is looked at where there are very many: those that are stand for all.
         share = look.total / len(look.seen)
         for site, count in counts.items():
             if count * share >= self.limit(None):
-                yield from self.found(site, None, f"{round(count * share)} tasks that were made here are alive at once", site)
+                yield from self.found(
+                    site, None, f"{round(count * share)} tasks that were made here are alive at once", site
+                )
 
 
-def _defined(seen: Seen) -> tuple[str, int]:
+def _defined(seen: Seen) -> tuple[str, int] | None:
     code = getattr(seen.coro, "cr_code", None)
-    return (code.co_filename, code.co_firstlineno) if code is not None else ("<unknown>", 0)
+    return None if code is None or code.co_filename.startswith(PACKAGE_DIR) else (code.co_filename, code.co_firstlineno)
 
 
 def _queues(look: Look) -> dict[int, tuple[tuple[Any, tuple[str, int] | None, str], Seen]]:
     """The queues without a bound that the tasks have in their variables (or in an object of theirs): items, line, words."""
-    asyncio_queue = getattr(sys.modules.get("asyncio"), "Queue", None)
+    asyncio_queue: Any = getattr(sys.modules.get("asyncio"), "Queue", None)
     found: dict[int, tuple[tuple[Any, tuple[str, int] | None, str], Seen]] = {}
     for seen in look.seen:
         for each in _variables(seen):
-            state = getattr(each, "_state", None) if hasattr(type(each), "_come_home") else None
+            state = each._state if isinstance(each, End) else None
             if state is not None and getattr(state, "capacity", None) == UNBOUNDED:
                 found.setdefault(id(state.items), ((state.items, each._site, state.label()), seen))
-            elif asyncio_queue is not None and isinstance(each, asyncio_queue) and each.maxsize <= 0:  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
-                items: Any = each._queue  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue, reportUnknownVariableType]
-                found.setdefault(id(items), ((items, None, "an asyncio.Queue"), seen))  # pyright: ignore[reportUnknownArgumentType]
+            elif asyncio_queue is not None and isinstance(each, asyncio_queue):
+                queue: Any = each
+                if queue.maxsize <= 0:
+                    found.setdefault(id(queue._queue), ((queue._queue, None, "an asyncio.Queue"), seen))
     return found
 
 
@@ -89,6 +97,6 @@ def _variables(seen: Seen) -> Iterator[Any]:
             continue
         for each in gc.get_referents(coro):
             yield each
-            inner = getattr(each, "__dict__", None)
+            inner: Any = getattr(each, "__dict__", None)
             if type(inner) is dict and not isinstance(each, type) and not callable(each):
-                yield from tuple(inner.values())
+                yield from tuple(inner.values())  # pyright: ignore[reportUnknownArgumentType]  # whatever they are

@@ -26,7 +26,12 @@ class LockHeldAcrossIO(Hazard):
         told: set[int] = set()
         for seen in look.seen:
             op = seen.op
-            if not seen.is_parked or op is None or op.resource.kind not in _LOCKS or look.waited(seen) < self.limit(seen):
+            if (
+                not seen.is_parked
+                or op is None
+                or op.resource.kind not in _LOCKS
+                or look.waited(seen) < self.limit(seen)
+            ):
                 continue
             for task in tuple(op.resource.holders()):
                 holder = look.of(task)

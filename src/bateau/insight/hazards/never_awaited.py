@@ -33,14 +33,15 @@ def listen(hazard: NeverAwaited) -> Callable[[], None]:
 
     def tell(coro: Any) -> None:
         origin = getattr(coro, "cr_origin", None)
-        site = (origin[0][0], origin[0][1]) if origin else user_site(sys._getframe(1))
+        filename, lineno = origin[0][:2] if origin else user_site(sys._getframe(1))
         code = coro.cr_code
         if not {hazard.name, "*"} & muted.get():
             recent.append(
                 Finding(
                     hazard.name,
                     f"coroutine {coro.__qualname__!r} was never awaited: nothing happened",
-                    *site,
+                    filename,
+                    lineno,
                     sites=(("defined", code.co_filename, code.co_firstlineno),),
                     remedy=hazard.remedy,
                 )

@@ -100,9 +100,7 @@ def _stands_at(seen: Seen) -> ref[Any] | None:
         return None
     if task is not None and (not task.started or task.ended):
         return None
-    inner: Any = seen.coro
-    for inner in seen.chain():
-        pass
+    *_, inner = seen.chain()
     try:
         return ref(inner)
     except TypeError:

@@ -28,7 +28,9 @@ class UnreachableWaker(Hazard):
     title = "Nobody is left to end this wait"
     threshold = 10.0
     deep = True
-    remedy = "keep what the task waits on where the one that should end the wait can reach it; if nobody should, don't wait"
+    remedy = (
+        "keep what the task waits on where the one that should end the wait can reach it; if nobody should, don't wait"
+    )
 
     def check(self, look: Look) -> Iterable[Found]:
         asked: dict[int, tuple[object, bool]] = look.memory.get(self.name, {})
@@ -66,16 +68,19 @@ def _is_reachable(seen: Seen) -> bool:
     visited = 0
     while todo:
         target = todo.pop()
+        each: Any
         for each in gc.get_referrers(target):
             if id(each) in own or each is todo:
                 continue
             visited += 1
-            if isinstance(each, FrameType) and each.f_code.co_filename == __file__:
-                continue
-            kind = type(each).__name__
-            if visited > _MOST or kind in ("module", "coroutine", "async_generator", "generator", "frame", "cell"):
+            if isinstance(each, FrameType):
+                if each.f_code.co_filename == __file__:
+                    continue
                 return True
-            if kind == "dict" and "__name__" in each and "__builtins__" in each:
+            kind = type(each).__name__
+            if visited > _MOST or kind in ("module", "coroutine", "async_generator", "generator", "cell"):
+                return True
+            if kind == "dict" and {"__name__", "__builtins__"} <= set(each):
                 return True  # a module's globals
             own.add(id(each))
             todo.append(each)

@@ -24,7 +24,7 @@ from .hazards.store import LogSink
 from .watch_delay import Pulse
 from .watch_gil import GilWatch
 from .watch_look import Look
-from .watch_loops import WatchedLoop, running_loops
+from .watch_loops import running_loops
 
 # Of all time, looking takes at most this share.
 _SHARE = 0.02
