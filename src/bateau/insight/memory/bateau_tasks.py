@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from struct import Struct
 from typing import Any
 
 from ..model import Runtime, Wait
 from .draft import Draft
 from .errors import Fault
+from .fields import Fields
 from .frames import Chain
-from .objects import WEAKREF_TARGET, Objects
+from .objects import WEAKREF_TARGET, Objects, TypeInfo
 
 TASK, SCOPE, RESOURCE, HOST = (
     "bateau.kernel.task.Task",
@@ -17,6 +19,8 @@ TASK, SCOPE, RESOURCE, HOST = (
     "bateau.kernel.resource.Resource",
     "bateau.kernel.host.Host",
 )
+RING = "bateau._native.Ring"
+_RING_SIZE = Struct("<32xq")  # behind the items and the head
 _PARKED = 1
 MAX_NODES = 10_000_000
 # Attributes that name who has a resource: a task, or a set, dictionary or list of them.
@@ -40,6 +44,16 @@ class BateauTasks:
         self.natives = dict(asyncio_records)
         self.runtimes: list[Runtime] = []
         self._hosts: dict[int, int] = {}
+        self._scope_tasks: dict[int, int] = {}
+        self._sites: dict[tuple[int, int], int | None] = {}
+        self._texts: dict[tuple[int, int], tuple[str, int, bool]] = {}
+        self._fields = Fields(
+            self.objects,
+            ("children", "host", "coro", "_name", "scope", "node", "effective", "stopping", "_site_code", "waiting"),
+            ("id", "_site_offset"),
+            ("ended", "background", "started", "scheduled"),
+        )
+        self._operation = Fields(self.objects, ("resource", "when"), ("state",))
         # By host: how far its clock is ahead of ours.
         self._offsets: dict[int, float] = {}
 
@@ -56,19 +70,18 @@ class BateauTasks:
                 nodes += [key for key, _ in self.objects.dict_items(roots)] if roots else []
             except Fault as fault:
                 self.draft.gap(f"the tasks of a runtime could not be read: {fault}")
-        tasks = self._walk(nodes)
-        waits: list[tuple[int, dict[str, Any], Chain]] = []
-        for task in tasks:
+        waits: list[tuple[int, dict[str, Any], Chain, list[Any]]] = []
+        for task, values in self._walk(nodes):
             try:
-                found = self._task(task)
+                found = self._task(task, values)
             except (Fault, UnicodeDecodeError):
                 self.draft.gap("a task could not be read")
                 continue
             if found is not None:
                 waits.append(found)
-        for address, fields, chain in waits:  # once all have their ids
+        for address, fields, chain, values in waits:  # once all have their ids
             try:
-                self._state(address, fields, chain)
+                self._state(address, fields, chain, values)
             except (Fault, UnicodeDecodeError):
                 fields["state"] = "unknown"
                 self.draft.gap("what a task waits on could not be read")
@@ -91,11 +104,9 @@ class BateauTasks:
     def _host(self, host: int) -> None:
         objects = self.objects
         name = objects.attribute(host, "name") or objects.class_attribute(objects.type_of(host), "name")
-        first = objects.attribute(host, "first_id")
-        self._hosts[host] = objects.integer(first) if first else 0
+        self._hosts[host] = objects.number(host, "first_id")
         ready = objects.attribute(host, "ready")
         timers = objects.attribute(host, "_timers")
-        thread = objects.attribute(host, "thread_id")
         label = objects.string(name, 64) if name else "?"
         if label == "engine":  # the kernel's own host, whose driver gives it its name
             label = "native"
@@ -104,8 +115,8 @@ class BateauTasks:
             Runtime(
                 host,
                 label,
-                thread=objects.integer(thread) if thread else None,
-                ready=objects.length(ready) if ready else None,
+                thread=objects.number(host, "thread_id") or None,
+                ready=self._size(ready) if ready else None,
                 timers=objects.length(timers) if timers else None,
                 ext={"loop": loop} if loop else {},
             )
@@ -123,22 +134,28 @@ class BateauTasks:
         except (Fault, KeyError) as error:
             self.draft.gap(f"bateau's records of trio's tasks could not be read: {error}")
 
-    def _walk(self, nodes: list[int]) -> list[int]:
-        """Every task below ``nodes``, parents before children; scopes go straight into the draft."""
-        objects = self.objects
-        tasks: list[int] = []
+    def _walk(self, nodes: list[int]) -> list[tuple[int, list[Any]]]:
+        """Every task below ``nodes`` with its fields, parents before children; scopes go straight into the draft."""
+        objects, word = self.objects, self.memory.word
+        tasks: list[tuple[int, list[Any]]] = []
         seen: set[int] = set()
+        kinds: dict[int, bool] = {}
         for node in nodes:  # which grows meanwhile
             if node in seen or len(seen) > MAX_NODES:
                 continue
             seen.add(node)
             try:
-                names = objects.type_of(node).names
-                if TASK in names:
-                    tasks.append(node)
+                kind = word(node + 8)
+                is_task = kinds.get(kind)
+                if is_task is None:
+                    is_task = kinds[kind] = TASK in objects.type_at(kind).names
+                if is_task:
+                    values = self._fields.read(node)
+                    tasks.append((node, values))
+                    children = values[0]
                 else:
-                    self._scope(node, SCOPE in names)
-                children = objects.path(node, "children")
+                    self._scope(node)
+                    children = objects.path(node, "children")
                 if children:
                     nodes.extend(key for key, _ in objects.dict_items(children))
             except (Fault, UnicodeDecodeError):
@@ -147,94 +164,102 @@ class BateauTasks:
 
     # -- one task ------------------------------------------------------------------------------------------------------
 
-    def _task(self, address: int) -> tuple[int, dict[str, Any], Chain] | None:
-        objects, draft = self.objects, self.draft
-        get = objects.attribute
-        if objects.is_true(get(address, "ended")):
+    def _task(self, address: int, values: list[Any]) -> tuple[int, dict[str, Any], Chain, list[Any]] | None:
+        draft = self.draft
+        _, host, coro, name, scope, node, effective, stopping, site, _, number, offset, ended, background, _, _ = values
+        if ended:
             return None
-        number = objects.integer(get(address, "id"))
-        host = get(address, "host")
-        native = self.natives.get(address)
         fields: dict[str, Any] = {"id": number, "name": "", "state": "waiting", "runtime": host}
+        native = self.natives.get(address) if self.natives else None
         below = draft.tasks.pop(native, None) if native is not None else None
         if below is not None and native is not None:
             chain = Chain([], [], 0, running=below["state"] == "running", created=below["state"] == "new")
             fields.update({key: below[key] for key in ("stack", "waits", "moved") if key in below})
             draft.rename(native, number)
         else:
-            coro = objects.path(address, "coro")
-            chain = self.draft.python.frames.chain(coro) if coro else Chain([], [], 0)
+            chain = draft.python.frames.chain(coro) if coro else Chain([], [], 0)
             fields["stack"] = draft.running(chain) if chain.running else draft.stack(chain.links)
             if chain.partial:
                 fields["moved"] = True
-        fields["name"] = self._name(address, number, host, chain)
-        self._place(address, fields)
-        draft.task(address, fields)
-        return address, fields, chain
-
-    def _name(self, address: int, number: int, host: int, chain: Chain) -> str:
-        name = self.objects.path(address, "_name")
         if name:
-            return self.objects.string(name, 1024)
-        base = chain.links[0].code.qualname if chain.links else "task"
-        return f"{base}-{number - self._hosts.get(host, 0)}"
-
-    def _place(self, address: int, fields: dict[str, Any]) -> None:
-        """Its place in the tree, and where it was spawned."""
-        objects = self.objects
-        scope = objects.path(address, "scope")
+            fields["name"] = self.objects.string(name, 1024)
+        else:
+            base = chain.links[0].code.qualname if chain.links else "task"
+            fields["name"] = f"{base}-{number - self._hosts.get(host, 0)}"
         if scope:
             fields["scope"] = scope
-            parent = objects.path(scope, "task")
+            parent = self._task_of(scope)
             if parent:
-                fields["parent"] = objects.integer(objects.attribute(parent, "id"))
-        node = objects.path(address, "node")
+                fields["parent"] = parent
         if node and node != address:
             fields["entered"] = node
-        if objects.is_true(objects.attribute(address, "background")):
+        if background:
             fields["background"] = True
-        for field, attribute in (("cancelled", "effective"), ("stopping", "stopping")):
-            reason = objects.path(address, attribute, "reason")
-            if reason:
-                fields[field] = objects.string(reason, 1024)
-        site = objects.path(address, "_site_code")
-        spawned = self._site(site, objects.path(address, "_site_offset")) if site else None
+        if effective or stopping:
+            self._reasons(fields, effective, stopping)
+        spawned = self._site(site, offset) if site else None
         if spawned is not None:
             fields["spawned"] = spawned
+        draft.task(address, fields)
+        return address, fields, chain, values
+
+    def _task_of(self, scope: int) -> int:
+        """The id of the task whose block a scope is; 0 without one."""
+        found = self._scope_tasks.get(scope)
+        if found is None:
+            task = self.objects.path(scope, "task")
+            found = self._scope_tasks[scope] = self.objects.number(task, "id") if task else 0
+        return found
+
+    def _reasons(self, fields: dict[str, Any], cancelled: int, stopping: int) -> None:
+        """Why it is being cancelled, or asked to stop."""
+        for field, record in (("cancelled", cancelled), ("stopping", stopping)):
+            reason = self.objects.path(record, "reason") if record else 0
+            if reason:
+                fields[field] = self.objects.string(reason, 1024)
 
     def _site(self, site: int, offset: int) -> int | None:
         """The frame that a spawn site names: a (file, line) pair, or a code object and an offset into it."""
+        key = (site, offset)
+        if key in self._sites:
+            return self._sites[key]
         objects = self.objects
+        found: int | None = None
         if objects.type_of(site).name == "tuple":
             file, line = objects.tuple_items(site, 2)
             name = objects.string(file, 4096)
-            return None if name == "<unknown>" else self.draft.place(name, objects.integer(line), "")
-        code = self.draft.python.frames.code(site)
-        if code is None:
-            return None
-        return self.draft.place(code.file, code.line(objects.integer(offset) if offset else 0), code.qualname)
+            if name != "<unknown>":
+                found = self.draft.place(name, objects.integer(line), "")
+        else:
+            code = self.draft.python.frames.code(site)
+            if code is not None:
+                found = self.draft.place(code.file, code.line(offset), code.qualname)
+        self._sites[key] = found
+        return found
 
-    def _state(self, address: int, fields: dict[str, Any], chain: Chain) -> None:
-        objects, draft = self.objects, self.draft
-        operation = objects.path(address, "waiting")
-        if operation and objects.integer(objects.attribute(operation, "state")) == _PARKED:
-            below = fields.get("waits")
-            if below is not None and below.resource is not None:
-                draft.forget_wait(-self.natives[address], below.resource)
-            fields["waits"] = self._wait(fields["id"], operation, self._clock(address, fields["runtime"]))
-            return
+    def _state(self, address: int, fields: dict[str, Any], chain: Chain, values: list[Any]) -> None:
+        draft = self.draft
+        operation, started, scheduled = values[9], values[14], values[15]
+        if operation:
+            resource, when, state = self._operation.read(operation)
+            if state == _PARKED:
+                below = fields.get("waits")
+                if below is not None and below.resource is not None:
+                    draft.forget_wait(-self.natives[address], below.resource)
+                fields["waits"] = self._wait(address, fields, operation, resource, when)
+                return
         if chain.running:
             fields["state"] = "running"
-        elif chain.created or not objects.is_true(objects.attribute(address, "started")):
+        elif chain.created or not started:
             fields["state"] = "new"
         elif operation:
             fields["state"] = "ready"  # granted or aborted: it has only to run
         elif "waits" in fields:
             return  # on something of asyncio's or trio's, which was read there
-        elif objects.is_true(objects.attribute(address, "scheduled")) or not chain.leaf:
+        elif scheduled or not chain.leaf:
             fields["state"] = "ready"
         else:
-            kind = objects.type_of(chain.leaf).name
+            kind = self.objects.type_of(chain.leaf).name
             draft.resource(chain.leaf, "future", f"{kind} at {chain.leaf:#x}", library="other", inferred=True)
             fields["waits"] = draft.waits(fields["id"], f"await of {kind}", chain.leaf, foreign=True)
 
@@ -249,33 +274,36 @@ class BateauTasks:
             offset = self._offsets[host] = self.objects.real(clock) if clock else 0.0
         return self.draft.now + offset
 
-    def _wait(self, task: int, operation: int, now: float) -> Wait:
-        objects, draft = self.objects, self.draft
-        resource = objects.attribute(operation, "resource") or objects.class_attribute(
-            objects.type_of(operation), "resource"
-        )
-        info = objects.type_of(operation)
-        verb = _words(info.name)
-        more: dict[str, Any] = {}
-        if objects.is_true(objects.class_attribute(info, "shielded")):
-            more["shielded"] = True
-        if info.name.endswith("time.Sleep"):
-            when = objects.path(operation, "when")
-            if when:
-                left = objects.real(when) - now
-                if left < 1e12:
-                    more["left"] = round(left, 3)
-        fields = self._resource(resource)
-        text = verb if verb in ("sleep", "checkpoint") else f"{verb} on {fields['text']}"
-        if info.name.endswith("kernel.task.Join"):
-            text = f"await of {fields['text']}"
-        elif info.name.endswith("Acquire"):
-            text = f"acquire of {fields['text']}"
-        elif info.name.endswith("leaving.Drain"):
-            text = f"end of the children of {fields['text']}"
-        return draft.waits(task, text, resource, **more)
+    def _wait(self, address: int, fields: dict[str, Any], operation: int, resource: int, when: int) -> Wait:
+        kind = self.memory.word(operation + 8)
+        key = (kind, resource)
+        found = self._texts.get(key)
+        if found is None:
+            found = self._texts[key] = self._words(self.objects.type_at(kind), resource)
+        text, resource, shielded = found
+        more: dict[str, Any] = {"shielded": True} if shielded else {}
+        if when:
+            left = self.objects.real(when) - self._clock(address, fields["runtime"])
+            if left < 1e12:
+                more["left"] = round(left, 3)
+        return self.draft.waits(fields["id"], text, resource, **more)
 
-    def _resource(self, address: int) -> dict[str, Any]:
+    def _words(self, info: TypeInfo, resource: int) -> tuple[str, int, bool]:
+        """A wait in words, the resource (which may be the class's), and whether it is shielded."""
+        objects = self.objects
+        resource = resource or objects.class_attribute(info, "resource")
+        verb = _words(info.name)
+        described = self._resource(resource, verb)["text"]
+        text = verb if verb in ("sleep", "checkpoint") else f"{verb} on {described}"
+        if verb == "join":
+            text = f"await of {described}"
+        elif verb.endswith("acquire"):
+            text = f"acquire of {described}"
+        elif verb == "drain":
+            text = f"end of the children of {described}"
+        return text, resource, objects.is_true(objects.class_attribute(info, "shielded"))
+
+    def _resource(self, address: int, verb: str) -> dict[str, Any]:
         draft, objects = self.draft, self.objects
         found = draft.resources.get(address)
         if found is not None:
@@ -295,7 +323,7 @@ class BateauTasks:
             found["name"] = name
         try:
             self._fill(address, found)
-            self._who(address, found, TASK in info.names, SCOPE in info.names)
+            self._who(address, found, verb, info.names)
         except Fault:
             draft.gap(f"who holds a {kind} could not be read")
         if "freed_by" not in found and address not in draft.holders and address not in draft.satisfiers:
@@ -306,21 +334,30 @@ class BateauTasks:
     def _fill(self, address: int, found: dict[str, Any]) -> None:
         """How full a channel is."""
         objects = self.objects
-        items, capacity = objects.path(address, "items"), objects.path(address, "capacity")
-        if items and capacity:
-            found["used"] = objects.length(items)
-            bound = objects.integer(capacity)
+        info = objects.type_of(address)
+        if "capacity" not in info.slots and "capacity" not in info.numbers:
+            return
+        items, bound = objects.path(address, "items"), objects.number(address, "capacity")
+        if items:
+            found["used"] = self._size(items)
             if bound < 1 << 60:
                 found["capacity"] = bound
             found["text"] += f" ({found['used']}/{found.get('capacity', 'unbounded')})"
 
-    def _who(self, address: int, found: dict[str, Any], is_task: bool, is_scope: bool) -> None:
+    def _size(self, items: int) -> int:
+        """How many things a queue has: a deque, or a ring of the native kernel's, which says so itself."""
+        objects = self.objects
+        if objects.type_of(items).name == RING:
+            return objects.memory.unpack(_RING_SIZE, items)[0]  # type: ignore[no-any-return]
+        return objects.length(items)
+
+    def _who(self, address: int, found: dict[str, Any], verb: str, names: frozenset[str]) -> None:
         """Who holds the resource, and who could end a wait on it."""
         draft, objects = self.draft, self.objects
-        if is_task:
+        if TASK in names:
             draft.could_free(address, address)
             return
-        if is_scope:
+        if SCOPE in names:
             for child, _ in self._children(address):
                 draft.could_free(address, child)
             return
@@ -334,7 +371,7 @@ class BateauTasks:
                 for satisfier in self._members(objects.attribute(address, name)):
                     draft.could_free(address, satisfier)
         if "senders" in slots and "receivers" in slots:
-            self._channel(address, found)
+            self._channel(address, found, verb.startswith("send"))
 
     def _children(self, scope: int) -> list[tuple[int, int]]:
         children = self.objects.path(scope, "children")
@@ -358,15 +395,14 @@ class BateauTasks:
             members = [value]
         return [member for member in members if objects.is_a(member, TASK)]
 
-    def _channel(self, address: int, found: dict[str, Any]) -> None:
+    def _channel(self, address: int, found: dict[str, Any], sending: bool) -> None:
         """A full channel is freed by those who use its receivers, an empty one by those who use its senders."""
         objects = self.objects
-        sending = objects.path(address, "sending", "_ops")
-        side = "receivers" if sending and objects.dict_length(sending) else "senders"
+        side = "receivers" if sending else "senders"
         known = True
         for seat, _ in objects.dict_items(objects.attribute(address, side)):
             users = self._users(objects, seat)
-            known = known and bool(users) and not objects.is_true(objects.path(seat, "by_threads"))
+            known = known and bool(users) and not objects.truth(seat, "by_threads")
             for user in users:
                 self.draft.could_free(address, user)
         found["freed_by"] = "tasks" if known else "outside"
@@ -377,16 +413,17 @@ class BateauTasks:
         found: list[int] = []
         for _, reference in objects.dict_items(users) if users else ():
             task = objects.memory.word(reference + WEAKREF_TARGET)
-            if task and objects.is_a(task, TASK) and not objects.is_true(objects.attribute(task, "ended")):
+            if task and objects.is_a(task, TASK) and not objects.truth(task, "ended"):
                 found.append(task)
         return found
 
     # -- scopes --------------------------------------------------------------------------------------------------------
 
-    def _scope(self, address: int, is_scope: bool) -> None:
+    def _scope(self, address: int) -> None:
         objects, draft = self.objects, self.draft
         info = objects.type_of(address)
         words = _words(info.name)
+        is_scope = SCOPE in info.names
         kind = "scope" if is_scope else "timeout" if "timeout" in words else words
         fields: dict[str, Any] = {"id": address, "kind": kind}
         name = objects.path(address, "name")
@@ -394,30 +431,27 @@ class BateauTasks:
             fields["name"] = objects.string(name, 1024)
         task = objects.path(address, "task")
         if task:
-            fields["task"] = objects.integer(objects.attribute(task, "id"))
+            fields["task"] = objects.number(task, "id")
         parent = objects.path(address, "parent")
         if parent and not objects.is_a(parent, TASK):
             fields["parent"] = parent
-        fields["shielded"] = objects.is_true(objects.attribute(address, "shielded"))
+        fields["shielded"] = objects.truth(address, "shielded")
         deadline = objects.path(address, "deadline_at")
         if deadline:
             left = objects.real(deadline) - (self._clock(task, objects.attribute(task, "host")) if task else draft.now)
             if left < 1e12:
                 fields["left"] = round(left, 3)
-        for field, attribute in (("cancelled", "effective"), ("stopping", "stopping")):
-            reason = objects.path(address, attribute, "reason")
-            if reason:
-                fields[field] = objects.string(reason, 1024)
+        self._reasons(fields, objects.path(address, "effective"), objects.path(address, "stopping"))
         site = objects.path(address, "site")
         if site:
             fields["site"] = self._site(site, 0)
         if is_scope:
             fields["children"] = len(self._children(address))
-            fields["closing"] = objects.is_true(objects.attribute(address, "_closing"))
+            fields["closing"] = objects.truth(address, "_closing")
             limit = objects.path(address, "limit")
             if limit:
                 fields["limit"] = objects.integer(limit)
-                fields["running"] = objects.integer(objects.attribute(address, "_running"))
+                fields["running"] = objects.number(address, "_running")
         draft.scopes[address] = fields
 
 

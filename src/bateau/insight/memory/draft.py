@@ -49,9 +49,20 @@ class Draft:
         self.on_stacks: dict[int, tuple[list[Link], int]] = {}
         self._names: dict[int, str] = {}
         self._roots: list[tuple[str, Whose]] = []
+        self._know_constants()
         self._know_modules()
 
     # -- where the code is from ----------------------------------------------------------------------------------------
+
+    def _know_constants(self) -> None:
+        """Learn where None, True and False are, which are told by their addresses from then on."""
+        try:
+            names = self.python.module_dict(self.modules["builtins"])
+            self.objects.is_none(names["None"])
+            self.objects.is_true(names["True"])
+            self.objects.is_true(names["False"])
+        except (Fault, KeyError) as error:
+            self.gap(f"the built-in constants could not be found: {error}")
 
     def _know_modules(self) -> None:
         """Learn from ``sys.modules`` where the standard library and bateau lie in this process."""

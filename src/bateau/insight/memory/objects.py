@@ -26,6 +26,7 @@ _TYPE_REST = Struct("<168xQ")  # tp_flags
 _TP_DICT, _TP_MRO = 264, 344
 _LIST_ITEMS = 24
 _BYTES_DATA = 32
+_INTEGER = Struct("<8xQqI")  # type, size or tag, first digit
 _FLOAT = Struct("<8xQd")
 _DICT_HEAD = Struct("<16xq8xQQ")  # ma_used, ma_keys, ma_values
 _KEYS_HEAD = Struct("<8xBBBx4xqq")  # dk_log2_size, dk_log2_index_bytes, dk_kind, dk_usable, dk_nentries
@@ -35,6 +36,22 @@ _STRING_HEAD = Struct("<16xq8xI")  # length, state
 _STRING_WHOLE = Struct("<8xQq8xI")  # type, length, state
 _MEMBER = Struct("<Qi4xq")  # PyMemberDef: name, type, offset
 _DESCRIPTOR_MEMBER = 40
+# Of PyMemberDef.type: Py_T_OBJECT_EX and its forerunner; short, int, long, char sized, their unsigned forms, bool, long long, ssize_t.
+_OBJECT_MEMBERS = {6, 16}
+_NUMBER_MEMBERS = {
+    0: "h",
+    1: "i",
+    2: "q",
+    8: "b",
+    9: "B",
+    10: "H",
+    11: "I",
+    12: "Q",
+    14: "b",
+    17: "q",
+    18: "Q",
+    19: "q",
+}
 WEAKREF_TARGET = 16
 METHOD_FUNCTION, METHOD_SELF = 16, 24
 FUNCTION_NAME = 32
@@ -59,6 +76,8 @@ class TypeInfo:
     dict_offset: int
     bases: tuple[int, ...]
     slots: dict[str, int] = field(default_factory=dict[str, int])
+    # Members that C keeps as numbers: how to read each.
+    numbers: dict[str, Struct] = field(default_factory=dict[str, Struct])
     keys: dict[str, int] | None = None
     names: frozenset[str] = frozenset()
 
@@ -70,8 +89,12 @@ class Objects:
         self.memory = memory
         self.layout = layout
         self.types: dict[int, TypeInfo] = {}
-        # The address of ``str`` itself, once it was met.
-        self._exact_str = 0
+        # The addresses of ``str`` and ``int`` themselves, once they were met.
+        self._exact_str = self._exact_int = 0
+        # The addresses of None, True and False, once they were met: nothing else is at an address so often.
+        self.none: int = 0
+        self.true: int = 0
+        self.false: int = 0
 
     # -- types ---------------------------------------------------------------------------------------------------------
 
@@ -136,10 +159,12 @@ class Objects:
         if self.memory.cstring(self.memory.unpack(_TYPE, kind)[0]) != "member_descriptor":
             return
         _, member_type, offset = self.memory.unpack(_MEMBER, self.memory.word(value + _DESCRIPTOR_MEMBER))
-        if (
-            member_type in (6, 16) and 0 < offset < 1 << 20
-        ):  # Py_T_OBJECT_EX and its forerunner; numbers have readers of their own
+        if not 0 < offset < 1 << 20:
+            return
+        if member_type in _OBJECT_MEMBERS:
             info.slots[self.string(name)] = offset
+        elif member_type in _NUMBER_MEMBERS:
+            info.numbers[self.string(name)] = Struct(f"<{offset}x{_NUMBER_MEMBERS[member_type]}")
 
     def _is(self, address: int, flag: int) -> bool:
         kind = self.memory.word(address + 8)
@@ -158,6 +183,21 @@ class Objects:
             index = self._cached_keys(info).get(name)
             return self.memory.word(values + 8 * index) if index is not None else 0
         return self.dict_get(table, name) if table else 0
+
+    def number(self, address: int, name: str) -> int:
+        """A whole number that ``address`` has as attribute ``name``: an ``int``, or a member of a C structure. 0 without one."""
+        layout = self.type_of(address).numbers.get(name)
+        if layout is not None:
+            return self.memory.unpack(layout, address)[0]  # type: ignore[no-any-return]
+        value = self.attribute(address, name)
+        return self.integer(value) if value else 0
+
+    def truth(self, address: int, name: str) -> bool:
+        """Whether ``address`` has True as attribute ``name``."""
+        layout = self.type_of(address).numbers.get(name)
+        if layout is not None:
+            return bool(self.memory.unpack(layout, address)[0])
+        return self.is_true(self.attribute(address, name))
 
     def class_attribute(self, info: TypeInfo, name: str) -> int:
         """What a type or the nearest of its bases has under ``name``; 0 if none has. Not for static types of the interpreter."""
@@ -220,11 +260,25 @@ class Objects:
 
     def is_none(self, address: int) -> bool:
         """Whether it is None (a NULL is not)."""
-        return self.type_of(address).name == "NoneType"
+        if address == self.none:
+            return True
+        if self.type_of(address).name != "NoneType":
+            return False
+        self.none = address
+        return True
 
     def is_true(self, address: int) -> bool:
-        """Whether it is the object True."""
-        return bool(address) and self.type_of(address).name == "bool" and bool(self.integer(address))
+        """Whether it is the object True, whose address is learnt here."""
+        if not address or address == self.false:
+            return False
+        if address != self.true:
+            if self.type_of(address).name != "bool":
+                return False
+            if not self.integer(address):
+                self.false = address
+                return False
+            self.true = address
+        return True
 
     def string(self, address: int, limit: int = MAX_TEXT) -> str:
         """A ``str`` of at most ``limit`` characters; a longer one is cut."""
@@ -258,6 +312,9 @@ class Objects:
 
     def integer(self, address: int) -> int:
         """An ``int`` of at most 1000 digits (of 30 bits)."""
+        kind, head, digit = self.memory.unpack(_INTEGER, address)
+        if kind == self._exact_int and head == (8 if self.layout.tagged_integers else 1):  # one digit, as most have
+            return digit & 0x3FFFFFFF  # type: ignore[no-any-return]
         (head,) = self.memory.unpack(Struct("<q"), address + _SIZE)
         if self.layout.tagged_integers:
             count, negative = head >> 3, head & 3 == 2
@@ -271,6 +328,8 @@ class Objects:
         raw = self.memory.read(address + 24, 4 * count) if count else b""
         for index in range(count):
             value |= (int.from_bytes(raw[4 * index : 4 * index + 4], "little") & 0x3FFFFFFF) << 30 * index
+        if kind != self._exact_int and self.type_of(address).name == "int":
+            self._exact_int = kind
         return -value if negative else value
 
     def real(self, address: int) -> float:

@@ -1,0 +1,87 @@
+"""Several attributes of an object in one read, for what there are a hundred thousand of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from struct import Struct
+from typing import Any
+
+from .frames import struct_of
+from .objects import Objects, TypeInfo
+
+
+class Plan:
+    """How to read the attributes of one type: one structure, and where in it each attribute is."""
+
+    __slots__ = ("layout", "pick", "plain", "rest")
+
+    def __init__(self, info: TypeInfo, names: Sequence[str]) -> None:
+        wanted: list[tuple[int, str]] = []
+        missing: list[str] = []
+        places: dict[str, int] = {}
+        # Those that C keeps as numbers: what is read is the value itself.
+        self.plain = frozenset(index for index, name in enumerate(names) if name in info.numbers)
+        for name in names:
+            number = info.numbers.get(name)
+            if number is not None:
+                kind = number.format.lstrip("<0123456789x")
+                places[name] = number.size - Struct(f"<{kind}").size
+                wanted.append((places[name], kind))
+            elif name in info.slots:
+                places[name] = info.slots[name]
+                wanted.append((places[name], "Q"))
+            else:
+                missing.append(name)
+        self.layout = struct_of(wanted)
+        order = sorted(places.values())
+        self.rest = tuple(missing)
+        chosen = [order.index(places[name]) for name in names if name in places]
+        self.pick: Callable[[Any], Any] = (
+            itemgetter(*chosen) if len(chosen) > 1 else lambda raw: tuple(raw[at] for at in chosen)
+        )
+
+
+class Fields:
+    """Reads the attributes ``names`` of objects of any type: slots, and members of C structures.
+
+    ``pointers`` of them come first and are addresses (0 for None and for what an object does not have), then ``numbers``, then
+    ``flags``.
+    """
+
+    def __init__(
+        self, objects: Objects, pointers: Sequence[str], numbers: Sequence[str] = (), flags: Sequence[str] = ()
+    ) -> None:
+        self.objects = objects
+        self.names = (*pointers, *numbers, *flags)
+        self._flags_from = len(pointers) + len(numbers)
+        self._numbers_from = len(pointers)
+        self._plans: dict[int, Plan] = {}
+
+    def read(self, address: int) -> list[Any]:
+        """The values, in the order of the names. Raises ``Fault``."""
+        objects = self.objects
+        kind = objects.memory.word(address + 8)
+        plan = self._plans.get(kind)
+        if plan is None:
+            plan = self._plans[kind] = Plan(objects.type_at(kind), self.names)
+        raw = plan.pick(objects.memory.unpack(plan.layout, address))
+        none = objects.none
+        values: list[Any] = [0 if value == none else value for value in raw]
+        if plan.rest:
+            self._add_missing(address, plan, values)
+        for index in range(self._numbers_from, len(values)):
+            value = values[index]
+            if index in plan.plain:
+                continue
+            if index >= self._flags_from:
+                values[index] = value == objects.true or objects.is_true(value)
+            else:
+                values[index] = objects.integer(value) if value else 0
+        return values
+
+    def _add_missing(self, address: int, plan: Plan, values: list[Any]) -> None:
+        """What is in no slot may be in the instance's dictionary, or its class's to say."""
+        for name in plan.rest:
+            value = self.objects.path(address, name)
+            values.insert(self.names.index(name), value)
