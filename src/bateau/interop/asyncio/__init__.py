@@ -23,6 +23,8 @@ __all__ = ["EventLoopPolicy", "is_native", "loop_factory", "new_event_loop", "ru
 
 T = TypeVar("T")
 
+_events: Any = asyncio.events
+
 
 def _loop_class() -> type[asyncio.SelectorEventLoop]:
     if not os.environ.get("BATEAU_PURE"):
@@ -59,6 +61,10 @@ def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
     ``debug``: asyncio's debug mode (None: as the environment says). Raises what ``main`` raises, and ``RuntimeError`` where a
     loop runs in this thread already. Ctrl-C cancels ``main``, and raises ``KeyboardInterrupt`` when it has ended.
     """
+    if _events._get_running_loop() is not None:
+        raise RuntimeError(
+            "bateau.interop.asyncio.run() cannot be called from a running event loop: await the coroutine there"
+        )
     with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
         return runner.run(main)
 
