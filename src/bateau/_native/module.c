@@ -1,16 +1,17 @@
-/* bateau._native: the C twin of bateau.kernel, and the native event loop. Only the module itself is made here. */
+/* bateau._native: the C twin of bateau.kernel, the native event loop, and the flight recorder's writer. Only the module itself is made here. */
 #include "native.h"
 
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, bateau_kernel_exec},
     {Py_mod_exec, bateau_loop_exec},
+    {Py_mod_exec, bateau_recorder_exec},
     {0, NULL},
 };
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "bateau._native",
-    .m_doc = "The C twin of bateau.kernel, and the native event loop. BATEAU_PURE=1 keeps bateau from using it.",
+    .m_doc = "The C twin of bateau.kernel, the native event loop, the flight recorder's writer. BATEAU_PURE=1 keeps bateau from using it.",
     .m_size = 0,
     .m_slots = slots,
 };

@@ -8,5 +8,6 @@
 /* Each adds its types and functions to the module; 0, or -1 with an exception. */
 int bateau_kernel_exec(PyObject *module);
 int bateau_loop_exec(PyObject *module);
+int bateau_recorder_exec(PyObject *module);
 
 #endif

@@ -1,0 +1,1196 @@
+/* The flight recorder's writer: the twin of bateau/insight/recorder/writer.py, at a tenth of its cost.
+ *
+ * What is written is said in bateau/insight/recorder/layout.py, and nowhere else: this file repeats its numbers. The file itself,
+ * its header and its sizes are made by Python; a Ring gets the map. Under the GIL one call is one transition, so that threads
+ * (a collector that ends an adopted task) may call as they like. Nothing raises into the scheduler: what fails leaves a gap.
+ *
+ * Sections: numbers of the layout; a hash map; texts and stacks; frames of the interpreter; records and slots; the instrument.
+ */
+#define Py_BUILD_CORE 1
+#include "recorder.h"
+#include <string.h>
+#include <time.h>
+#include "structmember.h"
+#if PY_VERSION_HEX < 0x030E0000
+#include "internal/pycore_frame.h"
+#define OWN_FRAMES 1
+#endif
+
+/* ---- numbers of the layout ------------------------------------------------------------------------------------------ */
+
+enum { HOT_AT = 2048 };
+enum { HOT_HEAD, HOT_TASK, HOT_STEP, HOT_IDLE, HOT_TEXTS, HOT_SLOTS, HOT_LOST_TASKS, HOT_LOST_TEXTS, HOT_STATE };
+enum { SPAWN = 1, STEP, IDLE, PARK, WAKE, CANCEL, END, NOTE };
+enum { NEW = 1, READY, WAITING, FOREIGN, ENDED };
+enum { RETURNED, FAILED, CANCELLED };
+enum { AUTO_NAME = 1, OUTCOME_SHIFT = 4 };
+enum { WORDS = 1, FRAME, STACK };
+enum { DEPTH = 24, KEPT_FREE = 256 };
+#define NO_ROOM UINT32_MAX /* of a frame or stack that found none: it is not tried again */
+
+static const uint64_t FACTORS[12] = {
+    0x9E3779B97F4A7C15u, 0xC2B2AE3D27D4EB4Fu, 0x165667B19E3779F9u, 0xD6E8FEB86659FD93u, 0xA0761D6478BD642Fu, 0xE7037ED1A0B428DBu,
+    0x8EBC6AF09C88C6E3u, 0x589965CC75374CC3u, 0x1D8E4E27C47D124Fu, 0xEB44ACCAB455D165u, 0x2F9BE6CC5BE4F515u, 0x9FB21C651E98DF25u,
+};
+
+typedef struct {
+    uint64_t time, who;
+    uint32_t a, b, number, check;
+} Record;
+
+typedef struct {
+    uint64_t id;
+    uint32_t state, flags;
+    uint64_t since, spawned, parent, address, number, holder;
+    uint32_t name, site, stack, operation, kind, label, reason, check;
+} Slot;
+
+_Static_assert(sizeof(Record) == 32 && sizeof(Slot) == 96, "the layout's sizes");
+
+/* The compiler must not move stores across: a kill may come between any two. (Other processors don't matter: who reads a live
+ * file checks what it read.) */
+#define BARRIER() __asm__ __volatile__("" ::: "memory")
+
+/* ---- a hash map from numbers to small numbers ------------------------------------------------------------------------ */
+
+typedef struct {
+    uint64_t *keys; /* 0: free */
+    uint32_t *values;
+    size_t mask, used;
+} Map;
+
+static inline size_t
+spread(uint64_t key)
+{
+    key *= FACTORS[0];
+    return (size_t)(key ^ (key >> 29));
+}
+
+static int
+map_resize(Map *map, size_t size)
+{
+    uint64_t *keys = PyMem_Calloc(size, sizeof(uint64_t));
+    uint32_t *values = PyMem_Calloc(size, sizeof(uint32_t));
+    if (keys == NULL || values == NULL) {
+        PyMem_Free(keys);
+        PyMem_Free(values);
+        return -1;
+    }
+    for (size_t i = 0; map->keys != NULL && i <= map->mask; i++) {
+        if (map->keys[i] != 0) {
+            size_t at = spread(map->keys[i]) & (size - 1);
+            while (keys[at] != 0) {
+                at = (at + 1) & (size - 1);
+            }
+            keys[at] = map->keys[i];
+            values[at] = map->values[i];
+        }
+    }
+    PyMem_Free(map->keys);
+    PyMem_Free(map->values);
+    map->keys = keys;
+    map->values = values;
+    map->mask = size - 1;
+    return 0;
+}
+
+static inline uint32_t
+map_get(const Map *map, uint64_t key)
+{
+    size_t at = spread(key) & map->mask;
+    while (map->keys[at] != key) {
+        if (map->keys[at] == 0) {
+            return 0;
+        }
+        at = (at + 1) & map->mask;
+    }
+    return map->values[at];
+}
+
+static int
+map_put(Map *map, uint64_t key, uint32_t value)
+{
+    if (map->used * 2 > map->mask && map_resize(map, (map->mask + 1) * 2) < 0) {
+        return -1;
+    }
+    size_t at = spread(key) & map->mask;
+    while (map->keys[at] != 0 && map->keys[at] != key) {
+        at = (at + 1) & map->mask;
+    }
+    map->used += map->keys[at] == 0;
+    map->keys[at] = key;
+    map->values[at] = value;
+    return 0;
+}
+
+static void
+map_drop(Map *map, uint64_t key)
+{
+    size_t at = spread(key) & map->mask;
+    while (map->keys[at] != key) {
+        if (map->keys[at] == 0) {
+            return;
+        }
+        at = (at + 1) & map->mask;
+    }
+    map->used--;
+    /* Close the gap: move back whatever would no longer be found behind it. */
+    for (size_t next = (at + 1) & map->mask; map->keys[next] != 0; next = (next + 1) & map->mask) {
+        size_t home = spread(map->keys[next]) & map->mask;
+        if (((next - home) & map->mask) >= ((next - at) & map->mask)) {
+            map->keys[at] = map->keys[next];
+            map->values[at] = map->values[next];
+            at = next;
+        }
+    }
+    map->keys[at] = 0;
+}
+
+/* ---- the ring ---------------------------------------------------------------------------------------------------------- */
+
+/* What is asked of a resource or operation, by its type: worked out by Python once for each. */
+typedef struct {
+    uint32_t words;      /* the kind of a resource, or the name of an operation's class */
+    char holders;        /* whether its holders are asked for */
+    PyObject *attribute; /* its name or number, or NULL */
+} About;
+
+struct BateauRing {
+    PyObject_HEAD
+    Py_buffer view;
+    char *base; /* NULL once closed */
+    uint64_t *hot, seed, number;
+    Record *records;
+    uint64_t record_mask;
+    Slot *slots;
+    uint32_t slot_count, slots_used;
+    char *texts;
+    uint64_t texts_size, texts_used;
+    Map tasks;  /* id -> slot + 1 */
+    Map places; /* frames and stacks, by what they are made of -> text */
+    Map types;  /* address of a type -> index of its About + 1 */
+    About *abouts;
+    uint32_t about_count, about_room;
+    uint32_t *freed; /* a queue of slots: the tasks that ended last stay readable for a while */
+    uint32_t freed_first, freed_count, freed_room;
+    PyObject *words; /* text -> its place */
+    PyObject *kept;  /* the code objects and types whose addresses are keys */
+    PyObject *about; /* Python's function: type -> (words, attribute, holders) */
+    PyObject *cancelled; /* the type that a cancelled task ends with */
+};
+
+static PyTypeObject *ring_type;
+
+static struct {
+    PyObject *id, *name, *private_name, *coro, *qualname, *site_code, *site_offset, *spawn_site, *scope, *task, *waiting, *resource,
+        *holders, *reason, *cr_frame, *gi_frame, *ag_frame, *cr_await, *gi_yieldfrom, *ag_await;
+} names;
+
+static inline uint64_t
+now(void)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return (uint64_t)at.tv_sec * 1000000000u + (uint64_t)at.tv_nsec;
+}
+
+static inline uint32_t
+folded(uint64_t total)
+{
+    return (uint32_t)(total ^ (total >> 32));
+}
+
+static inline void
+put(BateauRing *ring, uint64_t time, unsigned kind, uint64_t task, uint32_t a, uint32_t b)
+{
+    uint64_t number = ++ring->number;
+    Record *record = &ring->records[(number - 1) & ring->record_mask];
+    uint64_t who = (task & 0x00FFFFFFFFFFFFFFu) | (uint64_t)kind << 56;
+    record->number = 0;
+    BARRIER();
+    record->time = time;
+    record->who = who;
+    record->a = a;
+    record->b = b;
+    record->check = folded(time * FACTORS[0] ^ who * FACTORS[1] ^ (a | (uint64_t)b << 32) * FACTORS[2]
+                           ^ ((uint64_t)(uint32_t)number ^ ring->seed) * FACTORS[3]);
+    BARRIER();
+    record->number = (uint32_t)number;
+    BARRIER();
+    ring->hot[HOT_HEAD] = number;
+}
+
+/* ---- texts and stacks ---------------------------------------------------------------------------------------------------- */
+
+static uint32_t
+crc32(uint32_t crc, const void *data, size_t size)
+{
+    static uint32_t table[256];
+    if (table[1] == 0) {
+        for (uint32_t i = 0; i < 256; i++) {
+            uint32_t value = i;
+            for (int bit = 0; bit < 8; bit++) {
+                value = value & 1 ? value >> 1 ^ 0xEDB88320u : value >> 1;
+            }
+            table[i] = value;
+        }
+    }
+    const unsigned char *bytes = data;
+    crc = ~crc;
+    while (size--) {
+        crc = table[(crc ^ *bytes++) & 255] ^ crc >> 8;
+    }
+    return ~crc;
+}
+
+/* Append a text; 0 if there is no room (`limit` bytes). */
+static uint32_t
+append(BateauRing *ring, unsigned kind, const void *content, size_t size, uint64_t limit)
+{
+    uint64_t at = ring->texts_used, padded = (size + 7) & ~(size_t)7;
+    if (size >= 1 << 24 || at + 8 + padded > limit) {
+        ring->hot[HOT_LOST_TEXTS]++;
+        return 0;
+    }
+    uint32_t head = kind << 24 | (uint32_t)size;
+    uint32_t crc = crc32(crc32(0, &head, 4), content, size);
+    memcpy(ring->texts + at + 8, content, size);
+    memcpy(ring->texts + at, &head, 4);
+    memcpy(ring->texts + at + 4, &crc, 4);
+    BARRIER();
+    ring->texts_used = at + 8 + padded;
+    ring->hot[HOT_TEXTS] = ring->texts_used;
+    return (uint32_t)(at / 8);
+}
+
+/* The place of a text. `lasting`: it comes from the program's code; else from its data, which may use half of the room. */
+static uint32_t
+text(BateauRing *ring, PyObject *string, int lasting)
+{
+    if (string == NULL || !PyUnicode_Check(string)) {
+        return 0;
+    }
+    PyObject *known = PyDict_GetItemWithError(ring->words, string);
+    if (known != NULL) {
+        return (uint32_t)PyLong_AsUnsignedLong(known);
+    }
+    Py_ssize_t size;
+    const char *content = PyUnicode_AsUTF8AndSize(string, &size);
+    PyObject *encoded = NULL;
+    if (content == NULL) { /* a lone surrogate: a file name may have one */
+        PyErr_Clear();
+        encoded = PyUnicode_AsEncodedString(string, "utf-8", "backslashreplace");
+        if (encoded == NULL) {
+            PyErr_Clear();
+            return 0;
+        }
+        content = PyBytes_AS_STRING(encoded);
+        size = PyBytes_GET_SIZE(encoded);
+    }
+    if (size > 1024) {
+        size = 1024;
+        while (size > 0 && ((unsigned char)content[size] & 0xC0) == 0x80) {
+            size--;
+        }
+    }
+    uint32_t place = append(ring, WORDS, content, (size_t)size, lasting ? ring->texts_size : ring->texts_size / 2);
+    Py_XDECREF(encoded);
+    if (place != 0) {
+        PyObject *value = PyLong_FromUnsignedLong(place);
+        if (value == NULL || PyDict_SetItem(ring->words, string, value) < 0) {
+            PyErr_Clear();
+        }
+        Py_XDECREF(value);
+    }
+    return place;
+}
+
+typedef struct {
+    PyCodeObject *code; /* borrowed: its frame holds it */
+    int offset;
+} Place;
+
+static uint64_t
+mixed(uint64_t seed, Place place)
+{
+    seed = (seed ^ (uint64_t)(uintptr_t)place.code) * FACTORS[4];
+    seed = (seed ^ seed >> 31 ^ (uint64_t)(uint32_t)place.offset) * FACTORS[5];
+    return seed ^ seed >> 33;
+}
+
+static uint32_t
+frame_text(BateauRing *ring, Place place)
+{
+    uint64_t key = mixed(FRAME, place) | 1;
+    uint32_t known = map_get(&ring->places, key);
+    if (known != 0) {
+        return known == NO_ROOM ? 0 : known;
+    }
+    /* The address stands for the code object only as long as that lives. */
+    if (PySet_Add(ring->kept, (PyObject *)place.code) < 0) {
+        PyErr_Clear();
+        return 0;
+    }
+    uint32_t content[4] = {
+        text(ring, place.code->co_filename, 1),
+        text(ring, place.code->co_qualname, 1),
+        (uint32_t)PyCode_Addr2Line(place.code, place.offset),
+        0,
+    };
+    uint32_t made = append(ring, FRAME, content, sizeof content, ring->texts_size);
+    map_put(&ring->places, key, made != 0 ? made : NO_ROOM);
+    return made;
+}
+
+static uint32_t
+stack_text(BateauRing *ring, const Place *places, size_t count)
+{
+    if (count == 0) {
+        return 0;
+    }
+    uint64_t key = STACK;
+    for (size_t i = 0; i < count; i++) {
+        key = mixed(key, places[i]);
+    }
+    key |= 1; /* never 0, which is a free place */
+    uint32_t known = map_get(&ring->places, key);
+    if (known != 0) {
+        return known == NO_ROOM ? 0 : known;
+    }
+    uint32_t content[DEPTH];
+    for (size_t i = 0; i < count; i++) {
+        content[i] = frame_text(ring, places[i]);
+    }
+    uint32_t made = append(ring, STACK, content, count * sizeof content[0], ring->texts_size);
+    map_put(&ring->places, key, made != 0 ? made : NO_ROOM);
+    return made;
+}
+
+/* A (file, line) pair, for what was spawned by no frame. */
+static uint32_t
+pair_text(BateauRing *ring, PyObject *pair)
+{
+    if (pair == NULL || !PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2 || !PyLong_Check(PyTuple_GET_ITEM(pair, 1))) {
+        return 0;
+    }
+    PyObject *known = PyDict_GetItemWithError(ring->words, pair);
+    if (known != NULL) {
+        return (uint32_t)PyLong_AsUnsignedLong(known);
+    }
+    uint32_t content[4] = {text(ring, PyTuple_GET_ITEM(pair, 0), 1), 0, (uint32_t)PyLong_AsLong(PyTuple_GET_ITEM(pair, 1)), 0};
+    uint32_t frame = append(ring, FRAME, content, sizeof content, ring->texts_size);
+    uint32_t made = frame == 0 ? 0 : append(ring, STACK, &frame, sizeof frame, ring->texts_size);
+    PyObject *value = made == 0 ? NULL : PyLong_FromUnsignedLong(made);
+    if (value != NULL) {
+        PyDict_SetItem(ring->words, pair, value);
+        Py_DECREF(value);
+    }
+    PyErr_Clear();
+    return made;
+}
+
+/* ---- frames of the interpreter ---------------------------------------------------------------------------------------------- */
+
+/* The coroutines and generators that are running inside each other, innermost first: behind the plain functions that have called
+ * us, up to the plain function that drives them. Where the interpreter's own frames are known, no frame object is made: that
+ * would cost a parked task its memory. */
+static size_t
+running_stack(Place *places)
+{
+    size_t count = 0;
+#ifdef OWN_FRAMES
+    PyThreadState *thread = PyThreadState_Get();
+#if PY_VERSION_HEX >= 0x030D0000
+    struct _PyInterpreterFrame *frame = thread->current_frame;
+#else
+    struct _PyInterpreterFrame *frame = thread->cframe->current_frame;
+#endif
+    for (; frame != NULL && count < DEPTH; frame = frame->previous) {
+#if PY_VERSION_HEX >= 0x030C0000
+        if (frame->owner == FRAME_OWNED_BY_CSTACK) {
+            continue; /* where C calls the interpreter */
+        }
+#endif
+        if (frame->owner != FRAME_OWNED_BY_GENERATOR) {
+            if (count != 0) {
+                break;
+            }
+            continue;
+        }
+#if PY_VERSION_HEX >= 0x030D0000
+        places[count].code = _PyFrame_GetCode(frame);
+#else
+        places[count].code = frame->f_code;
+#endif
+        places[count].offset = _PyInterpreterFrame_LASTI(frame) * (int)sizeof(_Py_CODEUNIT);
+        count++;
+    }
+#else
+    PyFrameObject *frame = (PyFrameObject *)Py_XNewRef((PyObject *)PyEval_GetFrame());
+    while (frame != NULL && count < DEPTH) {
+        PyObject *generator = PyFrame_GetGenerator(frame);
+        if (generator != NULL) {
+            Py_DECREF(generator);
+            places[count].code = PyFrame_GetCode(frame);
+            Py_DECREF(places[count].code); /* the frame holds it, and is held by what is running */
+            places[count].offset = PyFrame_GetLasti(frame);
+            count++;
+        }
+        else if (count != 0) {
+            break;
+        }
+        PyFrameObject *back = PyFrame_GetBack(frame);
+        Py_DECREF(frame);
+        frame = back;
+    }
+    Py_XDECREF(frame);
+#endif
+    return count;
+}
+
+static PyObject *
+first_attribute(PyObject *thing, PyObject *const *choice)
+{
+    for (int i = 0; i < 3; i++) {
+        PyObject *found = PyObject_GetAttr(thing, choice[i]);
+        if (found != NULL) {
+            return found;
+        }
+        PyErr_Clear();
+    }
+    return NULL;
+}
+
+/* The same for a suspended coroutine, from what it says of itself. */
+static size_t
+suspended_stack(PyObject *coro, Place *places)
+{
+    PyObject *const frames[3] = {names.cr_frame, names.gi_frame, names.ag_frame};
+    PyObject *const awaits[3] = {names.cr_await, names.gi_yieldfrom, names.ag_await};
+    Place outermost_first[DEPTH];
+    size_t count = 0;
+    Py_XINCREF(coro);
+    while (coro != NULL && coro != Py_None && count < DEPTH) {
+        PyObject *frame = first_attribute(coro, frames);
+        if (frame == NULL || !PyFrame_Check(frame)) {
+            Py_XDECREF(frame);
+            break;
+        }
+        outermost_first[count].code = PyFrame_GetCode((PyFrameObject *)frame);
+        Py_DECREF(outermost_first[count].code); /* the coroutine holds it */
+        outermost_first[count].offset = PyFrame_GetLasti((PyFrameObject *)frame);
+        count++;
+        Py_DECREF(frame);
+        PyObject *inner = first_attribute(coro, awaits);
+        Py_DECREF(coro);
+        coro = inner;
+    }
+    Py_XDECREF(coro);
+    for (size_t i = 0; i < count; i++) {
+        places[i] = outermost_first[count - 1 - i];
+    }
+    return count;
+}
+
+/* ---- tasks and their slots --------------------------------------------------------------------------------------------------- */
+
+/* An attribute, or NULL without an exception. */
+static PyObject *
+attribute(PyObject *thing, PyObject *name)
+{
+    PyObject *found = PyObject_GetAttr(thing, name);
+    if (found == NULL) {
+        PyErr_Clear();
+    }
+    return found;
+}
+
+static uint64_t
+number_of(PyObject *thing)
+{
+    if (thing == NULL || !PyLong_Check(thing)) {
+        return 0;
+    }
+    uint64_t value = PyLong_AsUnsignedLongLongMask(thing);
+    PyErr_Clear();
+    return value;
+}
+
+/* A task's id. Of the kernel's own class it is read from its place in the object: this is done at every event. */
+static inline uint64_t
+id_of(PyObject *task)
+{
+    static PyTypeObject *known;
+    static Py_ssize_t offset;
+    PyTypeObject *type = Py_TYPE(task);
+    if (type == known) {
+        PyObject *id = *(PyObject **)((char *)task + offset);
+        if (id != NULL) {
+            return PyLong_AsUnsignedLongLongMask(id);
+        }
+    }
+    PyObject *member = _PyType_Lookup(type, names.id);
+    if (member != NULL && Py_IS_TYPE(member, &PyMemberDescr_Type)
+        && ((PyMemberDescrObject *)member)->d_member->type == T_OBJECT_EX) {
+        offset = ((PyMemberDescrObject *)member)->d_member->offset;
+        Py_XSETREF(known, (PyTypeObject *)Py_NewRef(type));
+    }
+    PyObject *id = attribute(task, names.id);
+    uint64_t value = number_of(id);
+    Py_XDECREF(id);
+    return value;
+}
+
+static inline void
+spoil(Slot *slot)
+{
+    slot->check = ~slot->check;
+    BARRIER();
+}
+
+static inline void
+seal(BateauRing *ring, Slot *slot)
+{
+    uint64_t words[11];
+    memcpy(words, slot, sizeof words);
+    uint64_t total = ring->seed * FACTORS[11] ^ (uint64_t)slot->reason * FACTORS[11];
+    for (int i = 0; i < 11; i++) {
+        total ^= words[i] * FACTORS[i];
+    }
+    BARRIER();
+    slot->check = folded(total);
+}
+
+static inline Slot *
+slot_of(BateauRing *ring, uint64_t id)
+{
+    uint32_t index = map_get(&ring->tasks, id);
+    return index == 0 ? NULL : &ring->slots[index - 1];
+}
+
+static Slot *
+take_slot(BateauRing *ring, uint64_t id)
+{
+    uint32_t index;
+    if (ring->freed_count > KEPT_FREE || (ring->freed_count && ring->slots_used == ring->slot_count)) {
+        index = ring->freed[ring->freed_first];
+        ring->freed_first = (ring->freed_first + 1) % ring->freed_room;
+        ring->freed_count--;
+    }
+    else if (ring->slots_used < ring->slot_count) {
+        index = ring->slots_used++;
+        ring->hot[HOT_SLOTS] = ring->slots_used;
+    }
+    else {
+        ring->hot[HOT_LOST_TASKS]++;
+        return NULL;
+    }
+    if (map_put(&ring->tasks, id, index + 1) < 0) {
+        return NULL;
+    }
+    return &ring->slots[index];
+}
+
+static void
+give_slot(BateauRing *ring, uint64_t id)
+{
+    uint32_t index = map_get(&ring->tasks, id);
+    if (index == 0) {
+        return;
+    }
+    map_drop(&ring->tasks, id);
+    if (ring->freed_count == ring->freed_room) {
+        uint32_t room = ring->freed_room ? ring->freed_room * 2 : 1024;
+        uint32_t *freed = PyMem_Malloc(room * sizeof *freed);
+        if (freed == NULL) {
+            return; /* one slot less */
+        }
+        for (uint32_t i = 0; i < ring->freed_count; i++) {
+            freed[i] = ring->freed[(ring->freed_first + i) % ring->freed_room];
+        }
+        PyMem_Free(ring->freed);
+        ring->freed = freed;
+        ring->freed_first = 0;
+        ring->freed_room = room;
+    }
+    ring->freed[(ring->freed_first + ring->freed_count++) % ring->freed_room] = index - 1;
+}
+
+static uint32_t
+site_of(BateauRing *ring, PyObject *task)
+{
+    PyObject *code = attribute(task, names.site_code);
+    uint32_t site = 0;
+    if (code != NULL && PyCode_Check(code)) {
+        PyObject *offset = attribute(task, names.site_offset);
+        Place place = {(PyCodeObject *)code, (int)number_of(offset)};
+        site = stack_text(ring, &place, 1);
+        Py_XDECREF(offset);
+    }
+    else {
+        if (code == NULL) {
+            code = attribute(task, names.spawn_site);
+        }
+        site = pair_text(ring, code);
+    }
+    Py_XDECREF(code);
+    return site;
+}
+
+/* The slot of a task, made from what the task says of itself if it has none. */
+static Slot *
+enter(BateauRing *ring, PyObject *task, uint64_t id, uint64_t time)
+{
+    Slot *slot = take_slot(ring, id);
+    if (slot == NULL) {
+        return NULL;
+    }
+    Slot made = {.id = id, .state = NEW, .since = time, .spawned = time};
+    PyObject *name = attribute(task, names.private_name);
+    if (name == NULL) {
+        name = attribute(task, names.name);
+    }
+    if (name != NULL && name != Py_None) {
+        made.name = text(ring, name, 0);
+    }
+    Py_XDECREF(name);
+    if (made.name == 0) {
+        PyObject *coro = attribute(task, names.coro);
+        PyObject *qualname = coro != NULL ? attribute(coro, names.qualname) : NULL;
+        made.name = text(ring, qualname, 1);
+        made.flags |= AUTO_NAME;
+        Py_XDECREF(qualname);
+        Py_XDECREF(coro);
+    }
+    made.site = site_of(ring, task);
+    PyObject *scope = attribute(task, names.scope);
+    PyObject *parent = scope != NULL && scope != Py_None ? attribute(scope, names.task) : NULL;
+    if (parent != NULL && parent != Py_None) {
+        made.parent = id_of(parent);
+    }
+    Py_XDECREF(parent);
+    Py_XDECREF(scope);
+    spoil(slot);
+    made.check = slot->check;
+    *slot = made;
+    seal(ring, slot);
+    return slot;
+}
+
+static uint32_t
+about(BateauRing *ring, PyObject *thing)
+{
+    PyTypeObject *type = Py_TYPE(thing);
+    uint32_t known = map_get(&ring->types, (uint64_t)(uintptr_t)type);
+    if (known != 0) {
+        return known;
+    }
+    if (ring->about_count == ring->about_room) {
+        uint32_t room = ring->about_room ? ring->about_room * 2 : 64;
+        About *abouts = PyMem_Realloc(ring->abouts, room * sizeof *abouts);
+        if (abouts == NULL) {
+            return 0;
+        }
+        ring->abouts = abouts;
+        ring->about_room = room;
+    }
+    About made = {0};
+    PyObject *answer = PyObject_CallOneArg(ring->about, (PyObject *)type);
+    PyObject *words = NULL, *attribute_name = Py_None;
+    int holders = 0;
+    if (answer != NULL && PyArg_ParseTuple(answer, "OOp", &words, &attribute_name, &holders)) {
+        made.words = text(ring, words, 1);
+        made.attribute = attribute_name == Py_None ? NULL : Py_NewRef(attribute_name);
+        made.holders = (char)holders;
+    }
+    PyErr_Clear();
+    Py_XDECREF(answer);
+    if (PySet_Add(ring->kept, (PyObject *)type) < 0) {
+        PyErr_Clear();
+    }
+    ring->abouts[ring->about_count++] = made;
+    map_put(&ring->types, (uint64_t)(uintptr_t)type, ring->about_count);
+    return ring->about_count;
+}
+
+/* Who holds a resource: the first of its holders. */
+static uint64_t
+holder_of(PyObject *resource)
+{
+    PyObject *holders = PyObject_CallMethodNoArgs(resource, names.holders);
+    PyObject *iterator = holders != NULL ? PyObject_GetIter(holders) : NULL;
+    PyObject *first = iterator != NULL ? PyIter_Next(iterator) : NULL;
+    uint64_t id = first != NULL ? id_of(first) : 0;
+    PyErr_Clear();
+    Py_XDECREF(first);
+    Py_XDECREF(iterator);
+    Py_XDECREF(holders);
+    return id;
+}
+
+static void
+wait_on(BateauRing *ring, Slot *slot, PyObject *operation)
+{
+    uint32_t of_operation = about(ring, operation);
+    slot->operation = of_operation ? ring->abouts[of_operation - 1].words : 0;
+    PyObject *resource = attribute(operation, names.resource);
+    if (resource == NULL || resource == Py_None) {
+        Py_XDECREF(resource);
+        return;
+    }
+    slot->address = (uint64_t)(uintptr_t)resource;
+    uint32_t of_resource = about(ring, resource);
+    if (of_resource != 0) {
+        About found = ring->abouts[of_resource - 1]; /* a copy: the table may move */
+        slot->kind = found.words;
+        PyObject *value = found.attribute != NULL ? attribute(resource, found.attribute) : NULL;
+        if (value != NULL && PyUnicode_Check(value)) {
+            slot->label = text(ring, value, 0);
+        }
+        else {
+            slot->number = number_of(value);
+        }
+        Py_XDECREF(value);
+        if (found.holders) {
+            slot->holder = holder_of(resource);
+        }
+    }
+    Py_DECREF(resource);
+}
+
+/* ---- what the instrument is told ------------------------------------------------------------------------------------------------ */
+
+void
+bateau_ring_step(BateauRing *ring, uint64_t task)
+{
+    if (ring->base != NULL) {
+        uint64_t time = now();
+        ring->hot[HOT_TASK] = task;
+        ring->hot[HOT_STEP] = time;
+        ring->hot[HOT_IDLE] = 0;
+        put(ring, time, STEP, task, 0, 0);
+    }
+}
+
+void
+bateau_ring_idle(BateauRing *ring)
+{
+    if (ring->base != NULL && ring->hot[HOT_TASK] != 0) {
+        uint64_t time = now();
+        ring->hot[HOT_TASK] = 0;
+        ring->hot[HOT_IDLE] = time;
+        put(ring, time, IDLE, 0, 0, 0);
+    }
+}
+
+void
+bateau_ring_wake(BateauRing *ring, uint64_t task)
+{
+    if (ring->base == NULL) {
+        return;
+    }
+    uint64_t time = now();
+    Slot *slot = slot_of(ring, task);
+    if (slot != NULL) {
+        spoil(slot);
+        slot->state = READY;
+        slot->since = time;
+        seal(ring, slot);
+    }
+    put(ring, time, WAKE, task, (uint32_t)ring->hot[HOT_TASK], 0);
+}
+
+static void
+park(BateauRing *ring, uint64_t id, PyObject *task, PyObject *operation, PyObject *coro, int running)
+{
+    Place places[DEPTH];
+    size_t count = running ? running_stack(places) : 0;
+    if (count == 0 && coro != NULL) {
+        count = suspended_stack(coro, places);
+    }
+    uint32_t stack = stack_text(ring, places, count);
+    uint64_t time = now();
+    Slot *slot = slot_of(ring, id);
+    if (slot == NULL && task != NULL) {
+        slot = enter(ring, task, id, time);
+    }
+    uint32_t words = 0;
+    if (slot != NULL) {
+        Slot wait = {0};
+        if (operation != NULL) {
+            wait_on(ring, &wait, operation); /* may run Python code: the slot is touched after it */
+            slot = slot_of(ring, id);
+        }
+        if (slot != NULL) {
+            spoil(slot);
+            slot->state = operation != NULL ? WAITING : FOREIGN;
+            slot->since = time;
+            slot->stack = stack;
+            slot->address = wait.address;
+            slot->number = wait.number;
+            slot->holder = wait.holder;
+            slot->operation = wait.operation;
+            slot->kind = wait.kind;
+            slot->label = wait.label;
+            seal(ring, slot);
+            words = wait.operation;
+        }
+    }
+    if (ring->hot[HOT_TASK] == id) {
+        ring->hot[HOT_TASK] = 0;
+        ring->hot[HOT_IDLE] = time;
+    }
+    put(ring, time, PARK, id, words, stack);
+}
+
+void
+bateau_ring_park(BateauRing *ring, uint64_t task, PyObject *operation, PyObject *coro)
+{
+    if (ring->base != NULL) {
+        park(ring, task, NULL, operation, coro, 1);
+    }
+}
+
+BateauRing *
+bateau_ring_of(PyObject *instrument)
+{
+    return instrument != NULL && ring_type != NULL && Py_IS_TYPE(instrument, ring_type) ? (BateauRing *)instrument : NULL;
+}
+
+static PyObject *
+ring_step(BateauRing *ring, PyObject *task)
+{
+    bateau_ring_step(ring, id_of(task));
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+ring_idle(BateauRing *ring, PyObject *Py_UNUSED(ignored))
+{
+    bateau_ring_idle(ring);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+ring_wake(BateauRing *ring, PyObject *task)
+{
+    bateau_ring_wake(ring, id_of(task));
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+ring_spawn(BateauRing *ring, PyObject *task)
+{
+    if (ring->base == NULL) {
+        Py_RETURN_NONE;
+    }
+    uint64_t id = id_of(task), time = now();
+    Slot *slot = slot_of(ring, id);
+    if (slot != NULL) { /* it waited for its place, or starts again */
+        spoil(slot);
+        slot->state = READY;
+        slot->since = time;
+        seal(ring, slot);
+        Py_RETURN_NONE;
+    }
+    slot = enter(ring, task, id, time);
+    put(ring, time, SPAWN, id, slot != NULL ? slot->name : 0, slot != NULL ? slot->site : 0);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+ring_park(BateauRing *ring, PyObject *task)
+{
+    if (ring->base == NULL) {
+        Py_RETURN_NONE;
+    }
+    PyObject *operation = attribute(task, names.waiting);
+    int waits = operation != NULL && operation != Py_None;
+    PyObject *coro = waits ? NULL : attribute(task, names.coro);
+    /* A wait on something foreign is told once the task is suspended, from the engine's own frames. */
+    park(ring, id_of(task), task, waits ? operation : NULL, coro == Py_None ? NULL : coro, waits);
+    Py_XDECREF(coro);
+    Py_XDECREF(operation);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+ring_adopt(BateauRing *ring, PyObject *task)
+{
+    if (ring->base == NULL) {
+        Py_RETURN_NONE;
+    }
+    uint64_t id = id_of(task);
+    if (slot_of(ring, id) != NULL) {
+        Py_RETURN_NONE;
+    }
+    PyObject *operation = attribute(task, names.waiting);
+    PyObject *coro = attribute(task, names.coro);
+    if (operation != NULL && operation != Py_None) {
+        park(ring, id, task, operation, coro == Py_None ? NULL : coro, 0);
+    }
+    else {
+        enter(ring, task, id, now());
+    }
+    Py_XDECREF(coro);
+    Py_XDECREF(operation);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+ring_cancel(BateauRing *ring, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "cancel takes a node and a record");
+        return NULL;
+    }
+    if (ring->base == NULL) {
+        Py_RETURN_NONE;
+    }
+    PyObject *reason = attribute(args[1], names.reason);
+    PyObject *task = attribute(args[0], names.task);
+    if (task != NULL && task != Py_None) {
+        uint32_t words = text(ring, reason, 0);
+        uint64_t id = id_of(task);
+        int inside = task != args[0];
+        Slot *slot = slot_of(ring, id);
+        if (slot != NULL && !inside) {
+            spoil(slot);
+            slot->reason = words;
+            seal(ring, slot);
+        }
+        put(ring, now(), CANCEL, id, words, (uint32_t)inside);
+    }
+    Py_XDECREF(task);
+    Py_XDECREF(reason);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+ring_end(BateauRing *ring, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "end takes a task and its error");
+        return NULL;
+    }
+    if (ring->base == NULL) {
+        Py_RETURN_NONE;
+    }
+    uint64_t id = id_of(args[0]), time = now();
+    uint32_t outcome = RETURNED, type = 0;
+    if (args[1] != Py_None) {
+        int cancelled = PyObject_IsInstance(args[1], ring->cancelled);
+        PyErr_Clear();
+        outcome = cancelled == 1 ? CANCELLED : FAILED;
+        PyObject *name = PyType_GetQualName(Py_TYPE(args[1]));
+        type = text(ring, name, 1);
+        Py_XDECREF(name);
+        PyErr_Clear();
+    }
+    Slot *slot = slot_of(ring, id);
+    if (slot != NULL) {
+        spoil(slot);
+        slot->state = ENDED;
+        slot->flags |= outcome << OUTCOME_SHIFT;
+        slot->since = time;
+        seal(ring, slot);
+        give_slot(ring, id);
+    }
+    if (ring->hot[HOT_TASK] == id) {
+        ring->hot[HOT_TASK] = 0;
+        ring->hot[HOT_IDLE] = time;
+    }
+    put(ring, time, END, id, outcome, type);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+ring_note(BateauRing *ring, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 2 || !PyUnicode_Check(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "note takes the id of a task (or 0) and a str");
+        return NULL;
+    }
+    if (ring->base != NULL) {
+        put(ring, now(), NOTE, number_of(args[0]), text(ring, args[1], 0), 0);
+    }
+    Py_RETURN_NONE;
+}
+
+/* ---- the type --------------------------------------------------------------------------------------------------------------------- */
+
+static PyObject *
+ring_close(BateauRing *ring, PyObject *Py_UNUSED(ignored))
+{
+    if (ring->base != NULL) {
+        ring->base = NULL;
+        PyBuffer_Release(&ring->view);
+    }
+    Py_RETURN_NONE;
+}
+
+static uint64_t
+field(const char *base, size_t at)
+{
+    uint64_t value;
+    memcpy(&value, base + at, sizeof value);
+    return value;
+}
+
+static PyObject *
+ring_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    PyObject *map, *about_function, *cancelled;
+    if (!PyArg_ParseTuple(args, "OOO", &map, &about_function, &cancelled)) {
+        return NULL;
+    }
+    BateauRing *ring = (BateauRing *)type->tp_alloc(type, 0);
+    if (ring == NULL) {
+        return NULL;
+    }
+    if (PyObject_GetBuffer(map, &ring->view, PyBUF_WRITABLE) < 0) {
+        Py_DECREF(ring);
+        return NULL;
+    }
+    ring->base = ring->view.buf;
+    const char *base = ring->base;
+    uint64_t ring_at = field(base, 64), ring_count = field(base, 72), tasks_at = field(base, 80), tasks = field(base, 88),
+             texts_at = field(base, 96), size = (uint64_t)ring->view.len;
+    ring->texts_size = field(base, 104);
+    if (size < 4096 || memcmp(base, "BATEAUFR", 8) != 0 || ring_count == 0 || (ring_count & (ring_count - 1)) != 0
+        || ring_at > size || ring_count > (size - ring_at) / sizeof(Record) || tasks_at > size || tasks >= UINT32_MAX
+        || tasks > (size - tasks_at) / sizeof(Slot) || texts_at > size || ring->texts_size > size - texts_at) {
+        Py_DECREF(ring);
+        PyErr_SetString(PyExc_ValueError, "this buffer has not been prepared as a recorder's file");
+        return NULL;
+    }
+    ring->hot = (uint64_t *)(ring->base + HOT_AT);
+    ring->seed = field(base, 128);
+    ring->records = (Record *)(ring->base + ring_at);
+    ring->record_mask = ring_count - 1;
+    ring->slots = (Slot *)(ring->base + tasks_at);
+    ring->slot_count = (uint32_t)tasks;
+    ring->texts = ring->base + texts_at;
+    ring->texts_used = ring->hot[HOT_TEXTS];
+    ring->words = PyDict_New();
+    ring->kept = PySet_New(NULL);
+    ring->about = Py_NewRef(about_function);
+    if (ring->words == NULL || ring->kept == NULL || map_resize(&ring->tasks, 1024) < 0 || map_resize(&ring->places, 1024) < 0
+        || map_resize(&ring->types, 256) < 0) {
+        Py_DECREF(ring);
+        return PyErr_NoMemory();
+    }
+    ring->cancelled = Py_NewRef(cancelled);
+    return (PyObject *)ring;
+}
+
+static int
+ring_traverse(BateauRing *ring, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(ring));
+    Py_VISIT(ring->words);
+    Py_VISIT(ring->kept);
+    Py_VISIT(ring->about);
+    Py_VISIT(ring->cancelled);
+    return 0;
+}
+
+static int
+ring_clear(BateauRing *ring)
+{
+    Py_CLEAR(ring->about);
+    return 0;
+}
+
+static void
+ring_dealloc(BateauRing *ring)
+{
+    PyTypeObject *type = Py_TYPE(ring);
+    PyObject_GC_UnTrack(ring);
+    if (ring->base != NULL) {
+        ring->base = NULL;
+        PyBuffer_Release(&ring->view);
+    }
+    for (uint32_t i = 0; i < ring->about_count; i++) {
+        Py_XDECREF(ring->abouts[i].attribute);
+    }
+    PyMem_Free(ring->abouts);
+    PyMem_Free(ring->freed);
+    Map *const maps[3] = {&ring->tasks, &ring->places, &ring->types};
+    for (int i = 0; i < 3; i++) {
+        PyMem_Free(maps[i]->keys);
+        PyMem_Free(maps[i]->values);
+    }
+    Py_XDECREF(ring->words);
+    Py_XDECREF(ring->kept);
+    Py_XDECREF(ring->about);
+    Py_XDECREF(ring->cancelled);
+    type->tp_free((PyObject *)ring);
+    Py_DECREF(type);
+}
+
+static PyMethodDef ring_methods[] = {
+    {"spawn", (PyCFunction)ring_spawn, METH_O, "A task was made."},
+    {"step", (PyCFunction)ring_step, METH_O, "A task is about to run."},
+    {"idle", (PyCFunction)ring_idle, METH_NOARGS, "No task runs any more."},
+    {"park", (PyCFunction)ring_park, METH_O, "A task waits."},
+    {"wake", (PyCFunction)ring_wake, METH_O, "A task is ready."},
+    {"cancel", (PyCFunction)(void (*)(void))ring_cancel, METH_FASTCALL, "A node was cancelled."},
+    {"end", (PyCFunction)(void (*)(void))ring_end, METH_FASTCALL, "A task has ended."},
+    {"adopt", (PyCFunction)ring_adopt, METH_O, "A task that ran before it was recorded."},
+    {"note", (PyCFunction)(void (*)(void))ring_note, METH_FASTCALL, "Words of the program's, about a task (its id, or 0)."},
+    {"close", (PyCFunction)ring_close, METH_NOARGS, "Write no more, and let go of the map."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot ring_slots[] = {
+    {Py_tp_doc, "Ring(map, about, cancelled)\n--\n\nThe writer of one recorder file. See bateau.insight.recorder.writer."},
+    {Py_tp_new, ring_new},
+    {Py_tp_traverse, ring_traverse},
+    {Py_tp_clear, ring_clear},
+    {Py_tp_dealloc, ring_dealloc},
+    {Py_tp_methods, ring_methods},
+    {0, NULL},
+};
+
+static PyType_Spec ring_spec = {
+    .name = "bateau._native.Ring",
+    .basicsize = sizeof(BateauRing),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .slots = ring_slots,
+};
+
+int
+bateau_recorder_exec(PyObject *module)
+{
+#define NAME(field, word)                                                                                                            \
+    if (names.field == NULL && (names.field = PyUnicode_InternFromString(word)) == NULL) {                                          \
+        return -1;                                                                                                                   \
+    }
+    NAME(id, "id")
+    NAME(name, "name")
+    NAME(private_name, "_name")
+    NAME(coro, "coro")
+    NAME(qualname, "__qualname__")
+    NAME(site_code, "_site_code")
+    NAME(site_offset, "_site_offset")
+    NAME(spawn_site, "spawn_site")
+    NAME(scope, "scope")
+    NAME(task, "task")
+    NAME(waiting, "waiting")
+    NAME(resource, "resource")
+    NAME(holders, "holders")
+    NAME(reason, "reason")
+    NAME(cr_frame, "cr_frame")
+    NAME(gi_frame, "gi_frame")
+    NAME(ag_frame, "ag_frame")
+    NAME(cr_await, "cr_await")
+    NAME(gi_yieldfrom, "gi_yieldfrom")
+    NAME(ag_await, "ag_await")
+#undef NAME
+    ring_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &ring_spec, NULL);
+    if (ring_type == NULL) {
+        return -1;
+    }
+    return PyModule_AddObjectRef(module, "Ring", (PyObject *)ring_type);
+}
