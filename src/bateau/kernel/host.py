@@ -6,6 +6,7 @@ A host is one running loop (or kernel engine) on one thread. Everything here is 
 
 from __future__ import annotations
 
+from _thread import get_ident
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -51,6 +52,7 @@ class Host:
         self.foreign_tree = type(self).foreign_tree
         # Values of run-scoped variables; they live as long as this run.
         self.run_vars: dict[Any, Any] = {}
+        self.thread_id = get_ident()
         instrument.made(self)
 
     # -- the five ------------------------------------------------------------------------------------------------

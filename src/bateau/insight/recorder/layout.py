@@ -104,7 +104,7 @@ def record_check(seed: int, time: int, who: int, a: int, b: int, number: int) ->
 def record_is_sound(seed: int, raw: bytes) -> bool:
     """Whether the 32 bytes are a record that was written whole."""
     time, who, a, b, number, check = RECORD.unpack(raw)
-    return number != 0 and record_check(seed, time, who, a, b, number) == check
+    return bool(number) and record_check(seed, time, who, a, b, number) == int(check)
 
 
 def slot_check(seed: int, raw: bytes) -> int:

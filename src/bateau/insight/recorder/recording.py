@@ -19,7 +19,6 @@ import bateau
 
 from ...kernel import instrument
 from ...kernel.current import current_task_or_none
-from ...kernel.engine import Engine
 from ...kernel.errors import Cancelled
 from ...kernel.explain import all_tasks
 from ...kernel.host import Host
@@ -151,8 +150,8 @@ class Recording:
                     print(f"bateau: the flight recorder is off for {host.describe()}: {error}", file=sys.stderr)
                 return None
             self._files[host.thread_id] = file
-        if isinstance(host, Engine) and host.thread_id == get_ident():
-            for task in all_tasks(host.roots):
+        if host.thread_id == get_ident():
+            for task in all_tasks(getattr(host, "roots", ())):
                 if not task.ended:
                     file.ring.adopt(task)
         return file.ring

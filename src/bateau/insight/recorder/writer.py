@@ -13,7 +13,7 @@ from collections import deque
 from itertools import count
 from mmap import mmap
 from time import monotonic_ns
-from types import CodeType
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
 from ...kernel.errors import Cancelled
@@ -41,7 +41,7 @@ def about(cls: type[Any]) -> tuple[str, str | None, bool]:
     its holders are known.
     """
     if issubclass(cls, Operation):
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", cls.__name__.strip("_")).lower(), None, False  # pyright: ignore[reportUnknownMemberType]
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", cls.__name__.strip("_")).lower(), None, False
     kind = str(getattr(cls, "kind", cls.__name__))
     named = "id" if kind == "task" else next((name for name in ("fd", "name") if hasattr(cls, name)), None)
     return kind, named, getattr(cls, "holders", Resource.holders) is not Resource.holders
@@ -75,7 +75,8 @@ class PureRing(Instrument):
             self._change(task.id, {"state": at.READY, "since": time})
             return
         slot = self._enter(task, time)
-        self._put(time, at.SPAWN, task.id, slot["name"] if slot else 0, slot["site"] if slot else 0)
+        name, site = (slot["name"], slot["site"]) if slot is not None else (0, 0)
+        self._put(time, at.SPAWN, task.id, name, site)
 
     def step(self, task: Task[Any]) -> None:
         if self._view is None:
@@ -325,7 +326,7 @@ def _running() -> list[_Place]:
     up to the plain function that drives them.
     """
     places: list[_Place] = []
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None and len(places) < at.DEPTH:
         if frame.f_code.co_flags & _GENERATOR:
             places.append((frame.f_code, frame.f_lasti))
