@@ -16,6 +16,8 @@ examples:
   bateau run app:main one two             call main("one", "two") of module app
   bateau runtimes                         what is available here, and why not if not
   bateau sim explore test_x.py:scenario   look for an order of events, or a fault, that breaks it
+  bateau run --supervise app.py           ... and say what every task was at if it is killed
+  bateau postmortem FILE                  how a program ended, from what its flight recorder left
   bateau demo --all                       crawl a real file tree on every runtime and compare
 """
 
@@ -41,6 +43,23 @@ def _parser() -> argparse.ArgumentParser:
         "--runtime", "-r", metavar="R", help="a name that `bateau runtimes` lists (default: BATEAU_RUNTIME)"
     )
     run.add_argument("target", help="app.py, app.py:function or module:function")
+    run.add_argument(
+        "--supervise",
+        action="store_true",
+        help="run it in a child process, and write a crash report if that is killed (a signal, kill -9, want of memory)",
+    )
+    run.add_argument("--no-record", action="store_true", help="without the flight recorder, and without crash reports")
+    run.add_argument(
+        "--record-tasks", type=int, metavar="N", help="tasks that the recorder has room for at once (default: 32768)"
+    )
+    run.add_argument(
+        "--locals",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="write the values of local variables of these names (`request*`) into a crash report; names that look like secrets "
+        "are redacted. May be repeated",
+    )
     rest = run.add_argument(
         "args", nargs=argparse.REMAINDER, help="handed to the program: sys.argv, or the function's arguments"
     )
@@ -62,6 +81,16 @@ def _parser() -> argparse.ArgumentParser:
     from .sim import add_arguments
 
     add_arguments(simulated)
+
+    postmortem = commands.add_parser(
+        "postmortem",
+        help="how a program ended: every task, what it waited on, the last events",
+        description="Tell how a program ended, from the recording that it left (killed, out of memory, crashed) or from a crash report. "
+        "Without FILE: list what has been left.",
+    )
+    from .postmortem import add_arguments as add_postmortem
+
+    add_postmortem(postmortem)
 
     demo = commands.add_parser(
         "demo",
@@ -88,7 +117,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     args = _parser().parse_args(argv)
     command = import_module(
-        {"run": ".run", "runtimes": ".runtimes", "demo": ".demo.command", "sim": ".sim"}[args.command], __package__
+        {
+            "run": ".run",
+            "runtimes": ".runtimes",
+            "demo": ".demo.command",
+            "sim": ".sim",
+            "postmortem": ".postmortem",
+        }[args.command],
+        __package__,
     )
     try:
         status: int = command.main(args)

@@ -24,6 +24,33 @@ def main(args: argparse.Namespace) -> int:
             return 2
         # For the script's own bateau.run(...), and for the processes it starts.
         os.environ["BATEAU_RUNTIME"] = args.runtime
+    if args.supervise:
+        from ..insight.postmortem.supervising import supervise
+
+        return supervise(lambda: _recorded(args))
+    return _recorded(args)
+
+
+def _recorded(args: argparse.Namespace) -> int:
+    """Run the target under the flight recorder, which is gone when it ends in order."""
+    if args.no_record:
+        return _run(args)
+    from ..insight.recorder import recording
+
+    # The recording is named after the program.
+    sys.argv = [args.target.partition(":")[0], *args.args]
+    try:
+        recorded = recording.record(tasks=args.record_tasks or recording.TASKS)
+    except (OSError, ValueError) as error:
+        print(f"bateau run: without the flight recorder: {error}", file=sys.stderr)
+        return _run(args)
+    from ..insight.postmortem.catching import catch
+
+    catch(recorded, args.locals)
+    return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
         path, name = split(args.target)
         if path.endswith(".py") and not name:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from .model import SchemaError as SchemaError
     from .model import Snapshot as Snapshot
     from .model import Want as Want
+    from .recorder.recording import Recording as Recording
+    from .recorder.recording import record as record
+    from .recorder.recording import recording as recording
     from .schema import from_json as from_json
     from .schema import json_schema as json_schema
     from .schema import to_json as to_json
@@ -37,6 +40,7 @@ _PUBLIC: dict[str, str] = {
     **dict.fromkeys(("muted", "thresholds"), ".hazards.settings"),
     "findings": ".hazards.store",
     **dict.fromkeys(("Watch", "watch"), ".watching"),
+    **dict.fromkeys(("Recording", "record", "recording"), ".recorder.recording"),
     **dict.fromkeys(("from_json", "json_schema", "to_json"), ".schema"),
 }
 

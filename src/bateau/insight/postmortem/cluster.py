@@ -21,7 +21,7 @@ _DEPTH = 8
 
 def cluster_of(report: Report) -> str:
     """The id: twelve hexadecimal digits."""
-    parts = [report.end.how if report.error is None else "exception"]
+    parts: list[str] = [report.end.how if report.error is None else "exception"]
     if report.error is not None:
         parts += _of_error(report.error)
     elif report.fatal:
@@ -75,7 +75,6 @@ def _of_tasks(report: Report) -> Iterable[str]:
         parts = [_plain(task.name)]
         if not running:
             parts.append(_plain(task.waits.operation) if task.waits is not None else task.state)
-        for one in (frame, spawned):
-            parts.append(_function(one.file, one.function) if one is not None else "")
+        parts += [_function(one.file, one.function) if one is not None else "" for one in (frame, spawned)]
         found.add("|".join(parts))
     return sorted(found)

@@ -40,7 +40,13 @@ def _end_of(recorded: Recorded) -> End:
     when = last_sign(recorded)
     if recorded.fatal:
         first = recorded.fatal.splitlines()[0].removeprefix("Fatal Python error: ")
-        number = {"Segmentation fault": 11, "Aborted": 6, "Bus error": 7, "Illegal instruction": 4, "Floating-point exception": 8}
+        number = {
+            "Segmentation fault": 11,
+            "Aborted": 6,
+            "Bus error": 7,
+            "Illegal instruction": 4,
+            "Floating-point exception": 8,
+        }
         known = number.get(first.split(",")[0].strip())
         return End("signal", f"a fatal signal: {first}", when, "the interpreter", signal=known)
     if recorded.rings and all(ring.closed for ring in recorded.rings):
@@ -179,6 +185,8 @@ class _Reader:
     def _holder(self, ring: RingFile, slots: list[Slot]) -> tuple[int, ...]:
         """Who held it when the last wait on it began, unless it was handed on since: to a waiter that was woken from it."""
         last = slots[-1]
+        if not any(slot.holder for slot in slots):
+            return ()  # nobody can hold a thing of this kind
         woken = [
             slot for slot in ring.slots.values()
             if slot.address == last.address and slot.state == at.READY and slot.since >= last.since
@@ -195,6 +203,10 @@ class _Reader:
         return found
 
     def _stack(self, places: list[Place]) -> int | None:
+        for index, place in enumerate(places):
+            if place.function == "unrolled_run" and "trio" in place.file:  # a generator of trio's that drives its tasks
+                places = places[index + 1 :]
+                break
         if not places:
             return None
         key = tuple(self._frames(places))
@@ -225,7 +237,7 @@ def running_at_end(ring: RingFile) -> Record | None:
 
 _STDLIB = re.compile(r"[/\\][Ll]ib(?:64)?[/\\]python\d+\.\d+[/\\]|^<frozen |[/\\]python\d+\d*\.zip[/\\]")
 _INSTALLED = re.compile(r"[/\\](?:site|dist)-packages[/\\]")
-_BATEAU = re.compile(r"(?:^|[/\\])bateau[/\\](?:kernel|runtimes|io|net|channel|sync|iter|thread|selecting|subprocess|fs|cli|insight|sim)[/\\]|[/\\]bateau[/\\](?:time|ssl|signal|scopes|combine|running|blocking)\.py$")  # fmt: skip  # noqa: E501
+_BATEAU = re.compile(r"(?:^|[/\\])bateau[/\\](?:kernel|runtimes|io|net|channel|sync|iter|thread|selecting|subprocess|fs|cli|insight|sim)[/\\]|[/\\]bateau[/\\](?:time|ssl|signal|scopes|combine|running|blocking)\.py$")  # fmt: skip
 
 
 def whose(file: str) -> Whose:

@@ -83,7 +83,12 @@ class Report:
 
 def to_json(report: Report) -> str:
     """The report as one JSON document."""
-    data: dict[str, Any] = {"schema": NAME, "version": list(VERSION), "cluster": report.cluster, "end": asdict(report.end)}
+    data: dict[str, Any] = {
+        "schema": NAME,
+        "version": list(VERSION),
+        "cluster": report.cluster,
+        "end": asdict(report.end),
+    }
     if report.error is not None:
         data |= {"error": _error_data(report.error), "thread": report.thread}
     data |= {"timeline": [asdict(event) for event in report.timeline], "fatal": report.fatal}
@@ -111,7 +116,7 @@ def from_json(text: str | bytes) -> Report:
     if type(data) is not dict or document.get("schema") != NAME:
         raise SchemaError(f'not a crash report: a document with "schema": "{NAME}" was expected')
     version: Any = document.get("version")
-    if type(version) is not list or len(cast("list[Any]", version)) != 2 or version[0] != VERSION[0]:
+    if not isinstance(version, list) or len(version) != 2 or version[0] != VERSION[0]:  # pyright: ignore[reportUnknownArgumentType]
         raise SchemaError(f"version: this bateau reads crash reports of version {VERSION[0]}, not {version!r}")
     snapshot = from_data(document.get("snapshot"))
     try:

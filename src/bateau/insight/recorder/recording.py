@@ -225,20 +225,20 @@ class Recording:
 _open: WeakSet[Recording] = WeakSet()
 
 
-def current() -> Recording | None:
+def recording() -> Recording | None:
     """The recording of this process that is open, if any."""
     return next(iter(_open), None)
 
 
 def note(words: str) -> None:
     """Write ``words`` (at most 1 KiB) into the flight recorder's timeline. Does nothing where nothing is recorded."""
-    for recording in tuple(_open):
-        recording.note(words)
+    for one in tuple(_open):
+        one.note(words)
 
 
 def _forked() -> None:
-    for recording in tuple(_open):
-        recording.forked()
+    for one in tuple(_open):
+        one.forked()
 
 
 if hasattr(os, "register_at_fork"):
@@ -265,7 +265,7 @@ def record(
     Tasks that run already are recorded from their next wait on. Raises ``OSError`` where the files can't be made, ``RuntimeError`` if
     this process is being recorded, ``ValueError`` for a size that makes no sense. Not a cancellation point.
     """
-    if current() is not None:
+    if recording() is not None:
         raise RuntimeError("this process is being recorded already; close that recording first (insight.recording())")
     if not (16 <= records <= 1 << 26 and 16 <= tasks <= 1 << 24 and 4096 <= texts <= 1 << 30):
         raise ValueError(

@@ -1,0 +1,133 @@
+"""Running a program in a child process, so that somebody is left to tell how it ended.
+
+The parent does nothing but wait: it loads nothing more, runs no thread, and hands signals on. It costs a process's memory, most of
+it shared.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ..model import InsightError
+from ..recorder import files
+from ..recorder.reading import read_recording
+from . import death
+from .catching import report_path, save
+from .report import End, Report
+from .text import tell_end
+
+# What is handed on to the program. Ctrl-C and its like reach it by themselves: the terminal sends them to both.
+_FORWARDED = ("SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGALRM")
+
+
+def supervise(program: Callable[[], int]) -> int:
+    """Call ``program`` in a child process and wait for its end. Returns its exit status in the child; in the parent the child's, or
+    128 and the number of the signal that killed it.
+
+    If it was killed, or left with ``os._exit`` and an error, a report is written beside its recording and told on stderr. Call it
+    where no other thread runs: it forks.
+    """
+    signals = {getattr(signal, name) for name in _FORWARDED if hasattr(signal, name)} | {signal.SIGCHLD}
+    base = files.base_directory()
+    killed_before = out_of_memory_kills()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    pid = os.fork()
+    if pid == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return program()
+    started = files.started_at(pid)
+    status = _wait(pid, signals)
+    when = time.time()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        _report(base, pid, started, _killed(number, when, out_of_memory_kills() - killed_before))
+        return 128 + number
+    code = os.WEXITSTATUS(status)
+    if code:
+        text = f"it left with os._exit({code}), or the like: without ending in order"
+        _report(base, pid, started, End("exit", text, when, "the supervisor", status=code))
+    return code
+
+
+def _wait(pid: int, signals: set[signal.Signals]) -> int:
+    while True:
+        info = signal.sigwaitinfo(signals)
+        if info.si_signo == signal.SIGCHLD:
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found == pid:
+                return status
+        elif info.si_code <= 0:  # sent by a process, and to us alone; the kernel's came to the child as well
+            os.kill(pid, info.si_signo)
+
+
+def _killed(number: int, when: float, out_of_memory: int) -> End:
+    name = signal.Signals(number).name if number in {one.value for one in signal.Signals} else f"signal {number}"
+    text = f"killed by {name}"
+    if number == signal.SIGKILL:
+        text += (
+            ", by the kernel, for want of memory"
+            if out_of_memory > 0
+            else ", by somebody who may (kill -9, a container's stop)"
+        )
+    return End("signal", text, when, "the supervisor", signal=number)
+
+
+def _report(base: Path, pid: int, started: int, end: End) -> None:
+    folder = next(iter(base.glob(f"*-{pid}-{started}{files.SUFFIX}")), None)
+    if folder is None:
+        if end.how == "signal":
+            print(f"bateau: the program was {end.text}; it had recorded nothing", file=sys.stderr)
+        return
+    try:
+        report = death.report_of(read_recording(folder), end=end)
+        path = report_path(folder)
+        save(report, path)
+    except (InsightError, OSError) as error:
+        print(f"bateau: the program was {end.text}; no report: {error}", file=sys.stderr)
+        return
+    files.remove_folder(folder)
+    print(_summary(report, path), file=sys.stderr)
+
+
+def _summary(report: Report, path: Path) -> str:
+    lines = [f"bateau: {line}" for line in tell_end(report)]
+    return "\n".join(
+        [*lines, f"bateau: a crash report is in {path} (cluster {report.cluster}); read it with `bateau postmortem`"]
+    )
+
+
+def out_of_memory_kills() -> int:
+    """How many processes of this one's control group (else of this machine) the kernel has killed for want of memory so far."""
+    for path, key in _counters():
+        try:
+            with open(path) as file:
+                for line in file:
+                    name, _, value = line.partition(" ")
+                    if name == key:
+                        return int(value)
+        except (OSError, ValueError):
+            continue
+    return 0
+
+
+def _counters() -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    try:
+        with open("/proc/self/cgroup") as file:
+            for line in file:
+                _, controllers, path = line.strip().split(":", 2)
+                if not controllers:
+                    found.append((f"/sys/fs/cgroup{path}/memory.events", "oom_kill"))
+                elif "memory" in controllers.split(","):
+                    found.append((f"/sys/fs/cgroup/memory{path}/memory.oom_control", "oom_kill"))
+    except (OSError, ValueError):
+        found.clear()
+    return [*found, ("/sys/fs/cgroup/memory.events", "oom_kill"), ("/proc/vmstat", "oom_kill")]

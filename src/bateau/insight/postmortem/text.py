@@ -1,0 +1,175 @@
+"""A report as a person reads it: how it ended, what was going on, what every task was at, the last events."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+
+from ..model import Frame, Snapshot, Task
+from .death import whose
+from .report import Error, Report
+
+# What is told in full; more tasks at one line are counted.
+_TASKS = 200
+_EVENTS = 40
+_ERROR_FRAMES = 12
+
+
+def tell(report: Report, *, tasks: int = _TASKS, events: int = _EVENTS) -> str:
+    """The whole report. ``tasks``, ``events``: how many are told one by one; the rest is counted, and all of it is in the JSON."""
+    snapshot = report.snapshot
+    process = snapshot.process
+    lines = [
+        f"{' '.join(process.argv) or 'a process'} (pid {process.pid}, Python {process.python}, bateau {process.bateau})"
+    ]
+    lines += [*tell_end(report), f"cluster {report.cluster}"]
+    if report.error is not None:
+        lines += ["", f"The exception, in {report.thread or 'the main thread'}:", *_error(report.error, "  ")]
+    if report.fatal:
+        lines += ["", "What the interpreter wrote:", *("  " + line for line in report.fatal.splitlines())]
+    lines += ["", *_tasks(snapshot, tasks)]
+    if report.timeline:
+        lines += ["", *_timeline(report, events)]
+    if snapshot.gaps:
+        lines += ["", "What could not be read:", *("  " + gap for gap in snapshot.gaps)]
+    return "\n".join(lines)
+
+
+def tell_end(report: Report) -> list[str]:
+    """How it ended and what was going on, in a few lines."""
+    end, snapshot = report.end, report.snapshot
+    lines = [f"{_clock(end.at)}: {end.text}" + (f" (says {end.by})" if end.by else "")]
+    if (place := _fatal_place(report.fatal)) is not None:
+        lines.append(f"the thread that died was {place}")
+    for runtime in snapshot.runtimes:
+        names = {task.id: task for task in snapshot.tasks}
+        task = names.get(runtime.running) if runtime.running is not None else None
+        thread = next((thread.name for thread in snapshot.threads if thread.runtime == runtime.id), runtime.name)
+        if task is not None:
+            lasted = runtime.ext.get("running_for")
+            silent = max(0.0, end.at - snapshot.taken_at)
+            total = (float(lasted) if isinstance(lasted, (int, float)) else 0.0) + silent
+            lines.append(
+                f"on {thread}: task {task.name!r} was running, for {_span(total)}{_line(' at', _site(snapshot, task))}"
+            )
+        elif runtime.ext.get("closed"):
+            lines.append(f"on {thread}: the loop had ended")
+        elif snapshot.source == "recorder":
+            lines.append(
+                f"on {thread}: nobody was running; the last event was {_span(max(0.0, end.at - snapshot.taken_at))} before"
+            )
+    return lines
+
+
+def _fatal_place(fatal: str) -> str | None:
+    """Where the thread was that a fatal signal hit: its innermost line in the user's code."""
+    current = fatal.partition("Current thread ")[2].partition("\n\n")[0]
+    found = re.findall(r'^  File "(.*)", line (\d+) in (.*)$', current, re.MULTILINE)
+    own = [one for one in found if whose(one[0]) == "user"] or found
+    return f"in {own[0][2]} at {own[0][0]}:{own[0][1]}" if own else None
+
+
+def _site(snapshot: Snapshot, task: Task) -> Frame | None:
+    """Where to look for a task: the line it was last known to wait at, else the line that spawned it."""
+    return snapshot.at(task.stack) or snapshot.frame(task.spawned)
+
+
+def _tasks(snapshot: Snapshot, most: int) -> list[str]:
+    alive = [task for task in snapshot.tasks if task.state != "ended"]
+    counts = Counter(task.state for task in alive)
+    summary = ", ".join(f"{number} {state}" for state, number in counts.most_common())
+    lines = [
+        f"{len(alive)} task{'s' * (len(alive) != 1)} {'were' if len(alive) != 1 else 'was'} alive"
+        + (f": {summary}" if alive else "")
+    ]
+    names = {task.id: task.name for task in snapshot.tasks}
+    resources = {resource.id: resource for resource in snapshot.resources}
+    rank = {"running": 0, "unknown": 1, "ready": 2, "waiting": 3}
+    for task in sorted(alive, key=lambda task: (rank.get(task.state, 4), task.id))[:most]:
+        lines.append(f"  {task.name!r} {_state(task)}")
+        if (
+            task.waits is not None
+            and (resource := resources.get(task.waits.resource or 0)) is not None
+            and resource.holders
+        ):
+            since = " when the wait began" if resource.inferred else ""
+            lines.append(
+                f"      held by {', '.join(repr(names.get(holder, holder)) for holder in resource.holders)}{since}"
+            )
+        if task.cancelled:
+            lines.append(f"      was being cancelled: {task.cancelled}")
+        known = snapshot.stack(task.stack)
+        frames = [frame for frame in known if frame.whose != "bateau"]
+        lines.extend(
+            f"      {'in' if task.state == 'waiting' else 'last waited in'} {_place(frame)}" for frame in frames
+        )
+        if (spawned := snapshot.frame(task.spawned)) is not None:
+            lines.append(f"      spawned in {_place(spawned)}")
+    if len(alive) > most:
+        lines.append(f"  ... and {len(alive) - most} more (all of them: --json)")
+    return lines
+
+
+def _state(task: Task) -> str:
+    if task.waits is not None:
+        waited = f" for {_span(task.waits.waited)}" if task.waits.waited is not None else ""
+        return f"waits{waited}: {task.waits.operation}"
+    since = task.ext.get("since")
+    lasted = f" for {_span(float(since))}" if isinstance(since, (int, float)) else ""
+    words = {
+        "running": "was running",
+        "ready": f"was ready to run{lasted}",
+        "new": f"had not begun{lasted}",
+        "unknown": "had gone on after its last wait: it ran, or waited for something that is not bateau's",
+    }
+    return words.get(task.state, task.state)
+
+
+def _timeline(report: Report, most: int) -> list[str]:
+    events = report.timeline[-most:]
+    end = report.timeline[-1].at
+    several = len({event.thread for event in report.timeline}) > 1
+    lines = [f"The last {len(events)} of {len(report.timeline)} events, counted back from the last ({_clock(end)}):"]
+    for event in events:
+        where = f"  [{event.thread}]" if several else ""
+        lines.append(f"  {event.at - end:+12.6f} s  {event.text}{where}")
+    return lines
+
+
+def _error(error: Error, indent: str) -> list[str]:
+    lines: list[str] = []
+    if error.because is not None:
+        lines += _error(error.because, indent)
+        lines.append(f"{indent}{'which led to' if error.direct else 'and while that was handled'}:")
+    lines.append(f"{indent}{error.type}: {error.message}" if error.message else indent + error.type)
+    lines += [f"{indent}  {note}" for note in error.notes]
+    own = [frame for frame in error.frames if whose(frame.file) in ("user", "package")] or list(error.frames)
+    if len(own) > _ERROR_FRAMES:
+        lines.append(f"{indent}  ({len(own) - _ERROR_FRAMES} outer frames are left out)")
+    for frame in own[-_ERROR_FRAMES:]:
+        lines.append(f"{indent}  in {frame.function} at {frame.file}:{frame.line}")
+        lines += [f"{indent}      {name} = {value}" for name, value in frame.locals.items()]
+    for number, member in enumerate(error.members, 1):
+        lines += [f"{indent}  member {number}:", *_error(member, indent + "    ")]
+    if error.cut:
+        lines.append(f"{indent}  ... and {error.cut} more members")
+    return lines
+
+
+def _place(frame: Frame) -> str:
+    return f"{frame.function} at {frame.file}:{frame.line}" if frame.function else f"{frame.file}:{frame.line}"
+
+
+def _line(word: str, frame: Frame | None) -> str:
+    return f"{word} {frame.file}:{frame.line}" if frame is not None else ""
+
+
+def _span(seconds: float) -> str:
+    if seconds >= 1:
+        return f"{seconds:.1f} s"
+    return f"{seconds * 1e3:.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.0f} us"
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) + f".{int(at % 1 * 1000):03d}"
