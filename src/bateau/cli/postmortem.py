@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-import time
-from pathlib import Path
 
-from ..insight.model import InsightError, ReadError
-from ..insight.postmortem import death, report, text
-from ..insight.recorder import files
-from ..insight.recorder.reading import read_recording
+_SECONDS = 10.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds",
         type=float,
-        default=death.SECONDS,
+        default=_SECONDS,
         metavar="S",
         help="how much of the time before the end (default: 10)",
     )
@@ -43,83 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Tell what is asked for; 2 for what can't be read."""
-    if args.cluster is not None:
-        return _cluster(Path(args.cluster))
-    if not args.files:
-        return _list()
-    status = 0
-    for number, name in enumerate(args.files):
-        try:
-            found = load(
-                Path(name), seconds=args.seconds, events=max(args.events, 1) if not args.json else death.EVENTS
-            )
-        except InsightError as error:
-            print(f"bateau postmortem: {error}", file=sys.stderr)
-            status = 2
-            continue
-        if args.json:
-            print(report.to_json(found))
-        else:
-            print(("\n" if number else "") + text.tell(found, tasks=args.tasks, events=args.events))
-    return status
+    from ..insight.postmortem.command import main as tell
 
-
-def load(path: Path, *, seconds: float = death.SECONDS, events: int = death.EVENTS) -> report.Report:
-    """The report in a file, or the one that a recording gives. Raises ``InsightError``, which says why there is none."""
-    if path.is_file() and path.suffix == ".json":
-        try:
-            return report.from_json(path.read_bytes())
-        except OSError as error:
-            raise ReadError(f"can't read {path}: {error.strerror or error}") from None
-        except InsightError as error:
-            raise ReadError(f"{path}: {error}") from None
-    return death.report_of(read_recording(path), seconds=seconds, events=events)
-
-
-def _found(base: Path) -> list[Path]:
-    """The reports and recordings in a folder, the newest first."""
-    paths = [path for suffix in (files.SUFFIX, files.REPORT_SUFFIX) for path in base.glob(f"*{suffix}")]
-    return sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)
-
-
-def _list() -> int:
-    try:
-        base = files.base_directory()
-    except OSError as error:
-        print(f"bateau postmortem: {error}", file=sys.stderr)
-        return 2
-    paths = _found(base)
-    if not paths:
-        print(f"nothing has been left in {base}")
-        return 0
-    for path in paths:
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(path.stat().st_mtime))
-        running = "  (still running)" if path.name.endswith(files.SUFFIX) and files.is_alive(path) else ""
-        print(f"{when}  {path}{running}")
-    return 0
-
-
-def _cluster(base: Path) -> int:
-    if not base.is_dir():
-        print(f"bateau postmortem: no folder {str(base)!r}", file=sys.stderr)
-        return 2
-    groups: dict[str, list[tuple[Path, report.Report]]] = {}
-    status = 0
-    for path in _found(base):
-        if path.name.endswith(files.SUFFIX) and files.is_alive(path):
-            continue
-        try:
-            found = load(path)
-        except InsightError as error:
-            print(f"bateau postmortem: {error}", file=sys.stderr)
-            status = 2
-            continue
-        groups.setdefault(found.cluster, []).append((path, found))
-    for cluster, members in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])):
-        print(f"{cluster}  {len(members)} time{'s' * (len(members) != 1)}: {members[0][1].end.text}")
-        for path, found in members:
-            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found.end.at))
-            print(f"    {when}  {os.fspath(path)}")
-    if not groups:
-        print(f"nothing to group in {base}")
-    return status
+    return tell(args)

@@ -60,7 +60,7 @@ def _is_group(error: BaseException) -> bool:
 
 def _notes(error: BaseException) -> list[object]:
     notes: Any = getattr(error, "__notes__", ())
-    return [*notes] if isinstance(notes, (list, tuple)) else []  # pyright: ignore[reportUnknownVariableType]
+    return [*notes] if isinstance(notes, (list, tuple)) else []
 
 
 def _frames(tb: TracebackType | None, wanted: Sequence[str]) -> list[ErrorFrame]:

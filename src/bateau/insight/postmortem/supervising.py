@@ -12,14 +12,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from ..model import InsightError
 from ..recorder import files
-from ..recorder.reading import read_recording
-from . import death
-from .catching import report_path, save
-from .report import End, Report
-from .text import tell_end
+
+if TYPE_CHECKING:
+    from .report import How, Report
 
 # What is handed on to the program. Ctrl-C and its like reach it by themselves: the terminal sends them to both.
 _FORWARDED = ("SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGALRM")
@@ -48,12 +46,13 @@ def supervise(program: Callable[[], int]) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        _report(base, pid, started, _killed(number, when, out_of_memory_kills() - killed_before))
+        text = _killed(number, out_of_memory_kills() - killed_before)
+        _report(base, pid, started, _End("signal", text, when, signal=number))
         return 128 + number
     code = os.WEXITSTATUS(status)
     if code:
         text = f"it left with os._exit({code}), or the like: without ending in order"
-        _report(base, pid, started, End("exit", text, when, "the supervisor", status=code))
+        _report(base, pid, started, _End("exit", text, when, status=code))
     return code
 
 
@@ -68,7 +67,17 @@ def _wait(pid: int, signals: set[signal.Signals]) -> int:
             os.kill(pid, info.si_signo)
 
 
-def _killed(number: int, when: float, out_of_memory: int) -> End:
+class _End(NamedTuple):
+    """What the parent saw; ``report.End`` is loaded when it is needed."""
+
+    how: How
+    text: str
+    at: float
+    signal: int | None = None
+    status: int | None = None
+
+
+def _killed(number: int, out_of_memory: int) -> str:
     name = signal.Signals(number).name if number in {one.value for one in signal.Signals} else f"signal {number}"
     text = f"killed by {name}"
     if number == signal.SIGKILL:
@@ -77,17 +86,24 @@ def _killed(number: int, when: float, out_of_memory: int) -> End:
             if out_of_memory > 0
             else ", by somebody who may (kill -9, a container's stop)"
         )
-    return End("signal", text, when, "the supervisor", signal=number)
+    return text
 
 
-def _report(base: Path, pid: int, started: int, end: End) -> None:
+def _report(base: Path, pid: int, started: int, end: _End) -> None:
+    from ..model import InsightError
+    from ..recorder.reading import read_recording
+    from . import death
+    from .report import End
+    from .saving import report_path, save
+
     folder = next(iter(base.glob(f"*-{pid}-{started}{files.SUFFIX}")), None)
     if folder is None:
         if end.how == "signal":
             print(f"bateau: the program was {end.text}; it had recorded nothing", file=sys.stderr)
         return
     try:
-        report = death.report_of(read_recording(folder), end=end)
+        seen = End(end.how, end.text, end.at, "the supervisor", end.signal, end.status)
+        report = death.report_of(read_recording(folder), end=seen)
         path = report_path(folder)
         save(report, path)
     except (InsightError, OSError) as error:
@@ -98,6 +114,8 @@ def _report(base: Path, pid: int, started: int, end: End) -> None:
 
 
 def _summary(report: Report, path: Path) -> str:
+    from .text import tell_end
+
     lines = [f"bateau: {line}" for line in tell_end(report)]
     return "\n".join(
         [*lines, f"bateau: a crash report is in {path} (cluster {report.cluster}); read it with `bateau postmortem`"]
