@@ -111,7 +111,6 @@ class AsyncioTasks:
                 broken += 1
         if broken:
             self.draft.gap(f"{broken} of asyncio's tasks could not be read")
-        self.waits.finish()
 
     def _read(self, address: int) -> None:
         kind, loop, callback, state, waiter, coro, name = self.memory.unpack(self._task, address)
@@ -130,7 +129,7 @@ class AsyncioTasks:
         stack = self.draft.stack(chain.links)
         fields: dict[str, Any] = {
             "id": -address,
-            "name": self._name(name),
+            "name": self.waits.name(name),
             "state": "waiting",
             "runtime": loop,
             "library": "asyncio",
@@ -169,12 +168,6 @@ class AsyncioTasks:
         state = self.objects.string(get(address, "_state"), 16)
         waiter, coro, name, loop = (get(address, field) for field in ("_fut_waiter", "_coro", "_name", "_loop"))
         return (0 if state == "PENDING" else 1), waiter, coro, name, loop, 0
-
-    def _name(self, name: int) -> str:
-        try:
-            return self.objects.string(name, 1024)
-        except Fault:  # 3.12 and later keep the number of a task without a name until somebody asks for it
-            return f"Task-{self.objects.integer(name)}"
 
     def _record(self, address: int, table_at: int) -> int:
         try:

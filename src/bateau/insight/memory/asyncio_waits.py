@@ -7,6 +7,7 @@ exit on its value stack. What is found this way is marked as inferred.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from struct import Struct
 from typing import Any
@@ -28,30 +29,30 @@ class Recipe:
     freed_by: FreedBy = "unknown"
 
 
+CLOCK, FUTURE = "the clock", "asyncio future"
+
 # By module of asyncio (its file's name) and qualified name.
 RECIPES: dict[tuple[str, str], Recipe] = {
-    ("tasks", "sleep"): Recipe("sleep", "timer", "h", "outside"),
-    ("tasks", "_wait"): Recipe("wait for tasks", "tasks", "fs"),
-    ("tasks", "wait_for"): Recipe("wait_for", "task", "fut"),
-    ("locks", "Lock.acquire"): Recipe("acquire", "lock", "self", "tasks"),
-    ("locks", "Semaphore.acquire"): Recipe("acquire", "semaphore", "self"),
-    ("locks", "Event.wait"): Recipe("wait", "event", "self"),
-    ("locks", "Condition.wait"): Recipe("wait", "condition", "self"),
-    ("locks", "Barrier._wait"): Recipe("wait", "barrier", "self"),
-    ("locks", "Barrier._block"): Recipe("wait", "barrier", "self"),
-    ("queues", "Queue.get"): Recipe("get", "queue", "self"),
-    ("queues", "Queue.put"): Recipe("put", "queue", "self"),
-    ("queues", "Queue.join"): Recipe("join", "queue", "self"),
-    ("taskgroups", "TaskGroup.__aexit__"): Recipe("end of its block", "task group", "self", "tasks"),
-    ("taskgroups", "TaskGroup._aexit"): Recipe("end of its block", "task group", "self", "tasks"),
-    ("streams", "StreamReader._wait_for_data"): Recipe("read from a stream", "stream", "self", "outside"),
-    ("streams", "FlowControlMixin._drain_helper"): Recipe("drain of a stream", "stream", "self", "outside"),
-    ("threads", "to_thread"): Recipe("a worker thread", "thread", "", "outside"),
-    ("base_events", "BaseEventLoop.getaddrinfo"): Recipe("a name look-up in a thread", "thread", "", "outside"),
-    ("base_events", "Server.serve_forever"): Recipe("connections", "server", "self", "outside"),
-    ("base_subprocess", "BaseSubprocessTransport._wait"): Recipe(
-        "the end of a child process", "process", "self", "outside"
-    ),
+    ("tasks", "sleep"): Recipe("asyncio.sleep", CLOCK, "h", "outside"),
+    ("tasks", "_wait"): Recipe("asyncio.wait", "asyncio.wait", "fs", "tasks"),
+    ("tasks", "wait_for"): Recipe("wait_for", "task", "fut", "tasks"),
+    ("locks", "Lock.acquire"): Recipe("acquire of", "asyncio Lock", "self"),
+    ("locks", "Semaphore.acquire"): Recipe("acquire of", "asyncio Semaphore", "self"),
+    ("locks", "Event.wait"): Recipe("wait of", "asyncio Event", "self"),
+    ("locks", "Condition.wait"): Recipe("wait of", "asyncio Condition", "self"),
+    ("locks", "Barrier._wait"): Recipe("wait of", "asyncio Barrier", "self"),
+    ("locks", "Barrier._block"): Recipe("wait of", "asyncio Barrier", "self"),
+    ("queues", "Queue.get"): Recipe("get of", "asyncio Queue", "self"),
+    ("queues", "Queue.put"): Recipe("put of", "asyncio Queue", "self"),
+    ("queues", "Queue.join"): Recipe("join of", "asyncio Queue", "self"),
+    ("taskgroups", "TaskGroup.__aexit__"): Recipe("leave an", "asyncio task group", "self", "tasks"),
+    ("taskgroups", "TaskGroup._aexit"): Recipe("leave an", "asyncio task group", "self", "tasks"),
+    ("streams", "StreamReader._wait_for_data"): Recipe("read of", "asyncio stream", "self", "outside"),
+    ("streams", "FlowControlMixin._drain_helper"): Recipe("drain of", "asyncio stream", "self", "outside"),
+    ("threads", "to_thread"): Recipe("a worker thread", FUTURE, "", "outside"),
+    ("base_events", "BaseEventLoop.getaddrinfo"): Recipe("a name look-up in a thread", FUTURE, "", "outside"),
+    ("base_events", "Server.serve_forever"): Recipe("connections to", "asyncio Server", "self", "outside"),
+    ("base_subprocess", "BaseSubprocessTransport._wait"): Recipe("the end of a child process", FUTURE, "", "outside"),
 }
 # Any other wait inside these is one for a descriptor.
 _OUTSIDE_MODULES = {
@@ -63,8 +64,8 @@ _OUTSIDE_MODULES = {
     "base_subprocess",
     "subprocess",
 }
-_DESCRIPTOR = Recipe("input or output", "descriptor", "", "outside")
-_BARE = Recipe("a future", "future")
+_DESCRIPTOR = Recipe("input or output", FUTURE, "", "outside")
+_BARE = Recipe("an asyncio future", FUTURE)
 
 
 class AsyncioWaits:
@@ -96,19 +97,17 @@ class AsyncioWaits:
         if role == "none" or (state and role != "other"):
             return None
         recipe, depth = self._recipes.get(stack) or self._recipe(chain, stack)
-        if recipe.kind == "timer":
+        if recipe.kind == CLOCK:
             return self._timer(task, chain, stack, depth)
-        if recipe is _BARE or recipe.kind in ("tasks", "task"):
+        if recipe is _BARE or recipe.kind in ("asyncio.wait", "task"):
             return self._awaited(task, chain, waiter, recipe, depth)
         resource = self._variable(chain, depth, recipe.variable) if recipe.variable else 0
         if not resource:
-            return (
-                self.draft.waits(task, recipe.operation, waiter, foreign=True) if self._plain(waiter, recipe) else None
-            )
+            return self._plain(task, waiter, recipe)
         words = self._words.get((resource, recipe.operation))
         if words is None:
-            self._describe(resource, recipe)
-            words = self._words[resource, recipe.operation] = self._word(resource, recipe)
+            text = self._describe(resource, recipe)
+            words = self._words[resource, recipe.operation] = f"{recipe.operation} {text}"
         return self.draft.waits(task, words, resource, foreign=True)
 
     def _role(self, kind: int) -> str:
@@ -122,15 +121,6 @@ class AsyncioWaits:
             role = "none"
         self._roles[kind] = role
         return role
-
-    @staticmethod
-    def _word(resource: int, recipe: Recipe) -> str:
-        words = (
-            f"{recipe.operation} of {recipe.kind}" if recipe.kind in ("lock", "semaphore") else f"{recipe.operation}"
-        )
-        if recipe.kind in ("event", "condition", "barrier", "queue"):
-            words = f"{recipe.operation} on {recipe.kind}"
-        return f"{words} at {resource:#x}" if words != recipe.operation else words
 
     def _recipe(self, chain: Chain, stack: int) -> tuple[Recipe, int]:
         found = _BARE, 0
@@ -165,19 +155,13 @@ class AsyncioWaits:
         except Fault:
             return 0
 
-    def _plain(self, future: int, recipe: Recipe) -> bool:
-        self.draft.resource(
-            future,
-            recipe.kind,
-            f"{recipe.kind} at {future:#x}",
-            library="asyncio",
-            freed_by=recipe.freed_by,
-            inferred=True,
-        )
-        return True
+    def _plain(self, task: int, future: int, recipe: Recipe) -> Wait:
+        """A wait on a future of which nothing is known but where it is awaited."""
+        self.draft.resource(future, FUTURE, recipe.operation, library="asyncio", freed_by=recipe.freed_by)
+        return self.draft.waits(task, recipe.operation, future, foreign=True)
 
     def _timer(self, task: int, chain: Chain, stack: int, depth: int) -> Wait:
-        self.draft.resource(1, "timer", "the clock", library="asyncio", freed_by="outside")
+        self.draft.resource(1, CLOCK, CLOCK, library="asyncio", freed_by="outside")
         slot = self._handles.get(stack)
         if slot is None:
             variables = chain.links[-1 - depth].code.variables
@@ -188,9 +172,7 @@ class AsyncioWaits:
                 left = self._left(self.memory.word(chain.frames[-1 - depth] + 8 * slot))
         except Fault:
             left = None
-        if left is None:
-            return self.draft.waits(task, "sleep", 1, foreign=True)
-        return self.draft.waits(task, "sleep", 1, foreign=True, left=left)
+        return self.draft.waits(task, "asyncio.sleep", 1, foreign=True, left=left)
 
     def _left(self, handle: int) -> float | None:
         """Seconds until the timer with that handle is due; None if it does not say (uvloop's)."""
@@ -211,51 +193,71 @@ class AsyncioWaits:
             inner = self._variable(chain, depth, recipe.variable)
             waiter = inner or waiter
             info = self.objects.type_of(waiter)
-        if recipe.kind == "tasks":
+        if recipe.kind == "asyncio.wait":
             members = self._variable(chain, depth, recipe.variable)
-            self._several(waiter, "tasks", self.objects.set_items(members) if members else [])
-            return self.draft.waits(task, recipe.operation, waiter, foreign=True)
+            self._several(waiter, "asyncio.wait", self.objects.set_items(members) if members else [])
+            return self.draft.waits(task, "asyncio.wait", waiter, foreign=True)
         if any(name.endswith("._GatheringFuture") for name in info.names):
-            self._several(waiter, "gather", self.objects.list_items(self.objects.attribute(waiter, "_children")))
-            return self.draft.waits(task, "gather", waiter, foreign=True)
+            children = self.objects.list_items(self.objects.attribute(waiter, "_children"))
+            self._several(waiter, "asyncio.gather", children, needs_all=True)
+            return self.draft.waits(task, "asyncio.gather", waiter, foreign=True)
         if any(name.endswith(".Task") for name in info.names):
-            self.draft.resource(waiter, "task", f"task at {waiter:#x}", library="asyncio", freed_by="tasks")
+            name = self._task_name(waiter)
+            self.draft.resource(
+                waiter, "task", f"the end of task {name!r}", name=name, library="asyncio", freed_by="tasks"
+            )
             self.draft.could_free(waiter, waiter)
-            words = recipe.operation if recipe.kind == "task" else "await of a task"
+            words = f"wait_for task {name!r}" if recipe.kind == "task" else f"the end of task {name!r}"
             return self.draft.waits(task, words, waiter, foreign=True)
-        self._plain(waiter, recipe)
-        return self.draft.waits(task, f"await of {recipe.operation}", waiter, foreign=True)
+        return self._plain(task, waiter, recipe if recipe.kind != "task" else _BARE)
 
-    def _several(self, resource: int, kind: str, members: list[int] | tuple[int, ...]) -> None:
-        self.draft.resource(
-            resource, kind, f"{kind} of {len(members)} at {resource:#x}", library="asyncio", freed_by="tasks"
-        )
+    def _several(self, resource: int, kind: str, members: Iterable[int], **more: Any) -> None:
+        self.draft.resource(resource, kind, kind, library="asyncio", freed_by="tasks", **more)
         for member in members:
-            self.draft.could_free(resource, member)
+            if any(name.endswith(".Task") for name in self._names(member)):
+                self.draft.could_free(resource, member)
+            else:
+                self.draft.resources[resource]["freed_by"] = "unknown"
 
-    def _describe(self, resource: int, recipe: Recipe) -> None:
-        if resource in self.draft.resources:
-            return
-        more: dict[str, Any] = {"library": "asyncio", "freed_by": recipe.freed_by, "inferred": True}
+    def _describe(self, resource: int, recipe: Recipe) -> str:
+        """Note the resource and its state; returns what it is called."""
+        more: dict[str, Any] = {"library": "asyncio", "inferred": True}
+        if recipe.freed_by != "unknown":
+            more["freed_by"] = recipe.freed_by
         text = f"{recipe.kind} at {resource:#x}"
         try:
-            if recipe.kind == "queue":
+            if recipe.kind == "asyncio Queue":
                 used = self.objects.length(self.objects.attribute(resource, "_queue"))
                 capacity = self.objects.integer(self.objects.attribute(resource, "_maxsize"))
                 more["used"] = used
                 if capacity > 0:
                     more["capacity"] = capacity
                 text += f" ({used}/{capacity if capacity > 0 else 'unbounded'})"
-            elif recipe.kind == "semaphore":
-                text += f" ({self.objects.integer(self.objects.attribute(resource, '_value'))} left)"
-            elif recipe.kind == "task group":
-                members = self.objects.set_items(self.objects.attribute(resource, "_tasks"))
-                text += f" of {len(members)} tasks"
-                for member in members:
+            elif recipe.kind == "asyncio task group":
+                text, more["needs_all"] = recipe.kind, True
+                for member in self.objects.set_items(self.objects.attribute(resource, "_tasks")):
                     self.draft.could_free(resource, member)
         except Fault:
-            self.draft.gap(f"the state of a {recipe.kind} could not be read")
+            self.draft.gap(f"the state of an {recipe.kind} could not be read")
         self.draft.resource(resource, recipe.kind, text, **more)
+        return text
+
+    def _task_name(self, task: int) -> str:
+        try:
+            if "_asyncio.Task" in self._names(task):
+                name = self.memory.word(task + self.draft.python.layout.task_name)
+            else:
+                name = self.objects.attribute(task, "_name")
+            return self.name(name)
+        except Fault:
+            return f"at {task:#x}"
+
+    def name(self, name: int) -> str:
+        """A task's name, from the object that asyncio keeps it as."""
+        try:
+            return self.objects.string(name, 1024)
+        except Fault:  # 3.12 and later keep the number of a task without a name until somebody asks for it
+            return f"Task-{self.objects.integer(name)}"
 
     # -- what it holds -------------------------------------------------------------------------------------------------
 
@@ -312,11 +314,3 @@ class AsyncioWaits:
         except Fault:
             return 0
         return found
-
-    def finish(self) -> None:
-        """All tasks are known: give those that are waited for their names."""
-        for address, resource in self.draft.resources.items():
-            fields = self.draft.tasks.get(address)
-            if fields is not None and resource["kind"] == "task":
-                resource["text"] = f"task {fields['name']!r}"
-                resource["name"] = fields["name"]

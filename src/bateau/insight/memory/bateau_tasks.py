@@ -326,9 +326,11 @@ class BateauTasks:
             self._who(address, found, verb, info.names)
         except Fault:
             draft.gap(f"who holds a {kind} could not be read")
+        if SCOPE in info.names or kind == "rwlock":
+            found["needs_all"] = True  # every child must end, every reader must leave
         if "freed_by" not in found and address not in draft.holders and address not in draft.satisfiers:
             outside = _OUTSIDE.search(kind) or objects.path(address, "mutex")
-            found["freed_by"] = "outside" if outside else "tasks" if kind.startswith("nothing") else "unknown"
+            found["freed_by"] = "outside" if outside else "unknown"
         return found
 
     def _fill(self, address: int, found: dict[str, Any]) -> None:
@@ -422,10 +424,8 @@ class BateauTasks:
     def _scope(self, address: int) -> None:
         objects, draft = self.objects, self.draft
         info = objects.type_of(address)
-        words = _words(info.name)
         is_scope = SCOPE in info.names
-        kind = "scope" if is_scope else "timeout" if "timeout" in words else words
-        fields: dict[str, Any] = {"id": address, "kind": kind}
+        fields: dict[str, Any] = {"id": address, "kind": info.name.rpartition(".")[2]}
         name = objects.path(address, "name")
         if name:
             fields["name"] = objects.string(name, 1024)

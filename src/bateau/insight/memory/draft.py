@@ -202,13 +202,9 @@ class Draft:
         fields["satisfiers"] = satisfiers
         if satisfiers and "freed_by" not in fields:
             fields["freed_by"] = "tasks"
-        notes: list[str] = []
-        if holders:
-            notes.append("held by " + ", ".join(f"task {self._name(holder)!r}" for holder in holders[:3]))
-        if waiting:
-            notes.append(f"{len(waiting)} waiting")
-        if notes:
-            fields["text"] = f"{fields['text']} ({', '.join(notes)})"
+        if holders and "library" not in fields:  # bateau's own, which say so themselves where they can be asked
+            names = ", ".join(f"task {self._name(holder)!r}" for holder in holders[:3])
+            fields["text"] += f" (held by {names}, {len(waiting)} waiting)"
         return make(Resource, fields)
 
     def _known(self, addresses: Iterable[int]) -> tuple[int, ...]:

@@ -167,6 +167,8 @@ class _Reading:
                 runtimes += ours.runtimes
             except (Fault, struct.error, KeyError) as error:
                 draft.gap(f"bateau's tasks could not be read: {error}")
+        elif "bateau.kernel.task" in modules:
+            draft.gap("bateau's tasks could not be read: it is of an older version than this one")
         return runtimes
 
     def _threads(self, draft: Draft, interpreter: int) -> list[ThreadState]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..model import FreedBy, Runtime, Wait
-from .asyncio_waits import Recipe
+from ..model import Runtime, Wait
+from .asyncio_waits import CLOCK, Recipe
 from .draft import Draft
 from .errors import Fault
 from .frames import Chain, Link
@@ -14,23 +14,20 @@ from .interpreter import ThreadState
 
 # By file of trio and qualified name; ``self`` has the resource unless another variable is named.
 RECIPES: dict[tuple[str, str], Recipe] = {
-    ("_sync", "Event.wait"): Recipe("wait on event", "event", "self"),
-    ("_sync", "CapacityLimiter.acquire_on_behalf_of"): Recipe("acquire of limiter", "limiter", "self", "tasks"),
-    ("_sync", "Semaphore.acquire"): Recipe("acquire of semaphore", "semaphore", "self"),
-    ("_sync", "_LockImpl.acquire"): Recipe("acquire of lock", "lock", "self", "tasks"),
-    ("_sync", "Condition.wait"): Recipe("wait on condition", "condition", "self"),
-    ("_channel", "MemorySendChannel.send"): Recipe("send on channel", "channel", "self"),
-    ("_channel", "MemoryReceiveChannel.receive"): Recipe("receive on channel", "channel", "self"),
-    ("_timeouts", "sleep_until"): Recipe("sleep", "timer", "deadline", "outside"),
-    ("_timeouts", "sleep_forever"): Recipe("sleep_forever", "timer", "", "tasks"),
-    ("_run", "Nursery._nested_child_finished"): Recipe("end of its nursery", "nursery", "self", "tasks"),
-    ("_run", "Runner.init"): Recipe("the end of the run", "run", "", "tasks"),
-    ("_threads", "to_thread_run_sync"): Recipe("a worker thread", "thread", "", "outside"),
+    ("_sync", "Event.wait"): Recipe("wait of", "trio Event", "self"),
+    ("_sync", "CapacityLimiter.acquire_on_behalf_of"): Recipe("acquire of", "trio CapacityLimiter", "self"),
+    ("_sync", "Semaphore.acquire"): Recipe("acquire of", "trio Semaphore", "self"),
+    ("_sync", "_LockImpl.acquire"): Recipe("acquire of", "trio Lock", "self"),
+    ("_sync", "Condition.wait"): Recipe("wait of", "trio Condition", "self"),
+    ("_channel", "MemorySendChannel.send"): Recipe("send of", "trio memory channel", "self"),
+    ("_channel", "MemoryReceiveChannel.receive"): Recipe("receive of", "trio memory channel", "self"),
+    ("_timeouts", "sleep_until"): Recipe("trio.sleep", CLOCK, "deadline", "outside"),
+    ("_timeouts", "sleep_forever"): Recipe("trio.sleep_forever", CLOCK),
+    ("_run", "Nursery._nested_child_finished"): Recipe("leave a", "trio nursery", "self", "tasks"),
+    ("_threads", "to_thread_run_sync"): Recipe("a worker thread", "a worker thread", "", "outside"),
     ("_io_epoll", "EpollIOManager._epoll_wait"): Recipe("a descriptor", "descriptor", "fd", "outside"),
-    ("_entry_queue", "EntryQueue.task"): Recipe("calls from other threads", "threads", "", "outside"),
-    ("_wakeup_socketpair", "WakeupSocketpair.wait_woken"): Recipe("calls from other threads", "threads", "", "outside"),
 }
-_PARKED = Recipe("wait_task_rescheduled", "park", "")
+_PARKED = Recipe("something of trio's", "something of trio's")
 
 
 class TrioTasks:
@@ -126,7 +123,7 @@ class TrioTasks:
         children = self.objects.set_items(self.objects.attribute(nursery, "_children"))
         self.draft.scopes[nursery] = {
             "id": nursery,
-            "kind": "nursery",
+            "kind": "Nursery",
             "library": "trio",
             "task": -parent if parent else None,
             "children": len(children),
@@ -140,17 +137,18 @@ class TrioTasks:
         value = 0
         if recipe.variable:
             value = self.frames.variable(chain.links[-1 - depth], chain.frames[-1 - depth], recipe.variable)
-        if recipe.kind == "timer":
+        if recipe.kind == CLOCK:
             if not value:
-                draft.resource(2, "nothing", "nothing: it sleeps for ever", library="trio", freed_by="tasks")
+                never = "nothing: it sleeps for ever"
+                draft.resource(2, never, never, library="trio", freed_by="unknown")
                 return draft.waits(task, recipe.operation, 2, foreign=True)
-            draft.resource(1, "timer", "the clock", library="trio", freed_by="outside")
+            draft.resource(1, CLOCK, CLOCK, library="trio", freed_by="outside")
             left = round(self.objects.real(value) - offset - draft.now, 3)
-            return draft.waits(task, "sleep", 1, foreign=True, left=left)
+            return draft.waits(task, recipe.operation, 1, foreign=True, left=left)
         if recipe.kind == "descriptor":
             words = self._descriptor(value)
             draft.resource(address, "descriptor", words, library="trio", freed_by="outside")
-            return draft.waits(task, f"wait on {words}", address, foreign=True)
+            return draft.waits(task, words, address, foreign=True)
         if not value:
             value = self.objects.path(address, "custom_sleep_data") or address
             draft.resource(
@@ -158,7 +156,7 @@ class TrioTasks:
             )
             return draft.waits(task, recipe.operation, value, foreign=True)
         resource = self._describe(value, recipe)
-        return draft.waits(task, f"{recipe.operation} at {resource:#x}", resource, foreign=True)
+        return draft.waits(task, f"{recipe.operation} {draft.resources[resource]['text']}", resource, foreign=True)
 
     def _descriptor(self, value: int) -> str:
         """A file descriptor in words: a number, or of a socket object what kind of object it is."""
@@ -175,7 +173,7 @@ class TrioTasks:
             if recipe is not None:
                 # ``sleep`` is told by the function around ``sleep_forever``, which knows until when.
                 found = recipe, depth
-                if recipe.variable or not recipe.operation.startswith("sleep"):
+                if recipe.variable or recipe.kind != CLOCK:
                     break
             elif not name:
                 break
@@ -190,35 +188,40 @@ class TrioTasks:
     def _describe(self, resource: int, recipe: Recipe) -> int:
         """Note the resource and who holds it; returns its address: of a channel, what both of its ends share."""
         objects, draft = self.objects, self.draft
-        if recipe.kind == "channel":
+        if recipe.kind == "trio memory channel":
             resource = objects.attribute(resource, "_state") or resource
         if resource in draft.resources:
             return resource
-        freed_by: FreedBy = recipe.freed_by
         text = f"{recipe.kind} at {resource:#x}"
-        more: dict[str, Any] = {}
+        more: dict[str, Any] = {"freed_by": recipe.freed_by} if recipe.freed_by != "unknown" else {}
         try:
-            if recipe.kind == "lock":
+            if recipe.kind == "trio Lock":
                 owner = objects.path(resource, "_owner")
                 if owner:
                     draft.hold(resource, owner)
-            elif recipe.kind == "limiter":
+            elif recipe.kind == "trio CapacityLimiter":
                 borrowers = objects.set_items(objects.attribute(resource, "_borrowers"))
                 more["used"] = len(borrowers)
                 for borrower in borrowers:
                     draft.hold(resource, borrower)
-            elif recipe.kind == "nursery":
+            elif recipe.kind == "trio nursery":
                 children = objects.set_items(objects.attribute(resource, "_children"))
-                text = f"nursery of {len(children)} tasks"
+                text, more["needs_all"] = f"trio nursery ({len(children)} children)", True
                 for child in children:
                     draft.could_free(resource, child)
-            elif recipe.kind == "channel":
-                more["used"] = objects.length(objects.attribute(resource, "data"))
-                capacity = objects.real(objects.attribute(resource, "max_buffer_size"))
-                if capacity < 1 << 60:
-                    more["capacity"] = int(capacity)
+            elif recipe.kind == "trio memory channel":
+                self._channel(resource, more)
                 text += f" ({more['used']}/{more.get('capacity', 'unbounded')})"
         except Fault:
             draft.gap(f"the state of a {recipe.kind} could not be read")
-        draft.resource(resource, recipe.kind, text, library="trio", freed_by=freed_by, **more)
+        draft.resource(resource, recipe.kind, text, library="trio", **more)
         return resource
+
+    def _channel(self, state: int, more: dict[str, Any]) -> None:
+        """How full a channel is; its capacity is an ``int``, or infinite."""
+        objects = self.objects
+        more["used"] = objects.length(objects.attribute(state, "data"))
+        capacity = objects.real(objects.attribute(state, "max_buffer_size"))
+        if capacity < 1 << 60:
+            more["capacity"] = int(capacity)
+        more["inferred"] = True
