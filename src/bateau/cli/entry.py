@@ -42,6 +42,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--runtime", "-r", metavar="R", help="a name that `bateau runtimes` lists (default: BATEAU_RUNTIME)"
     )
+    run.add_argument(
+        "--no-watch",
+        action="store_true",
+        help="don't look for hazards (a blocked loop, a deadlock...) from a thread beside it",
+    )
     run.add_argument("target", help="app.py, app.py:function or module:function")
     run.add_argument(
         "--supervise",

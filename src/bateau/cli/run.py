@@ -51,6 +51,16 @@ def _recorded(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    """Run the target, and look for hazards meanwhile."""
+    if args.no_watch:
+        return _target(args)
+    from ..insight.watching import watch
+
+    with watch():
+        return _target(args)
+
+
+def _target(args: argparse.Namespace) -> int:
     try:
         path, name = split(args.target)
         if path.endswith(".py") and not name:

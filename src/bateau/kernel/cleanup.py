@@ -112,6 +112,7 @@ class Cleanup(CancelScope):
                 "cleanup_overrun",
                 f"the cleanup of task {task.name!r} used up its {self._title()}; it was at: {waiting}",
                 self.site,
+                task,
             )
         super()._expire()
 

@@ -14,11 +14,14 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
 from .current import tls
 from .errors import HazardWarning
+
+if TYPE_CHECKING:
+    from .task import Task
 
 # How many findings are kept.
 KEPT = 1000
@@ -55,7 +58,8 @@ _sinks: list[Sink] = []
 # The last findings, oldest first, whoever was told.
 recent: deque[Finding] = deque(maxlen=KEPT)
 # The names that nobody wants to hear of here: in this task, and in those that are spawned from it. ``"*"`` stands for all.
-muted: ContextVar[frozenset[str]] = ContextVar("bateau hazards muted", default=frozenset())
+_NONE: frozenset[str] = frozenset()
+muted: ContextVar[frozenset[str]] = ContextVar("bateau hazards muted", default=_NONE)
 
 
 def add_sink(sink: Sink) -> Callable[[], None]:
@@ -68,12 +72,17 @@ def add_sink(sink: Sink) -> Callable[[], None]:
     return remove
 
 
-def report(name: str, message: str, site: tuple[str, int]) -> None:
-    """Report a hazard. Where warnings are errors it is printed by the unraisable hook: the kernel goes on."""
-    quiet = muted.get()
+def report(name: str, message: str, site: tuple[str, int], task: Task[Any] | None = None) -> None:
+    """Report a hazard. Where warnings are errors it is printed by the unraisable hook: the kernel goes on.
+
+    ``task``: whom it is about, if that is not the running one; what it has muted counts.
+    """
+    if task is None:
+        task = tls.running.task
+    context = task.context if task is not None else None
+    quiet = muted.get() if context is None else context.get(muted, _NONE)
     if name in quiet or "*" in quiet:
         return
-    task = tls.running.task
     publish(Finding(name, message, *site, task=task.name if task is not None else ""))
 
 

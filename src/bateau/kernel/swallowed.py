@@ -52,6 +52,7 @@ def _report(task: Task[Any], what: str, site: tuple[str, int]) -> None:
         "swallowed_cancellation",
         f"task {task.name!r} {what}; clean up, then raise it again (a bare `raise`), or catch `Exception` instead",
         site,
+        task,
     )
 
 
