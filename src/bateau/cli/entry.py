@@ -15,6 +15,7 @@ examples:
   bateau run --runtime trio app.py        the same program on trio
   bateau run app:main one two             call main("one", "two") of module app
   bateau runtimes                         what is available here, and why not if not
+  bateau dump 4242                        what every task of process 4242 is doing, and who waits for whom
   bateau sim explore test_x.py:scenario   look for an order of events, or a fault, that breaks it
   bateau run --supervise app.py           ... and say what every task was at if it is killed
   bateau postmortem FILE                  how a program ended, from what its flight recorder left
@@ -97,6 +98,36 @@ def _parser() -> argparse.ArgumentParser:
 
     add_postmortem(postmortem)
 
+    dump = commands.add_parser(
+        "dump",
+        help="what every task of a running process is doing, and who waits for whom",
+        description="Ask the agent in a process (`bateau run` starts one, and bateau.insight.init()), or, where there is none or it does "
+        "not answer, read the process's memory: any asyncio or trio program, prepared or not.",
+    )
+    dump.add_argument(
+        "pid", nargs="?", type=int, metavar="PID", help="the process; any Python program of yours will do"
+    )
+    dump.add_argument("--port", type=int, help="ask the agent at this port of 127.0.0.1 (token: BATEAU_INSIGHT_TOKEN)")
+    dump.add_argument("--socket", metavar="PATH", help="ask the agent at this Unix socket")
+    dump.add_argument("--file", metavar="FILE", help="read a snapshot that was written with --json (-: standard input)")
+    form = dump.add_mutually_exclusive_group()
+    form.add_argument(
+        "--json", action="store_const", dest="form", const="json", help="the whole snapshot, for programs"
+    )
+    form.add_argument("--dot", action="store_const", dest="form", const="dot", help="the wait graph, for Graphviz")
+    form.add_argument(
+        "--mermaid", action="store_const", dest="form", const="mermaid", help="the wait graph, for Markdown"
+    )
+    form.add_argument("--macro", metavar="NAME", help="what a macro (or module:function) makes of the snapshot")
+    form.add_argument("--task", metavar="ID|NAME", help="one task: its whole stack and the chain to who could free it")
+    dump.add_argument("--memory", action="store_true", help="with the bytes that each suspended task takes")
+    dump.add_argument("--context", action="store_true", help="with each task's context variables")
+    dump.add_argument("--from-memory", action="store_true", help="don't ask an agent: read the process's memory")
+    dump.add_argument(
+        "--timeout", type=float, default=5.0, metavar="S", help="seconds to wait for the agent (default: 5)"
+    )
+    dump.set_defaults(form="text")
+
     demo = commands.add_parser(
         "demo",
         help="crawl a real tree of files over HTTP and prove the result",
@@ -124,6 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = import_module(
         {
             "run": ".run",
+            "dump": ".dump",
             "runtimes": ".runtimes",
             "demo": ".demo.command",
             "sim": ".sim",

@@ -61,6 +61,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _target(args: argparse.Namespace) -> int:
+    _start_agent()
     try:
         path, name = split(args.target)
         if path.endswith(".py") and not name:
@@ -70,6 +71,19 @@ def _target(args: argparse.Namespace) -> int:
     except TargetError as error:
         print(f"bateau run: {error}", file=sys.stderr)
         return 2
+
+
+def _start_agent() -> None:
+    """So that ``bateau dump`` and its like can ask this process. ``BATEAU_INSIGHT=0`` leaves it out."""
+    if os.environ.get("BATEAU_INSIGHT") == "0":
+        return
+    from ..insight.agent import init
+    from ..insight.model import InsightError
+
+    try:
+        init()
+    except (InsightError, OSError) as error:
+        print(f"bateau run: the program runs without an agent for `bateau dump`: {error}", file=sys.stderr)
 
 
 def _run_script(path: str, argv: list[str]) -> int:

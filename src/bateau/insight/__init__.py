@@ -9,8 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .agent import Agent as Agent
+    from .agent import init as init
+    from .client import Client as Client
+    from .client import NoAgent as NoAgent
+    from .client import connect as connect
     from .collect import LiveReader as LiveReader
     from .collect import snapshot as snapshot
+    from .dumping import dump_every as dump_every
+    from .dumping import dump_on as dump_on
     from .extending import extend as extend
     from .extending import gauge as gauge
     from .extending import macro as macro
@@ -34,6 +41,9 @@ if TYPE_CHECKING:
     from .watching import watch as watch
 
 _PUBLIC: dict[str, str] = {
+    **dict.fromkeys(("Agent", "init"), ".agent"),
+    **dict.fromkeys(("Client", "NoAgent", "connect"), ".client"),
+    **dict.fromkeys(("dump_every", "dump_on"), ".dumping"),
     **dict.fromkeys(("LiveReader", "snapshot"), ".collect"),
     **dict.fromkeys(("extend", "gauge", "macro", "note"), ".extending"),
     **dict.fromkeys(("InsightError", "ReadError", "Reader", "SchemaError", "Snapshot", "Want"), ".model"),

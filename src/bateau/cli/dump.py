@@ -1,0 +1,106 @@
+"""``bateau dump PID``: what every task of a running process is doing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+
+from ..insight.client import Client, NoAgent, connect
+from ..insight.dumping import Format, ProcessMemory, reader_for, render
+from ..insight.model import InsightError, Reader, Snapshot, Want
+
+
+def main(args: argparse.Namespace) -> int:
+    """Write the dump to standard output; returns the exit status."""
+    if sum(each is not None for each in (args.pid, args.port, args.socket, args.file)) != 1:
+        print("bateau dump: name one of PID, --port, --socket and --file", file=sys.stderr)
+        return 2
+    want = Want(memory=args.memory, context=args.context)
+    try:
+        sys.stdout.write(_dump(args, want))
+        sys.stdout.flush()
+    except InsightError as error:
+        print(f"bateau dump: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _dump(args: argparse.Namespace, want: Want) -> str:
+    if args.file is not None:
+        return _show(args, _from_file(args.file))
+    reader = _reader(args)
+    try:
+        try:
+            return _ask(args, reader, want)
+        except NoAgent as error:
+            if args.pid is None:
+                raise
+            _say(f"{error}; reading its memory instead")
+            return _show(args, ProcessMemory(args.pid).read(want))
+    finally:
+        if isinstance(reader, Client):
+            reader.close()
+
+
+def _ask(args: argparse.Namespace, reader: Reader, want: Want) -> str:
+    """Text and JSON are made by the agent: a snapshot of 100,000 tasks is not taken apart on the way."""
+    if isinstance(reader, Client) and args.macro is None and args.task is None:
+        if args.form == "text":
+            return reader.text(want)
+        if args.form == "json":
+            return reader.json(want) + "\n"
+    return _show(args, reader.read(want))
+
+
+def _reader(args: argparse.Namespace) -> Reader:
+    if args.port is not None:
+        return connect(port=args.port, timeout=args.timeout)
+    if args.socket is not None:
+        return connect(path=args.socket, timeout=args.timeout)
+    if args.from_memory:
+        return ProcessMemory(args.pid)
+    reader, why = reader_for(args.pid, timeout=args.timeout)
+    if why is not None and sys.stderr.isatty():
+        _say(f"{why}. Reading its memory instead")
+    return reader
+
+
+def _from_file(name: str) -> Snapshot:
+    from ..insight.schema import from_json
+
+    try:
+        if name == "-":
+            return from_json(sys.stdin.buffer.read())
+        with open(name, "rb") as file:
+            return from_json(file.read())
+    except OSError as error:
+        raise InsightError(f"{name}: {error.strerror}") from error
+
+
+def _show(args: argparse.Namespace, snapshot: Snapshot) -> str:
+    if args.macro is not None:
+        from ..insight.extending import run_macro
+
+        found = run_macro(args.macro, snapshot)
+        return found if isinstance(found, str) else json.dumps(found, indent=2, default=str) + "\n"
+    if args.task is not None:
+        return _one(snapshot, args.task)
+    form: Format = args.form
+    return render(snapshot, form)
+
+
+def _one(snapshot: Snapshot, wanted: str) -> str:
+    from ..insight.explain import explain_task
+
+    found = [task for task in snapshot.tasks if task.name == wanted or str(task.id) == wanted]
+    if not found:
+        raise InsightError(f"there is no task {wanted!r} among {len(snapshot.tasks)}")
+    return "\n".join(explain_task(snapshot, task.id) for task in found)
+
+
+def _say(text: str) -> None:
+    print(f"bateau dump: {text}", file=sys.stderr)
