@@ -155,8 +155,13 @@ def test_what_is_no_document_is_refused(text: str | bytes) -> None:
         from_json(text)
 
 
+def test_what_json_has_not_is_a_text_in_an_extension() -> None:
+    read = from_json(to_json(Snapshot(1.0, Process(1), ext={"a": [float("inf"), {1: {3}}]})))
+    assert read.ext == {"a": ["inf", {"1": ["3"]}]}
+
+
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=10,
 )

@@ -9,6 +9,7 @@ import sys
 from _thread import get_ident
 from collections import deque
 from collections.abc import Callable, Mapping
+from math import isfinite
 from time import monotonic
 from typing import Any, TypeVar, cast
 
@@ -129,7 +130,10 @@ def read_gauges(tables: Tables) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, read in tuple(_gauges.items()):
         try:
-            found[name] = float(read())
+            value = float(read())
+            if not isfinite(value):
+                raise ValueError(f"{value} can't be shown")
+            found[name] = value
         except Exception as error:
             tables.gap(f"gauge {name!r} failed: {type(error).__name__}: {error}")
     return found

@@ -82,8 +82,19 @@ def _data(thing: Any) -> dict[str, Any]:
             continue  # JSON has no infinity: an endless wait has no ``left``
         if spec.nested:
             value = _data_of(value)
+        elif isinstance(value, Mapping):
+            value = _finite(value)
         found[name] = value
     return found
+
+
+def _finite(value: Any) -> Any:
+    """What others have added, with texts for the numbers that JSON has not."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in cast("Mapping[Any, Any]", value).items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in cast("list[Any]", value)]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _data_of(value: Any) -> Any:
