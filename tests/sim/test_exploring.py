@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import random
 import re
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import bateau
-from bateau import sim
+from bateau import net, sim
 from bateau import time as vtime
 from bateau.sim.picture import html, svg
 from bateau.sim.running import one_run
@@ -458,3 +459,45 @@ def test_looking_at_a_run_does_not_change_it():
         prepare=Stepper(lambda: Path(__file__).read_text()[:0], lambda text: None).attach,
     )
     assert looked.digest == plain.digest
+
+
+async def busy_tasks():
+    async def of_asyncio():
+        while True:
+            await asyncio.sleep(0)
+
+    async with bateau.scope() as scope:
+        scope.spawn(of_asyncio, name="bateau's own")
+        one = asyncio.get_running_loop().create_task(of_asyncio(), name="asyncio's own")
+        await one
+
+
+def test_a_task_that_is_ready_is_told_to_be():
+    with pytest.raises(sim.NoProgress) as caught:
+        sim.run(busy_tasks, max_steps=500)
+    lines = str(caught.value).splitlines()
+    assert [line.split(" at ")[0] for line in lines if "is ready: it goes on when it is its turn" in line] == [
+        '  task "bateau\'s own"',
+        '  asyncio task "asyncio\'s own"',
+    ]
+
+
+def test_a_cause_shows_no_frames_of_the_simulator():
+    async def serve():
+        async with await net.listen_tcp("0.0.0.0", 7) as listener, await listener.accept() as stream:
+            await stream.recv()
+
+    async def scenario(world):
+        world.host("server").start(serve)
+        await vtime.sleep(1)
+        async with await net.connect_tcp("server", 7) as stream:
+            await stream.sendall(b"x")  # reset here
+            world.network.reset("test", "server")
+            await stream.recv()
+
+    with pytest.raises(sim.Found) as caught:
+        sim.explore(scenario)
+    story = caught.value.story
+    assert isinstance(caught.value.error, bateau.Broken)
+    assert "because of:\nConnectionResetError" in story
+    assert not re.search(r"bateau/(sim|net|io)/\w+", story)

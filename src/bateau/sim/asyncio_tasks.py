@@ -166,6 +166,9 @@ class ReadyQueue(deque[Any]):
             own, innermost = sites_of(task.get_coro())
             site = own or innermost
             where = f" at {site[0]}:{site[1]} in {site[2]}" if site is not None else ""
+            if getattr(task, "_fut_waiter", None) is None:
+                lines.append(f"asyncio task {self.actor(task).name!r}{where} is ready: it goes on when it is its turn")
+                continue
             inside = f" in {innermost[2]}" if innermost is not None and innermost is not own else ""
             lines.append(f"asyncio task {self.actor(task).name!r}{where} waits on something of asyncio's{inside}")
         return lines

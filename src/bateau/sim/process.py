@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ..kernel.errors import Cancelled
-from ..kernel.explain import all_tasks, describe_wait
+from ..kernel.explain import all_tasks, describe_wait, suspended_at
 from ..runtimes.program import CrossTask
 from .errors import ProcessFailed
 from .fds import FdTable
@@ -271,7 +271,7 @@ class Process:
         """Who waits on what in it, in lines."""
         lines = [f"process {self.name} ({self.title}) on host {self.host.name}:"]
         for engine in self.engines:
-            lines.extend("  " + describe_wait(task) for task in all_tasks(engine.roots) if not task.ended)
+            lines.extend("  " + _told(task) for task in all_tasks(engine.roots) if not task.ended)
         for part in self.parts.values():
             explain = getattr(part, "explain", None)
             if explain is not None:
@@ -290,6 +290,16 @@ class Process:
     def __repr__(self) -> str:
         state = "dead" if self.dead else "ended" if self.ended else "frozen" if self.frozen is not None else "alive"
         return f"<Process {self.name} {self.title!r} {state}>"
+
+
+def _told(task: Any) -> str:
+    """What a task waits on; or that it is ready, as every task may be where a run is told before its end."""
+    if not task.scheduled:
+        return describe_wait(task)
+    site = suspended_at(task)
+    if site is None:
+        return f"task {task.name!r} is ready"
+    return f"task {task.name!r} at {site[0]}:{site[1]} in {site[2]} is ready: it goes on when it is its turn"
 
 
 def awaited(value: Any) -> Any:

@@ -72,8 +72,12 @@ def headline(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
-def blame(error: BaseException | None) -> list[str]:
-    """The user's frames of the error and of its cause, with their source lines; and the rest of its message."""
+def blame(error: BaseException | None, *, of_another: bool = False) -> list[str]:
+    """The user's frames of the error and of its cause, with their source lines; and the rest of its message.
+
+    An error that was the cause ``of_another`` and never passed the user's code (a reset that a stream has turned into its own error) has
+    none: the lines of the network that it came from say nothing.
+    """
     if error is None:
         return []
     lines: list[str] = []
@@ -84,7 +88,7 @@ def blame(error: BaseException | None) -> list[str]:
         lines.append(f"{type(one).__name__}: {one}")
         frames = traceback.extract_tb(one.__traceback__)
         shown = [frame for frame in frames if not _is_inner(frame.filename)]
-        if not shown and not isinstance(one, BateauError | AssertionError):
+        if not shown and not of_another and not isinstance(one, BateauError | AssertionError):
             shown = frames[-3:]  # an error of bateau's own making that it did not mean to raise
         lines += [
             f"  {place(frame.filename, frame.lineno or 0)} in {frame.name}\n      {(frame.line or '').strip()}"
@@ -93,7 +97,7 @@ def blame(error: BaseException | None) -> list[str]:
         cause = one.__cause__
         if cause is not None:
             lines.append("because of:")
-            lines += blame(cause)
+            lines += blame(cause, of_another=True)
     return lines
 
 
