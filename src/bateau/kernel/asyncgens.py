@@ -7,7 +7,7 @@ from collections import deque
 from contextvars import copy_context
 from types import AsyncGeneratorType, TracebackType
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from .engine import Engine
 from .hazard import report
@@ -19,7 +19,8 @@ class AsyncGens:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._open: WeakSet[AsyncGeneratorType[Any, Any]] = WeakSet()
+        # In the order in which they began, which is the order in which they are closed: a set has that of their addresses.
+        self._open: WeakKeyDictionary[AsyncGeneratorType[Any, Any], None] = WeakKeyDictionary()
         # Dropped, by the garbage collector on whatever thread, and not yet being closed.
         self._dropped: deque[AsyncGeneratorType[Any, Any]] = deque()
         self._saved: list[Any] = []
@@ -27,15 +28,18 @@ class AsyncGens:
     def __enter__(self) -> None:
         self._saved.append(sys.get_asyncgen_hooks())
         hooks: Any = self  # the stubs ask for the abstract type, the interpreter gives the real one
-        sys.set_asyncgen_hooks(firstiter=hooks._open.add, finalizer=hooks._finalizer)
+        sys.set_asyncgen_hooks(firstiter=hooks._began, finalizer=hooks._finalizer)
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         sys.set_asyncgen_hooks(*self._saved.pop())
 
+    def _began(self, agen: AsyncGeneratorType[Any, Any]) -> None:
+        self._open[agen] = None
+
     def _finalizer(self, agen: AsyncGeneratorType[Any, Any]) -> None:
-        self._open.discard(agen)
+        self._open.pop(agen, None)
         code = agen.ag_code
         report(
             "dropped_without_close",
