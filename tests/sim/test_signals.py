@@ -422,19 +422,18 @@ def test_the_wakeup_descriptor_is_checked_and_written() -> None:
 def test_the_real_ctrl_c_ends_the_run(kind: str) -> None:
     async def endless() -> None:
         threading.Thread(target=time.sleep, args=(1e9,)).start()
-        real_kill(real_pid, signal.SIGINT)
+        posix.kill(real_pid, signal.SIGINT)  # by its module, which has no doors
         for _ in range(10**9):
             await sleep(1)
 
     def sync() -> None:
-        real_kill(real_pid, signal.SIGINT)
+        posix.kill(real_pid, signal.SIGINT)  # by its module, which has no doors
         for _ in range(10**9):
             time.sleep(1)
 
-    real_kill, real_pid = os.kill, os.getpid()
     import posix
 
-    real_kill = posix.kill
+    real_pid = os.getpid()
     before = signal.getsignal(signal.SIGINT)
     if kind == "async":
         with pytest.raises((KeyboardInterrupt, bateau.Cancelled, sim.NoProgress)):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import dataclasses
+import datetime as dt
 import functools
 import linecache
 import logging
+import os
 import queue
 import sys
 import threading
@@ -23,6 +26,7 @@ from bateau import blocking, sim, sync, thread
 from bateau.channel import channel
 from bateau.runtimes import registry
 from bateau.sim import watchdog
+from bateau.sim.threads import locks
 from bateau.time import fail_after, sleep
 
 # -- the same program outside and inside a world -----------------------------------------------------------------------------
@@ -967,3 +971,164 @@ def test_a_worker_of_an_exploration_that_stands_still_is_ended_too(monkeypatch: 
 
     with pytest.raises(sim.Found, match="StoodStill"):
         sim.explore(scenario, args=((threading.Lock(),),), seeds=4, jobs=2, shrink=False)
+
+
+# -- what was taken by value ---------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Entry:
+    made: float = dataclasses.field(default_factory=time.time)
+    on: dt.datetime = dataclasses.field(default_factory=dt.datetime.now)
+    lock: Any = dataclasses.field(default_factory=threading.Lock)
+
+
+class Bucket:
+    tick = time.monotonic
+    tock = staticmethod(time.perf_counter)
+    pause = functools.partial(time.sleep, 2)
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, *, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self.clock = clock
+        self.sleep = sleep
+
+
+BUCKET = Bucket()
+CLOCKS = {"wall": time.time, "list": [time.monotonic]}
+
+
+def closure(clock: Callable[[], float]) -> Callable[[], float]:
+    return lambda: clock()
+
+
+TICK = closure(time.monotonic)
+
+
+def test_clocks_and_factories_that_were_taken_by_value_are_the_worlds() -> None:
+    def scenario() -> list[Any]:
+        BUCKET.sleep(3)
+        Bucket().sleep(1)
+        Bucket.pause()
+        clocks = [
+            BUCKET.clock,
+            Bucket().clock,
+            BUCKET.tick,
+            Bucket.tick,
+            Bucket.tock,
+            BUCKET.tock,
+            TICK,
+            CLOCKS["list"][0],
+        ]
+        entry = Entry()
+        return [
+            *(clock() for clock in clocks),
+            CLOCKS["wall"]() - 1767225600.0,
+            entry.made - 1767225600.0,
+            entry.on.year,
+            contend(entry.lock),
+        ]
+
+    for _ in range(2):
+        assert sim.run(scenario) == [6.0] * 10 + [2026, 9.0]
+    assert (
+        BUCKET.clock is time.monotonic
+        and Bucket.__init__.__defaults__ == (time.monotonic,)
+        and CLOCKS["wall"] is time.time
+    )
+    assert (
+        vars(Bucket)["tick"] is time.monotonic
+        and abs(Entry().made - time.time()) < 60
+        and BUCKET.tick() == pytest.approx(time.monotonic(), abs=60)
+    )
+    assert type(Entry().lock) is type(threading.Lock())
+
+
+def test_what_its_owner_has_changed_meanwhile_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    sim.run(lambda: None)
+    fixed = lambda: 7.0  # noqa: E731
+    monkeypatch.setattr(BUCKET, "clock", fixed)
+    monkeypatch.setitem(CLOCKS, "wall", fixed)
+    listed = CLOCKS["list"]
+
+    def scenario() -> list[float]:
+        listed.clear()  # it was there when the doors opened
+        return [BUCKET.clock(), CLOCKS["wall"]()]
+
+    try:
+        assert sim.run(scenario) == [7.0, 7.0]
+        assert BUCKET.clock is fixed
+        assert CLOCKS["wall"] is fixed
+        assert listed == []
+    finally:
+        listed[:] = [time.monotonic]
+
+
+HELD, HELD_AGAIN = threading.Lock(), threading.RLock()
+
+
+def test_a_lock_that_is_held_outside_is_held_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    def scenario() -> list[bool]:
+        return [HELD.locked(), HELD.acquire(timeout=1), HELD_AGAIN.acquire(timeout=1)]
+
+    def other_thread() -> bool:
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            return pool.submit(HELD_AGAIN.acquire, timeout=1).result()
+
+    def for_ever() -> None:
+        with HELD:
+            pass
+
+    assert sim.run(scenario) == [False, True, True]
+    with monkeypatch.context() as patched, HELD, HELD_AGAIN:
+        patched.setattr(locks, "LONGEST_MOMENT", 0.01)
+        assert sim.run(scenario) == [True, False, True]  # the test's own thread has the reentrant one already
+        assert sim.run(other_thread) is False
+        with pytest.raises(sim.Stuck, match="held outside the simulated world"):
+            sim.run(for_ever)
+    assert not HELD.locked()
+    # A real thread that holds it for a moment changes nothing.
+    HELD.acquire()
+    threading.Timer(0.05, HELD.release).start()
+    assert sim.run(scenario) == [False, True, True]
+
+
+def test_the_standard_librarys_scheduler_waits_in_virtual_time() -> None:
+    import sched
+
+    def scenario() -> list[float]:
+        rang: list[float] = []
+        scheduler = sched.scheduler()
+        for delay in (3, 1, 2):
+            scheduler.enter(delay, 1, lambda: rang.append(time.monotonic()))
+        scheduler.run()
+        return rang
+
+    assert sim.run(scenario) == [1.0, 2.0, 3.0]
+
+
+def test_no_thread_of_the_system_is_left() -> None:
+    def count() -> int:
+        return len(os.listdir("/proc/self/task"))
+
+    def scenario() -> None:
+        def endless() -> None:
+            while True:
+                time.sleep(1)
+
+        for _ in range(5):
+            threading.Thread(target=endless, daemon=True).start()
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            list(pool.map(time.sleep, [1] * 6))
+        raise KeyError("the scenario fails")
+
+    before = count()
+    for seed in range(10):
+        with pytest.raises(KeyError):
+            sim.run(scenario, seed=seed, strategy="random")
+    for _ in range(100):  # the last one may be on its way out of the kernel
+        if count() <= before:
+            break
+        time.sleep(0.01)
+    assert count() <= before

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from ..kernel.explain import sites_of, where_suspended
 from .thread import here
@@ -180,6 +180,16 @@ def task_of(handle: Any) -> Any:
     return owner if isinstance(owner, asyncio.Task) else None  # pyright: ignore[reportUnknownVariableType]  # a task of whatever
 
 
+class _InOrder(WeakKeyDictionary[Any, None]):
+    """The async generators that a loop closes at its end: as a set in the order in which they began, not in that of their addresses."""
+
+    def add(self, item: Any) -> None:
+        self[item] = None
+
+    def discard(self, item: Any) -> None:
+        self.pop(item, None)
+
+
 def adopt(loop: Any) -> None:
     """A loop was made on a thread of a world: its ready queue asks the world from now on."""
     world = here.world
@@ -189,3 +199,5 @@ def adopt(loop: Any) -> None:
         and not isinstance(loop._ready, ReadyQueue)
     ):
         loop._ready = ReadyQueue(loop, world, loop._ready)
+        if isinstance(getattr(loop, "_asyncgens", None), WeakSet):
+            loop._asyncgens = _InOrder()

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from ..thread import here
+from ..threads.adopting import MARK
 from . import importing
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -79,10 +80,16 @@ class Door:
         owner = self.owner()
         if not hasattr(owner, self.attribute):
             return False
-        self.real = (
-            vars(owner).get(self.attribute, INHERITED) if isinstance(owner, type) else getattr(owner, self.attribute)
+        before, self.real = (
+            self.real,
+            vars(owner).get(self.attribute, INHERITED) if isinstance(owner, type) else getattr(owner, self.attribute),
         )
-        self.stand_in = self.inside if self.raw else _entry(self.real, self.inside)
+        if self.raw:
+            self.stand_in = self.inside
+        elif (
+            self.stand_in is None or self.real is not before
+        ):  # else the same as before: programs may have kept it, and compare
+            self.stand_in = _entry(self.real, self.inside)
         setattr(owner, self.attribute, self.stand_in)
         return True
 
@@ -102,6 +109,7 @@ def _entry(real: Any, inside: Callable[..., Any]) -> Callable[..., Any]:
             return real(*args, **kwargs)
         return inside(world, *args, **kwargs)
 
+    door.__dict__[MARK] = True
     return door
 
 
@@ -149,6 +157,11 @@ def real(module: str, attribute: str) -> Any:
             return found.real
     owner = Door(module, attribute, None, True).owner()
     return getattr(owner, attribute)
+
+
+def standing() -> list[tuple[Any, Any]]:
+    """What has a door in a module, and what stands for it now."""
+    return [(each.real, each.stand_in) for each in _open if ":" not in each.module]
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from ..threads import adopting, executors, table
 from ..threads.locks import Lock, RLock, new_lock, new_rlock
 from ..threads.queues import SimpleQueue
 from ..threads.table import table_of
-from . import at_opening, at_shutting, door, stand_in
+from . import at_opening, at_shutting, door, stand_in, standing
+from .dates import RealDate, RealDateTime, date, datetime
 
 if TYPE_CHECKING:
     from ..world import World
@@ -280,8 +281,14 @@ def handle(world: World, logger: logging.Logger, record: logging.LogRecord) -> N
         _handle(logger, record)
 
 
+def _adopt() -> None:
+    methods = (RealDateTime, datetime, ("now", "utcnow", "today")), (RealDate, date, ("today",))
+    bound = {(real, name): getattr(stands, name) for real, stands, names in methods for name in names}
+    adopting.adopt(standing(), bound)
+
+
 at_opening(table.note_hook)
-at_opening(adopting.adopt)
+at_opening(_adopt)
 at_shutting(adopting.give_back)
 at_opening(watchdog.start)
 at_shutting(watchdog.stop)

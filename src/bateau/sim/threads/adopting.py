@@ -1,10 +1,14 @@
-"""The locks that were made before any world was open, found where they are kept and replaced for as long as doors are open.
+"""What was taken from the real world before any simulated one was open, found where it is kept and replaced for as long as doors are open.
 
-C's locks can't be told from inside that a world is running: a simulated thread that waits for one stops the OS thread, and with it the
-world. So a module's ``lock = threading.Lock()``, those inside what a module keeps (a cache, a queue, an event), those of the ``logging``
-module and of its handlers, and those that a scenario refers to, become locks of ``locks``; outside worlds these are the real ones.
+Locks first. C's can't be told from inside that a world is running: a simulated thread that waits for one stops the OS thread, and with it
+the world. So a module's ``lock = threading.Lock()``, those inside what a module keeps (a cache, a queue, an event), those of ``logging``
+and its handlers, and those that a scenario refers to, become locks of ``locks``; outside worlds these are the real ones.
 
-What is looked through: the globals of every module; of the user's own modules everything that hangs on them too, up to a limit.
+And functions that have doors, where they were taken other than by a name in a module: ``def __init__(self, clock=time.monotonic)``,
+``field(default_factory=threading.Lock)`` or ``datetime.now``, ``self.sleep = time.sleep``.
+
+What is looked through: the functions and classes of every module; of the user's own modules everything that hangs on them too, up to
+a limit. What is held by C alone (a schema compiled by pydantic, an attribute of an extension type) is not found.
 """
 
 from __future__ import annotations
@@ -17,7 +21,9 @@ import threading
 from _queue import SimpleQueue as _RealQueue
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from types import BuiltinMethodType, CellType, FunctionType, MethodType, ModuleType
+from functools import partial
+from operator import getitem, setitem
+from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
 from typing import Any, cast
 
 from ..sites import is_inner
@@ -26,24 +32,52 @@ from .queues import SimpleQueue
 
 _LOCK, _RLOCK = type(threading.Lock()), type(threading.RLock())
 _INSTALLED = f"{os.sep}site-packages{os.sep}"
-# Never looked into: they hold the real locks that everything else stands on, or what stands on those is replaced whole.
+# Never looked into: they hold the real things that everything else stands on, or what stands on those is replaced whole.
 _LEFT_ALONE = ("threading", "_thread", "importlib", "bateau.sim", "_pytest", "pytest", "multiprocessing", "subprocess")
 # Objects to look at from one module, and from one scenario.
 MOST_OF_MODULE, MOST_OF_SCENARIO = 20_000, 2_000
 _HEAP_TYPE = 1 << 9
+# In functions that are doors (see ``sim/doors``).
+MARK = "_bateau_door"
+_WRAPPERS = frozenset({staticmethod, classmethod})
 
-Setter = Callable[[Any], object]
+
+def _put_default(function: Any, index: int, value: Any) -> None:
+    defaults = function.__defaults__
+    function.__defaults__ = (*defaults[:index], value, *defaults[index + 1 :])
+
+
+# How to read and to replace what a thing keeps, by a key that depends on how it is kept.
+_Way = tuple[Callable[[Any, Any], Any], Callable[[Any, Any, Any], Any]]
+_ITEM: _Way = getitem, setitem
+_ATTRIBUTE: _Way = getattr, setattr
+_IN_CLASS: _Way = (lambda cls, name: vars(cast("type", cls))[name]), setattr
+_DEFAULT: _Way = (lambda function, index: function.__defaults__[index]), _put_default
+_SLOT: _Way = (lambda thing, member: member.__get__(thing)), (lambda thing, member, value: member.__set__(thing, value))
+# None: it can't be replaced there.
+_Where = tuple[_Way, Any, Any] | None
 
 
 class _Place:
-    """Somewhere a real lock is kept."""
+    """Somewhere a real thing is kept."""
 
-    __slots__ = ("adopted", "real", "set")
+    __slots__ = ("adopted", "key", "real", "thing", "way")
 
-    def __init__(self, set: Setter, real: Any, adopted: Any) -> None:
-        self.set = set
+    def __init__(self, way: _Way, thing: Any, key: Any, real: Any, adopted: Any) -> None:
+        self.way = way
+        self.thing = thing
+        self.key = key
         self.real = real
         self.adopted = adopted
+
+    def change(self, now: Any, then: Any) -> None:
+        """Put ``then`` there, if ``now`` is still what is there: else its owner has changed or dropped it, and that stays."""
+        read, put = self.way
+        try:
+            if read(self.thing, self.key) is now:
+                put(self.thing, self.key, then)
+        except (AttributeError, LookupError, TypeError, ValueError):
+            return
 
 
 # Those in modules stay known from one opening to the next; those of scenarios are forgotten when the doors are shut.
@@ -52,12 +86,20 @@ _passing: list[_Place] = []
 _looked_through: dict[str, ModuleType] = {}
 # By the address of the real lock, which its adopted one keeps alive.
 _adopted: dict[int, Any] = {}
+# What has a door, by its address: the real thing and what stands for it.
+_doors: dict[int, tuple[Any, Any]] = {}
+_standing: set[int] = set()
+# Methods of C's date classes, of which each look makes a new object: by class and name.
+_bound: dict[tuple[Any, str], Any] = {}
 
 
-def adopt() -> None:
-    """The doors have been opened."""
+def adopt(doors: Iterable[tuple[Any, Any]], bound: dict[tuple[Any, str], Any]) -> None:
+    """The doors have been opened: these real things, for which those stand now; and ``bound`` methods of classes made in C."""
+    _doors.update((id(real), (real, stands)) for real, stands in doors)
+    _standing.update(id(stands) for _, stands in _doors.values())
+    _bound.update(bound)
     for place in _lasting:
-        place.set(place.adopted)
+        place.change(place.real, place.adopted)
     modules: dict[str, Any] = dict(sys.modules)
     for name, module in modules.items():
         if _looked_through.get(name) is not module:
@@ -67,21 +109,24 @@ def adopt() -> None:
     references: Any = vars(logging)["_handlerList"]
     for reference in tuple(references):
         handler: Any = reference()
-        if handler is not None and _is_real(handler.lock):
-            _passing.extend(_replace(_attribute(handler, "lock"), handler.lock))
+        if handler is not None:
+            _passing.extend(_replace((_ATTRIBUTE, handler, "lock"), handler.lock))
 
 
 def adopt_from(scenario: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Look through what a scenario refers to, too. Returns its arguments with the locks among them replaced."""
+    """Look through what a scenario refers to, too. Returns its arguments with the real things among them replaced."""
     _passing.extend(_walk((scenario, *arguments), MOST_OF_SCENARIO))
-    return tuple(_adopted_for(each) if _is_real(each) else each for each in arguments)
+    replaced = ((each, _replacement(each)) for each in arguments)
+    return tuple(each if stands is None else stands for each, stands in replaced)
 
 
 def give_back() -> None:
     """The doors have been shut: everything is as it was."""
     for place in (*_passing, *_lasting):
-        place.set(place.real)
+        place.change(place.adopted, place.real)
     _passing.clear()
+    _doors.clear()
+    _standing.clear()
 
 
 # -- looking ---------------------------------------------------------------------------------------------------------------
@@ -89,13 +134,32 @@ def give_back() -> None:
 
 def _in_module(module: ModuleType) -> Iterator[_Place]:
     file = getattr(module, "__file__", None)
-    if not file or is_inner(file) or _INSTALLED in file:
-        names: Any = vars(module)
-        for name, value in tuple(names.items()):
-            if _is_real(value):
-                yield from _replace(_item(names, name), value)
-    else:
-        yield from _walk((vars(module),), MOST_OF_MODULE)
+    names = vars(module)
+    if file and not is_inner(file) and _INSTALLED not in file:
+        yield from _walk((names,), MOST_OF_MODULE)
+        return
+    for name, value in tuple(names.items()):
+        if type(value) is _LOCK or type(value) is _RLOCK:
+            yield from _replace((_ITEM, names, name), value)
+        elif id(value) in _standing or getattr(value, "__module__", None) != module.__name__:
+            continue
+        elif type(value) is FunctionType:
+            yield from _in_function(value)
+        elif isinstance(value, type):
+            for child, place in _children(value):
+                yield from _replace(place, child)
+                inner = child.__func__ if type(child) in _WRAPPERS else child
+                if type(inner) is FunctionType:
+                    yield from _in_function(inner)
+
+
+def _in_function(function: FunctionType) -> Iterator[_Place]:
+    if MARK not in function.__dict__ and (function.__defaults__ or function.__kwdefaults__ or function.__closure__):
+        for child, place in _children(function):
+            yield from _replace(place, child)
+            if type(child) is CellType:
+                for content, place_in_cell in _children(child):
+                    yield from _replace(place_in_cell, content)
 
 
 def _walk(roots: Iterable[Any], most: int) -> Iterator[_Place]:
@@ -104,57 +168,66 @@ def _walk(roots: Iterable[Any], most: int) -> Iterator[_Place]:
     while todo and most:
         most -= 1
         for child, place in _children(todo.popleft()):
-            if place is not None and _is_real(child):
-                yield from _replace(place, child)
+            found = tuple(_replace(place, child))
+            if found:
+                yield from found
             elif id(child) not in seen and _is_worth(child):
                 seen.add(id(child))
                 todo.append(child)
 
 
-def _children(thing: Any) -> Iterator[tuple[Any, Setter | None]]:
+def _children(thing: Any) -> Iterator[tuple[Any, _Where]]:
     """What ``thing`` refers to, and how that could be replaced in it."""
     kind = cast("Any", type(thing))
     if kind is dict:
         for key, value in tuple(thing.items()):
-            yield value, _item(thing, key)
+            yield value, (_ITEM, thing, key)
     elif kind is list:
         for index, value in enumerate(tuple(thing)):
-            yield value, _item(thing, index)
+            yield value, (_ITEM, thing, index)
     elif kind in {tuple, set, frozenset, deque}:
         for value in tuple(thing):
             yield value, None
     elif kind is FunctionType:
         yield from ((cell, None) for cell in thing.__closure__ or ())
-        yield thing.__defaults__, None
-        yield thing.__kwdefaults__, None
+        for index, value in enumerate(thing.__defaults__ or ()):
+            yield value, (_DEFAULT, thing, index)
+        named: dict[str, Any] = thing.__kwdefaults__ or {}
+        for name, value in tuple(named.items()):
+            yield value, (_ITEM, named, name)
     elif kind is CellType:
         try:
-            yield thing.cell_contents, _attribute(thing, "cell_contents")
+            yield thing.cell_contents, (_ATTRIBUTE, thing, "cell_contents")
         except ValueError:  # it is empty
             return
     elif kind is MethodType:
         yield thing.__self__, None
         yield thing.__func__, None
+    elif kind in _WRAPPERS:
+        yield thing.__func__, None
+    elif kind is property:
+        yield from ((each, None) for each in (thing.fget, thing.fset, thing.fdel))
     elif isinstance(thing, type):
         for name, value in tuple(vars(thing).items()):
-            yield value, _attribute(thing, name)
+            yield value, (_IN_CLASS, thing, name)
     else:
         yield from _of_instance(thing, kind)
 
 
-def _of_instance(thing: Any, kind: type) -> Iterator[tuple[Any, Setter | None]]:
-    names: dict[str, Any] | None = getattr(thing, "__dict__", None)
-    if isinstance(names, dict):
+def _of_instance(thing: Any, kind: type) -> Iterator[tuple[Any, _Where]]:
+    held: Any = getattr(thing, "__dict__", None)
+    if cast("Any", type(held)) is dict:
+        names = cast("dict[str, Any]", held)
         for name, value in tuple(names.items()):
             if name != "_tstate_lock":  # a thread's own, which the interpreter releases
-                yield value, _item(names, name)
+                yield value, (_ITEM, names, name)
     for base in kind.__mro__:
         slots = base.__dict__.get("__slots__", ())
         for slot in (slots,) if isinstance(slots, str) else tuple(slots):
             member = base.__dict__.get(slot)
-            if gc.is_tracked(thing) and member is not None and hasattr(member, "__set__"):
+            if member is not None and hasattr(member, "__set__"):
                 try:
-                    yield member.__get__(thing, kind), _slot(member, thing)
+                    yield member.__get__(thing, kind), (_SLOT, thing, member)
                 except AttributeError:  # nothing is in it
                     continue
 
@@ -162,13 +235,21 @@ def _of_instance(thing: Any, kind: type) -> Iterator[tuple[Any, Setter | None]]:
 def _is_worth(child: Any) -> bool:
     """Whether a lock might hang on it."""
     kind = cast("Any", type(child))
-    if not gc.is_tracked(child) and kind not in {CellType, dict, tuple}:
+    if id(child) in _standing or (kind is FunctionType and MARK in child.__dict__):
         return False
-    if kind in {dict, list, tuple, set, frozenset, deque, FunctionType, CellType, MethodType}:
+    if kind in {FunctionType, CellType, MethodType, property} or kind in _WRAPPERS:
         return True
-    if isinstance(child, ModuleType) or not kind.__flags__ & _HEAP_TYPE:
-        return isinstance(child, type) and bool(child.__flags__ & _HEAP_TYPE) and _is_users(child)
-    return _is_users(child) if isinstance(child, type) else not kind.__module__.startswith(_LEFT_ALONE[2:])
+    if kind in {dict, list, tuple, set, frozenset, deque}:
+        return len(child) > 0
+    if not gc.is_tracked(child):
+        return False
+    if isinstance(child, type):
+        return bool(child.__flags__ & _HEAP_TYPE) and _is_users(child)
+    return (
+        bool(kind.__flags__ & _HEAP_TYPE)
+        and not issubclass(kind, ModuleType)
+        and not str(kind.__module__).startswith(_LEFT_ALONE[2:])
+    )
 
 
 def _is_users(cls: type) -> bool:
@@ -177,28 +258,45 @@ def _is_users(cls: type) -> bool:
     return bool(file) and not is_inner(str(file)) and _INSTALLED not in str(file)
 
 
-def _is_real(value: Any) -> bool:
-    kind = cast("Any", type(value))
-    if kind is BuiltinMethodType:  # ``Condition`` keeps methods of its lock
-        return type(value.__self__) in (_LOCK, _RLOCK)
-    return kind is _LOCK or kind is _RLOCK or kind is _RealQueue
-
-
 # -- replacing -------------------------------------------------------------------------------------------------------------
 
 
-def _replace(place: Setter, real: Any) -> Iterator[_Place]:
-    if type(real) is BuiltinMethodType:
-        made = getattr(_adopted_for(real.__self__), real.__name__, None)
-        if made is None:
-            return
-    else:
-        made = _adopted_for(real)
-    try:
-        place(made)
-    except (AttributeError, TypeError):  # what keeps it does not let go
+def _replacement(value: Any) -> Any:
+    """What stands for ``value`` in worlds; None if that is itself."""
+    kind = cast("Any", type(value))
+    if kind is _LOCK or kind is _RLOCK or kind is _RealQueue:
+        return _adopted_for(value)
+    door = _doors.get(id(value))
+    if door is not None and door[0] is value:
+        return door[1]
+    if kind is BuiltinFunctionType and value.__self__ is not None:
+        owner = value.__self__
+        if type(owner) is _LOCK or type(owner) is _RLOCK:  # ``Condition`` keeps methods of its lock
+            return getattr(_adopted_for(owner), value.__name__, None)
+        return _bound.get((owner, value.__name__)) if isinstance(owner, type) else None
+    if kind in _WRAPPERS:
+        inner = _replacement(value.__func__)
+        return None if inner is None else kind(inner)
+    if kind is partial:
+        inner = _replacement(value.func)
+        return None if inner is None else partial(inner, *value.args, **value.keywords)
+    return None
+
+
+def _replace(where: _Where, real: Any) -> Iterator[_Place]:
+    if where is None:
         return
-    yield _Place(place, real, made)
+    made = _replacement(real)
+    if made is None:
+        return
+    way, thing, key = where
+    if way is _IN_CLASS and type(made) is FunctionType and type(real) is not FunctionType:
+        made = staticmethod(made)  # C's functions do not become methods; what stands for them is Python's and would
+    try:
+        way[1](thing, key, made)
+    except Exception:  # what keeps it does not let go: a metaclass, a descriptor, a frozen class may raise anything
+        return
+    yield _Place(way, thing, key, real, made)
 
 
 def _adopted_for(real: Any) -> Any:
@@ -212,18 +310,3 @@ def _adopted_for(real: Any) -> Any:
             made = SimpleQueue.adopting(real)
         _adopted[id(real)] = made
     return made
-
-
-def _item(container: Any, key: Any) -> Setter:
-    def put(value: Any) -> None:
-        container[key] = value
-
-    return put
-
-
-def _attribute(thing: Any, name: str) -> Setter:
-    return lambda value: setattr(thing, name, value)
-
-
-def _slot(member: Any, thing: Any) -> Setter:
-    return lambda value: member.__set__(thing, value)

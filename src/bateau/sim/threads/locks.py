@@ -4,11 +4,14 @@ As in CPython, who releases a lock hands it to nobody: those who wait become rea
 (barging).
 
 A lock lives in the world in which it was made, whose processes share it as they share all objects. One that was made outside any (by a
-module when it was imported, say) is a real lock there, and in a world each process has one of its own, as each has its own memory.
+module when it was imported, say) is a real lock there, and in a world each process has one of its own, as each has its own memory. If it
+is held outside at that moment, it is held inside as well: by the test's own thread, if that has it and it is reentrant, else by nobody
+who could give it back.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from _thread import TIMEOUT_MAX
 from _thread import RLock as _RealRLock
@@ -23,6 +26,10 @@ from .waits import Wait, report_ring
 
 if TYPE_CHECKING:
     from ..world import World
+
+
+# Real seconds after which a lock that a real thread holds is no longer thought to be held for a moment only.
+LONGEST_MOMENT = 1.0
 
 
 class State:
@@ -79,7 +86,21 @@ class Lock:
         state = states.get(self)
         if state is None:
             state = states[self] = State()
+            if self._real is not None and self._is_held(self._real):
+                state.count = 1
+                state.holder = self._holder_outside(world)
         return state
+
+    def _is_held(self, real: Any) -> bool:
+        """Whether somebody outside the world holds it, and not only for the moment of an ``append``."""
+        if not real.locked() or not real.acquire(True, LONGEST_MOMENT):
+            return bool(real.locked())
+        real.release()
+        return False
+
+    def _holder_outside(self, world: World) -> SimThread | None:
+        """The simulated thread that has it from before the world, where that is known."""
+        return None
 
     # -- what programs call ----------------------------------------------------------------------------------------------
 
@@ -219,6 +240,21 @@ class RLock(Lock):
     def _make_real(self) -> Any:
         return _RealRLock()
 
+    def _is_held(self, real: Any) -> bool:
+        if not repr(real).startswith("<locked"):
+            return False
+        if real._is_owned() or not real.acquire(True, LONGEST_MOMENT):
+            return True
+        real.release()
+        return False
+
+    def _holder_outside(self, world: World) -> SimThread | None:
+        owner = re.search(r" owner=(\d+) ", repr(self._real))  # all that it tells of itself
+        director = world.director
+        if owner is None or director is None or world.thread.process is not director:
+            return None
+        return director.main if int(owner[1]) == director.main.os_ident else None
+
     def _acquire(self, world: World, blocking: bool, timeout: float) -> bool:
         state = self.state_in(world)
         if state.holder is world.thread:
@@ -306,7 +342,9 @@ class LockWait(Wait):
     def __str__(self) -> str:
         state = self.state
         holder = state.holder
-        if not state.count or holder is None:
+        if state.count and holder is None:
+            return f"{self.lock.describe()}, held outside the simulated world, where nobody can give it back while this run lasts"
+        if holder is None or not state.count:
             return f"{self.lock.describe()}, which nobody holds"
         since = f" since {state.at[0]}:{state.at[1]}" if state.at is not None else ""
         return f"{self.lock.describe()}, held by thread {holder.process.actor(holder)!r}{since}"
