@@ -6,6 +6,7 @@ import asyncio
 import functools
 import random
 import re
+import threading
 import time
 from pathlib import Path
 
@@ -411,6 +412,45 @@ def test_stepping_through_by_hand():
     assert "process test (opposite_locks)" in text  # w
     assert "opposite_locks at" in text  # v
     assert text.count("who waits on what") == 2  # at the start, and after nonsense
+
+
+def in_threads() -> None:
+    total = 0
+    lock = threading.Lock()
+
+    def add(number: int) -> None:
+        nonlocal total
+        with lock:
+            time.sleep(number)
+            total += number
+
+    adders = [threading.Thread(target=add, args=(number,), name=f"adder {number}") for number in (1, 2)]
+    for each in adders:
+        each.start()
+    for each in adders:
+        each.join()
+    assert total == 4
+
+
+def one_thread() -> None:
+    time.sleep(1)
+    raise KeyError("one")
+
+
+def test_stepping_through_threads():
+    """Where no task ever makes a step."""
+    said: list[str] = []
+    answers = iter(["u adder 1", "v", "w", ""])
+    run = sim.replay(in_threads, token_of(in_threads), prepare=Stepper(lambda: next(answers, "c"), said.append).attach)
+    assert run.failed
+    text = "\n".join(said)
+    assert "number = 1" in text
+    assert "lock = <locked lock made at" in text
+    assert "thread 'adder 2'" in text
+    for scenario in (in_threads, one_thread):
+        answers = iter(["", "q"] if scenario is in_threads else ["q"])  # the second one not in the test's own thread
+        with pytest.raises(KeyboardInterrupt):
+            sim.replay(scenario, token_of(scenario), prepare=Stepper(lambda: next(answers), print).attach)  # noqa: B023
 
 
 def test_leaving_while_stepping_leaves_nothing_behind():

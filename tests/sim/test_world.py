@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import uuid
+import warnings
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 import bateau
 from bateau import sim
 from bateau import time as vtime
+from bateau.sim import stubborn as leaving
 from bateau.sim.running import one_run
 from bateau.sync import Event, Lock
 
@@ -334,6 +336,28 @@ def test_a_blocked_thread_that_swallows_everything_is_no_hang():
     sim.run(main)
 
 
+def test_threads_that_swallow_their_end_are_told_once_and_do_not_pile_up(monkeypatch):
+    def stubborn():
+        while True:
+            try:
+                time.sleep(1000)
+            except BaseException:
+                pass
+
+    async def main(world):
+        world.host("a").start(stubborn)
+        await vtime.sleep(1)
+
+    monkeypatch.setattr(leaving, "MOST_LEFT_BEHIND", leaving._left + 4)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(RuntimeError, match=r"4 threads|left behind, the last ones a at .*test_world.py"):
+            sim.explore(main, seeds=100)
+    told = [each for each in caught if each.category is sim.StubbornThread]
+    assert len(told) == 1
+    assert "test_world.py:" in str(told[0].message)
+
+
 DIGEST = """
 import bateau, random, sys
 from bateau import sim, time
@@ -350,6 +374,7 @@ async def main(world):
     await world.host("a").start(program, order)
     await world.host("b").start(program, order)
     return order
+from bateau.sim import stubborn as leaving
 from bateau.sim.running import one_run
 from bateau.sim.strategy import by_name
 strategy = by_name("random")

@@ -19,13 +19,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
-from warnings import warn
 from zlib import crc32
 
-from .errors import NoProgress, StubbornThread, Stuck
+from .errors import NoProgress, Stuck
 from .faults import NONE, Faults
 from .silence import close_dead, the_dead_are_silent
 from .sites import running_at
+from .stubborn import leave_behind
 from .thread import BLOCKED, ENDED, READY, RUNNING, Carrier, Killed, SimThread, here
 from .watchdog import worlds
 
@@ -134,6 +134,8 @@ class World:
         # For systematic faults: called after each task step, and before a thread blocks.
         self.after_step: Callable[[Process, Any], None] | None = None
         self.at_block: Callable[[SimThread, object], None] | None = None
+        # For stepping through a detailed run: called where a thread that turns no tasks waits, or lets others go first.
+        self.after_wait: Callable[[Process], None] | None = None
         # Called when the scenario has returned: what must hold in the end.
         self.at_end: list[Callable[[], None]] = []
         # Called when the world has ended, in reverse order.
@@ -406,14 +408,14 @@ class World:
         if self.at_block is not None:
             self.at_block(thread, what)
         self.before_call(thread)
+        if self.detailed and what != "poll":
+            self._note_wait(thread, f"waits: {what}")
         if deadline is not None and not self.ready and (self.strategy is None or not self.strategy.follows):
             following = self.next_event()
             if following is None or deadline < following:
                 # Nobody can run and nothing comes before: all that would happen is that time passes.
                 self.jump(deadline)
                 return False
-        if self.detailed and what != "poll":
-            self._note_wait(thread, f"waits: {what}")
         while True:
             thread.state = BLOCKED
             thread.waits_for = what
@@ -489,6 +491,8 @@ class World:
         process = thread.process
         if all(engine.thread_id != thread.ident for engine in process.engines):  # else its tasks tell
             self.note("step", text, host=process.host.name, actor=process.actor(thread), site=running_at())
+            if self.after_wait is not None:
+                self.after_wait(process)
 
     def before_call(self, thread: SimThread) -> None:
         """Every simulated call that may wait comes by here: the dead do nothing."""
@@ -662,18 +666,7 @@ class World:
         self.at_close.clear()
         self._heap.clear()
         if self.stubborn:
-            names = ", ".join(thread.process.actor(thread) for thread in self.stubborn)
-            # What shows a warning reads the real source, and writes to the real stderr.
-            outer, here.world = here.world, None
-            try:
-                warn(
-                    f"the world has ended, but these threads swallow what ends them and are left behind: {names}; let `except "
-                    "BaseException` (or a bare `except`) in their loops raise what is no Exception",
-                    StubbornThread,
-                    stacklevel=2,
-                )
-            finally:
-                here.world = outer
+            leave_behind(self.stubborn)
 
     def _unwind(self, thread: SimThread, me: SimThread) -> None:
         """Let it raise ``Killed`` out of where it is blocked, to its end (which gives the baton back to the director)."""
