@@ -86,6 +86,8 @@ def _expected() -> dict[str, str]:
 
 
 class _Result(unittest.TextTestResult):
+    began = 0.0
+
     def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802 (unittest's name)
         self.began = time.monotonic()
         super().startTest(test)

@@ -1354,19 +1354,30 @@ core_get_debug(LoopCore *self, PyObject *unused)
     return PyBool_FromLong(self->debug);
 }
 
+/* asyncio.Future(loop=self), without a tuple and a dict made for each: the ones that its __init__ reads are always the same. */
 static PyObject *
 core_create_future(LoopCore *self, PyObject *unused)
 {
-    static PyObject *names; /* ("loop",): one for ever */
-    if (names == NULL && (names = PyTuple_Pack(1, str_loop)) == NULL) {
-        return NULL;
-    }
-    if (self->future_type == NULL) {
+    static PyObject *no_args;
+    if (self->future_type == NULL || !PyType_Check(self->future_type)) {
         PyErr_SetString(PyExc_RuntimeError, "the loop was not initialized");
         return NULL;
     }
-    PyObject *args[2] = {NULL, (PyObject *)self};
-    return PyObject_Vectorcall(self->future_type, args + 1, 0 | PY_VECTORCALL_ARGUMENTS_OFFSET, names);
+    if (no_args == NULL && (no_args = PyTuple_New(0)) == NULL) {
+        return NULL;
+    }
+    if (self->future_kwargs == NULL) {
+        self->future_kwargs = Py_BuildValue("{OO}", str_loop, self);
+        if (self->future_kwargs == NULL) {
+            return NULL;
+        }
+    }
+    PyTypeObject *type = (PyTypeObject *)self->future_type;
+    PyObject *future = type->tp_new(type, no_args, NULL);
+    if (future != NULL && type->tp_init(future, no_args, self->future_kwargs) < 0) {
+        Py_CLEAR(future);
+    }
+    return future;
 }
 
 static PyObject *
@@ -1472,6 +1483,7 @@ core_clear(LoopCore *self)
         Py_DECREF(spare);
     }
     Py_CLEAR(self->thread_id);
+    Py_CLEAR(self->future_kwargs); /* it refers to us */
     return 0;
 }
 
@@ -1496,6 +1508,7 @@ core_gc_clear(LoopCore *self)
     self->core_closed = 1;
     core_clear(self);
     Py_CLEAR(self->future_type);
+    Py_CLEAR(self->future_kwargs);
     return 0;
 }
 
@@ -1519,6 +1532,7 @@ core_traverse(LoopCore *self, visitproc visit, void *arg)
     }
     Py_VISIT(self->thread_id);
     Py_VISIT(self->future_type);
+    Py_VISIT(self->future_kwargs);
     return 0;
 }
 

@@ -56,6 +56,7 @@ typedef struct {
     char stopping, debug, closed, core_closed;
     PyObject *thread_id; /* owned, or NULL */
     PyObject *future_type; /* owned, or NULL until asyncio's side sets it */
+    PyObject *future_kwargs; /* owned: {"loop": self}, or NULL; with the type, what create_future needs */
 } LoopCore;
 
 extern PyTypeObject *bateau_loop_core_type;

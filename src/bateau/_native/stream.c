@@ -180,7 +180,9 @@ queue_push(Stream *s, PyObject *data, Py_ssize_t sent)
                 PyErr_NoMemory();
                 return -1;
             }
-            memcpy(queue, s->queue + s->first, sizeof(PyObject *) * (size_t)s->count);
+            if (s->count > 0) {
+                memcpy(queue, s->queue + s->first, sizeof(PyObject *) * (size_t)s->count);
+            }
             PyMem_Free(s->queue);
             s->queue = queue;
             s->first = 0;
