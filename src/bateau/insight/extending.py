@@ -100,6 +100,9 @@ def note(text: str, **data: Any) -> None:
         if task.coro is None and task.host.thread_id == get_ident():  # adopted: its host has to be asked
             task.host.watch_end(task)
     notes.append((monotonic(), text[:LONGEST_NOTE], data))
+    recorder = sys.modules.get("bateau.insight.recorder.recording")
+    if recorder is not None:
+        recorder.note(text)
 
 
 def _forget(task: Task[Any]) -> None:

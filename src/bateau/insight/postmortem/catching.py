@@ -11,6 +11,11 @@ from typing import Any
 from ...kernel.hazard import raise_unraisable
 from ..recorder.recording import Recording
 
+# Address space that is given back before a report is written: the program may have died for want of any. It is never touched, and so
+# costs no memory.
+_RESERVE = 32 << 20
+_reserve: list[bytearray] = []
+
 
 def catch(recording: Recording, wanted: Sequence[str] = ()) -> Callable[[], None]:
     """Write a report beside ``recording`` for each exception that nobody handles, and say on stderr where it is.
@@ -19,6 +24,7 @@ def catch(recording: Recording, wanted: Sequence[str] = ()) -> Callable[[], None
     them. Returns the function that undoes it.
     """
     outer = sys.excepthook
+    _reserve[:] = [bytearray(_RESERVE)]
 
     def on_exception(kind: type[BaseException], error: BaseException, tb: TracebackType | None) -> None:
         outer(kind, error, tb)
@@ -60,6 +66,7 @@ def write_report(
     recording: Recording, error: BaseException, wanted: Sequence[str] = (), *, thread: str = "MainThread"
 ) -> Path | None:
     """Write the report of an exception that ends the program (or a thread); returns where. What fails is told, never raised."""
+    _reserve.clear()
     try:
         from .saving import report_error, report_path, save
 

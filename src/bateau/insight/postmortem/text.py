@@ -51,7 +51,7 @@ def tell_end(report: Report) -> list[str]:
             silent = max(0.0, end.at - snapshot.taken_at)
             total = (float(lasted) if isinstance(lasted, (int, float)) else 0.0) + silent
             lines.append(
-                f"on {thread}: task {task.name!r} was running, for {_span(total)}{_line(' at', _site(snapshot, task))}"
+                f"on {thread}: task {task.name!r} was running, for {_span(total)}{_line(' since it last waited at', _site(snapshot, task))}"
             )
         elif runtime.ext.get("closed"):
             lines.append(f"on {thread}: the loop had ended")

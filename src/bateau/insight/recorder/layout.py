@@ -49,7 +49,7 @@ RECORD = Struct("<QQIIII")
 # Kinds of records, and what the two numbers are.
 SPAWN: Final = 1  # the name (text), the site (stack)
 STEP: Final = 2
-IDLE: Final = 3  # (no task)
+IDLE: Final = 3  # (no task) the loop looks outside, and the last step has ended neither in a wait nor in an end
 PARK: Final = 4  # the operation (text; 0: something foreign), the stack
 WAKE: Final = 5  # by which task (low 32 bits; 0: by the loop)
 CANCEL: Final = 6  # the reason (text), 1 if a scope inside the task

@@ -136,7 +136,7 @@ class Recording:
 
     def _ring_for(self, host: Host) -> Any:
         """The writer for a host: that of its thread. None where there can't be one, which is told once."""
-        if self._closed:
+        if self._closed or _has_ended(host):
             return None
         file = self._files.get(host.thread_id)
         if file is None:
@@ -274,6 +274,12 @@ def record(
         )
     sizes = 1 << (records - 1).bit_length(), tasks, texts & ~7
     return Recording(Path(directory) if directory is not None else None, sizes, keep=keep, fatal=fatal)
+
+
+def _has_ended(host: Host) -> bool:
+    """Whether a host that is still there will never run anything again. It may be half made."""
+    loop = getattr(host, "loop", None)
+    return bool(getattr(host, "_closed", False)) or (loop is not None and loop.is_closed())
 
 
 def _boot_id() -> bytes:

@@ -1,0 +1,246 @@
+"""Programs that die in every way there is, read back and compared with what they said themselves just before."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bateau.insight.model import Snapshot, Task
+from bateau.insight.postmortem import report
+from bateau.insight.postmortem.command import load
+
+PROGRAM = Path(__file__).parents[2] / "support" / "dying.py"
+LIMIT = 200 << 20
+
+try:
+    from bateau._native import Ring
+except ImportError:
+    Ring = None
+
+pytestmark = pytest.mark.real_os("it kills processes")
+
+
+class Run:
+    """One program that has died: its truth, its end, what it left."""
+
+    def __init__(self, folder: Path, how: str, *options: str, prepare: Any = None, pure: bool | None = None) -> None:
+        environment = {**os.environ, "BATEAU_RECORDER_DIR": str(folder), "PYTHONFAULTHANDLER": ""}
+        if pure is not None:
+            environment["BATEAU_PURE"] = str(int(pure))
+        self.folder = folder
+        done = subprocess.run(
+            [sys.executable, "-m", "bateau.cli", "run", *options, str(PROGRAM), how],
+            capture_output=True, text=True, timeout=60, env=environment, preexec_fn=prepare,  # no threads here
+        )  # fmt: skip
+        self.status, self.stderr = done.returncode, done.stderr
+        lines = done.stdout.splitlines()
+        assert lines, done.stderr
+        self.truth: dict[str, Any] = json.loads(lines[-1])
+
+    def report(self) -> report.Report:
+        [path] = self.folder.glob("*.crash.json")
+        return load(path)
+
+    def recording(self) -> report.Report:
+        [path] = self.folder.glob("*.recording")
+        return load(path)
+
+
+def compare(found: Snapshot, truth: dict[str, Any], *, main: str = "main") -> None:
+    """Every task of the truth, and no other, with what it waits on, where, and who spawned it."""
+    tasks = {task.name: task for task in found.tasks if task.name != main}
+    assert set(tasks) == set(truth)
+    resources = {resource.id: resource for resource in found.resources}
+    for name, true in truth.items():
+        task = tasks[name]
+        assert task.id == true["id"]
+        assert (task.state == "running") == true["running"], name
+        assert line_of(found, task.spawned) == true["spawned"], name
+        if true["running"]:
+            continue
+        assert task.state == "waiting" and task.waits is not None, name
+        at = found.at(task.stack)
+        assert at is not None and (at.line, Path(at.file).name) == (true["line"], PROGRAM.name), name
+        resource = resources[task.waits.resource or 0]
+        assert resource.kind == true["kind"], name
+        if true["kind"] == "task":
+            assert repr(true["name"]) in resource.text
+        else:
+            assert resource.name == true["name"], name
+        assert task.id in resource.waiters
+
+
+def line_of(found: Snapshot, frame: int | None) -> int | None:
+    place = found.frame(frame)
+    return place.line if place is not None else None
+
+
+def the(found: Snapshot, name: str) -> Task:
+    [task] = [task for task in found.tasks if task.name == name]
+    return task
+
+
+@pytest.mark.parametrize("runtime", ["native", "asyncio", "trio"])
+def test_kill_9_is_told_by_the_supervisor(tmp_path: Path, runtime: str) -> None:
+    run = Run(tmp_path, "kill", "--supervise", "--runtime", runtime)
+    assert run.status == 128 + signal.SIGKILL
+    found = run.report()
+    assert (found.end.how, found.end.signal, found.end.by) == ("signal", signal.SIGKILL, "the supervisor")
+    assert "want of memory" not in found.end.text.replace("by somebody", "")
+    compare(found.snapshot, run.truth, main="Task-1" if runtime == "asyncio" else "main")
+    assert found.snapshot.gaps == ()
+    [lock] = [one for one in found.snapshot.resources if one.kind == "lock"]
+    assert lock.holders == (the(found.snapshot, "holder").id,)
+    assert lock.waiters == (the(found.snapshot, "first").id, the(found.snapshot, "second").id)
+    assert found.snapshot.runtimes[0].running == the(found.snapshot, "culprit").id
+    last = found.timeline[-1]
+    assert (last.kind, last.task) == ("step", the(found.snapshot, "culprit").id)
+    assert not list(tmp_path.glob("*.recording")), "the report has all of it"
+    assert "culprit" in run.stderr and found.cluster in run.stderr
+
+
+@pytest.mark.parametrize(
+    "pure", [True, pytest.param(False, marks=pytest.mark.skipif(Ring is None, reason="no writer in C"))]
+)
+def test_both_writers_leave_the_same(tmp_path: Path, pure: bool) -> None:
+    run = Run(tmp_path, "kill", "--supervise", pure=pure)
+    compare(run.report().snapshot, run.truth)
+
+
+def test_kill_9_without_a_supervisor(tmp_path: Path) -> None:
+    run = Run(tmp_path, "kill")
+    assert run.status == -signal.SIGKILL
+    found = run.recording()
+    assert found.end.how == "gone"
+    compare(found.snapshot, run.truth)
+    told = subprocess.run(
+        [sys.executable, "-m", "bateau.cli", "postmortem", *tmp_path.glob("*.recording")],
+        capture_output=True,
+        text=True,
+    )
+    assert told.returncode == 0
+    assert "'first' waits" in told.stdout and "held by 'holder'" in told.stdout
+    assert f"{PROGRAM}:{run.truth['first']['line']}" in told.stdout
+
+
+def test_a_segmentation_fault(tmp_path: Path) -> None:
+    run = Run(tmp_path, "segv", "--supervise")
+    assert run.status == 128 + signal.SIGSEGV
+    found = run.report()
+    assert found.end.signal == signal.SIGSEGV
+    compare(found.snapshot, run.truth)
+    assert "in culprit" in found.fatal and "Segmentation fault" in found.fatal
+    assert "the thread that died was in culprit" in run.stderr
+
+
+def test_os_exit(tmp_path: Path) -> None:
+    run = Run(tmp_path, "exit", "--supervise")
+    assert run.status == 7
+    found = run.report()
+    assert (found.end.how, found.end.status) == ("exit", 7)
+    compare(found.snapshot, run.truth)
+
+
+def test_a_hang_that_is_killed(tmp_path: Path) -> None:
+    environment = {**os.environ, "BATEAU_RECORDER_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "bateau.cli", "run", "--supervise", str(PROGRAM), "hang"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        truth = json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGQUIT)  # handed on to the program, which it kills
+        assert process.wait(30) == 128 + signal.SIGQUIT
+        said = process.stderr.read()
+    [path] = tmp_path.glob("*.crash.json")
+    found = load(path)
+    compare(found.snapshot, truth)
+    assert "task 'culprit' was running" in said
+
+
+def test_an_exception_is_told_with_the_locals_that_were_asked_for(tmp_path: Path) -> None:
+    run = Run(tmp_path, "raise", "--locals", "request", "--locals", "pass*")
+    assert run.status == 1
+    assert "ValueError: for GET /" in run.stderr, "the traceback is shown as ever"
+    found = run.report()
+    assert found.end.how == "exception" and found.error is not None
+    [member] = found.error.members
+    assert (member.type, member.message) == ("ValueError", "for GET /, 7 characters")
+    frame = member.frames[-1]
+    assert (frame.function, Path(frame.file).name) == ("culprit", PROGRAM.name)
+    assert frame.locals == {"request": "'GET /'", "password": "<redacted>"}
+    assert "hunter2" not in report.to_json(found)
+    assert any(event.kind == "end" and "ValueError" in event.text for event in found.timeline)
+    assert not list(tmp_path.glob("*.recording"))
+
+
+def test_no_locals_unless_asked_for(tmp_path: Path) -> None:
+    found = Run(tmp_path, "raise").report()
+    assert found.error is not None
+    assert not any(frame.locals for frame in found.error.members[0].frames)
+
+
+def test_memory_that_is_limited_by_rlimit_ends_in_a_report(tmp_path: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (LIMIT * 3, LIMIT * 3))
+
+    run = Run(tmp_path, "memory", prepare=limit)
+    found = run.report()
+    assert found.error is not None and found.error.members[0].type == "MemoryError"
+    assert found.error.members[0].frames[-1].function == "culprit"
+
+
+@contextmanager
+def memory_group(limit: int) -> Iterator[Path]:
+    """A control group with so much memory, where this process may make one."""
+    own = next(
+        (line.split(":", 2)[2] for line in Path("/proc/self/cgroup").read_text().splitlines() if ":memory:" in line),
+        None,
+    )
+    parent = Path(f"/sys/fs/cgroup/memory{own}") if own is not None else Path("/sys/fs/cgroup")
+    if not parent.is_dir() and own is not None:
+        parent = Path("/sys/fs/cgroup/memory")
+    group = parent / f"bateau-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    try:
+        try:
+            (group / ("memory.limit_in_bytes" if own is not None else "memory.max")).write_text(str(limit))
+        except OSError as error:
+            pytest.skip(f"no memory limit can be set here: {error}")
+        yield group
+    finally:
+        group.rmdir()
+
+
+def test_out_of_memory(tmp_path: Path) -> None:
+    with memory_group(LIMIT) as group:
+        run = Run(
+            tmp_path, "memory", "--supervise", prepare=lambda: (group / "cgroup.procs").write_text(str(os.getpid()))
+        )
+        if run.status == 1:
+            pytest.skip("the limit is not enforced here")
+    assert run.status == 128 + signal.SIGKILL
+    found = run.report()
+    compare(found.snapshot, run.truth)
+    assert "for want of memory" in found.end.text
+
+
+def test_crashes_of_one_cause_have_one_cluster(tmp_path: Path) -> None:
+    ways = [("kill", ()), ("kill", ("--runtime", "trio")), ("exit", ())]
+    found = []
+    for number, (how, options) in enumerate(ways):
+        found.append(Run(tmp_path / str(number), how, "--supervise", *options).report().cluster)
+    assert found[0] == found[1] != found[2]
