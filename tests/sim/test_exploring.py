@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -389,9 +390,31 @@ def test_pictures():
     drawn = svg(run)
     assert drawn.startswith("<svg")
     assert drawn.count("<rect") > 5
+    for told in (
+        "virtual time, one column per event",
+        ">0 s<",
+        ">a step<",
+        ">it fails<",
+        ">an order other than usual<",
+    ):
+        assert told in drawn
+    assert ">freeze, thaw<" not in drawn, "the legend names what is there"
+    ET.fromstring(drawn)
     page = html(run, caught.value.token)
     assert caught.value.token in page
     assert "test:one" in page
+
+
+def test_the_title_of_a_picture_is_not_cut_in_silence():
+    async def long():
+        raise ValueError("word " * 200 + "<end>")
+
+    drawn = svg(one_run(long))
+    root = ET.fromstring(drawn)
+    lines = [each.text for each in root.iter("{http://www.w3.org/2000/svg}text") if each.get("class") == "h"]
+    assert len(lines) == 3
+    assert lines[-1].endswith("word …")
+    assert "<end>" in root.find("{http://www.w3.org/2000/svg}title").text
 
 
 def test_stepping_through_by_hand():

@@ -6,6 +6,7 @@ is written where it changes.
 
 from __future__ import annotations
 
+import textwrap
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from .running import Run
     from .world import Record
 
-# Pixels: of the column for names, of one event, of one lane, of the head with the clock.
-NAMES, CELL, LANE, HEAD = 230, 14, 22, 44
+# Pixels: of the column for names, of one event, of one lane, of a line of text, of the head with the clock without its title; the least width.
+NAMES, CELL, LANE, LINE, HEAD, LEAST = 230, 14, 22, 16, 40, 760
+# Pixels that a character of the title takes, and how many lines it may have.
+CHARACTER, MOST_TITLE = 7.3, 3
 # More events than this are cut at the front: nobody reads a longer one, and browsers choke on it.
 MOST_EVENTS = 1500
 
@@ -37,10 +40,23 @@ _COLOURS = {
     "thaw": "#8a5cd6",
 }
 _OTHER = "#9aa5b1"
+# What the legend says, if there is such an event in the picture: colour, whether it is a step, and words.
+_LEGEND = (
+    ("#5b8def", True, "a step"),
+    ("#2b3a55", True, "its last step"),
+    ("#d64545", True, "it fails"),
+    ("#3aa76d", False, "start"),
+    ("#2b3a55", False, "exit"),
+    ("#e0a030", False, "an order other than usual"),
+    ("#d64545", False, "fault, crash, cancellation"),
+    ("#8a5cd6", False, "freeze, thaw"),
+    ("#9aa5b1", False, "anything else"),
+)
 
 _STYLE = (
     "text{font:12px ui-monospace,Menlo,Consolas,monospace;fill:#1c2733}.t{font-size:10px;fill:#5a6878}.h{font-weight:700}"
     ".l{stroke:#e3e8ee}.g{stroke:#c3ccd6;stroke-dasharray:2 3}"
+    ".c{stroke:#e3e8ee;stroke-dasharray:1 4}.a{stroke:#5a6878}"
 )
 
 
@@ -48,20 +64,61 @@ def svg(run: Run) -> str:
     """The run as one SVG document. Each event tells what it was when pointed at."""
     events = run.events[-MOST_EVENTS:]
     lanes = _lanes(events)
-    width = NAMES + CELL * (len(events) + 2)
-    height = HEAD + LANE * (len(lanes) + 1)
+    width = max(LEAST, NAMES + CELL * (len(events) + 2))
+    heading = _heading(run, width)
+    head = HEAD + LINE * len(heading)
+    bottom = head + LANE * len(lanes)
+    legend = _legend(events, width, bottom + LINE)
+    height = bottom + LINE * 2 + (LINE * (1 + legend[-1][0]) if legend else 0)
+    title = escape(f"seed {run.seed}: {headline(run.error)}")
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img">',
-        f"<title>{escape(headline(run.error))}</title><style>{_STYLE}</style>",
+        f"<title>{title}</title><style>{_STYLE}</style>",
         f'<rect width="{width}" height="{height}" fill="#fff"/>',
-        f'<text x="8" y="18" class="h">seed {run.seed}: {escape(headline(run.error)[:120])}</text>',
     ]
-    parts += _names(lanes, width)
-    parts += _clock(events, height)
+    parts += [
+        f'<text x="8" y="{18 + LINE * row}" class="h">{escape(line)}<title>{title}</title></text>'
+        for row, line in enumerate(heading)
+    ]
+    parts += _names(lanes, width, head)
+    parts += _clock(events, head, bottom)
     for index, event in enumerate(events):
-        parts.append(_event(event, NAMES + CELL * index, HEAD + LANE * lanes[_lane(event)]))
+        parts.append(_event(event, NAMES + CELL * index, head + LANE * lanes[_lane(event)]))
+    parts += [text for _, text in legend]
     parts.append("</svg>")
     return "\n".join(parts)
+
+
+def _heading(run: Run, width: int) -> list[str]:
+    """The title in lines that fit; it goes on in the tooltip."""
+    fits = int((width - 16) / CHARACTER)
+    cut = len(run.events) - MOST_EVENTS
+    text = f"seed {run.seed}: {headline(run.error)}" + (
+        f" (the last {MOST_EVENTS} of {len(run.events)} events)" if cut > 0 else ""
+    )
+    return textwrap.wrap(text, fits, max_lines=MOST_TITLE, placeholder=" …") or [""]
+
+
+def _legend(events: list[Record], width: int, y: int) -> list[tuple[int, str]]:
+    """What the marks mean, as far as there are such, each with the number of its line."""
+    seen = {_mark(event) for event in events}
+    parts: list[tuple[int, str]] = []
+    x, row = 8.0, 0
+    for colour, step, words in _LEGEND:
+        if (colour, step) not in seen:
+            continue
+        room = 20 + len(words) * CHARACTER + 14
+        if x + room > width and x > 8:
+            x, row = 8.0, row + 1
+        top = y + LINE * row
+        shape = (
+            f'<rect x="{x:.0f}" y="{top}" width="{CELL - 2}" height="12" rx="2" fill="{colour}"/>'
+            if step
+            else f'<circle cx="{x + 6:.0f}" cy="{top + 6}" r="5" fill="{colour}"/>'
+        )
+        parts.append((row, f'{shape}<text x="{x + 18:.0f}" y="{top + 10}">{words}</text>'))
+        x += room
+    return parts
 
 
 def html(run: Run, token: str) -> str:
@@ -102,47 +159,62 @@ def _lanes(events: list[Record]) -> dict[tuple[str, str], int]:
     return {lane: row for row, lane in enumerate(lane for mine in hosts.values() for lane in mine)}
 
 
-def _names(lanes: dict[tuple[str, str], int], width: int) -> list[str]:
+def _names(lanes: dict[tuple[str, str], int], width: int, head: int) -> list[str]:
     parts: list[str] = []
     last = None
     for (host, actor), row in lanes.items():
-        y = HEAD + LANE * row
+        y = head + LANE * row
         if host != last:
             parts.append(f'<line x1="0" x2="{width}" y1="{y}" y2="{y}" class="g"/>')
             last = host
         middle = y + LANE / 2
-        shown = actor if len(actor) <= 30 else actor[:29] + "…"
+        shown = actor if len(actor) <= 30 else f"{actor[:13]}…{actor[-16:]}"
         parts.append(f'<line x1="{NAMES}" x2="{width}" y1="{middle}" y2="{middle}" class="l"/>')
-        parts.append(f'<text x="8" y="{middle + 4}">{escape(shown)}</text>')
+        parts.append(f'<text x="8" y="{middle + 4}">{escape(shown)}<title>{escape(actor)}</title></text>')
     return parts
 
 
-def _clock(events: list[Record], height: int) -> list[str]:
-    """The time, where it changes, if there is room for it."""
-    parts: list[str] = []
-    shown = -1.0
-    free = 0
+def _clock(events: list[Record], head: int, bottom: int) -> list[str]:
+    """The axis: a line wherever the time changes, and what it is then where there is room to say so."""
+    end = NAMES + CELL * len(events)
+    parts = [
+        f'<text x="8" y="{head - 10}" class="t">virtual time, one column per event →</text>',
+        f'<line x1="{NAMES}" x2="{end}" y1="{head - 4}" y2="{head - 4}" class="a"/>',
+    ]
+    shown = None
+    free = 0.0
     for index, event in enumerate(events):
-        if event.at != shown and index >= free:
-            shown, free = event.at, index + 6
-            x = NAMES + CELL * index
-            parts.append(f'<line x1="{x}" x2="{x}" y1="{HEAD - 6}" y2="{height}" class="g"/>')
-            parts.append(f'<text x="{x}" y="{HEAD - 10}" class="t">{event.at:.4f} s</text>')
+        if event.at == shown:
+            continue
+        shown = event.at
+        x = NAMES + CELL * index
+        text = f"{event.at:.4f}".rstrip("0").rstrip(".") + " s"
+        told = x >= free
+        parts.append(f'<line x1="{x}" x2="{x}" y1="{head - 4}" y2="{bottom}" class="{"g" if told else "c"}"/>')
+        parts.append(f'<line x1="{x}" x2="{x}" y1="{head - (8 if told else 6)}" y2="{head - 4}" class="a"/>')
+        if told:
+            free = x + len(text) * 6.2 + 8
+            parts.append(f'<text x="{x}" y="{head - 11}" class="t">{text}</text>')
     return parts
 
 
-def _event(event: Record, x: int, y: int) -> str:
+def _mark(event: Record) -> tuple[str, bool]:
+    """Its colour, and whether it is a step (a box) or something that happens (a dot)."""
     kind = event.kind
     if kind == "step" and event.text.startswith("ends"):
         kind = "ends" if event.text == "ends" else "fails"
-    colour = _COLOURS.get(kind, _OTHER)
+    return _COLOURS.get(kind, _OTHER), kind in {"step", "ends", "fails"}
+
+
+def _event(event: Record, x: int, y: int) -> str:
+    colour, step = _mark(event)
     said = f"{event.at:.6f} s  {event.actor}\n{event.kind}: {event.text}"
     site = _site(event)
     if site:
         said += f"\n{site}"
     title = f"<title>{escape(said)}</title>"
     middle = y + LANE / 2
-    if kind in {"step", "ends", "fails"}:
+    if step:
         return f'<rect x="{x + 1}" y="{y + 4}" width="{CELL - 2}" height="{LANE - 8}" rx="2" fill="{colour}">{title}</rect>'
     return f'<circle cx="{x + CELL / 2}" cy="{middle}" r="5" fill="{colour}">{title}</circle>'
 
