@@ -40,8 +40,8 @@ class AsyncioTasks:
             (8, "Q"), (16, "Q"), (layout.future_callback0, "Q"), (layout.future_state, "i"),
             (layout.task_waiter, "Q"), (layout.task_coro, "Q"), (layout.task_name, "Q"),
         ])  # fmt: skip
-        # Type address -> offset of the instance dictionary of a C task, 0 without one; -1 for a task written in Python.
-        self._kinds: dict[int, int] = {}
+        # Type address -> where a task written in C has its instance dictionary, 0 without one; None for one written in Python.
+        self._kinds: dict[int, int | None] = {}
 
     # -- where they are ------------------------------------------------------------------------------------------------
 
@@ -114,10 +114,8 @@ class AsyncioTasks:
 
     def _read(self, address: int) -> None:
         kind, loop, callback, state, waiter, coro, name = self.memory.unpack(self._task, address)
-        table_at = self._kinds.get(kind)
+        table_at = self._kinds[kind] if kind in self._kinds else self._kind(kind)
         if table_at is None:
-            table_at = self._kind(kind)
-        if table_at < 0:
             state, waiter, coro, name, loop, callback = self._python_task(address)
         if state != _PENDING or not coro:
             return
@@ -151,27 +149,25 @@ class AsyncioTasks:
         if callback and (parent := self.waits.parent(callback)):
             fields["parent"] = -parent
 
-    def _kind(self, kind: int) -> int:
+    def _kind(self, kind: int) -> int | None:
         info = self.objects.type_at(kind)
+        found: int | None = None
         if "_asyncio.Task" in info.names:
-            found = max(info.dict_offset, 0)
-        elif "asyncio.tasks.Task" in info.names or "_coro" in info.slots:
-            found = -1
-        else:
-            found = -1
+            found = self.objects.dictionary_at(info)
         self._kinds[kind] = found
         return found
 
     def _python_task(self, address: int) -> tuple[int, int, int, int, int, int]:
         """The same fields of a task written in Python (``asyncio.tasks._PyTask``, a third party's)."""
         get = self.objects.attribute
-        state = self.objects.string(get(address, "_state"), 16)
+        state = get(address, "_state")  # only the class has one while it is pending
+        pending = not state or self.objects.string(state, 16) == "PENDING"
         waiter, coro, name, loop = (get(address, field) for field in ("_fut_waiter", "_coro", "_name", "_loop"))
-        return (0 if state == "PENDING" else 1), waiter, coro, name, loop, 0
+        return (_PENDING if pending else 1), waiter, coro, name, loop, 0
 
-    def _record(self, address: int, table_at: int) -> int:
+    def _record(self, address: int, table_at: int | None) -> int:
         try:
-            if table_at < 0:
+            if table_at is None:
                 return self.objects.attribute(address, "_bateau")
             if not table_at:
                 return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from ..model import Frame, Resource, Scope, Task, Wait, Whose, make
@@ -47,6 +48,8 @@ class Draft:
         self._forgotten: set[tuple[int, int]] = set()
         # Running frames by the address of their variables: the thread's stack they are on, and how far from its outermost.
         self.on_stacks: dict[int, tuple[list[Link], int]] = {}
+        # Resources of bateau's that are held: their text before that was added, and after.
+        self._held: dict[int, tuple[str, str]] = {}
         self._names: dict[int, str] = {}
         self._roots: list[tuple[str, Whose]] = []
         self._know_constants()
@@ -186,6 +189,10 @@ class Draft:
     def finished_resources(self) -> tuple[Resource, ...]:
         """The resources that anybody waits on, with who does and who holds them."""
         found = [self._finish(address, fields) for address, fields in self.resources.items()]
+        for fields in self.tasks.values() if self._held else ():
+            wait = fields.get("waits")
+            if wait is not None and wait.resource in self._held:  # who holds it was not known when the wait was worded
+                fields["waits"] = replace(wait, operation=wait.operation.replace(*self._held[wait.resource]))
         return tuple(resource for resource in found if resource.waiting)
 
     def _finish(self, address: int, fields: dict[str, Any]) -> Resource:
@@ -204,7 +211,9 @@ class Draft:
             fields["freed_by"] = "tasks"
         if holders and "library" not in fields:  # bateau's own, which say so themselves where they can be asked
             names = ", ".join(f"task {self._name(holder)!r}" for holder in holders[:3])
-            fields["text"] += f" (held by {names}, {len(waiting)} waiting)"
+            held = f"{fields['text']} (held by {names}, {len(waiting)} waiting)"
+            self._held[address] = fields["text"], held
+            fields["text"] = held
         return make(Resource, fields)
 
     def _known(self, addresses: Iterable[int]) -> tuple[int, ...]:

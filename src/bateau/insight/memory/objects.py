@@ -228,6 +228,10 @@ class Objects:
                 return 0
         return address
 
+    def dictionary_at(self, info: TypeInfo) -> int:
+        """Where instances of a type written in C have the pointer to their dictionary, from their address; 0 without one."""
+        return -24 if info.flags & _MANAGED_DICT else max(info.dict_offset, 0)
+
     def _storage(self, address: int, info: TypeInfo) -> tuple[int, int]:
         """Where the attributes of an instance are: the address of its dictionary, or of its bare values."""
         memory = self.memory
