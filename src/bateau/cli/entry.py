@@ -19,6 +19,7 @@ examples:
   bateau sim explore test_x.py:scenario   look for an order of events, or a fault, that breaks it
   bateau run --supervise app.py           ... and say what every task was at if it is killed
   bateau postmortem FILE                  how a program ended, from what its flight recorder left
+  bateau trim issue.txt                   the tracebacks in it, without the frames of the runtime
   bateau demo --all                       crawl a real file tree on every runtime and compare
 """
 
@@ -128,6 +129,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     dump.set_defaults(form="text")
 
+    trim = commands.add_parser(
+        "trim",
+        help="a pasted traceback, without the frames of the runtime",
+        description="Read text with tracebacks (an issue, a log) and print it with each shown as bateau shows its own: the user's "
+        "frames, groups with one part as one trace, spawn sites. Frames of bateau, asyncio, trio and anyio are left out.",
+    )
+    from .trim import add_arguments as add_trim
+
+    add_trim(trim)
+
     demo = commands.add_parser(
         "demo",
         help="crawl a real tree of files over HTTP and prove the result",
@@ -160,6 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "demo": ".demo.command",
             "sim": ".sim",
             "postmortem": ".postmortem",
+            "trim": ".trim",
         }[args.command],
         __package__,
     )

@@ -24,6 +24,9 @@ def main(args: argparse.Namespace) -> int:
             return 2
         # For the script's own bateau.run(...), and for the processes it starts.
         os.environ["BATEAU_RUNTIME"] = args.runtime
+    from ..kernel.tracebacks import show_at_the_end
+
+    show_at_the_end()  # whatever it ends with: the command's own frames are nobody's program
     if args.supervise:
         from ..insight.postmortem.supervising import supervise
 

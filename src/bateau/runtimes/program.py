@@ -60,6 +60,9 @@ class Program:
         except Exception:
             if os.getpid() != self._pid:
                 raise forking.forked_error() from None
+            from ..kernel.tracebacks import show_at_the_end  # it needs what most programs never load
+
+            show_at_the_end()
             raise
         except Cancelled:
             if self.interrupts > 1:

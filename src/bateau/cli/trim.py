@@ -1,0 +1,28 @@
+"""``bateau trim``: a traceback from an issue or a log, without the frames of bateau, asyncio, trio and anyio."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the subcommand."""
+    parser.add_argument("file", nargs="?", default="-", help="a file with the text (default: standard input)")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the text, each traceback in it trimmed."""
+    try:
+        if args.file == "-":
+            text = sys.stdin.read()
+        else:
+            with open(args.file, encoding="utf-8", errors="replace") as file:
+                text = file.read()
+    except OSError as error:
+        print(f"bateau trim: can't read {args.file}: {error.strerror}", file=sys.stderr)
+        return 2
+    from ..insight.tracebacks import trim
+
+    sys.stdout.write(trim(text))
+    return 0
