@@ -1,0 +1,462 @@
+"""The console itself: seven tables that follow a program, and what the keys do. Needs textual (``pip install bateau[console]``).
+
+Snapshots are taken on a thread, one after the other, never two at once: a program that answers slowly is asked less often. The screen
+is drawn from the last one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.widgets import DataTable, Footer, Header, Input, Static, TabbedContent, TabPane, Tree
+from textual.widgets.tree import TreeNode
+from textual.worker import Worker, WorkerState
+
+from ..model import InsightError, Snapshot, Want
+from . import listing
+from .listing import Listing
+from .problems import Problem, find_problems
+from .screens import HELP, DetailPage, GraphPage, Question, TextPage
+from .sources import Source, Verb
+from .trends import Trends
+
+TABS = ("tasks", "tree", "resources", "scopes", "runtimes", "problems", "trends")
+COLUMNS: dict[str, Sequence[str]] = {
+    "tasks": listing.TASK_COLUMNS,
+    "resources": listing.RESOURCE_COLUMNS,
+    "scopes": listing.SCOPE_COLUMNS,
+    "runtimes": listing.RUNTIME_COLUMNS,
+    "problems": ("problem", "where the book explains it"),
+}
+# What opens when enter is pressed on a line.
+KINDS = {"tasks": "task", "resources": "resource", "scopes": "scope"}
+# Children shown of one task in the tree.
+MOST_CHILDREN = 200
+# A longer pause between snapshots than this is not asked for, however slow they are.
+SLOWEST = 10.0
+
+Table = DataTable[str]
+
+
+class Console(App[None]):
+    """``bateau console``. ``interval``: seconds between snapshots; ``directory``: where graphs are written."""
+
+    TITLE = "bateau console"
+    CSS = """
+    #banner { display: none; background: $error; color: $text; padding: 0 1; height: 1; text-style: bold; }
+    #banner.shown { display: block; }
+    #filter { display: none; dock: bottom; }
+    #filter.shown { display: block; }
+    #caption { height: 1; padding: 0 1; color: $text-muted; }
+    #explanation { height: 40%; border-top: solid $primary; padding: 0 1; }
+    #text, #trend { padding: 0 1; }
+    Question { align: center middle; }
+    #question { width: 70; height: auto; border: heavy $warning; background: $surface; padding: 1 2; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "quit", "quit"),
+        Binding("question_mark", "help", "help"),
+        Binding("P", "tab('problems')", "problems"),
+        Binding("D", "graph", "graph"),
+        Binding("slash", "filter", "filter"),
+        Binding("escape", "clear_filter", "clear", show=False),
+        Binding("o", "sort", "sort"),
+        Binding("space", "pause", "pause"),
+        Binding("c", "act('cancel')", "cancel", show=False),
+        Binding("w", "act('wake')", "wake", show=False),
+        Binding("s", "act('stop')", "stop", show=False),
+        Binding("left_square_bracket", "switch(-1)", "previous program", show=False),
+        Binding("right_square_bracket", "switch(1)", "next program", show=False),
+        *(Binding(str(at), f"tab('{name}')", name, show=False) for at, name in enumerate(TABS, 1)),
+    ]
+
+    def __init__(self, sources: Sequence[Source], *, interval: float = 1.0, directory: Path | None = None) -> None:
+        super().__init__()
+        if not sources:
+            raise ValueError("the console needs something to show: a process id, a socket, host:port or a file")
+        self.sources = list(sources)
+        self.interval = interval
+        self.directory = directory if directory is not None else Path.cwd()
+        self.snapshot: Snapshot | None = None
+        self.problems: tuple[Problem, ...] = ()
+        self.paused = False
+        self._at = 0
+        self._filter = ""
+        self._sort = "state"
+        self._trends: dict[int, Trends] = {}
+        self._trouble = ""
+        self._reading: Worker[Snapshot] | None = None
+        # What is shown of the tree: its nodes by task.
+        self._nodes: dict[int, TreeNode[int]] = {}
+
+    @property
+    def source(self) -> Source:
+        """The program that is shown."""
+        return self.sources[self._at]
+
+    # -- what there is to see ------------------------------------------------------------------------------------------------
+
+    def compose(self) -> ComposeResult:
+        """Header, banner, the tabs, the filter, the keys."""
+        yield Header(show_clock=True)
+        yield Static("", id="banner", markup=False)
+        with TabbedContent(initial="tasks"):
+            for name in TABS:
+                with TabPane(name, id=name):
+                    if name == "tree":
+                        yield Tree[int]("program", id="the-tree")
+                    elif name == "trends":
+                        with VerticalScroll():
+                            yield Static("", id="trend", markup=False)
+                    else:
+                        yield DataTable[str](id=f"table-{name}", cursor_type="row", zebra_stripes=True)
+                    if name == "problems":
+                        with VerticalScroll(id="explanation"):
+                            yield Static("", id="text", markup=False)
+        yield Static("reading...", id="caption", markup=False)
+        yield Input(placeholder="words that must occur; -word must not; /regular expression/", id="filter")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """The columns, and the first snapshot."""
+        for name, columns in COLUMNS.items():
+            table = self._table(name)
+            for column in columns:
+                table.add_column(column, key=column)
+        self._table("tasks").focus()
+        self._name()
+        self._read()
+
+    def _table(self, name: str) -> Table:
+        return self.screen_stack[0].query_one(f"#table-{name}", DataTable)
+
+    def _name(self) -> None:
+        where = f" [{self._at + 1}/{len(self.sources)}]" if len(self.sources) > 1 else ""
+        self.sub_title = self.source.name + where + (" (paused)" if self.paused else "")
+
+    # -- snapshots -------------------------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        source = self.source
+        self._reading = self.run_worker(
+            partial(source.read, Want(context=True, seconds=5.0)), thread=True, exit_on_error=False, group="read"
+        )
+        self._asked = time.monotonic()
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        """A snapshot is there, or none can be had."""
+        if event.worker is not self._reading or not event.worker.is_finished:
+            return
+        self._reading = None
+        took = time.monotonic() - self._asked
+        if event.state is WorkerState.SUCCESS:
+            self._trouble = ""
+            assert event.worker.result is not None
+            if not self.paused:
+                self.show(event.worker.result)
+        elif event.worker.error is not None:
+            error = event.worker.error
+            self._trouble = str(error) if isinstance(error, InsightError) else f"{type(error).__name__}: {error}"
+            self._caption()
+        if self.source.live:
+            # Never more than a third of the time is spent on reading.
+            self.set_timer(min(SLOWEST, max(self.interval, 2 * took)), self._next)
+
+    def _next(self) -> None:
+        if self._reading is None:
+            self._read()
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Draw a snapshot."""
+        self.snapshot = snapshot
+        self.problems = find_problems(snapshot)
+        self._trends.setdefault(self._at, Trends()).add(snapshot)
+        self._banner()
+        self._draw()
+        for screen in self.screen_stack[1:]:
+            if isinstance(screen, DetailPage):
+                screen.show(snapshot)
+
+    def _banner(self) -> None:
+        banner = self.screen_stack[0].query_one("#banner", Static)
+        serious = [problem for problem in self.problems if problem.level != "found"] or list(self.problems)
+        banner.set_class(bool(serious), "shown")
+        if serious:
+            more = f"  (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
+            banner.update(serious[0].banner() + more)
+
+    # -- drawing -----------------------------------------------------------------------------------------------------------------
+
+    @property
+    def tab(self) -> str:
+        """The name of the tab that is open."""
+        return self.screen_stack[0].query_one(TabbedContent).active
+
+    def on_tabbed_content_tab_activated(self, event: TabbedContent.TabActivated) -> None:
+        """Only the open tab is drawn, so one that opens has to be."""
+        self._draw()
+        if self.tab in COLUMNS:
+            self._table(self.tab).focus()
+
+    def _draw(self) -> None:
+        snapshot, tab = self.snapshot, self.tab
+        if snapshot is None:
+            return
+        if tab == "tree":
+            self._draw_tree(snapshot)
+            self._caption()
+        elif tab == "trends":
+            width = max(20, min(120, self.size.width - 60))
+            lines = self._trends[self._at].lines(width)
+            self.screen_stack[0].query_one("#trend", Static).update("\n\n".join(lines))
+            self._caption()
+        else:
+            self._draw_table(tab, self._listing(snapshot, tab))
+
+    def _listing(self, snapshot: Snapshot, tab: str) -> Listing:
+        if tab == "tasks":
+            return listing.task_rows(snapshot, match=self._filter, sort=self._sort)
+        if tab == "resources":
+            return listing.resource_rows(snapshot, match=self._filter)
+        if tab == "scopes":
+            return listing.scope_rows(snapshot, match=self._filter)
+        if tab == "runtimes":
+            return listing.runtime_rows(snapshot)
+        rows = tuple(listing.Row(at, (one.title, one.chapter)) for at, one in enumerate(self.problems))
+        return Listing(rows, len(rows), len(rows))
+
+    def _draw_table(self, tab: str, found: Listing) -> None:
+        """Cells that changed, where the rows are the same; else all of it, with the cursor on the row it was on."""
+        table = self._table(tab)
+        keys = [str(row.id) for row in found.rows]
+        if keys == [key.value for key in table.rows]:
+            for row in found.rows:
+                key = str(row.id)
+                for column, new, old in zip(COLUMNS[tab], row.cells, table.get_row(key), strict=True):
+                    if new != old:
+                        table.update_cell(key, column, new)
+        else:
+            here = self._under_cursor(tab)
+            offset = table.scroll_y
+            table.clear()
+            for row in found.rows:
+                table.add_row(*row.cells, key=str(row.id))
+            if here is not None and str(here) in keys:
+                table.move_cursor(row=keys.index(str(here)))
+                table.scroll_to(y=offset, animate=False)
+        if tab == "problems":
+            self._explain()
+        self._caption(found.caption(tab))
+
+    def _draw_tree(self, snapshot: Snapshot) -> None:
+        tree = self.screen_stack[0].query_one("#the-tree", Tree)
+        roots, children = listing.tree(snapshot)
+        tasks = {task.id: task for task in snapshot.tasks}
+        match = listing.matcher(self._filter)
+        open_before = {number for number, node in self._nodes.items() if node.is_expanded}
+        known = set(self._nodes)
+        tree.clear()
+        tree.root.set_label(self.source.name)
+        tree.root.expand()
+        self._nodes = {}
+        todo: list[tuple[TreeNode[int], int]] = [(tree.root, number) for number in reversed(roots[:MOST_CHILDREN])]
+        while todo:
+            parent, number = todo.pop()
+            task = tasks[number]
+            below = children.get(number, [])
+            wait = f"  waits: {task.waits.operation}" if task.waits is not None else ""
+            mark = "* " if self._filter and match(listing.task_text(snapshot, task)) else ""
+            label = f"{mark}{task.name}  ({task.state}){wait}".replace("[", "\\[")
+            node = parent.add(label, data=number, expand=number in open_before or number not in known, allow_expand=bool(below))
+            self._nodes[number] = node
+            todo.extend((node, child) for child in reversed(below[:MOST_CHILDREN]))
+            if len(below) > MOST_CHILDREN:
+                node.add_leaf(f"and {len(below) - MOST_CHILDREN:,} more")
+
+    def _caption(self, first: str = "") -> None:
+        snapshot = self.snapshot
+        parts = [first] if first else []
+        if self.tab == "tasks":
+            parts.append(f"by {self._sort}")
+        if self._filter:
+            parts.append(f"filter: {self._filter}")
+        if snapshot is not None:
+            age = f"read in {snapshot.took * 1000:.0f} ms"
+            parts.append(age if self.source.live else f"{age}, a file: it stands still")
+            if snapshot.gaps:
+                parts.append(f"not read: {'; '.join(snapshot.gaps)}")
+        if self.paused:
+            parts.append("PAUSED: space goes on")
+        if self._trouble:
+            parts.insert(0, f"NO ANSWER: {self._trouble}")
+        self.screen_stack[0].query_one("#caption", Static).update("   ".join(parts))
+
+    def _under_cursor(self, tab: str) -> int | None:
+        if tab == "tree":
+            node = self.screen_stack[0].query_one("#the-tree", Tree).cursor_node
+            return node.data if node is not None else None
+        if tab not in COLUMNS:
+            return None
+        table = self._table(tab)
+        if not table.row_count:
+            return None
+        key = table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value
+        return int(key) if key is not None else None
+
+    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
+        """The explanation belongs to the problem under the cursor."""
+        if self.tab == "problems":
+            self._explain()
+
+    def _problem(self) -> Problem | None:
+        at = self._under_cursor("problems")
+        return self.problems[at] if at is not None and at < len(self.problems) else None
+
+    def _explain(self) -> None:
+        problem = self._problem()
+        text = f"{problem.text}\n\nRead on: {problem.chapter}" if problem is not None else "No problem was found."
+        self.screen_stack[0].query_one("#explanation #text", Static).update(text)
+
+    # -- keys ------------------------------------------------------------------------------------------------------------------
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        """Enter on a line: all about it."""
+        self._open(self.tab, self._under_cursor(self.tab))
+
+    def on_tree_node_selected(self, event: Tree.NodeSelected[Any]) -> None:
+        """Enter in the tree."""
+        self._open("tasks", event.node.data)
+
+    def _open(self, tab: str, number: int | None) -> None:
+        if self.snapshot is None or number is None:
+            return
+        if tab == "problems":
+            problem = self._problem()
+            if problem is not None:
+                self.push_screen(TextPage(problem.name, f"{problem.text}\n\nRead on: {problem.chapter}"))
+        elif tab in KINDS:
+            try:
+                self.push_screen(DetailPage(KINDS[tab], number, self.snapshot))
+            except KeyError:
+                self.notify("it has just ended")
+
+    def action_help(self) -> None:
+        """All keys."""
+        self.push_screen(TextPage("help", HELP, markup=True))
+
+    def action_tab(self, name: str) -> None:
+        """Open a tab."""
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
+        self.screen.query_one(TabbedContent).active = name
+
+    def action_graph(self) -> None:
+        """The wait graph."""
+        if self.snapshot is not None:
+            problem = self._problem() if self.tab == "problems" else None
+            self.push_screen(GraphPage(self.snapshot, problem, self.directory))
+
+    def action_filter(self) -> None:
+        """Ask for a filter."""
+        box = self.screen_stack[0].query_one("#filter", Input)
+        box.value = self._filter
+        box.add_class("shown")
+        box.focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Filter while it is typed."""
+        self._filter = event.value.strip()
+        self._draw()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """It stays until escape."""
+        self._leave_filter()
+
+    def action_clear_filter(self) -> None:
+        """No filter."""
+        self._filter = ""
+        self.screen_stack[0].query_one("#filter", Input).value = ""
+        self._leave_filter()
+        self._draw()
+
+    def _leave_filter(self) -> None:
+        self.screen_stack[0].query_one("#filter", Input).remove_class("shown")
+        if self.tab in COLUMNS:
+            self._table(self.tab).focus()
+
+    def action_sort(self) -> None:
+        """Sort the tasks by the next thing."""
+        sorts = list(listing.SORTS)
+        self._sort = sorts[(sorts.index(self._sort) + 1) % len(sorts)]
+        self._draw()
+
+    def action_pause(self) -> None:
+        """Stand still, or go on."""
+        self.paused = not self.paused
+        self._name()
+        self._caption()
+
+    def action_switch(self, step: int) -> None:
+        """Another program."""
+        if len(self.sources) > 1:
+            self._at = (self._at + step) % len(self.sources)
+            self.snapshot, self.problems, self._nodes = None, (), {}
+            for name in COLUMNS:
+                self._table(name).clear()
+            self._name()
+            self._banner()
+            self._read()
+
+    def action_act(self, verb: Verb) -> None:
+        """Something is to be done to what is under the cursor."""
+        number = self._under_cursor(self.tab)
+        wanted = ("scopes",) if verb == "stop" else ("tasks", "tree")
+        if self.tab not in wanted or number is None:
+            self.notify(f"{verb} is for a line of the table of {wanted[0]}")
+            return
+        self.ask_to_act(verb, number)
+
+    def ask_to_act(self, verb: Verb, number: int) -> None:
+        """Ask whether it is meant, and do it."""
+        source = self.source
+        if not source.acts:
+            try:
+                source.act(verb, number)
+            except InsightError as error:
+                self.notify(str(error), severity="warning", timeout=8)
+            return
+        name = self._name_of(verb, number)
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self.run_worker(partial(self._act, source, verb, number), thread=True, exit_on_error=False, group="act")
+
+        self.push_screen(Question(f"{verb} {name}?"), answered)
+
+    def _name_of(self, verb: Verb, number: int) -> str:
+        assert self.snapshot is not None
+        if verb == "stop":
+            return next((f"{one.kind} {one.name}".strip() for one in self.snapshot.scopes if one.id == number), "this scope")
+        return next((f"task {one.name!r}" for one in self.snapshot.tasks if one.id == number), "this task")
+
+    def _act(self, source: Source, verb: Verb, number: int) -> None:
+        """On a thread."""
+        try:
+            said = source.act(verb, number)
+        except InsightError as error:
+            self.call_from_thread(self.notify, str(error), severity="error", timeout=8)
+        else:
+            self.call_from_thread(self.notify, said)
+
+    async def action_quit(self) -> None:
+        """Let go of the programs, and end."""
+        for source in self.sources:
+            source.close()
+        self.exit()

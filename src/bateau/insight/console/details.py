@@ -1,0 +1,130 @@
+"""What the console says of one task, one resource, one scope: text, worked out from a snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..explain import explain_task
+from ..model import Scope, Snapshot, Task
+from ..waitgraph import WaitGraph
+from .listing import longest_waits, place, seconds
+from .trends import histogram
+
+# Waiters and children that are listed before the rest is counted.
+MOST_LISTED = 30
+
+
+def task_text(snapshot: Snapshot, number: int) -> str:
+    """Where it is, what it waits on, who could free it, how it spent its time. Raises ``KeyError`` if it is not there."""
+    task = next((one for one in snapshot.tasks if one.id == number), None)
+    if task is None:
+        raise KeyError(number)
+    lines = [explain_task(snapshot, number).rstrip(), "", *_life(snapshot, task)]
+    if task.events:
+        lines += ["", "noted by the program:", *(f"  {seconds(event.ago)} ago: {event.text}" for event in task.events)]
+    return "\n".join(lines)
+
+
+def _life(snapshot: Snapshot, task: Task) -> Iterator[str]:
+    parent = next((one for one in snapshot.tasks if one.id == task.parent), None)
+    yield f"state: {task.state}" + (f", being cancelled: {task.cancelled}" if task.cancelled is not None else "")
+    if task.stopping is not None:
+        yield f"asked to stop: {task.stopping}"
+    yield f"parent: {parent.name!r}" if parent is not None else "parent: none, it is a root"
+    for scope in _scopes_around(snapshot, task):
+        left = f", {seconds(scope.left)} left" if scope.left is not None else ""
+        yield f"inside {scope.kind} {scope.name} {place(snapshot.frame(scope.site))}{left}".rstrip()
+    stats = task.stats
+    if stats:
+        yield (
+            f"ran {seconds(stats.get('busy'))} in {stats.get('steps', 0):.0f} steps; ready and not yet run "
+            f"{seconds(stats.get('scheduled'))}; waited {seconds(stats.get('idle'))}; woken {stats.get('wakes', 0):.0f} times, "
+            f"{stats.get('self_wakes', 0):.0f} of them by itself"
+        )
+        late = histogram(dict(stats))
+        if late:
+            yield "from being woken to running:"
+            yield from late
+
+
+def _scopes_around(snapshot: Snapshot, task: Task) -> Iterator[Scope]:
+    scopes = {scope.id: scope for scope in snapshot.scopes}
+    number = task.entered if task.entered is not None else task.scope
+    for _ in range(20):
+        scope = scopes.get(number) if number is not None else None
+        if scope is None:
+            return
+        yield scope
+        number = scope.parent
+
+
+def resource_text(snapshot: Snapshot, number: int) -> str:
+    """Who waits on it, who has it, who could free it, how full it is. Raises ``KeyError`` if it is not there."""
+    one = next((resource for resource in snapshot.resources if resource.id == number), None)
+    if one is None:
+        raise KeyError(number)
+    tasks = {task.id: task for task in snapshot.tasks}
+    graph = WaitGraph(snapshot)
+    lines = [one.text, ""]
+    if one.used is not None:
+        full = one.capacity is not None and one.used >= one.capacity
+        capacity = "without a bound" if one.capacity is None else f"of {one.capacity}"
+        lines.append(f"fill: {one.used} {capacity}" + (", full" if full else ""))
+    longest = longest_waits(snapshot).get(one.id)
+    lines.append(f"waiting: {one.waiting}" + (f", the longest for {seconds(longest)}" if longest is not None else ""))
+    lines += [f"  {_doing(snapshot, tasks.get(each))}" for each in one.waiters[:MOST_LISTED]]
+    if one.waiting > MOST_LISTED:
+        lines.append(f"  and {one.waiting - MOST_LISTED} more")
+    if one.holders or one.holder_threads:
+        lines.append("held by:")
+        lines += [f"  {_doing(snapshot, tasks.get(each))}" for each in one.holders[:MOST_LISTED]]
+        lines += [f"  thread {each}" for each in one.holder_threads]
+    outside = {"outside": "somebody outside (a timer, a descriptor, a thread)", "unknown": "it is not known for sure who"}
+    if one.freed_by != "tasks":
+        lines.append(f"could be freed by: {outside[one.freed_by]}")
+    others = [each for each in one.satisfiers if each not in one.holders]
+    if others:
+        lines.append("tasks that could free it:")
+        for each in others[:MOST_LISTED]:
+            stuck = "" if graph.can_move(each) else "; it can't go on itself"
+            lines.append(f"  {_doing(snapshot, tasks.get(each))}{stuck}")
+    if one.inferred:
+        lines.append("(worked out from another library's insides: likely, not proven)")
+    return "\n".join(lines)
+
+
+def _doing(snapshot: Snapshot, task: Task | None) -> str:
+    if task is None:
+        return "a task that has ended"
+    where = place(snapshot.at(task.stack))
+    wait = f", waits: {task.waits.operation}" if task.waits is not None else ""
+    return f"{task.name!r} ({task.state})" + (f" at {where}" if where else "") + wait
+
+
+def scope_text(snapshot: Snapshot, number: int) -> str:
+    """Whose it is, who lives in it, what becomes of it. Raises ``KeyError`` if it is not there."""
+    scope = next((one for one in snapshot.scopes if one.id == number), None)
+    if scope is None:
+        raise KeyError(number)
+    tasks = {task.id: task for task in snapshot.tasks}
+    children = [task for task in snapshot.tasks if task.scope == number]
+    lines = [f"{scope.kind} {scope.name}".rstrip(), ""]
+    where = place(snapshot.frame(scope.site))
+    if where:
+        lines.append(f"entered at: {where}")
+    if scope.task is not None:
+        lines.append(f"block of: {_doing(snapshot, tasks.get(scope.task))}")
+    if scope.left is not None:
+        lines.append(f"deadline: {seconds(scope.left)} left")
+    for word, text in (("cancelled", scope.cancelled), ("asked to stop", scope.stopping)):
+        if text is not None:
+            lines.append(f"{word}: {text}")
+    if scope.closing:
+        lines.append("its block has ended; it waits for its children")
+    if scope.limit is not None:
+        lines.append(f"at most {scope.limit} children run at once: {scope.running or 0} do, {scope.queued or 0} wait for their place")
+    lines.append(f"children: {max(scope.children, len(children))}")
+    lines += [f"  {_doing(snapshot, child)}" for child in children[:MOST_LISTED]]
+    if len(children) > MOST_LISTED:
+        lines.append(f"  and {len(children) - MOST_LISTED} more")
+    return "\n".join(lines)

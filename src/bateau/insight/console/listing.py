@@ -1,0 +1,252 @@
+"""The rows of the console's tables: what a snapshot has, filtered, sorted and cut to what a screen can hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..model import Frame, Resource, Runtime, Scope, Snapshot, Task
+
+# Rows made of one table: more than anybody scrolls through, and few enough to redraw ten times a second.
+MOST_ROWS = 500
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: the id of what it shows, and the text of each column."""
+
+    id: int
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The rows that are shown, of ``matching`` that the filter lets through, of ``total``."""
+
+    rows: tuple[Row, ...]
+    matching: int
+    total: int
+
+    def caption(self, noun: str) -> str:
+        """``12 tasks``; ``3 of 12 tasks``; ``500 of 100,000 tasks``, and why."""
+        shown = len(self.rows)
+        if shown == self.total:
+            return f"{self.total:,} {noun}"
+        if shown < self.matching:
+            return f"the first {shown:,} of {self.matching:,} {noun}: / filters, o sorts"
+        return f"{shown:,} of {self.total:,} {noun}"
+
+
+TASK_COLUMNS = ("id", "state", "name", "busy", "sched", "idle", "wakes", "waits on", "at")
+RESOURCE_COLUMNS = ("kind", "name", "used", "waiting", "held by", "freed by", "longest wait")
+SCOPE_COLUMNS = ("kind", "name", "children", "task", "at", "left", "state")
+RUNTIME_COLUMNS = ("name", "thread", "tasks", "ready", "timers", "fds", "running", "waits for")
+
+_STATES = {"running": 0, "ready": 1, "new": 2, "waiting": 3, "unknown": 4, "ended": 5}
+# What the tasks can be sorted by; the key gives small values first.
+SORTS: dict[str, Callable[[Task], Any]] = {
+    "state": lambda task: (_STATES[task.state], -(task.stats.get("busy", 0.0)), task.id),
+    "busy": lambda task: (-task.stats.get("busy", 0.0), task.id),
+    "scheduled": lambda task: (-task.stats.get("scheduled", 0.0), task.id),
+    "waited": lambda task: (-(task.waits.waited or 0.0) if task.waits is not None else 0.0, task.id),
+    "wakes": lambda task: (-task.stats.get("wakes", 0.0), task.id),
+    "name": lambda task: (task.name, task.id),
+    "id": lambda task: task.id,
+}
+
+
+def task_rows(snapshot: Snapshot, *, match: str = "", sort: str = "state", most: int = MOST_ROWS) -> Listing:
+    """The tasks. ``match``: see ``matcher``. Raises ``KeyError`` for a sort that is not in ``SORTS``."""
+    key = SORTS[sort]
+    found = matcher(match)
+    tasks = [task for task in snapshot.tasks if found(task_text(snapshot, task))] if match.strip() else list(snapshot.tasks)
+    tasks.sort(key=key)
+    rows = tuple(Row(task.id, _task_cells(snapshot, task)) for task in tasks[:most])
+    return Listing(rows, len(tasks), len(snapshot.tasks))
+
+
+def task_text(snapshot: Snapshot, task: Task) -> str:
+    """What a filter looks through: name, state, library, what it waits on, and its lines."""
+    frames = " ".join(f"{frame.file}:{frame.line} {frame.function}" for frame in snapshot.stack(task.stack))
+    wait = task.waits.operation if task.waits is not None else ""
+    return f"{task.id} {task.name} {task.state} {task.library} {wait} {task.cancelled or ''} {frames}"
+
+
+def matcher(text: str) -> Callable[[str], bool]:
+    """Whether something is meant by ``text``: all its words occur, in any case; ``-word``: it must not; ``/re/``: that is found."""
+    text = text.strip()
+    if len(text) > 2 and text.startswith("/") and text.endswith("/"):
+        try:
+            pattern = re.compile(text[1:-1], re.IGNORECASE)
+        except re.error:
+            return lambda _: False
+        return lambda where: pattern.search(where) is not None
+    words = [word.lower() for word in text.split()]
+    wanted = [word for word in words if not word.startswith("-")]
+    unwanted = [word[1:] for word in words if word.startswith("-") and len(word) > 1]
+
+    def matches(where: str) -> bool:
+        where = where.lower()
+        return all(word in where for word in wanted) and not any(word in where for word in unwanted)
+
+    return matches
+
+
+def resource_rows(snapshot: Snapshot, *, match: str = "", most: int = MOST_ROWS) -> Listing:
+    """The resources, those with the most waiters first."""
+    names = {task.id: task.name for task in snapshot.tasks}
+    longest = longest_waits(snapshot)
+    found = matcher(match)
+    chosen = [one for one in snapshot.resources if found(f"{one.kind} {one.text} {one.library}")]
+    chosen.sort(key=lambda one: (-one.waiting, -longest.get(one.id, 0.0), one.id))
+    rows = tuple(Row(one.id, _resource_cells(one, names, longest.get(one.id))) for one in chosen[:most])
+    return Listing(rows, len(chosen), len(snapshot.resources))
+
+
+def scope_rows(snapshot: Snapshot, *, match: str = "", most: int = MOST_ROWS) -> Listing:
+    """The scopes, timeouts, shields and nurseries."""
+    names = {task.id: task.name for task in snapshot.tasks}
+    found = matcher(match)
+    rows = [Row(scope.id, _scope_cells(snapshot, scope, names)) for scope in snapshot.scopes]
+    chosen = [row for row in rows if found(" ".join(row.cells))]
+    return Listing(tuple(chosen[:most]), len(chosen), len(rows))
+
+
+def runtime_rows(snapshot: Snapshot) -> Listing:
+    """The runtimes."""
+    names = {task.id: task.name for task in snapshot.tasks}
+    threads = {thread.id: thread.name for thread in snapshot.threads}
+    counts: dict[int | None, int] = {}
+    for task in snapshot.tasks:
+        counts[task.runtime] = counts.get(task.runtime, 0) + 1
+    rows = tuple(
+        Row(one.id, _runtime_cells(one, counts.get(one.id, 0), names, threads)) for one in snapshot.runtimes
+    )
+    return Listing(rows, len(rows), len(rows))
+
+
+def longest_waits(snapshot: Snapshot) -> dict[int, float]:
+    """For each resource, for how many seconds the one who waits longest has been waiting, where that is known."""
+    longest: dict[int, float] = {}
+    for task in snapshot.tasks:
+        wait = task.waits
+        if wait is not None and wait.resource is not None and wait.waited is not None:
+            longest[wait.resource] = max(longest.get(wait.resource, 0.0), wait.waited)
+    return longest
+
+
+def tree(snapshot: Snapshot) -> tuple[list[int], dict[int, list[int]]]:
+    """The roots, and the children of each task, by parent; whose parent is not there is a root. In order of age."""
+    known = {task.id for task in snapshot.tasks}
+    roots: list[int] = []
+    children: dict[int, list[int]] = {}
+    for task in snapshot.tasks:
+        if task.parent is not None and task.parent in known and task.parent != task.id:
+            children.setdefault(task.parent, []).append(task.id)
+        else:
+            roots.append(task.id)
+    for each in (roots, *children.values()):
+        each.sort(key=lambda number: (number < 0, abs(number)))
+    return roots, children
+
+
+# -- words ---------------------------------------------------------------------------------------------------------------
+
+
+def seconds(value: float | None) -> str:
+    """A duration in few characters: ``12us``, ``3.4ms``, ``1.25s``, ``3m07s``, ``2h05m``; ``-`` for None."""
+    if value is None:
+        return "-"
+    if value < 0:
+        return f"-{seconds(-value)}"
+    if value < 0.0009995:
+        return f"{value * 1e6:.0f}us"
+    if value < 0.9995:
+        return f"{value * 1e3:.3g}ms"
+    if value < 59.95:
+        return f"{value:.3g}s"
+    whole = round(value)
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+
+
+def place(frame: Frame | None) -> str:
+    """``server.py:12 in handle``."""
+    return f"{frame.file.rpartition('/')[2]}:{frame.line} in {frame.function}" if frame is not None else ""
+
+
+def names_of(numbers: Sequence[int], names: dict[int, str], most: int = 2) -> str:
+    """The names of a few tasks, and how many more."""
+    shown = ", ".join(names.get(number, "an ended task") for number in numbers[:most])
+    return shown + (f" +{len(numbers) - most}" if len(numbers) > most else "")
+
+
+def _stat(task: Task, name: str) -> str:
+    value = task.stats.get(name)
+    return seconds(value) if value is not None else "-"
+
+
+def _task_cells(snapshot: Snapshot, task: Task) -> tuple[str, ...]:
+    wait, wakes = task.waits, task.stats.get("wakes")
+    idle = _stat(task, "idle")
+    if idle == "-" and wait is not None and wait.waited is not None:
+        idle = (">" if wait.at_least else "") + seconds(wait.waited)
+    frame = snapshot.at(task.stack) or snapshot.frame(task.spawned)
+    return (
+        str(task.id) if task.id >= 0 else task.library,
+        "cancelled" if task.cancelled is not None and task.state != "ended" else task.state,
+        task.name,
+        _stat(task, "busy"),
+        _stat(task, "scheduled"),
+        idle,
+        f"{wakes:.0f}" if wakes is not None else "-",
+        wait.operation if wait is not None else "",
+        place(frame),
+    )
+
+
+def _resource_cells(one: Resource, names: dict[int, str], longest: float | None) -> tuple[str, ...]:
+    used = "-" if one.used is None else f"{one.used}/{one.capacity if one.capacity is not None else '∞'}"
+    holders = names_of(one.holders, names) or (f"{len(one.holder_threads)} threads" if one.holder_threads else "")
+    freed = {"outside": "the outside", "unknown": "?"}.get(one.freed_by) or names_of(one.satisfiers, names) or "nobody"
+    return (one.kind, one.name or one.text, used, str(one.waiting), holders, freed, seconds(longest))
+
+
+def _scope_cells(snapshot: Snapshot, scope: Scope, names: dict[int, str]) -> tuple[str, ...]:
+    state = ", ".join(
+        word
+        for word, true in (
+            (f"cancelled: {scope.cancelled}", scope.cancelled is not None),
+            (f"stopping: {scope.stopping}", scope.stopping is not None),
+            ("closing", scope.closing),
+            ("shielded", scope.shielded),
+        )
+        if true
+    )
+    children = str(scope.children)
+    if scope.limit is not None:
+        children += f" (limit {scope.limit}, {scope.queued or 0} queued)"
+    owner = names.get(scope.task, "") if scope.task is not None else ""
+    return (scope.kind, scope.name, children, owner, place(snapshot.frame(scope.site)), seconds(scope.left), state)
+
+
+def _runtime_cells(one: Runtime, tasks: int, names: dict[int, str], threads: dict[int, str]) -> tuple[str, ...]:
+    def number(value: int | None) -> str:
+        return "-" if value is None else str(value)
+
+    thread = threads.get(one.thread) or str(one.thread) if one.thread is not None else "-"
+    running = names.get(one.running, "") if one.running is not None else ""
+    cells: Iterable[str] = (
+        one.name,
+        thread,
+        str(tasks),
+        number(one.ready),
+        number(one.timers),
+        number(one.fds),
+        running,
+        ", ".join(one.holds),
+    )
+    return tuple(cells)
