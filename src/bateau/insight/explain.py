@@ -31,6 +31,11 @@ def explain_task(snapshot: Snapshot, number: int) -> str:
     return "\n".join(teller.one(teller.graph.tasks[number])) + "\n"
 
 
+def explain_knot(snapshot: Snapshot, knot: Knot) -> str:
+    """One knot: who is in it, at which lines, holding what, and what would free it."""
+    return "\n".join(_Teller(snapshot)._knot(knot))
+
+
 class _Teller:
     """See the module's head."""
 

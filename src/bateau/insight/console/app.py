@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
@@ -55,7 +56,8 @@ class Console(App[None]):
     #filter { display: none; dock: bottom; }
     #filter.shown { display: block; }
     #caption { height: 1; padding: 0 1; color: $text-muted; }
-    #explanation { height: 40%; border-top: solid $primary; padding: 0 1; }
+    #table-problems { height: auto; max-height: 50%; }
+    #explanation { height: 1fr; border-top: solid $primary; padding: 0 1; }
     #text, #trend { padding: 0 1; }
     Question { align: center middle; }
     #question { width: 70; height: auto; border: heavy $warning; background: $surface; padding: 1 2; }
@@ -87,19 +89,19 @@ class Console(App[None]):
         self.snapshot: Snapshot | None = None
         self.problems: tuple[Problem, ...] = ()
         self.paused = False
-        self._at = 0
-        self._filter = ""
-        self._sort = "state"
+        self._place = 0
+        self._match = ""
+        self._order = "state"
         self._trends: dict[int, Trends] = {}
         self._trouble = ""
         self._reading: Worker[Snapshot] | None = None
         # What is shown of the tree: its nodes by task.
-        self._nodes: dict[int, TreeNode[int]] = {}
+        self._branches: dict[int, TreeNode[int]] = {}
 
     @property
     def source(self) -> Source:
         """The program that is shown."""
-        return self.sources[self._at]
+        return self.sources[self._place]
 
     # -- what there is to see ------------------------------------------------------------------------------------------------
 
@@ -131,19 +133,19 @@ class Console(App[None]):
             for column in columns:
                 table.add_column(column, key=column)
         self._table("tasks").focus()
-        self._name()
-        self._read()
+        self._retitle()
+        self._take()
 
     def _table(self, name: str) -> Table:
         return self.screen_stack[0].query_one(f"#table-{name}", DataTable)
 
-    def _name(self) -> None:
-        where = f" [{self._at + 1}/{len(self.sources)}]" if len(self.sources) > 1 else ""
+    def _retitle(self) -> None:
+        where = f" [{self._place + 1}/{len(self.sources)}]" if len(self.sources) > 1 else ""
         self.sub_title = self.source.name + where + (" (paused)" if self.paused else "")
 
     # -- snapshots -------------------------------------------------------------------------------------------------------------
 
-    def _read(self) -> None:
+    def _take(self) -> None:
         source = self.source
         self._reading = self.run_worker(
             partial(source.read, Want(context=True, seconds=5.0)), thread=True, exit_on_error=False, group="read"
@@ -167,17 +169,17 @@ class Console(App[None]):
             self._caption()
         if self.source.live:
             # Never more than a third of the time is spent on reading.
-            self.set_timer(min(SLOWEST, max(self.interval, 2 * took)), self._next)
+            self.set_timer(min(SLOWEST, max(self.interval, 2 * took)), self._take_next)
 
-    def _next(self) -> None:
+    def _take_next(self) -> None:
         if self._reading is None:
-            self._read()
+            self._take()
 
     def show(self, snapshot: Snapshot) -> None:
         """Draw a snapshot."""
         self.snapshot = snapshot
         self.problems = find_problems(snapshot)
-        self._trends.setdefault(self._at, Trends()).add(snapshot)
+        self._trends.setdefault(self._place, Trends()).add(snapshot)
         self._banner()
         self._draw()
         for screen in self.screen_stack[1:]:
@@ -214,19 +216,19 @@ class Console(App[None]):
             self._caption()
         elif tab == "trends":
             width = max(20, min(120, self.size.width - 60))
-            lines = self._trends[self._at].lines(width)
-            self.screen_stack[0].query_one("#trend", Static).update("\n\n".join(lines))
+            lines = self._trends[self._place].lines(width)
+            self.screen_stack[0].query_one("#trend", Static).update(Text("\n\n".join(lines)))
             self._caption()
         else:
             self._draw_table(tab, self._listing(snapshot, tab))
 
     def _listing(self, snapshot: Snapshot, tab: str) -> Listing:
         if tab == "tasks":
-            return listing.task_rows(snapshot, match=self._filter, sort=self._sort)
+            return listing.task_rows(snapshot, match=self._match, sort=self._order)
         if tab == "resources":
-            return listing.resource_rows(snapshot, match=self._filter)
+            return listing.resource_rows(snapshot, match=self._match)
         if tab == "scopes":
-            return listing.scope_rows(snapshot, match=self._filter)
+            return listing.scope_rows(snapshot, match=self._match)
         if tab == "runtimes":
             return listing.runtime_rows(snapshot)
         rows = tuple(listing.Row(at, (one.title, one.chapter)) for at, one in enumerate(self.problems))
@@ -259,23 +261,23 @@ class Console(App[None]):
         tree = self.screen_stack[0].query_one("#the-tree", Tree)
         roots, children = listing.tree(snapshot)
         tasks = {task.id: task for task in snapshot.tasks}
-        match = listing.matcher(self._filter)
-        open_before = {number for number, node in self._nodes.items() if node.is_expanded}
-        known = set(self._nodes)
+        match = listing.matcher(self._match)
+        open_before = {number for number, node in self._branches.items() if node.is_expanded}
+        known = set(self._branches)
         tree.clear()
         tree.root.set_label(self.source.name)
         tree.root.expand()
-        self._nodes = {}
+        self._branches = {}
         todo: list[tuple[TreeNode[int], int]] = [(tree.root, number) for number in reversed(roots[:MOST_CHILDREN])]
         while todo:
             parent, number = todo.pop()
             task = tasks[number]
             below = children.get(number, [])
             wait = f"  waits: {task.waits.operation}" if task.waits is not None else ""
-            mark = "* " if self._filter and match(listing.task_text(snapshot, task)) else ""
+            mark = "* " if self._match and match(listing.task_text(snapshot, task)) else ""
             label = f"{mark}{task.name}  ({task.state}){wait}".replace("[", "\\[")
             node = parent.add(label, data=number, expand=number in open_before or number not in known, allow_expand=bool(below))
-            self._nodes[number] = node
+            self._branches[number] = node
             todo.extend((node, child) for child in reversed(below[:MOST_CHILDREN]))
             if len(below) > MOST_CHILDREN:
                 node.add_leaf(f"and {len(below) - MOST_CHILDREN:,} more")
@@ -284,9 +286,9 @@ class Console(App[None]):
         snapshot = self.snapshot
         parts = [first] if first else []
         if self.tab == "tasks":
-            parts.append(f"by {self._sort}")
-        if self._filter:
-            parts.append(f"filter: {self._filter}")
+            parts.append(f"by {self._order}")
+        if self._match:
+            parts.append(f"filter: {self._match}")
         if snapshot is not None:
             age = f"read in {snapshot.took * 1000:.0f} ms"
             parts.append(age if self.source.live else f"{age}, a file: it stands still")
@@ -322,7 +324,7 @@ class Console(App[None]):
     def _explain(self) -> None:
         problem = self._problem()
         text = f"{problem.text}\n\nRead on: {problem.chapter}" if problem is not None else "No problem was found."
-        self.screen_stack[0].query_one("#explanation #text", Static).update(text)
+        self.screen_stack[0].query_one("#explanation #text", Static).update(Text(text))
 
     # -- keys ------------------------------------------------------------------------------------------------------------------
 
@@ -366,13 +368,13 @@ class Console(App[None]):
     def action_filter(self) -> None:
         """Ask for a filter."""
         box = self.screen_stack[0].query_one("#filter", Input)
-        box.value = self._filter
+        box.value = self._match
         box.add_class("shown")
         box.focus()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter while it is typed."""
-        self._filter = event.value.strip()
+        self._match = event.value.strip()
         self._draw()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
@@ -381,7 +383,7 @@ class Console(App[None]):
 
     def action_clear_filter(self) -> None:
         """No filter."""
-        self._filter = ""
+        self._match = ""
         self.screen_stack[0].query_one("#filter", Input).value = ""
         self._leave_filter()
         self._draw()
@@ -394,25 +396,25 @@ class Console(App[None]):
     def action_sort(self) -> None:
         """Sort the tasks by the next thing."""
         sorts = list(listing.SORTS)
-        self._sort = sorts[(sorts.index(self._sort) + 1) % len(sorts)]
+        self._order = sorts[(sorts.index(self._order) + 1) % len(sorts)]
         self._draw()
 
     def action_pause(self) -> None:
         """Stand still, or go on."""
         self.paused = not self.paused
-        self._name()
+        self._retitle()
         self._caption()
 
     def action_switch(self, step: int) -> None:
         """Another program."""
         if len(self.sources) > 1:
-            self._at = (self._at + step) % len(self.sources)
-            self.snapshot, self.problems, self._nodes = None, (), {}
+            self._place = (self._place + step) % len(self.sources)
+            self.snapshot, self.problems, self._branches = None, (), {}
             for name in COLUMNS:
                 self._table(name).clear()
-            self._name()
+            self._retitle()
             self._banner()
-            self._read()
+            self._take()
 
     def action_act(self, verb: Verb) -> None:
         """Something is to be done to what is under the cursor."""

@@ -72,7 +72,7 @@ def resource_text(snapshot: Snapshot, number: int) -> str:
         lines.append(f"fill: {one.used} {capacity}" + (", full" if full else ""))
     longest = longest_waits(snapshot).get(one.id)
     lines.append(f"waiting: {one.waiting}" + (f", the longest for {seconds(longest)}" if longest is not None else ""))
-    lines += [f"  {_doing(snapshot, tasks.get(each))}" for each in one.waiters[:MOST_LISTED]]
+    lines += [f"  {_where(snapshot, tasks.get(each))}" for each in one.waiters[:MOST_LISTED]]
     if one.waiting > MOST_LISTED:
         lines.append(f"  and {one.waiting - MOST_LISTED} more")
     if one.holders or one.holder_threads:
@@ -93,12 +93,20 @@ def resource_text(snapshot: Snapshot, number: int) -> str:
     return "\n".join(lines)
 
 
-def _doing(snapshot: Snapshot, task: Task | None) -> str:
+def _where(snapshot: Snapshot, task: Task | None) -> str:
     if task is None:
         return "a task that has ended"
     where = place(snapshot.at(task.stack))
-    wait = f", waits: {task.waits.operation}" if task.waits is not None else ""
-    return f"{task.name!r} ({task.state})" + (f" at {where}" if where else "") + wait
+    wait = task.waits
+    since = f", for {'at least ' if wait.at_least else ''}{seconds(wait.waited)}" if wait and wait.waited is not None else ""
+    return repr(task.name) + (f" at {where}" if where else "") + since
+
+
+def _doing(snapshot: Snapshot, task: Task | None) -> str:
+    if task is None:
+        return "a task that has ended"
+    wait = f", waits: {task.waits.operation}" if task.waits is not None else f", {task.state}"
+    return _where(snapshot, task) + wait
 
 
 def scope_text(snapshot: Snapshot, number: int) -> str:

@@ -175,7 +175,15 @@ def seconds(value: float | None) -> str:
 
 def place(frame: Frame | None) -> str:
     """``server.py:12 in handle``."""
-    return f"{frame.file.rpartition('/')[2]}:{frame.line} in {frame.function}" if frame is not None else ""
+    if frame is None:
+        return ""
+    function = frame.function.rpartition("<locals>.")[2]
+    return f"{frame.file.rpartition('/')[2]}:{frame.line}" + (f" in {function}" if function else "")
+
+
+def cut(text: str, most: int) -> str:
+    """At most that many characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def names_of(numbers: Sequence[int], names: dict[int, str], most: int = 2) -> str:
@@ -198,12 +206,12 @@ def _task_cells(snapshot: Snapshot, task: Task) -> tuple[str, ...]:
     return (
         str(task.id) if task.id >= 0 else task.library,
         "cancelled" if task.cancelled is not None and task.state != "ended" else task.state,
-        task.name,
+        cut(task.name, 30),
         _stat(task, "busy"),
         _stat(task, "scheduled"),
         idle,
         f"{wakes:.0f}" if wakes is not None else "-",
-        wait.operation if wait is not None else "",
+        cut(wait.operation, 52) if wait is not None else "",
         place(frame),
     )
 
@@ -212,7 +220,7 @@ def _resource_cells(one: Resource, names: dict[int, str], longest: float | None)
     used = "-" if one.used is None else f"{one.used}/{one.capacity if one.capacity is not None else '∞'}"
     holders = names_of(one.holders, names) or (f"{len(one.holder_threads)} threads" if one.holder_threads else "")
     freed = {"outside": "the outside", "unknown": "?"}.get(one.freed_by) or names_of(one.satisfiers, names) or "nobody"
-    return (one.kind, one.name or one.text, used, str(one.waiting), holders, freed, seconds(longest))
+    return (one.kind, cut(one.name or one.text, 50), used, str(one.waiting), holders, freed, seconds(longest))
 
 
 def _scope_cells(snapshot: Snapshot, scope: Scope, names: dict[int, str]) -> tuple[str, ...]:

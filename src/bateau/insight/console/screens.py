@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
@@ -67,7 +68,7 @@ class TextPage(Screen[None]):
         """Header, text, footer."""
         yield Header()
         with VerticalScroll():
-            yield Static(self._text, id="text", markup=self._markup)
+            yield Static(self._text if self._markup else Text(self._text), id="text")
         yield Footer()
 
     def on_mount(self) -> None:
@@ -78,7 +79,7 @@ class TextPage(Screen[None]):
         """Show another text, if it is another."""
         if text != self._text:
             self._text = text
-            self.query_one("#text", Static).update(text)
+            self.query_one("#text", Static).update(Text(text))
 
 
 class DetailPage(TextPage):
