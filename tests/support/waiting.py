@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import bateau
+
+T = TypeVar("T")
 
 
 async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
@@ -17,3 +21,12 @@ async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
                 await bateau.yield_now()
             else:  # another thread is involved: do not spin
                 await bateau.time.sleep(0.001)
+
+
+def wait_until(find: Callable[[], T], seconds: float = 20.0) -> T:
+    """Ask until there is a true answer, and return it. For plain threads, about what another one is doing."""
+    end = time.monotonic() + seconds
+    while not (found := find()):
+        assert time.monotonic() < end, f"still {found!r} after {seconds} s"
+        time.sleep(0.005)
+    return found

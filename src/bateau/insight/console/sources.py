@@ -5,14 +5,22 @@ A source is read on a thread of the console's; nothing here knows of the screen.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
+from ..client import Client, NoAgent, connect
 from ..model import InsightError, Reader, ReadError, Snapshot, Want
 from ..schema import from_json
 
+T = TypeVar("T")
 Verb = Literal["cancel", "stop", "wake"]
+# Seconds that a scope has to come to its end when it is stopped by hand.
+STOP_GRACE = 10.0
 
 
 class Source(Protocol):
@@ -87,35 +95,96 @@ class MemoryReader:
         return read_process(self._pid, want)
 
 
-def find_source(target: str) -> Source:
-    """What ``target`` means: a process id, the path of an agent's socket, ``host:port``, or a file that ``bateau dump --json`` wrote.
+class AgentSource:
+    """A program whose agent answers: it can be acted upon, and counts for us what its tasks do.
 
-    Raises ``ReadError``, which says what was tried.
+    A connection that breaks is made anew with the next snapshot, so that an agent that was slow once is not lost.
+    """
+
+    acts = True
+    live = True
+
+    def __init__(self, name: str, connect: Callable[[], Client]) -> None:
+        self.name = name
+        self._connect = connect
+        # Snapshots and actions come from two threads.
+        self._turn = threading.Lock()
+        self._client: Client | None = connect()
+        self._count()
+
+    def read(self, want: Want | None = None) -> Snapshot:
+        """Take a snapshot."""
+        return self._with_client(lambda client: client.read(want))
+
+    def act(self, verb: Verb, number: int) -> str:
+        """Cancel, stop, wake."""
+
+        def do(client: Client) -> str:
+            if verb == "cancel":
+                client.cancel(number, "cancelled from the console")
+                return "it is being cancelled"
+            if verb == "wake":
+                client.wake(number)
+                return "it was woken"
+            client.stop(number, STOP_GRACE, "stopped from the console")
+            return f"it was asked to stop; in {STOP_GRACE:g} s it is cancelled"
+
+        return self._with_client(do)
+
+    def close(self) -> None:
+        """Hang up."""
+        with self._turn:
+            client, self._client = self._client, None
+            if client is not None:
+                client.close()
+
+    def _count(self) -> None:
+        assert self._client is not None
+        with contextlib.suppress(InsightError):  # an older agent: then there are no counters to show
+            self._client.count()
+
+    def _with_client(self, do: Callable[[Client], T]) -> T:
+        with self._turn:
+            if self._client is None:
+                self._client = self._connect()
+                self._count()
+            try:
+                return do(self._client)
+            except NoAgent:
+                self._client.close()
+                self._client = None
+                raise
+
+
+def find_source(target: str) -> Source:
+    """What ``target`` means: a process id, the path of an agent's socket, ``host:port`` or ``:port``, or a file that ``bateau dump --json``
+    wrote. A process without an agent is read from its memory.
+
+    Raises ``InsightError``, which says what was tried.
     """
     path = Path(target)
+    host, colon, port = target.rpartition(":")
     if target.isdecimal():
         return _process(int(target))
-    if path.is_socket() or (":" in target and not path.exists()):
-        return _agent(target)
+    if path.is_socket():
+        return AgentSource(path.name, partial(connect, path=target))
     if path.is_file():
         return ReaderSource(path.name, FileReader(path), live=False)
+    if colon and port.isdecimal() and host in ("", "localhost", "127.0.0.1"):
+        return AgentSource(f"port {port}", partial(connect, port=int(port)))
+    if colon and port.isdecimal():
+        raise ReadError(
+            f"{target!r}: agents listen on the loopback interface only; forward the port (ssh -L {port}:127.0.0.1:{port} {host}) and use :{port}"
+        )
     raise ReadError(
-        f"{target!r} is no process id, no socket, no host:port and no file; name one of these, such as the number that `ps` shows"
+        f"{target!r} is no process id, no socket, no port (:9000) and no file; name one of these, such as the number that `ps` shows"
     )
 
 
 def _process(pid: int) -> Source:
     if not os.path.exists(f"/proc/{pid}") and os.path.exists("/proc/self"):
         raise ReadError(f"there is no process {pid}")
-    from ..client import find_agent
-
-    address = find_agent(pid)
-    if address is not None:
-        return _agent(address)
-    return ReaderSource(f"process {pid} (read from its memory)", MemoryReader(pid))
-
-
-def _agent(target: str) -> Source:
-    from .agents import AgentSource
-
-    return AgentSource(target)
+    try:
+        return AgentSource(f"process {pid}", partial(connect, pid))
+    except NoAgent:
+        return ReaderSource(f"process {pid} (read from its memory)", MemoryReader(pid))

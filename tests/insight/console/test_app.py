@@ -1,0 +1,233 @@
+"""The console on a screen (textual's, without a terminal), following a real program: what the keys do, and what is shown."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+pytest.importorskip("textual")
+
+from bateau import insight
+from bateau.insight.console.app import Console
+from bateau.insight.console.screens import DetailPage, GraphPage, Question, TextPage
+from bateau.insight.console.sources import FileReader, ReaderSource, find_source
+from bateau.insight.model import InsightError, ReadError
+from support.console_program import running
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """A snapshot of the program, in a file."""
+    path = tmp_path_factory.mktemp("console") / "program.json"
+    with running():
+        path.write_text(insight.to_json(insight.snapshot()))
+    return path
+
+
+class Acting(ReaderSource):
+    """A source that notes what is asked of it."""
+
+    acts = True
+
+    def __init__(self, reader):
+        super().__init__("a program", reader)
+        self.asked = []
+
+    def act(self, verb, number):
+        self.asked.append((verb, number))
+        if verb == "wake":
+            raise InsightError("it would not")
+        return f"{verb} done"
+
+
+def drive(source, script, **options):
+    """Run the console on `source` and let `script(app, pilot)` press its keys."""
+
+    async def main():
+        app = Console([source] if not isinstance(source, list) else source, interval=0.2, **options)
+        async with app.run_test(size=(160, 45)) as pilot:
+            await until(pilot, lambda: app.snapshot is not None)
+            await pilot.pause()
+            await script(app, pilot)
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+async def until(pilot, condition):
+    while not condition():
+        await pilot.pause(0.01)
+
+
+def text_of(app, selector, screen=None):
+    return str((screen or app.screen).query_one(selector).render())
+
+
+def rows(app, name):
+    table = app._table(name)
+    return [table.get_row(key) for key in table.rows]
+
+
+def test_tables_and_banner(file):
+    async def script(app, pilot):
+        assert {"upstream", "downstream", "migration"} <= {row[2] for row in rows(app, "tasks")}
+        assert "deadlock cycle detected, 2 tasks wait for each other: press P" in text_of(app, "#banner")
+        await pilot.press("P")
+        await pilot.pause()
+        assert app.tab == "problems"
+        explained = text_of(app, "#explanation #text")
+        assert "DEADLOCK: 2 tasks wait for each other" in explained
+        assert "Read on: docs/hazards.md#deadlock" in explained
+        for key, name in (("3", "resources"), ("4", "scopes"), ("5", "runtimes")):
+            await pilot.press(key)
+            await pilot.pause()
+            assert app.tab == name
+            assert rows(app, name)
+        await pilot.press("2")
+        await pilot.pause()
+        labels = {str(node.label) for node in app._branches.values()}
+        assert any(label.startswith("pump [1]") for label in labels)
+        await pilot.press("7")
+        await pilot.pause()
+        assert "tasks" in text_of(app, "#trend")
+
+    drive(find_source(str(file)), script)
+
+
+def test_filter_and_sort(file):
+    async def script(app, pilot):
+        await pilot.press("slash", *"request-", "enter")
+        await pilot.pause()
+        assert {row[2] for row in rows(app, "tasks")} == {f"request-{n}" for n in range(5)}
+        assert "filter: request-" in text_of(app, "#caption")
+        await pilot.press("escape")
+        await pilot.pause()
+        assert len(rows(app, "tasks")) > 5
+        await pilot.press("o")
+        await pilot.pause()
+        assert "by busy" in text_of(app, "#caption")
+
+    drive(find_source(str(file)), script)
+
+
+def test_details_graph_and_help(file, tmp_path):
+    async def script(app, pilot):
+        await pilot.press("slash", *"request-3", "enter", "enter")
+        await pilot.pause()
+        assert isinstance(app.screen, DetailPage)
+        assert "held by 'migration'" in text_of(app, "#text")
+        await pilot.press("question_mark")
+        await pilot.pause()
+        assert "the wait graph" in text_of(app, "#text")
+        await pilot.press("escape", "escape")
+        await pilot.press("P", "D")
+        await pilot.pause()
+        assert isinstance(app.screen, GraphPage)
+        (dot,) = tmp_path.glob("*.dot")
+        (mermaid,) = tmp_path.glob("*.mmd")
+        assert "upstream" in dot.read_text()
+        assert "upstream" in mermaid.read_text()
+        assert str(dot) in text_of(app, "#text")
+        await pilot.press("escape", "enter")
+        await pilot.pause()
+        assert isinstance(app.screen, TextPage)
+
+    drive(find_source(str(file)), script, directory=tmp_path)
+
+
+def test_actions_are_asked_about(file):
+    source = Acting(FileReader(file))
+
+    async def script(app, pilot):
+        await pilot.press("slash", *"migration", "enter")
+        await pilot.pause()
+        number = app._under_cursor("tasks")
+        await pilot.press("c")
+        await pilot.pause()
+        assert isinstance(app.screen, Question)
+        await pilot.press("n")
+        await pilot.pause()
+        assert source.asked == []
+        await pilot.press("c", "y")
+        await until(pilot, lambda: source.asked)
+        await pilot.press("w", "y")
+        await until(pilot, lambda: len(source.asked) == 2)
+        await pilot.press("s")  # not in this table
+        await pilot.press("escape", "4", "s")
+        await pilot.pause()
+        assert isinstance(app.screen, Question)
+        await pilot.press("y")
+        await until(pilot, lambda: len(source.asked) == 3)
+        assert source.asked[:2] == [("cancel", number), ("wake", number)]
+        assert source.asked[2][0] == "stop"
+
+    drive(source, script)
+
+
+def test_it_follows_a_living_program_and_can_stand_still():
+    async def script(app, pilot):
+        first = app.snapshot
+        await until(pilot, lambda: app.snapshot is not first)
+        await pilot.press("slash", *"migration", "enter", "enter")
+        await pilot.pause()
+        before = app.snapshot
+        await until(pilot, lambda: app.snapshot is not before)
+        assert "sleep of 1000 s" in text_of(app, "#text")
+        await pilot.press("escape", "space")
+        await until(pilot, lambda: app.paused)
+        still = app.snapshot
+        await pilot.pause(0.3)
+        assert app.snapshot is still
+        await pilot.press("space")
+        await until(pilot, lambda: app.snapshot is not still)
+
+    with running():
+        drive(ReaderSource("this process", insight.LiveReader()), script)
+
+
+def test_a_program_that_does_not_answer(file):
+    class Gone:
+        def __init__(self):
+            self.times = 0
+
+        def read(self, want=None):
+            self.times += 1
+            if self.times > 1:
+                raise ReadError("process 1 has ended")
+            return FileReader(file).read(want)
+
+    async def script(app, pilot):
+        await until(pilot, lambda: "NO ANSWER: process 1 has ended" in text_of(app, "#caption"))
+        assert rows(app, "tasks")  # what was seen last stays
+        await pilot.press("bracketright")
+        await pilot.pause()
+
+    drive(ReaderSource("gone", Gone()), script)
+
+
+def test_several_programs(file):
+    sources = [ReaderSource(name, FileReader(file), live=False) for name in ("one", "two")]
+
+    async def script(app, pilot):
+        assert app.sub_title == "one [1/2]"
+        await pilot.press("right_square_bracket")
+        await until(pilot, lambda: app.snapshot is not None)
+        assert app.sub_title == "two [2/2]"
+        await until(pilot, lambda: rows(app, "tasks"))
+
+    drive(sources, script)
+
+
+def test_what_is_no_program(tmp_path):
+    with pytest.raises(ReadError, match="name one of these"):
+        find_source(str(tmp_path / "nothing"))
+    with pytest.raises(ReadError, match="no process 4194305"):
+        find_source("4194305")
+    broken = tmp_path / "broken.json"
+    broken.write_text("{")
+    with pytest.raises(InsightError):
+        find_source(str(broken)).read()
+    with pytest.raises(InsightError, match="can only be looked at"):
+        find_source(str(broken)).act("cancel", 1)
+    with pytest.raises(ValueError, match="something to show"):
+        Console([])
