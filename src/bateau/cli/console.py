@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="a process id, the path of an agent's socket, the port of an agent (:9000), or a file that `bateau dump --json` wrote",
     )
-    parser.add_argument("--interval", type=float, default=1.0, metavar="S", help="seconds between snapshots (default: 1)")
+    parser.add_argument(
+        "--interval", type=float, default=1.0, metavar="S", help="seconds between snapshots (default: 1)"
+    )
     parser.add_argument("--directory", metavar="DIR", help="where the key D writes graphs (default: here)")
 
 
@@ -38,7 +40,9 @@ def main(args: argparse.Namespace) -> int:
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("textual", "rich"):
             raise
-        return _refuse("it needs textual: pip install 'bateau[console]'. Without it, `bateau dump` tells the same as text")
+        return _refuse(
+            "it needs textual: pip install 'bateau[console]'. Without it, `bateau dump` tells the same as text"
+        )
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return _refuse("it needs a terminal. `bateau dump` tells the same as text")
     sources: list[Source] = []

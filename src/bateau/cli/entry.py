@@ -16,6 +16,7 @@ examples:
   bateau run app:main one two             call main("one", "two") of module app
   bateau runtimes                         what is available here, and why not if not
   bateau dump 4242                        what every task of process 4242 is doing, and who waits for whom
+  bateau console 4242                     the same on the screen, as it changes
   bateau sim explore test_x.py:scenario   look for an order of events, or a fault, that breaks it
   bateau run --supervise app.py           ... and say what every task was at if it is killed
   bateau postmortem FILE                  how a program ended, from what its flight recorder left
@@ -139,6 +140,12 @@ def _parser() -> argparse.ArgumentParser:
 
     add_trim(trim)
 
+    console = commands.add_parser("console", help="follow running programs on the screen: a top for tasks")
+    from . import console as console_command
+
+    console.description = console_command.DESCRIPTION
+    console_command.add_arguments(console)
+
     demo = commands.add_parser(
         "demo",
         help="crawl a real tree of files over HTTP and prove the result",
@@ -166,6 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = import_module(
         {
             "run": ".run",
+            "console": ".console",
             "dump": ".dump",
             "runtimes": ".runtimes",
             "demo": ".demo.command",

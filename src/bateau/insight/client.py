@@ -68,6 +68,10 @@ class Client:
         """Wake a task that waits in an operation of bateau's: it looks again."""
         self._ask("wake", task=task)
 
+    def count(self) -> None:
+        """Have the tasks' counters kept (``Task.stats``, see ``counting``) until this connection ends; a microsecond per step."""
+        self._ask("count")
+
     def subscribe(self, every: float, want: Want | None = None) -> Iterator[Snapshot]:
         """Snapshots at an interval in seconds (0.1 or more; the agent takes fewer where they are costly). Nothing else can be asked on
         this connection meanwhile; closing the iterator ends the subscription with it.

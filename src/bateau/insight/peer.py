@@ -51,6 +51,8 @@ class Peer:
         self._push_at: float | None = None
         self._every = 0.0
         self._push: Callable[[], None] | None = None
+        # Set while it wants the tasks' counters to be kept.
+        self._stop_counting: Callable[[], None] | None = None
 
     # -- the socket ------------------------------------------------------------------------------------------------------
 
@@ -181,6 +183,8 @@ class Peer:
         self.connection.close()
         self._out = memoryview(b"")
         self._push = self._push_at = None
+        if self._stop_counting is not None:
+            self._stop_counting()
 
     # -- requests --------------------------------------------------------------------------------------------------------
 
@@ -266,6 +270,14 @@ class Peer:
         self._push = self._push_at = None
         self._result(number, "unsubscribed")
 
+    def _count(self, number: int, message: dict[str, Any]) -> None:
+        """Keep the counters of tasks as long as this client is there."""
+        from .counting import count
+
+        if self._stop_counting is None:
+            self._stop_counting = count()
+        self._result(number, "counting")
+
     def _read(self, want: Want) -> Any:
         return self.agent.reader.read(want)
 
@@ -326,6 +338,7 @@ class Peer:
 
 
 _REQUESTS: dict[str, Callable[[Peer, int, dict[str, Any]], None]] = {
+    "count": Peer._count,
     "ping": Peer._ping,
     "snapshot": Peer._snapshot,
     "text": Peer._text,

@@ -97,7 +97,9 @@ def test_scopes_and_runtimes(snapshot):
 def test_tree(snapshot):
     names = {task.id: task.name for task in snapshot.tasks}
     roots, children = listing.tree(snapshot)
-    (main,) = [number for number in roots if {"upstream", "migration"} <= {names[one] for one in children.get(number, ())}]
+    (main,) = [
+        number for number in roots if {"upstream", "migration"} <= {names[one] for one in children.get(number, ())}
+    ]
     assert [names[one] for one in children[main]][:2] == ["upstream", "downstream"]
 
 

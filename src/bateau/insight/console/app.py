@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from rich.text import Text
 from textual.app import App, ComposeResult
@@ -137,7 +137,10 @@ class Console(App[None]):
         self._take()
 
     def _table(self, name: str) -> Table:
-        return self.screen_stack[0].query_one(f"#table-{name}", DataTable)
+        return cast("Table", self.screen_stack[0].query_one(f"#table-{name}", DataTable))
+
+    def _tree(self) -> Tree[int]:
+        return cast("Tree[int]", self.screen_stack[0].query_one("#the-tree", Tree))
 
     def _retitle(self) -> None:
         where = f" [{self._place + 1}/{len(self.sources)}]" if len(self.sources) > 1 else ""
@@ -154,17 +157,18 @@ class Console(App[None]):
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         """A snapshot is there, or none can be had."""
-        if event.worker is not self._reading or not event.worker.is_finished:
+        worker = cast("Worker[Snapshot]", event.worker)  # pyright: ignore[reportUnknownMemberType]  # textual's event doesn't say
+        if worker is not self._reading or not worker.is_finished:
             return
         self._reading = None
         took = time.monotonic() - self._asked
         if event.state is WorkerState.SUCCESS:
             self._trouble = ""
-            assert event.worker.result is not None
+            assert worker.result is not None
             if not self.paused:
-                self.show(event.worker.result)
-        elif event.worker.error is not None:
-            error = event.worker.error
+                self.show(worker.result)
+        elif worker.error is not None:
+            error = worker.error
             self._trouble = str(error) if isinstance(error, InsightError) else f"{type(error).__name__}: {error}"
             self._caption()
         if self.source.live:
@@ -258,7 +262,7 @@ class Console(App[None]):
         self._caption(found.caption(tab))
 
     def _draw_tree(self, snapshot: Snapshot) -> None:
-        tree = self.screen_stack[0].query_one("#the-tree", Tree)
+        tree = self._tree()
         roots, children = listing.tree(snapshot)
         tasks = {task.id: task for task in snapshot.tasks}
         match = listing.matcher(self._match)
@@ -276,7 +280,9 @@ class Console(App[None]):
             wait = f"  waits: {task.waits.operation}" if task.waits is not None else ""
             mark = "* " if self._match and match(listing.task_text(snapshot, task)) else ""
             label = f"{mark}{task.name}  ({task.state}){wait}".replace("[", "\\[")
-            node = parent.add(label, data=number, expand=number in open_before or number not in known, allow_expand=bool(below))
+            node = parent.add(
+                label, data=number, expand=number in open_before or number not in known, allow_expand=bool(below)
+            )
             self._branches[number] = node
             todo.extend((node, child) for child in reversed(below[:MOST_CHILDREN]))
             if len(below) > MOST_CHILDREN:
@@ -302,7 +308,7 @@ class Console(App[None]):
 
     def _under_cursor(self, tab: str) -> int | None:
         if tab == "tree":
-            node = self.screen_stack[0].query_one("#the-tree", Tree).cursor_node
+            node = self._tree().cursor_node
             return node.data if node is not None else None
         if tab not in COLUMNS:
             return None
@@ -445,7 +451,9 @@ class Console(App[None]):
     def _name_of(self, verb: Verb, number: int) -> str:
         assert self.snapshot is not None
         if verb == "stop":
-            return next((f"{one.kind} {one.name}".strip() for one in self.snapshot.scopes if one.id == number), "this scope")
+            return next(
+                (f"{one.kind} {one.name}".strip() for one in self.snapshot.scopes if one.id == number), "this scope"
+            )
         return next((f"task {one.name!r}" for one in self.snapshot.tasks if one.id == number), "this task")
 
     def _act(self, source: Source, verb: Verb, number: int) -> None:

@@ -79,7 +79,10 @@ def resource_text(snapshot: Snapshot, number: int) -> str:
         lines.append("held by:")
         lines += [f"  {_doing(snapshot, tasks.get(each))}" for each in one.holders[:MOST_LISTED]]
         lines += [f"  thread {each}" for each in one.holder_threads]
-    outside = {"outside": "somebody outside (a timer, a descriptor, a thread)", "unknown": "it is not known for sure who"}
+    outside = {
+        "outside": "somebody outside (a timer, a descriptor, a thread)",
+        "unknown": "it is not known for sure who",
+    }
     if one.freed_by != "tasks":
         lines.append(f"could be freed by: {outside[one.freed_by]}")
     others = [each for each in one.satisfiers if each not in one.holders]
@@ -98,7 +101,11 @@ def _where(snapshot: Snapshot, task: Task | None) -> str:
         return "a task that has ended"
     where = place(snapshot.at(task.stack))
     wait = task.waits
-    since = f", for {'at least ' if wait.at_least else ''}{seconds(wait.waited)}" if wait and wait.waited is not None else ""
+    since = (
+        f", for {'at least ' if wait.at_least else ''}{seconds(wait.waited)}"
+        if wait and wait.waited is not None
+        else ""
+    )
     return repr(task.name) + (f" at {where}" if where else "") + since
 
 
@@ -130,7 +137,9 @@ def scope_text(snapshot: Snapshot, number: int) -> str:
     if scope.closing:
         lines.append("its block has ended; it waits for its children")
     if scope.limit is not None:
-        lines.append(f"at most {scope.limit} children run at once: {scope.running or 0} do, {scope.queued or 0} wait for their place")
+        lines.append(
+            f"at most {scope.limit} children run at once: {scope.running or 0} do, {scope.queued or 0} wait for their place"
+        )
     lines.append(f"children: {max(scope.children, len(children))}")
     lines += [f"  {_doing(snapshot, child)}" for child in children[:MOST_LISTED]]
     if len(children) > MOST_LISTED:

@@ -61,7 +61,9 @@ def task_rows(snapshot: Snapshot, *, match: str = "", sort: str = "state", most:
     """The tasks. ``match``: see ``matcher``. Raises ``KeyError`` for a sort that is not in ``SORTS``."""
     key = SORTS[sort]
     found = matcher(match)
-    tasks = [task for task in snapshot.tasks if found(task_text(snapshot, task))] if match.strip() else list(snapshot.tasks)
+    tasks = (
+        [task for task in snapshot.tasks if found(task_text(snapshot, task))] if match.strip() else list(snapshot.tasks)
+    )
     tasks.sort(key=key)
     rows = tuple(Row(task.id, _task_cells(snapshot, task)) for task in tasks[:most])
     return Listing(rows, len(tasks), len(snapshot.tasks))
@@ -121,9 +123,7 @@ def runtime_rows(snapshot: Snapshot) -> Listing:
     counts: dict[int | None, int] = {}
     for task in snapshot.tasks:
         counts[task.runtime] = counts.get(task.runtime, 0) + 1
-    rows = tuple(
-        Row(one.id, _runtime_cells(one, counts.get(one.id, 0), names, threads)) for one in snapshot.runtimes
-    )
+    rows = tuple(Row(one.id, _runtime_cells(one, counts.get(one.id, 0), names, threads)) for one in snapshot.runtimes)
     return Listing(rows, len(rows), len(rows))
 
 

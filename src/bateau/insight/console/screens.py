@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.text import Text
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen, Screen
@@ -16,6 +16,7 @@ from textual.widgets import Footer, Header, Static
 from ..model import Snapshot
 from .details import resource_text, scope_text, task_text
 from .problems import Problem, graph_of
+from .sources import Verb
 
 if TYPE_CHECKING:
     from .app import Console
@@ -114,7 +115,7 @@ class DetailPage(TextPage):
         wanted = "scope" if parameters == ("stop",) else "task"
         return self.kind == wanted and _console(self).source.acts
 
-    def action_act(self, verb: str) -> None:
+    def action_act(self, verb: Verb) -> None:
         """Ask, and do it."""
         _console(self).ask_to_act(verb, self.number)
 
@@ -126,7 +127,10 @@ class GraphPage(TextPage):
         dot, mermaid = graph_of(snapshot, problem)
         stem = f"bateau-{snapshot.process.pid}-waits"
         lines = [problem.text if problem is not None else "Who waits on whom, all tasks.", ""]
-        for suffix, text, use in ((".dot", dot, "dot -Tsvg FILE > waits.svg"), (".mmd", mermaid, "in Markdown: ```mermaid")):
+        for suffix, text, use in (
+            (".dot", dot, "dot -Tsvg FILE > waits.svg"),
+            (".mmd", mermaid, "in Markdown: ```mermaid"),
+        ):
             path = directory / (stem + suffix)
             try:
                 path.write_text(text)
@@ -161,6 +165,6 @@ class Question(ModalScreen[bool]):
 def _console(screen: Screen[None]) -> Console:
     from .app import Console
 
-    app = screen.app
+    app = cast("App[object]", screen.app)  # pyright: ignore[reportUnknownMemberType]  # a screen doesn't know its app's type
     assert isinstance(app, Console)
     return app

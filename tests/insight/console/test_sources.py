@@ -1,0 +1,174 @@
+"""What the console follows: real processes, with an agent and without, by pid, socket and port; and the command in a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from bateau.insight.client import NoAgent
+from bateau.insight.console.sources import AgentSource, ReaderSource, find_source
+from bateau.insight.model import InsightError, ReadError
+from support.waiting import wait_until
+
+PROGRAM = """
+import bateau, sys
+from bateau import insight, sync
+
+async def worker():
+    while not bateau.stopping():
+        await bateau.time.sleep(0.01)
+
+async def stubborn():
+    while True:
+        try:
+            await bateau.time.sleep(1000)
+        finally:
+            print("stubborn was cancelled", flush=True)
+
+async def waiter(event):
+    await event.wait()
+
+async def main():
+    event = sync.Event(name="never")
+    print("ready", flush=True)
+    async with bateau.scope(name="top") as top:
+        async with bateau.scope(name="workers") as scope:
+            scope.spawn(worker, name="worker")
+            top.spawn(stubborn, name="stubborn")
+            top.spawn(waiter, event, name="waiter")
+        print("the workers have stopped", flush=True)
+"""
+
+
+class Program:
+    def __init__(self, start):
+        text = textwrap.dedent(PROGRAM) + start + "\nbateau.run(main, runtime='native')\n"
+        self.process = subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True)
+        self.pid = self.process.pid
+
+    def until(self, line):
+        seen = []
+        while True:
+            found = self.process.stdout.readline()
+            assert found, seen
+            seen.append(found.strip())
+            if found.strip().startswith(line):
+                return found.strip()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.stdout.close()
+        self.process.wait()
+
+
+def tasks(source):
+    return {task.name: task for task in source.read().tasks}
+
+
+def test_an_agent_counts_and_acts():
+    with Program("insight.init()") as program:
+        program.until("ready")
+        source = wait_until(lambda: find_source(str(program.pid)))
+        assert isinstance(source, AgentSource)
+        assert source.acts
+        worker = wait_until(lambda: (one := tasks(source)["worker"]).stats.get("wakes", 0) > 3 and one)
+        assert worker.stats["busy"] > 0
+        assert source.act("wake", tasks(source)["waiter"].id) == "it was woken"
+        assert tasks(source)["waiter"].state == "waiting"  # spurious wakes are harmless
+        assert source.act("cancel", tasks(source)["stubborn"].id) == "it is being cancelled"
+        program.until("stubborn was cancelled")
+        with pytest.raises(InsightError, match="no task 987654"):
+            source.act("cancel", 987654)
+        scope = next(one.id for one in source.read().scopes if one.name == "workers")
+        assert "cancelled" in source.act("stop", scope)
+        program.until("the workers have stopped")
+        program.process.kill()
+        program.process.wait()
+        with pytest.raises(NoAgent):
+            source.read()
+        source.close()
+        source.close()
+
+
+def test_a_port_with_a_token(monkeypatch):
+    with Program("print('port', insight.init(port=0, unix=False, token='sesame').port, flush=True)") as program:
+        port = program.until("port").split()[1]
+        program.until("ready")
+        monkeypatch.setenv("BATEAU_INSIGHT_TOKEN", "sesame")
+        source = find_source(f":{port}")
+        assert "waiter" in tasks(source)
+        source.close()
+        monkeypatch.setenv("BATEAU_INSIGHT_TOKEN", "guess")
+        with pytest.raises(InsightError, match="token"):
+            find_source(f"localhost:{port}")
+        with pytest.raises(ReadError, match="ssh -L"):
+            find_source(f"example.org:{port}")
+
+
+def test_a_process_nobody_prepared():
+    with Program("") as program:
+        program.until("ready")
+        source = find_source(str(program.pid))
+        assert isinstance(source, ReaderSource)
+        wait_until(lambda: {"worker", "stubborn", "waiter"} <= tasks(source).keys())
+        with pytest.raises(InsightError, match="can only be looked at"):
+            source.act("cancel", 1)
+
+
+def test_in_a_terminal():
+    pytest.importorskip("textual")
+    with Program("insight.init()") as program:
+        program.until("ready")
+        child, terminal = pty.fork()
+        if not child:
+            os.environ.update(TERM="xterm-256color", COLUMNS="140", LINES="40")
+            os.execv(
+                sys.executable, [sys.executable, "-m", "bateau.cli", "console", "--interval", "0.2", str(program.pid)]
+            )
+        seen = b""
+        end = time.monotonic() + 60
+        try:
+            while b"stubborn" not in seen:
+                assert time.monotonic() < end, seen
+                seen += os.read(terminal, 65536)
+            os.write(terminal, b"q")
+            try:
+                while os.read(terminal, 65536):
+                    pass
+            except OSError:  # the terminal has closed: the console has ended
+                pass
+        finally:
+            os.close(terminal)
+            if time.monotonic() >= end:
+                os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["1:2:x"], "is no process id, no socket, no port"),
+        (["--interval", "0", "1"], "--interval is in seconds, from 0.05"),
+        (["--directory", "/nowhere/at/all", "1"], "is no directory"),
+        (["1"], "it needs a terminal"),
+    ],
+)
+def test_what_it_refuses(arguments, said):
+    command = [sys.executable, "-m", "bateau.cli", "console", *arguments]
+    if "no process id" in said:
+        command = [sys.executable, "-c", "from bateau.insight.console.sources import find_source as f; f('1:2:x')"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode != 0
+    assert re.search(re.escape(said), done.stderr), done.stderr
