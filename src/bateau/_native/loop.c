@@ -5,9 +5,10 @@
  * asyncio's, unchanged, on top of it. One iteration is asyncio's: poll, queue what is due, run what was queued when the
  * iteration began. Three things differ, none visible but in time:
  *   - a cancelled timer leaves the heap at once;
- *   - while callbacks are ready, the poll is put off for up to POLL_EVERY iterations, unless this loop itself has done
- *     something since that may have made a descriptor ready (sent through a stream, changed a registration): what a program
- *     does to itself it sees in the next iteration, and what comes from outside may come that much later;
+ *   - while callbacks are ready, the poll is put off until POLL_EVERY of them have run or the kernel's coarse clock has
+ *     ticked (some milliseconds), unless this loop itself has done something since that may have made a descriptor ready (sent
+ *     through a stream, changed a registration): what a program does to itself it sees in the next iteration, and what comes
+ *     from outside may come that much later;
  *   - streams (stream.c) are called during the poll, without a handle in between.
  *
  * Ownership.
@@ -43,8 +44,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* How many iterations with work may pass without a poll. */
-#define POLL_EVERY 16
+/* How many callbacks may run without a poll. */
+#define POLL_EVERY 64
 /* How many events one poll takes. */
 #define POLL_EVENTS 256
 /* Milliseconds; a poll that ends early for nothing is harmless. */
@@ -92,6 +93,15 @@ monotonic(void)
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
+}
+
+/* A clock that costs next to nothing: it moves every few milliseconds. */
+static int64_t
+coarse_tick(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
 /* The exception that is set, normalized and owned by the caller; none is set any more. */
@@ -1027,6 +1037,7 @@ poll_once(LoopCore *self, int timeout)
     int count;
     self->put_off = 0;
     self->poll_now = 0;
+    self->tick = coarse_tick();
     if (own_reactor(self) < 0) {
         return -1;
     }
@@ -1043,7 +1054,7 @@ poll_once(LoopCore *self, int timeout)
     }
     if (count < 0) {
         if (errno == EINTR) {
-            return PyErr_CheckSignals();
+            return 0;
         }
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
@@ -1151,8 +1162,9 @@ static int
 run_iteration(LoopCore *self)
 {
     int timeout = poll_timeout(self);
-    if (timeout != 0 || self->poll_now || ++self->put_off >= POLL_EVERY || self->stopping || !self->ready_count) {
-        if (poll_once(self, timeout) < 0) {
+    if (timeout != 0 || self->poll_now || self->put_off >= POLL_EVERY || self->stopping || !self->ready_count
+        || self->tick != coarse_tick()) {
+        if (poll_once(self, timeout) < 0 || PyErr_CheckSignals() < 0) {
             return -1;
         }
     }
@@ -1167,11 +1179,12 @@ run_iteration(LoopCore *self)
         }
     }
     for (size_t left = self->ready_count; left > 0 && self->ready_count > 0; left--) {
+        self->put_off++;
         if (run_ready(self, ready_pop(self)) < 0) {
             return -1;
         }
     }
-    return PyErr_CheckSignals();
+    return 0;
 }
 
 /* `BaseEventLoop.run_forever` calls it until `_stopping`. While it does, we stay here until then; called by itself, it is one

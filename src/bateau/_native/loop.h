@@ -45,7 +45,8 @@ typedef struct {
     int polling;    /* a thread may be blocked in epoll_wait: a wake-up has to be written */
     int woken;      /* it has been */
     int poll_now;   /* something was done that may have made a descriptor ready: do not put the poll off */
-    int put_off;    /* iterations since the last poll */
+    int put_off;    /* callbacks run since the last poll */
+    int64_t tick;   /* of the coarse clock, when that was */
     char *receive;  /* RECEIVE_SIZE bytes, made on first use; its contents are nobody's between two calls */
 
     /* Handles that nobody else has any more, to be used again. */

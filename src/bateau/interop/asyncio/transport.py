@@ -13,6 +13,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _native: Any = import_module("bateau._native")
+if not hasattr(_native, "make_stream_core"):
+    raise ImportError("bateau._native was built from an older bateau: build it again")
 # asyncio's private parts, which the stubs don't show.
 _base: Any = base_events
 _constants: Any = constants
