@@ -347,6 +347,8 @@ def test_a_thousand_random_messages(agent):
         except OSError:
             pass  # thrown out in the middle
         connection.close()
+    while agent.clients:
+        time.sleep(0.01)
     with connect(os.getpid()) as client:
         client.ping()
     assert agent.is_alive()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, cast
@@ -169,13 +170,26 @@ def connect(
     connection = socket.socket(socket.AF_UNIX if path is not None else socket.AF_INET, socket.SOCK_STREAM)
     connection.settimeout(timeout)
     try:
-        connection.connect(path if path is not None else ("127.0.0.1", port))
+        _reach(connection, path if path is not None else ("127.0.0.1", port), timeout)
     except OSError as error:
         connection.close()
         raise NoAgent(f"nobody answers at {where}: {error.strerror or error}") from error
     if port is not None and token is None:
         token = os.environ.get("BATEAU_INSIGHT_TOKEN")
     return Client(connection, token, timeout)
+
+
+def _reach(connection: socket.socket, address: Any, timeout: float) -> None:
+    """Connect. A Unix socket whose queue is full says so at once instead of waiting."""
+    patience = time.monotonic() + timeout
+    while True:
+        try:
+            connection.connect(address)
+            return
+        except BlockingIOError:
+            if time.monotonic() > patience:
+                raise
+            time.sleep(0.01)
 
 
 def _wanted(want: Want | None) -> dict[str, bool]:

@@ -17,6 +17,7 @@ from _thread import get_ident
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from functools import partial
+from operator import attrgetter
 from typing import Any, cast
 
 from ..kernel import hazard
@@ -68,7 +69,7 @@ class LiveReader:
                 seen[number] = known
                 wait: model.Wait = fields["waits"]
                 if wait.waited is None:
-                    wait.__dict__.update(waited=now - known[1], at_least=True)
+                    wait.__dict__.update(waited=round(now - known[1], 3), at_least=True)
             else:
                 seen[number] = (what, now)
         self._seen = seen
@@ -245,7 +246,7 @@ class _Collection:
         fields["timers"] = len(timers)
         if not self.want.tables:
             return
-        for timer in heapq.nsmallest(MOST_LISTED, timers):
+        for timer in heapq.nsmallest(MOST_LISTED, timers, key=attrgetter("when")):
             row: dict[str, Any] = {"runtime": fields["id"], "left": timer.when - now}
             op = getattr(timer.fn, "__self__", None)
             task = getattr(op, "task", None)
@@ -305,11 +306,30 @@ class _Collection:
         self.reader._waited(every)
         for fields in self.tables.tasks.values():
             if fields["state"] == "running":
-                runtime = self.tables.runtimes.get(fields["runtime"])
-                if runtime is not None:
-                    runtime["running"] = fields["id"]
+                self._part("what runs", partial(self._running, fields))
         if self.want.memory or self.want.context:
             self._part("memory and context", self._costly)
+
+    def _running(self, fields: dict[str, Any]) -> None:
+        """A task in the middle of a step: its stack is the end of its thread's."""
+        runtime = self.tables.runtimes.get(fields["runtime"])
+        if runtime is None:
+            return
+        runtime["running"] = fields["id"]
+        frame = sys._current_frames().get(runtime.get("thread", 0))
+        whole = self.tables.stack_of_frame(frame)
+        if whole is None or "stack" not in fields:
+            return
+        # Compared by function: the lines go on while it runs.
+        frames, stacks = self.tables.frames, self.tables.stacks
+        first: model.Frame = frames[stacks[fields["stack"]][0]]
+        indices = stacks[whole]
+        for at in range(len(indices) - 1, -1, -1):
+            if (frames[indices[at]].file, frames[indices[at]].function) == (first.file, first.function):
+                stack = self.tables.stack_id(list(indices[at:]))
+                if stack is not None:
+                    fields["stack"] = stack
+                return
 
     def _recorded(self) -> None:
         for fields, task, _ in self.kernel.waits:

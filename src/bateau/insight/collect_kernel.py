@@ -15,7 +15,7 @@ from ..kernel.resource import Resource
 from ..kernel.task import Task
 from . import model
 from .model import make
-from .tables import MOST_WAITERS, Tables, describe, steady, steady_copy
+from .tables import MOST_WAITERS, Tables, describe, failed_description, steady, steady_copy
 
 
 class KernelCollector:
@@ -31,7 +31,7 @@ class KernelCollector:
         # Those in a wait of another library: looked into by who knows that library.
         self.elsewhere: list[tuple[dict[str, Any], Task[Any]]] = []
         self.seen: set[int] = set()
-        self._spawn_sites: dict[Any, int] = {}
+        self._outside: set[int] = set()
         self._nows: dict[int, float] = {}
 
     # -- the tree ------------------------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ class KernelCollector:
         if node.shielded:
             fields["shielded"] = True
         if node.deadline_at is not None and isfinite(node.deadline_at) and node.timer is not None and task is not None:
-            fields["left"] = node.deadline_at - self._now(task.host)
+            fields["left"] = round(node.deadline_at - self._now(task.host), 3)
         if node.effective is not None:
             fields["cancelled"] = node.effective.reason
         if node.stopping is not None:
@@ -116,7 +116,9 @@ class KernelCollector:
             fields["stopping"] = node.stopping.reason
         if task.background:
             fields["background"] = True
-        if task.priority:
+        if (
+            getattr(task, "_extra", True) is not None and task.priority
+        ):  # the pure kernel keeps it among what few tasks have
             fields["priority"] = task.priority
         if task.coro is not None:
             fields["spawned"] = self._spawned(task)
@@ -147,14 +149,23 @@ class KernelCollector:
     def wait(self, op: Operation[Any], task: Task[Any], coro: Any) -> model.Wait:
         """What one operation waits for."""
         resource = op.resource
-        fields: dict[str, Any] = {"operation": describe(op), "resource": self.resource(resource)}
-        when = getattr(op, "when", None)
-        if type(when) is float and isfinite(when):
-            fields["left"] = when - self._now(task.host)
-        elif self.tables.resources[fields["resource"]].get("freed_by") == "tasks":
+        number = id(resource)
+        if number not in self.tables.resources:
+            self.resource(resource)
+        try:
+            text = op.describe()
+        except Exception as error:
+            text = failed_description(op, error)
+        fields: dict[str, Any] = {"operation": text, "resource": number}
+        if number in self._outside:
+            # Rounded: a thousandth of a second says all, and is written in half of the time.
+            when = getattr(op, "when", None)
+            if type(when) is float and isfinite(when):
+                fields["left"] = round(when - self._now(task.host), 3)
+        elif self.tables.resources[number].get("freed_by") == "tasks":
             left = self._outer_left(task, coro)
             if left is not None:
-                fields["left"] = left
+                fields["left"] = round(left, 3)
         if op.shielded:
             fields["shielded"] = True
         if resource.kind == "select":
@@ -214,6 +225,7 @@ class KernelCollector:
         satisfiers = resource.satisfiers()
         if isinstance(satisfiers, str):
             fields["freed_by"] = "outside"
+            self._outside.add(fields["id"])
         else:
             tasks = tuple(task.id for task in steady_copy(satisfiers))
             if tasks:  # else nobody says that he could: an event can be set by anyone who has it

@@ -50,7 +50,7 @@ def to_mermaid(snapshot: Snapshot, tasks: Iterable[int] | None = None) -> str:
 def _graph(snapshot: Snapshot, tasks: Iterable[int] | None) -> tuple[list[tuple[str, str, str, bool]], list[Edge], int]:
     """Nodes (name, label, kind, stuck), edges (from, to, label), and how many tasks were left out."""
     graph = WaitGraph(snapshot)
-    knots = find_knots(snapshot)
+    knots = find_knots(snapshot, graph)
     stuck = {number for knot in knots for number in knot.ring}
     chosen, left_out = _chosen(graph, knots, tasks)
     nodes: dict[str, tuple[str, str, str, bool]] = {}

@@ -42,7 +42,7 @@ class _Teller:
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self.graph = WaitGraph(snapshot)
-        self.knots = find_knots(snapshot)
+        self.knots = find_knots(snapshot, self.graph)
         self._threads = {thread.id: thread for thread in snapshot.threads}
         self._runtimes = {runtime.id: runtime for runtime in snapshot.runtimes}
 

@@ -91,7 +91,8 @@ def _data(thing: Any) -> dict[str, Any]:
 def _finite(value: Any) -> Any:
     """What others have added, with texts for the numbers that JSON has not."""
     if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in cast("Mapping[Any, Any]", value).items()}
+        mapping: Mapping[Any, Any] = value  # pyright: ignore[reportUnknownVariableType]
+        return {str(key): _finite(item) for key, item in mapping.items()}
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in cast("list[Any]", value)]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

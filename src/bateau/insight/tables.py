@@ -12,9 +12,10 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from types import CellType, CodeType, FrameType
+from types import CellType, CodeType, CoroutineType, FrameType, GeneratorType
 from typing import Any, cast
 
+from ..kernel import operation
 from ..kernel.errors import PACKAGE_DIR
 from ..kernel.explain import INSTALLED, STDLIB
 from . import model
@@ -25,6 +26,8 @@ DEEPEST = 1000
 MOST_WAITERS = 1000
 
 _GENERATOR_LIKE = ("async_generator_asend", "async_generator_athrow", "coroutine_wrapper", "anext_awaitable")
+_PLAIN = (CoroutineType, GeneratorType, type(None))
+_OPERATIONS = operation.__file__
 _PACKAGES = tuple({PACKAGE_DIR, os.path.realpath(PACKAGE_DIR) + os.sep})
 
 
@@ -108,6 +111,7 @@ class Tables:
         self._sites: dict[tuple[str, int, str], int] = {}
         self._stack_ids: dict[tuple[int, ...], int] = {}
         self._whose: dict[str, Whose] = {}
+        self._waiting: dict[int, bool] = {}
         # Things whose address is an id in this snapshot, kept so that no other gets the same one meanwhile.
         self.kept: list[Any] = []
 
@@ -161,21 +165,39 @@ class Tables:
         points = self._points
         awaited = coro
         while awaited is not None and len(indices) < DEEPEST:
-            try:  # the usual case first, written out: this runs for each frame of 100,000 tasks
+            kind = cast("type[Any]", type(awaited))
+            if kind is CoroutineType:  # written out: this runs for each frame of 100,000 tasks
                 frame: FrameType | None = awaited.cr_frame
                 inner = awaited.cr_await
-            except AttributeError:
-                frame = getattr(awaited, "gi_frame", None) or getattr(awaited, "ag_frame", None)
-                inner = getattr(awaited, "gi_yieldfrom", None) or getattr(awaited, "ag_await", None)
+            elif kind is GeneratorType:
+                if self._is_waiting(awaited.gi_code):
+                    break
+                frame = awaited.gi_frame
+                inner = awaited.gi_yieldfrom
+            else:
+                frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
+                frame = frame or getattr(awaited, "gi_frame", None)
+                inner = next_in_chain(awaited)
             if frame is None:
                 break
             code = frame.f_code
-            index = points.get((id(code), frame.f_lasti))
-            indices.append(self.point(code, frame.f_lasti) if index is None else index)
-            if inner is not None and type(inner).__name__ in _GENERATOR_LIKE:
+            lasti = frame.f_lasti
+            index = points.get((id(code), lasti))
+            indices.append(self.point(code, lasti) if index is None else index)
+            if inner is not None and type(inner) not in _PLAIN:
                 inner = next_in_chain(awaited)
             awaited = inner
         return self.stack_id(indices)
+
+    def _is_waiting(self, code: CodeType) -> bool:
+        """Whether this is how an operation of bateau's waits: what it waits for is told by the operation, in better words, and no
+        frame object need be made for it.
+        """
+        known = self._waiting.get(id(code))
+        if known is None:
+            self._codes[id(code)] = code
+            known = self._waiting[id(code)] = code.co_filename == _OPERATIONS
+        return known
 
     def stack_of_frame(self, frame: FrameType | None) -> int | None:
         """The stack of a thread: the frame and all its callers. A thread that runs meanwhile may tear it; it stays harmless."""
@@ -199,7 +221,12 @@ def describe(thing: Any, otherwise: str = "") -> str:
     try:
         return str(thing.describe())
     except Exception as error:
-        return f"{otherwise or type(thing).__name__} (its description failed: {type(error).__name__})"
+        return failed_description(thing, error, otherwise)
+
+
+def failed_description(thing: Any, error: Exception, otherwise: str = "") -> str:
+    """What stands for a description that can't be had."""
+    return f"{otherwise or type(thing).__name__} (its description failed: {type(error).__name__})"
 
 
 def thread_names() -> dict[int, Any]:

@@ -241,9 +241,9 @@ class WaitGraph:
         return tuple(steps)
 
 
-def find_knots(snapshot: Snapshot) -> tuple[Knot, ...]:
-    """The proven knots, and after them the likely ones among the tasks that are left."""
-    exact = WaitGraph(snapshot).knots()
+def find_knots(snapshot: Snapshot, graph: WaitGraph | None = None) -> tuple[Knot, ...]:
+    """The proven knots, and after them the likely ones among the tasks that are left. ``graph``: that of the snapshot, if it is there."""
+    exact = (graph if graph is not None else WaitGraph(snapshot)).knots()
     if not any(resource.inferred for resource in snapshot.resources):
         return exact
     known = {number for knot in exact for number in (*knot.ring, *knot.behind)}
