@@ -162,7 +162,11 @@ def test_bateau(runtime: str) -> None:
     with child(BATEAU, runtime) as (pid, truth):
         snapshot = read_blocked(pid)
         assert snapshot.gaps == ()
+        assert snapshot.exact  # it is blocked: nothing moved
+        (home,) = [each for each in snapshot.runtimes if each.library == "bateau"]
+        assert (home.name, home.owned) == (runtime, True)
         tasks = {task.name: task for task in snapshot.tasks if task.library == "bateau"}
+        assert home.running == tasks["blocks"].id and {task.runtime for task in tasks.values()} == {home.id}
         resources = {resource.id: resource for resource in snapshot.resources}
         for name, (number, describe, chain) in truth["tasks"].items():
             task = tasks[name]

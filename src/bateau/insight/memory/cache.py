@@ -57,6 +57,13 @@ class Memory:
         self.chunks = Chunks(source)
         self._pages: dict[int, bytes] = {}
 
+    def unchanged(self) -> bool:
+        """Whether everything that was cached still reads the same: nothing moved while it was being looked at."""
+        for number, before in self.chunks.items():
+            if before and self.source.read(number << SHIFT, len(before)) != before:
+                return False
+        return all(self.source.read(number * PAGE, PAGE) == before for number, before in self._pages.items())
+
     def unpack(self, layout: Struct, address: int) -> tuple[Any, ...]:
         """The fields of a structure."""
         try:

@@ -1,7 +1,8 @@
 """A snapshot of another process, made from its memory alone.
 
 The process is not stopped and nothing is written to it, so what is read may move meanwhile. A process that is blocked, the usual
-reason to look, does not move; elsewhere the snapshot says so (``exact`` is False, ``gaps`` has what fell out).
+reason to look, does not move: everything is read a second time at the end, and ``exact`` says whether it was the same. Elsewhere
+``gaps`` has what fell out.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import struct
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from ..model import Process, Runtime, Snapshot, Thread, Want
 from .asyncio_tasks import AsyncioTasks
@@ -21,7 +23,7 @@ from .draft import Draft
 from .errors import Fault, MemoryReadError, NotPython
 from .interpreter import Python, ThreadState, find_python
 from .process import ProcessMemory
-from .runtimes import loops, thread_names
+from .runtimes import loops, merged, thread_names
 from .source import MemorySource
 from .trio_tasks import TrioTasks
 
@@ -97,10 +99,12 @@ class _Reading:
             draft.gap(f"{len(parts) - 1} sub-interpreters were not read")
         gaps = tuple(what if count == 1 else f"{what} ({count} times)" for what, count in draft.gaps.items())
         resources = draft.finished_resources()
+        exact = not gaps and python.memory.unchanged()
         return Snapshot(
             taken_at=taken_at,
             process=_process(self.source, python),
             source="memory",
+            exact=exact,
             took=time.perf_counter() - started,
             frames=tuple(draft.frames),
             stacks=tuple(draft.stacks),
@@ -162,14 +166,13 @@ class _Reading:
             try:
                 ours = BateauTasks(draft, modules, records)
                 ours.read()
-                used = {fields["runtime"] for fields in draft.tasks.values()}
-                runtimes = [runtime for runtime in runtimes if runtime.id in used]
-                runtimes += ours.runtimes
+                runtimes = merged(draft, runtimes, ours.runtimes)
             except (Fault, struct.error, KeyError) as error:
                 draft.gap(f"bateau's tasks could not be read: {error}")
         elif "bateau.kernel.task" in modules:
             draft.gap("bateau's tasks could not be read: it is of an older version than this one")
-        return runtimes
+        running = {fields["runtime"]: fields["id"] for fields in draft.tasks.values() if fields["state"] == "running"}
+        return [replace(runtime, running=running.get(runtime.id)) for runtime in runtimes]
 
     def _threads(self, draft: Draft, interpreter: int) -> list[ThreadState]:
         try:

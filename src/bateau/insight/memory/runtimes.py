@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from ..model import Runtime
 from .draft import Draft
 from .errors import Fault
 from .interpreter import ThreadState
+from .objects import WEAKREF_TARGET
 
 
 def loops(draft: Draft, threads: Iterable[ThreadState]) -> list[Runtime]:
@@ -52,6 +54,42 @@ def _loops_on_stacks(draft: Draft, threads: Iterable[ThreadState], known: Iterab
                 if value in loops_known:
                     found.setdefault(value, thread.ident)
     return found
+
+
+def merged(draft: Draft, native: list[Runtime], ours: list[Runtime]) -> list[Runtime]:
+    """The runtimes of both: a loop that bateau has its home on is one with that; a task of asyncio's is then at home there too."""
+    known = {runtime.id: runtime for runtime in ours}
+    found: list[Runtime] = []
+    used = {fields["runtime"] for fields in draft.tasks.values()}
+    for runtime in native:
+        home = 0
+        try:
+            for name in ("bateau_domain", "_bateau_host") if runtime.library == "asyncio" else ():
+                home = home or draft.objects.path(runtime.id, name)
+        except Fault:
+            home = 0
+        if home not in known:
+            home = next((host.id for host in ours if host.ext.get("loop") == runtime.id), 0)
+        if home not in known:
+            found += [runtime] if runtime.id in used else []
+            continue
+        host = known[home]
+        known[home] = replace(host, ready=host.ready or runtime.ready, timers=host.timers or runtime.timers)
+        for fields in draft.tasks.values():
+            if fields["runtime"] == runtime.id:
+                fields["runtime"] = home
+    owned = _owned(draft)
+    return [*found, *(replace(runtime, owned=runtime.id in owned) for runtime in known.values())]
+
+
+def _owned(draft: Draft) -> set[int]:
+    """The hosts of the programs that ``bateau.run`` started."""
+    try:
+        hosts = draft.python.module_dict(draft.modules["bateau.runtimes.forking"])["_hosts"]
+        references = draft.objects.set_items(draft.objects.attribute(hosts, "data"))
+        return {draft.memory.word(reference + WEAKREF_TARGET) for reference in references}
+    except (Fault, KeyError):
+        return set()
 
 
 def thread_names(draft: Draft) -> dict[int, str]:
