@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 from anyio import CapacityLimiter as BaseCapacityLimiter
 from anyio import abc
 from anyio.abc._eventloop import AsyncBackend
+from anyio.abc._tasks import get_callable_name
 
 from ...kernel.cancellation import CancelScope as KernelScope
 from ...kernel.current import current_host, current_task
@@ -46,7 +47,9 @@ class BateauBackend(AsyncBackend):
 
         async def main() -> T:
             """The first Ctrl-C asks a bateau program to stop; one written for anyio has not heard of that, and is cancelled."""
-            program: Any = current_task().node
+            task = current_task()
+            task.name = get_callable_name(func)
+            program: Any = task.node
             variable.set(NAME)
             with KernelScope() as whole:
                 program.token.on_stop(lambda: whole.cancel("Ctrl-C"))

@@ -14,14 +14,16 @@ from typing import Any, Generic, TypeVar
 from anyio import TaskHandle, abc
 from anyio.abc._tasks import call_for_coroutine, get_callable_name, get_coro_name
 
-from ...kernel.cancellation import make_cancelled
+from ...kernel.cancellation import CancelScope as KernelScope
 from ...kernel.current import current_task
-from ...kernel.errors import CancelRecord
-from ...kernel.operation import yield_once
+from ...kernel.errors import Cancelled, CancelRecord
+from ...kernel.operation import FIRED, Checkpoint, Operation
 from ...kernel.policy import Policy
 from ...kernel.scope import Scope
+from ...kernel.shielding import set_shield
 from ...kernel.starting import Starting
 from ...kernel.task import Task
+from .info import starters
 from .library import mark_context
 from .scopes import CancelScope, check_may_leave, outer_site, split
 
@@ -54,27 +56,54 @@ def grouped(errors: list[BaseException]) -> BaseException:
 
 
 class TaskStatus(Generic[T_contra]):
-    """anyio's ``task_status`` over the kernel's."""
+    """anyio's ``task_status`` over the kernel's. Until ``started``, the cancellations of the group stay outside the ``gate``."""
 
-    __slots__ = ("starting",)
+    __slots__ = ("gate", "starting")
 
-    def __init__(self, starting: Starting[Any]) -> None:
+    def __init__(self, starting: Starting[Any], gate: KernelScope) -> None:
         self.starting = starting
+        self.gate = gate
 
     def started(self, value: Any = None) -> None:
         """See ``anyio.abc.TaskStatus.started``."""
         if self.starting.is_started:
             raise RuntimeError("called 'started' twice on the same task status")
         self.starting.started(value)
+        set_shield(self.gate, False)
 
 
-class Turn:
-    """Await it: lets the others run once, without looking at cancellation."""
+class _Starting(Starting[Any]):
+    """The kernel's, with the words of anyio's other backends."""
 
     __slots__ = ()
 
-    def __await__(self) -> Any:
-        return yield_once(current_task(), True)
+    def child_ended(self, error: BaseException | None, cancelled: bool) -> None:
+        if error is None or cancelled:
+            error = RuntimeError("child exited without calling task_status.started()")
+        super().child_ended(error, False)
+
+
+class Turn(Operation[None]):
+    """Await it: lets the others run once, without looking at cancellation.
+
+    It is granted as it is parked: the task is queued behind those that are ready, and no cancellation finds anything to abort.
+    """
+
+    __slots__ = ()
+    shielded = True
+    selectable = False
+
+    def __init__(self) -> None:
+        super().__init__(Checkpoint.resource)
+
+    def register(self) -> None:
+        task = self.task
+        assert task is not None
+        self.state = FIRED
+        task.host.wake(task)
+
+    def unregister(self) -> None:
+        """It is never in a queue of ours."""
 
 
 class TaskGroup(abc.TaskGroup):
@@ -99,18 +128,24 @@ class TaskGroup(abc.TaskGroup):
         check_may_leave(self._scope)
         cancelled, failure = split(exc_val)
         body = failure if failure is not None else cancelled
-        if not self._scope.tasks:
+        if failure is not None:
+            self._failures.errors.append(failure)
+        alone = not self._scope.tasks
+        if alone:
             await Turn()  # whoever leaves a task group lets the others run, also where there is nobody to wait for
         try:
             absorbed = bool(await self._scope.__aexit__(type(body) if body is not None else None, body, exc_tb))
         except BaseException as error:
+            if alone and body is None and isinstance(error, Cancelled) and error.record is not None:
+                _leave_for_later(self._scope)
+                return False
             if error is not body and self._failures.errors and not _is_of(error, self._failures.errors):
                 raise grouped([*self._failures.errors, error]) from None
             raise
         finally:
             self._active = False
         if failure is not None:
-            raise grouped([failure, *self._failures.errors]) from None
+            raise grouped(self._failures.errors) from None
         return absorbed
 
     # -- starting tasks --------------------------------------------------------------------------------------------------
@@ -133,10 +168,12 @@ class TaskGroup(abc.TaskGroup):
         return_handle: bool = False,
     ) -> Any:
         self._check_active()
-        starting: Starting[Any] = Starting()
-        coro = call_for_coroutine(func, args, task_status=TaskStatus[Any](starting))  # pyright: ignore[reportUnknownVariableType]
+        starting = _Starting()
+        gate = KernelScope(shield=True)
+        coro = call_for_coroutine(func, args, task_status=TaskStatus[Any](starting, gate))  # pyright: ignore[reportUnknownVariableType]
         handle: TaskHandle[Any, Any] = TaskHandle(coro, get_callable_name(func, name), CancelScope())
-        task = self._task(handle, None)
+        task = self._task(handle, None, gate)
+        starters(task.host)[task] = current_task()
         task.starting = starting
         starting.child = task
         self._scope._admit(task, False)
@@ -145,9 +182,11 @@ class TaskGroup(abc.TaskGroup):
         except BaseException:
             task.starting = None
             if not task.ended:
-                task.cancel("the wait for its start was cancelled")
+                gate.cancel("the wait for its start was cancelled")
                 await self._scope._wait_for_end(task)
             raise
+        finally:
+            starters(task.host).pop(task, None)
         if return_handle:
             handle._start_value = value
             return handle
@@ -159,15 +198,29 @@ class TaskGroup(abc.TaskGroup):
                 coro.close()
             raise RuntimeError("This task group is not active; no new tasks can be started.")
 
-    def _task(self, handle: TaskHandle[Any, Any], context: Context | None) -> Task[Any]:
+    def _task(
+        self, handle: TaskHandle[Any, Any], context: Context | None, gate: KernelScope | None = None
+    ) -> Task[Any]:
         host = self._scope._host
         assert host is not None
         if context is None:
             context = copy_context()
         mark_context(context)
-        return Task(
-            host, handle._run_coro(), scope=self._scope, name=handle.name, site=outer_site(), context=context
-        )
+        coro = handle._run_coro() if gate is None else _gated(gate, handle)
+        return Task(host, coro, scope=self._scope, name=handle.name, site=outer_site(), context=context)
+
+
+async def _gated(gate: KernelScope, handle: TaskHandle[Any, Any]) -> None:
+    """A task that is being started is in its starter's hands: the group's cancellations reach it from ``started`` on."""
+    with gate:
+        await handle._run_coro()
+
+
+def _leave_for_later(scope: Scope) -> None:
+    """Leaving an empty group is no checkpoint for anyio: the cancellation that was raised there comes at the next one."""
+    task = scope.task
+    if task is not None:
+        task.delivered = None
 
 
 def _is_of(error: BaseException, errors: list[BaseException]) -> bool:

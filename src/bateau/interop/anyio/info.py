@@ -14,13 +14,25 @@ from ...kernel.resource import OUTSIDE, Resource
 from ...kernel.task import Task
 
 
+_STARTERS = object()
+
+
+def starters(host: Host) -> dict[Task[Any], Task[Any]]:
+    """Who starts the tasks of ``host`` that are being started: their parent, until they are."""
+    found: dict[Task[Any], Task[Any]] = host.run_vars.setdefault(_STARTERS, {})
+    return found
+
+
 class TaskInfo(BaseTaskInfo):
     """See ``anyio.TaskInfo``. It keeps the task's record, which is small once the task has ended."""
 
     __slots__ = ("_task",)
 
     def __init__(self, task: Task[Any]) -> None:
+        starting = task.starting
         parent = task.scope.task if task.scope is not None else None
+        if starting is not None and not starting.is_started:
+            parent = starters(task.host).get(task, parent)
         coro: Any = task.coro
         super().__init__(id(task), id(parent) if parent is not None else None, task.name, coro)
         self._task = task

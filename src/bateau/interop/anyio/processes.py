@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextvars import copy_context
 from collections.abc import Sequence
 from typing import Any
 
@@ -148,4 +149,4 @@ def kill_at_shutdown(workers: set[abc.Process]) -> None:
                     await process.aclose()
 
     host = current_host()
-    host.spawn_root(Task(host, wait_for_the_end(), name="anyio process pool"))
+    host.spawn_root(Task(host, wait_for_the_end(), name="anyio process pool", context=copy_context()))

@@ -40,7 +40,7 @@ class CancelScope(BaseCancelScope):
     def __init__(
         self, *, deadline: float = math.inf, shield: bool = False, node: Cancellable | None = None
     ) -> None:
-        self._deadline = deadline
+        self._deadline = _checked(deadline)
         if node is None:
             at = deadline if deadline != math.inf else None
             node = Cancellable(at=at, shield=bool(shield), site=outer_site())
@@ -56,7 +56,7 @@ class CancelScope(BaseCancelScope):
     @deadline.setter
     def deadline(self, value: float) -> None:
         node = self._node
-        self._deadline = value
+        self._deadline = _checked(value)
         if node.record is None and not is_left(node):
             node.reschedule(value if value != math.inf else None)
 
@@ -89,8 +89,19 @@ class CancelScope(BaseCancelScope):
         cancelled, rest = split(exc_val)
         absorbed = leave(self._node, cancelled if cancelled is not None else exc_val)
         if absorbed and rest is not None:
-            raise rest
+            context = rest.__context__
+            try:
+                raise rest
+            finally:
+                rest.__context__ = context  # what it was when it was raised first, and not the group it is a part of
+                del cancelled, rest, exc_val, context
         return absorbed
+
+
+def _checked(deadline: float) -> float:
+    if math.isnan(deadline):
+        raise ValueError("deadline must not be NaN")
+    return deadline
 
 
 def is_left(node: CancelNode) -> bool:

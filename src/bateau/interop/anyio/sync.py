@@ -179,7 +179,7 @@ class Lock(BaseLock):
 class Semaphore(BaseSemaphore):
     """See ``anyio.Semaphore``. Invariant: while somebody waits, the value is 0."""
 
-    __slots__ = ("_queue", "_value")
+    __slots__ = ("_max", "_queue", "_value")
 
     def __new__(
         cls, initial_value: int, *, max_value: int | None = None, fast_acquire: bool = False
@@ -189,7 +189,7 @@ class Semaphore(BaseSemaphore):
     def __init__(self, initial_value: int, *, max_value: int | None = None, fast_acquire: bool = False) -> None:
         super().__init__(initial_value, max_value=max_value, fast_acquire=fast_acquire)
         self._value = initial_value
-        self._max_value = max_value
+        self._max = max_value
         self._queue = _Queue("semaphore")
 
     async def acquire(self) -> None:
@@ -208,7 +208,7 @@ class Semaphore(BaseSemaphore):
         self._value -= 1
 
     def release(self) -> None:
-        if self._max_value is not None and self._value == self._max_value:
+        if self._max is not None and self._value == self._max:
             raise ValueError("semaphore released too many times")
         op = self._queue.queue.pop()
         if op is not None:
@@ -225,7 +225,7 @@ class Semaphore(BaseSemaphore):
 
     @property
     def max_value(self) -> int | None:
-        return self._max_value
+        return self._max
 
     def statistics(self) -> SemaphoreStatistics:
         return SemaphoreStatistics(len(self._queue.queue))

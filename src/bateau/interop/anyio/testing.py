@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from anyio import abc
 
 from ...kernel.cancellation import CancelScope as KernelScope
+from ...kernel.current import current_task
 from ...kernel.errors import Cancelled
 from ...kernel.task import Task
 from ...runtimes.base import Session
@@ -42,6 +43,8 @@ class _Call:
             self.value = await self.fn(*self.args, **self.kwargs)
         except BaseException as error:
             self.error = error
+            if isinstance(error, Cancelled) and current_task().record is not None:
+                raise  # the runner itself is being ended
         finally:
             self.done.set()
 

@@ -21,7 +21,7 @@ from ...kernel.errors import Cancelled
 from ...kernel.host import Host
 from ...kernel.task import Task
 from ...thread.jobs import Job, JobCancelled, ThreadRun, state
-from .library import mark_context
+from .library import NAME, mark_context, variable
 from .sync import CapacityLimiter, check_cancelled_here
 
 T = TypeVar("T")
@@ -67,7 +67,10 @@ async def run_in_thread(
 
     def call() -> T:
         with claim_worker_thread(backend, Token(host)):
-            return fn(*args)
+            try:
+                return fn(*args)
+            except StopIteration as error:
+                raise RuntimeError("coroutine raised StopIteration") from error
 
     label = str(getattr(fn, "__qualname__", None) or fn)
     borrower = object()
@@ -85,8 +88,10 @@ async def _abandonable(
     host: Host, call: Callable[[], T], label: str, limiter: BaseCapacityLimiter, borrower: object
 ) -> T:
     """The token of an abandoned function is given back when the function ends, not when its caller leaves."""
+    let_go = host.hold(f"worker thread running {label}")
 
     def release() -> None:
+        let_go()
         limiter.release_on_behalf_of(borrower)
 
     def outcome() -> tuple[Any, BaseException | None]:
@@ -159,8 +164,17 @@ def call_async(fn: Callable[..., Coroutine[Any, Any, T]], args: tuple[Any, ...],
 def call_sync(fn: Callable[..., T], args: tuple[Any, ...], given: object) -> T:
     """``fn(*args)`` on the program's thread, from another one; blocks until it is done."""
     if given is None:
-        return _job().ask(lambda: _boxed(fn, args))[0]  # type: ignore[no-any-return]
-    host = _host(given)
+        job = _job()
+        if job.abandoned is None:
+            asked = [False]
+            try:
+                return job.ask(lambda: _boxed(fn, args, asked))[0]  # type: ignore[no-any-return]
+            except JobCancelled:
+                if asked[0]:
+                    raise
+        host = job.host  # nobody waits for this thread any more, and it may call all the same
+    else:
+        host = _host(given)
     future: Future[T] = Future()
     context = copy_context()
     mark_context(context)
@@ -195,8 +209,6 @@ def _cancel_if(future: Future[Any], host: Host, scope: KernelScope) -> None:
 
 def _marked(fn: Callable[..., Coroutine[Any, Any, T]], args: tuple[Any, ...]) -> Coroutine[Any, Any, T]:
     """Called in the thread's context, in which no library runs; what is awaited in it runs on this backend."""
-    from .library import NAME, variable
-
     variable.set(NAME)
     return _awaited(fn, args)
 
@@ -205,10 +217,9 @@ async def _awaited(fn: Callable[..., Coroutine[Any, Any, T]], args: tuple[Any, .
     return await fn(*args)
 
 
-def _boxed(fn: Callable[..., T], args: tuple[Any, ...]) -> tuple[T]:
+def _boxed(fn: Callable[..., T], args: tuple[Any, ...], asked: list[bool]) -> tuple[T]:
     """In a tuple, so that a coroutine that a sync function returns is not awaited."""
-    from .library import NAME, variable
-
+    asked[0] = True
     variable.set(NAME)
     return (fn(*args),)
 
