@@ -3,7 +3,7 @@
 How anyio finds a backend. ``anyio.run(..., backend=name)`` and every call inside a program look for the module
 ``anyio._backends._<name>`` and take its ``backend_class``; inside a program the name is what ``sniffio`` says. There is no way to
 register a third one, so ``install`` puts our module into ``sys.modules`` under the name that anyio will import. Nothing of anyio
-is changed, and nothing happens before it is asked for.
+is changed, and nothing happens before it is asked for. (httpcore, under httpx, knows two names only: see ``httpcore``.)
 
 What an anyio program gets here is bateau's scopes and tasks: its cancel scopes are nodes of the same tree, its tasks show up in
 bateau's reports, a wait that can never end is an error that says so, and bateau's own calls work in between.
@@ -28,15 +28,17 @@ def install() -> None:
     ``anyio_backend``. Raises ``ImportError`` if anyio (4.16 or later) or sniffio is not installed: ``pip install bateau[anyio]``.
     """
     try:
-        from . import backend
+        from . import backend, httpcore
     except ImportError as error:
         missing = getattr(error, "name", None) or ""
         if missing.partition(".")[0] in ("anyio", "sniffio"):
             raise ImportError(
-                f"the anyio backend needs anyio 4.16 or later, and sniffio ({error}); install bateau[anyio]", name=missing
+                f"the anyio backend needs anyio 4.16 or later, and sniffio ({error}); install bateau[anyio]",
+                name=missing,
             ) from error
         raise
     sys.modules.setdefault(_MODULE, backend)
+    httpcore.teach()
 
 
 @contextmanager

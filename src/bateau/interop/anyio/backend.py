@@ -13,13 +13,13 @@ from typing import Any, TypeVar, cast
 from anyio import CapacityLimiter as BaseCapacityLimiter
 from anyio import abc
 from anyio.abc._eventloop import AsyncBackend
-from anyio.abc._tasks import get_callable_name
+from anyio.abc._tasks import get_callable_name  # pyright: ignore[reportUnknownVariableType]
 
 from ...kernel.cancellation import CancelScope as KernelScope
 from ...kernel.current import current_host, current_task
 from ...kernel.errors import Cancelled
 from ...kernel.flow import yield_now
-from ...net._resolve import getaddrinfo, getnameinfo
+from ...net._resolve import _on_thread as resolve
 from ...signal import SignalStream
 from ...signal import open as open_signals
 from ...time import sleep, sleep_forever
@@ -42,7 +42,9 @@ class BateauBackend(AsyncBackend):
     # -- running ---------------------------------------------------------------------------------------------------------
 
     @classmethod
-    def run(cls, func: Callable[..., Awaitable[T]], args: tuple[Any, ...], kwargs: dict[str, Any], options: Options) -> T:
+    def run(
+        cls, func: Callable[..., Awaitable[T]], args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
+    ) -> T:
         runtime = chosen(options)
 
         async def main() -> T:
@@ -165,9 +167,7 @@ class BateauBackend(AsyncBackend):
     # -- processes and signals -------------------------------------------------------------------------------------------
 
     @classmethod
-    async def open_process(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]  # all by keyword
-        cls, command: Any, **options: Any
-    ) -> abc.Process:
+    async def open_process(cls, command: Any, **options: Any) -> abc.Process:
         return await processes.open_process(command, options)
 
     @classmethod
@@ -223,9 +223,7 @@ class BateauBackend(AsyncBackend):
             raise
 
     @classmethod
-    async def create_unix_datagram_socket(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]  # anyio's overloads
-        cls, raw_socket: socket.socket, remote_path: str | bytes | None
-    ) -> Any:
+    async def create_unix_datagram_socket(cls, raw_socket: socket.socket, remote_path: str | bytes | None) -> Any:
         if remote_path:
             return await sockets.connect(raw_socket, remote_path, sockets.ConnectedUNIXDatagramSocket)
         return sockets.UNIXDatagramSocket(raw_socket)
@@ -241,11 +239,11 @@ class BateauBackend(AsyncBackend):
         proto: int = 0,
         flags: int = 0,
     ) -> Sequence[Any]:
-        return [tuple(row) for row in await getaddrinfo(host, port, family, type, proto, flags)]
+        return await resolve(lambda: socket.getaddrinfo(host, port, family, type, proto, flags))
 
     @classmethod
     async def getnameinfo(cls, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
-        return await getnameinfo(sockaddr, flags)
+        return await resolve(lambda: socket.getnameinfo(sockaddr, flags))
 
     @classmethod
     async def wait_readable(cls, obj: Any) -> None:

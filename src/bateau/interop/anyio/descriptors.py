@@ -45,9 +45,7 @@ class Attempt(FdOperation[T]):
 
 
 def _watches(host: Host) -> WeakValueDictionary[int, FdWatch]:
-    found: WeakValueDictionary[int, FdWatch] | None = host.run_vars.get(_WATCHES)
-    if found is None:
-        found = host.run_vars[_WATCHES] = WeakValueDictionary()
+    found: WeakValueDictionary[int, FdWatch] = host.run_vars.setdefault(_WATCHES, WeakValueDictionary[int, FdWatch]())
     return found
 
 
@@ -59,7 +57,7 @@ def watch_socket(sock: socket.socket) -> FdWatch:
 
 
 def _number(obj: Any) -> int:
-    return obj if isinstance(obj, int) else obj.fileno()  # type: ignore[no-any-return]
+    return obj if isinstance(obj, int) else int(obj.fileno())
 
 
 async def wait_ready(obj: Any, write: bool) -> None:

@@ -12,12 +12,12 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from anyio import TaskHandle, abc
-from anyio.abc._tasks import call_for_coroutine, get_callable_name, get_coro_name
+from anyio.abc._tasks import call_for_coroutine, get_callable_name, get_coro_name  # pyright: ignore[reportUnknownVariableType]
 
 from ...kernel.cancellation import CancelScope as KernelScope
 from ...kernel.current import current_task
 from ...kernel.errors import Cancelled, CancelRecord
-from ...kernel.operation import FIRED, Checkpoint, Operation
+from ...kernel.operation import FIRED, NextTurn, Operation
 from ...kernel.policy import Policy
 from ...kernel.scope import Scope
 from ...kernel.shielding import set_shield
@@ -72,6 +72,9 @@ class TaskStatus(Generic[T_contra]):
         set_shield(self.gate, False)
 
 
+_NEXT_TURN = NextTurn()
+
+
 class _Starting(Starting[Any]):
     """The kernel's, with the words of anyio's other backends."""
 
@@ -94,7 +97,7 @@ class Turn(Operation[None]):
     selectable = False
 
     def __init__(self) -> None:
-        super().__init__(Checkpoint.resource)
+        super().__init__(_NEXT_TURN)
 
     def register(self) -> None:
         task = self.task
@@ -170,7 +173,7 @@ class TaskGroup(abc.TaskGroup):
         self._check_active()
         starting = _Starting()
         gate = KernelScope(shield=True)
-        coro = call_for_coroutine(func, args, task_status=TaskStatus[Any](starting, gate))  # pyright: ignore[reportUnknownVariableType]
+        coro = call_for_coroutine(func, args, task_status=TaskStatus[Any](starting, gate))
         handle: TaskHandle[Any, Any] = TaskHandle(coro, get_callable_name(func, name), CancelScope())
         task = self._task(handle, None, gate)
         starters(task.host)[task] = current_task()
@@ -225,4 +228,4 @@ def _leave_for_later(scope: Scope) -> None:
 
 def _is_of(error: BaseException, errors: list[BaseException]) -> bool:
     """Whether ``error`` is the group of exactly these."""
-    return isinstance(error, BaseExceptionGroup) and list(error.exceptions) == errors
+    return list(getattr(error, "exceptions", ())) == errors

@@ -13,7 +13,6 @@ from ...kernel.operation import Operation
 from ...kernel.resource import OUTSIDE, Resource
 from ...kernel.task import Task
 
-
 _STARTERS = object()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextvars import copy_context
-from collections.abc import Sequence
 from typing import Any
 
 from anyio import BrokenResourceError, BusyResourceError, ClosedResourceError, EndOfStream, abc
@@ -12,6 +11,7 @@ from anyio import BrokenResourceError, BusyResourceError, ClosedResourceError, E
 from ...kernel.cancellation import CancelScope as KernelScope
 from ...kernel.current import current_host
 from ...kernel.errors import Busy, Closed
+from ...kernel.flow import checkpoint
 from ...kernel.task import Task
 from ...subprocess import process as children
 from ...subprocess.pipes import PipeReader, PipeWriter
@@ -25,10 +25,14 @@ class PipeReceiver(abc.ByteReceiveStream):
 
     def __init__(self, pipe: PipeReader) -> None:
         self._pipe = pipe
+        self._ended = False
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         if max_bytes < 1:
             raise ValueError("max_bytes must be a positive integer")
+        if self._ended:
+            await checkpoint()
+            raise EndOfStream
         try:
             data = await self._pipe.read(max_bytes)
         except Closed:
@@ -38,10 +42,13 @@ class PipeReceiver(abc.ByteReceiveStream):
         except OSError as error:
             raise BrokenResourceError from error
         if not data:
+            self._ended = True
+            self._pipe.close()  # many a program reads to the end and drops the process
             raise EndOfStream
         return data
 
     async def aclose(self) -> None:
+        self._ended = False
         self._pipe.close()
 
 
@@ -75,7 +82,9 @@ class Process(abc.Process):
         self._stderr = PipeReceiver(process.stderr) if process.stderr is not None else None
 
     async def aclose(self) -> None:
-        self._process._close_pipes()
+        for stream in (self._stdin, self._stdout, self._stderr):
+            if stream is not None:
+                await stream.aclose()
         try:
             await self.wait()
         except BaseException:
@@ -122,16 +131,12 @@ class Process(abc.Process):
 async def open_process(command: Any, options: dict[str, Any]) -> Process:
     """Start a child, as ``anyio.open_process`` does: a text goes through the shell, a sequence does not."""
     shell = isinstance(command, (str, bytes, os.PathLike))
-    given: Any = command if shell else _sequence(command)
+    given: Any = command if shell else list(command)  # pyright: ignore[reportUnknownVariableType]
     site = outer_site()
     make: Any = children._Popen
     # A job that has begun gives its value even if this task is cancelled meanwhile: no child is lost between the two lines.
     popen = await run_in_thread(lambda: make(given, bufsize=0, shell=shell, **options))
     return Process(children.Process(popen, group=False, grace=children.DEFAULT_GRACE, site=site))
-
-
-def _sequence(command: Sequence[Any]) -> list[Any]:
-    return list(command)
 
 
 def kill_at_shutdown(workers: set[abc.Process]) -> None:

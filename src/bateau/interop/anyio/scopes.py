@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from types import TracebackType
-from typing import Any
+from types import FrameType, TracebackType
 
 from anyio import CancelScope as BaseCancelScope
 
@@ -22,11 +21,16 @@ _ANYIO_DIR = str(sys.modules["anyio"].__path__[0])
 
 
 def outer_site() -> tuple[str, int]:
-    """File and line of the innermost frame that is neither bateau's nor anyio's: where the user's code is."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith((PACKAGE_DIR, _ANYIO_DIR)):
+    """File and line of the user's code that called anyio; anyio's own line where one of its tasks did."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE_DIR):
         frame = frame.f_back
-    return frame.f_code.co_filename, frame.f_lineno
+    inner = frame
+    while frame is not None and frame.f_code.co_filename.startswith(_ANYIO_DIR):
+        frame = frame.f_back
+    if frame is None or frame.f_code.co_filename.startswith(PACKAGE_DIR):
+        frame = inner  # below that is only the loop
+    return (frame.f_code.co_filename, frame.f_lineno) if frame is not None else ("<unknown>", 0)
 
 
 class CancelScope(BaseCancelScope):
@@ -34,12 +38,12 @@ class CancelScope(BaseCancelScope):
 
     __slots__ = ("_deadline", "_node")
 
-    def __new__(cls, **options: Any) -> CancelScope:
+    def __new__(
+        cls, *, deadline: float = math.inf, shield: bool = False, node: Cancellable | None = None
+    ) -> CancelScope:
         return object.__new__(cls)
 
-    def __init__(
-        self, *, deadline: float = math.inf, shield: bool = False, node: Cancellable | None = None
-    ) -> None:
+    def __init__(self, *, deadline: float = math.inf, shield: bool = False, node: Cancellable | None = None) -> None:
         self._deadline = _checked(deadline)
         if node is None:
             at = deadline if deadline != math.inf else None
@@ -115,14 +119,10 @@ def check_may_leave(node: CancelNode) -> None:
         raise RuntimeError("This cancel scope is not active")
     if current_task_or_none() is not node.task:
         _give_up(node)
-        raise RuntimeError(
-            "Attempted to exit cancel scope in a different task than it was entered in"
-        )
+        raise RuntimeError("Attempted to exit cancel scope in a different task than it was entered in")
     if node.task.node is not node:
         _give_up(node)
-        raise RuntimeError(
-            "Attempted to exit a cancel scope that isn't the current tasks's current cancel scope"
-        )
+        raise RuntimeError("Attempted to exit a cancel scope that isn't the current tasks's current cancel scope")
 
 
 def _give_up(node: CancelNode) -> None:
@@ -138,7 +138,9 @@ def split(error: BaseException | None) -> tuple[BaseException | None, BaseExcept
     """The cancellation in what a block raised, and what else there is. Groups are searched, since anyio's users build some."""
     if not isinstance(error, BaseExceptionGroup):
         return (error, None) if isinstance(error, Cancelled) else (None, error)
-    cancelled, rest = error.split(Cancelled)
+    group: BaseExceptionGroup[BaseException] = error  # pyright: ignore[reportUnknownVariableType]
+    inside, rest = group.split(Cancelled)
+    cancelled: BaseException | None = inside
     while isinstance(cancelled, BaseExceptionGroup):
         cancelled = cancelled.exceptions[0]
     return cancelled, rest
@@ -146,10 +148,11 @@ def split(error: BaseException | None) -> tuple[BaseException | None, BaseExcept
 
 def effective_deadline() -> float:
     """See ``anyio.current_effective_deadline``."""
-    node: CancelNode | None = current_task().node
-    if node is not None and node.effective is not None:
+    task_node = current_task().node
+    if task_node.effective is not None:
         return -math.inf
     found = math.inf
+    node: CancelNode | None = task_node
     while node is not None:
         if node.deadline_at is not None:
             found = min(found, node.deadline_at)

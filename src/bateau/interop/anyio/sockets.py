@@ -24,7 +24,9 @@ T = TypeVar("T")
 
 _DATAGRAM = 65536
 # What accept() says about a connection that is gone before it could be taken: the next one may be well.
-_GONE = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH})
+_GONE = frozenset(
+    {errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH}
+)
 
 
 class _Socket:
@@ -117,9 +119,10 @@ class UNIXSocketStream(SocketStream, abc.UNIXSocketStream):
     """See ``anyio.abc.UNIXSocketStream``."""
 
     async def receive_fds(self, msglen: int, maxfds: int) -> tuple[bytes, list[int]]:
-        if not isinstance(msglen, int) or msglen < 0:  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
+        given: tuple[Any, Any] = (msglen, maxfds)  # users are not type-checked
+        if not isinstance(given[0], int) or msglen < 0:
             raise ValueError("msglen must be a non-negative integer")
-        if not isinstance(maxfds, int) or maxfds < 1:  # pyright: ignore[reportUnnecessaryIsInstance]  # as above
+        if not isinstance(given[1], int) or maxfds < 1:
             raise ValueError("maxfds must be a positive integer")
         fds = array.array("i")
         room = socket.CMSG_LEN(maxfds * fds.itemsize)

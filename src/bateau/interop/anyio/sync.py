@@ -42,7 +42,7 @@ class _Queue(Resource):
     __slots__ = ("kind", "queue", "tasks")
 
     def __init__(self, kind: str) -> None:
-        self.kind = kind  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue, reportIncompatibleVariableOverride]
+        self.kind = kind  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
         self.queue = WaitQueue()
         self.tasks: tuple[Task[Any], ...] = ()
 
@@ -181,9 +181,7 @@ class Semaphore(BaseSemaphore):
 
     __slots__ = ("_max", "_queue", "_value")
 
-    def __new__(
-        cls, initial_value: int, *, max_value: int | None = None, fast_acquire: bool = False
-    ) -> Semaphore:
+    def __new__(cls, initial_value: int, *, max_value: int | None = None, fast_acquire: bool = False) -> Semaphore:
         return object.__new__(cls)
 
     def __init__(self, initial_value: int, *, max_value: int | None = None, fast_acquire: bool = False) -> None:

@@ -35,7 +35,7 @@ class _Call:
         self.kwargs = kwargs
         self.value: Any = None
         self.error: BaseException | None = None
-        self.done = Event()
+        self.done = Event(flavour="local")  # nobody but the runner sets it: a deadlock can be proven
 
     async def run(self) -> None:
         """In the runner's task."""

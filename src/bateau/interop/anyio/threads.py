@@ -1,7 +1,8 @@
 """anyio's worker threads over bateau's: ``to_thread``, ``from_thread`` and the calls of portals.
 
 A function that ``to_thread`` started calls back into the very task that waits for it, under that task's scopes. Calls that come
-with a token (a portal's) come from anywhere; they become tasks outside every scope.
+with a token (a portal's) come from anywhere; they become tasks outside every scope. So do those of a function that may be
+abandoned: what it has begun goes on when the task that started it has left.
 """
 
 from __future__ import annotations
@@ -130,8 +131,12 @@ def check_cancelled() -> None:
 def call_async(fn: Callable[..., Coroutine[Any, Any, T]], args: tuple[Any, ...], given: object) -> T:
     """``await fn(*args)`` in the program, from another thread; blocks until it is done."""
     if given is None:
-        return _job().ask(lambda: _marked(fn, args))  # type: ignore[no-any-return]
-    host = _host(given)
+        job = _job()
+        if not job.op.abandon_on_cancel:
+            return job.ask(lambda: _marked(fn, args))  # type: ignore[no-any-return]
+        host = job.host
+    else:
+        host = _host(given)
     future: Future[T] = Future()
     context = copy_context()
     mark_context(context)
@@ -155,7 +160,9 @@ def call_async(fn: Callable[..., Coroutine[Any, Any, T]], args: tuple[Any, ...],
             future.set_result(result)
 
     def begin() -> None:
-        host.spawn_root(Task(host, call(), name=str(getattr(fn, "__qualname__", "call from a thread")), context=context))
+        host.spawn_root(
+            Task(host, call(), name=str(getattr(fn, "__qualname__", "call from a thread")), context=context)
+        )
 
     _post(host, begin)
     return future.result()
@@ -165,14 +172,9 @@ def call_sync(fn: Callable[..., T], args: tuple[Any, ...], given: object) -> T:
     """``fn(*args)`` on the program's thread, from another one; blocks until it is done."""
     if given is None:
         job = _job()
-        if job.abandoned is None:
-            asked = [False]
-            try:
-                return job.ask(lambda: _boxed(fn, args, asked))[0]  # type: ignore[no-any-return]
-            except JobCancelled:
-                if asked[0]:
-                    raise
-        host = job.host  # nobody waits for this thread any more, and it may call all the same
+        if not job.op.abandon_on_cancel:
+            return job.ask(lambda: _boxed(fn, args))[0]  # type: ignore[no-any-return]
+        host = job.host
     else:
         host = _host(given)
     future: Future[T] = Future()
@@ -217,9 +219,8 @@ async def _awaited(fn: Callable[..., Coroutine[Any, Any, T]], args: tuple[Any, .
     return await fn(*args)
 
 
-def _boxed(fn: Callable[..., T], args: tuple[Any, ...], asked: list[bool]) -> tuple[T]:
+def _boxed(fn: Callable[..., T], args: tuple[Any, ...]) -> tuple[T]:
     """In a tuple, so that a coroutine that a sync function returns is not awaited."""
-    asked[0] = True
     variable.set(NAME)
     return (fn(*args),)
 
@@ -242,4 +243,3 @@ def _post(host: Host, call: Callable[[], None]) -> None:
         host.call_threadsafe(call)
     except RuntimeError:
         raise RunFinishedError from None
-
