@@ -46,7 +46,7 @@ class Flow:
         self.forward = forward
         self.back = back
         self.queue: deque[Payload] = deque()
-        self.used = 0
+        self.used: int = 0
         self.dead = False
 
     # -- the source's side -----------------------------------------------------------------------------------------------
@@ -194,9 +194,12 @@ class RemoteFlow(Flow):
         return count
 
     def writable(self) -> bool:
+        room = 2 * self.src.send_buffer
+        if 3 * self.used <= room:
+            return True  # what was not heard yet can only make more room
         if self.notes:
             self._hear_due()
-        return super().writable()
+        return 3 * self.used <= room
 
     def reset(self) -> None:
         broken = self.broken is not None
@@ -237,20 +240,23 @@ class RemoteFlow(Flow):
         if payload.__class__ is bytes:
             size += len(payload)
             self.room -= len(payload)
-            quality_asked = link.probability
-            if quality_asked("reset") > 0 and link.happens("reset", f"{self.src.label()} is reset"):
-                self.src.reset_both()
-                return
-            late = quality_asked("retransmit") > 0 and link.happens(
-                "retransmit", f"a segment of {self.src.label()} comes late"
-            )
-            if not late and link.quality.loss:
-                late = link.happens("loss", f"a segment of {self.src.label()} is lost and sent again")
-            if late:
-                extra = link.random.uniform(0.2, 1.0)
-            if len(payload) > 1 and quality_asked("split") > 0:
-                payload = self._split(payload)
+            if link.is_troubled():
+                if link.probability("reset") > 0 and link.happens("reset", f"{self.src.label()} is reset"):
+                    self.src.reset_both()
+                    return
+                if self._comes_late():
+                    extra = link.random.uniform(0.2, 1.0)
+                if len(payload) > 1 and link.probability("split") > 0:
+                    payload = self._split(payload)
         self._launch(payload, link.delay(size) + extra)
+
+    def _comes_late(self) -> bool:
+        link = self.forward
+        if link.probability("retransmit") > 0 and link.happens(
+            "retransmit", f"a segment of {self.src.label()} comes late"
+        ):
+            return True
+        return bool(link.quality.loss) and link.happens("loss", f"a segment of {self.src.label()} is lost and sent again")
 
     def _split(self, payload: bytes) -> bytes:
         """Perhaps send the first part of a segment ahead; returns what is left."""
@@ -263,9 +269,13 @@ class RemoteFlow(Flow):
 
     def _launch(self, payload: Payload, delay: float) -> None:
         self.delay = delay
-        self.last = max(self.last, self.world.now + delay)
-        self.flight.append((self.last, delay, payload))
-        self._expect()
+        when = self.world.now + delay
+        if when < self.last:
+            when = self.last
+        self.last = when
+        self.flight.append((when, delay, payload))
+        if self.event is None and self.broken is None:
+            self.event = self.world.at(self.flight[0][0], self._arrive)
 
     def _expect(self) -> None:
         """The first of ``flight`` will arrive, if the path works."""
@@ -336,7 +346,7 @@ class RemoteFlow(Flow):
                 arrived += more_arrived
                 read += more_read
         notes.append((when, arrived, read))
-        if self.news is None and self._wants_news():
+        if self.news is None and (self.queue or not self.writable()):
             self._listen()
 
     def _wants_news(self) -> bool:

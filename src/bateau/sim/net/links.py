@@ -11,6 +11,7 @@ from ..given import number, probability
 if TYPE_CHECKING:
     from random import Random
 
+    from ..faults import Faults
     from ..host import SimHost
     from ..world import World
 
@@ -55,7 +56,7 @@ class Link:
     from a host to itself: it delivers at once and has no faults.
     """
 
-    __slots__ = ("cut", "dst", "free_at", "local", "name", "quality", "random", "src", "world")
+    __slots__ = ("_asked", "_troubled", "cut", "dst", "free_at", "local", "name", "quality", "random", "src", "world")
 
     def __init__(self, world: World, src: SimHost, dst: SimHost, quality: Quality) -> None:
         self.world = world
@@ -68,6 +69,9 @@ class Link:
         # Whether nothing comes through at all.
         self.cut = False
         self.free_at = 0.0
+        # Of which quality and faults ``_troubled`` tells: neither ever changes, they are replaced.
+        self._asked: tuple[Quality | None, Faults | None] = (None, None)
+        self._troubled = True
 
     @property
     def works(self) -> bool:
@@ -83,6 +87,15 @@ class Link:
             self.free_at = max(now, self.free_at) + size / quality.bandwidth
             delay += self.free_at - now
         return delay
+
+    def is_troubled(self) -> bool:
+        """Whether anything can go wrong with a segment of a stream here now."""
+        quality, faults = self.quality, self.world.faults
+        if quality is not self._asked[0] or faults is not self._asked[1]:
+            self._asked = quality, faults
+            kinds = ("reset", "retransmit", "split")
+            self._troubled = bool(quality.loss) or any(self.probability(kind) > 0 for kind in kinds)
+        return self._troubled
 
     def probability(self, fault: str) -> float:
         """How likely ``fault`` is here now."""
