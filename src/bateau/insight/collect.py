@@ -321,14 +321,12 @@ class _Collection:
         if whole is None or "stack" not in fields:
             return
         # Compared by function: the lines go on while it runs.
+        mine: int = fields["stack"]
         frames, stacks = self.tables.frames, self.tables.stacks
-        first: model.Frame = frames[stacks[fields["stack"]][0]]
-        indices = stacks[whole]
+        first, indices = frames[stacks[mine][0]], stacks[whole]
         for at in range(len(indices) - 1, -1, -1):
             if (frames[indices[at]].file, frames[indices[at]].function) == (first.file, first.function):
-                stack = self.tables.stack_id(list(indices[at:]))
-                if stack is not None:
-                    fields["stack"] = stack
+                fields["stack"] = self.tables.stack_id(list(indices[at:]))
                 return
 
     def _recorded(self) -> None:

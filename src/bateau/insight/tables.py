@@ -165,7 +165,7 @@ class Tables:
         points = self._points
         awaited = coro
         while awaited is not None and len(indices) < DEEPEST:
-            kind = cast("type[Any]", type(awaited))
+            kind = type(awaited)  # pyright: ignore[reportUnknownVariableType]
             if kind is CoroutineType:  # written out: this runs for each frame of 100,000 tasks
                 frame: FrameType | None = awaited.cr_frame
                 inner = awaited.cr_await
