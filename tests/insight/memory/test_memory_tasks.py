@@ -162,8 +162,11 @@ def test_bateau(runtime: str) -> None:
     with child(BATEAU, runtime) as (pid, truth):
         snapshot = read_blocked(pid)
         assert snapshot.gaps == ()
-        while not snapshot.exact:  # until it sleeps in there: from then on nothing moves
+        for _ in range(200):
+            if snapshot.exact:  # it sleeps in there: from then on nothing moves
+                break
             snapshot = read_blocked(pid)
+        assert snapshot.exact
         (home,) = [each for each in snapshot.runtimes if each.library == "bateau"]
         assert (home.name, home.owned) == (runtime, True)
         tasks = {task.name: task for task in snapshot.tasks if task.library == "bateau"}
