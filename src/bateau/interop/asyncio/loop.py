@@ -166,3 +166,5 @@ class NativeEventLoop(_LoopCore, asyncio.SelectorEventLoop):
                 logger.warning("Executing %s took %.3f seconds", _base._format_handle(handle), took)
         finally:
             private._current_handle = None
+            # What the callback raised keeps this frame, as the one that called; it must not keep the callback in return.
+            del handle
