@@ -11,6 +11,10 @@
 #include <string.h>
 #include <time.h>
 #include "structmember.h"
+#if defined(__x86_64__)
+#include <x86intrin.h>
+#define TICKS() __rdtsc()
+#endif
 #if PY_VERSION_HEX < 0x030E0000
 #include "internal/pycore_frame.h"
 #define OWN_FRAMES 1
@@ -153,6 +157,8 @@ typedef struct {
     uint32_t words;      /* the kind of a resource, or the name of an operation's class */
     char holders;        /* whether its holders are asked for */
     PyObject *attribute; /* its name or number, or NULL */
+    /* Where in an instance that, or an operation's resource, is kept; -1: it has to be asked for. */
+    Py_ssize_t offset;
 } About;
 
 struct BateauRing {
@@ -177,6 +183,10 @@ struct BateauRing {
     PyObject *kept;  /* the code objects and types whose addresses are keys */
     PyObject *about; /* Python's function: type -> (words, attribute, holders) */
     PyObject *cancelled; /* the type that a cancelled task ends with */
+    /* The clock, see now(): whether ticks may be counted; the first reading of both, the last, nanoseconds per tick (32.32), how
+     * many ticks may pass between two readings, and the last time that was told. */
+    int counts;
+    uint64_t first_ticks, first_time, ticks, time, rate, limit, told;
 };
 
 static PyTypeObject *ring_type;
@@ -186,12 +196,60 @@ static struct {
         *holders, *reason, *cr_frame, *gi_frame, *ag_frame, *cr_await, *gi_yieldfrom, *ag_await;
 } names;
 
-static inline uint64_t
-now(void)
+static uint64_t
+system_time(void)
 {
     struct timespec at;
     clock_gettime(CLOCK_MONOTONIC, &at);
     return (uint64_t)at.tv_sec * 1000000000u + (uint64_t)at.tv_nsec;
+}
+
+#ifdef TICKS
+/* Read both clocks, and learn the rate of the ticks: from the first reading on, so ever better. */
+static uint64_t
+read_clocks(BateauRing *ring)
+{
+    uint64_t ticks = 0, time = 0, window = UINT64_MAX;
+    for (int i = 0; i < 3; i++) { /* between the two the processor may have been taken away: the closest pair counts */
+        uint64_t before = TICKS(), at = system_time(), after = TICKS();
+        if (after - before < window) {
+            window = after - before;
+            ticks = before + window / 2;
+            time = at;
+        }
+    }
+    if (ring->first_ticks == 0) {
+        ring->first_ticks = ticks;
+        ring->first_time = time;
+    }
+    else if (time - ring->first_time > 20000000 && ticks > ring->first_ticks) {
+        ring->rate = (uint64_t)((double)(time - ring->first_time) / (double)(ticks - ring->first_ticks) * 4294967296.0);
+        ring->limit = ring->rate == 0 ? 0 : (1000000ull << 32) / ring->rate; /* a millisecond's worth */
+    }
+    ring->ticks = ticks;
+    ring->time = time;
+    return time;
+}
+#endif
+
+/* The monotonic clock. The system's costs half of what an event does, so where the processor counts ticks that the system itself trusts
+ * (its clock source is the tsc) the time since its last reading is counted in these. It is read each millisecond: a rate that is off
+ * by 100 ppm is off by 100 ns. */
+static inline uint64_t
+now(BateauRing *ring)
+{
+#ifdef TICKS
+    if (ring->counts) {
+        uint64_t passed = TICKS() - ring->ticks; /* huge if it went back */
+        uint64_t time = passed < ring->limit ? ring->time + (passed * ring->rate >> 32) : read_clocks(ring);
+        if (time < ring->told) {
+            time = ring->told;
+        }
+        ring->told = time;
+        return time;
+    }
+#endif
+    return system_time();
 }
 
 static inline uint32_t
@@ -516,26 +574,49 @@ number_of(PyObject *thing)
     return value;
 }
 
-/* A task's id. Of the kernel's own class it is read from its place in the object: this is done at every event. */
+/* Where instances of a class with __slots__ keep an attribute; -1 if it is none of these. */
+static Py_ssize_t
+place_of(PyTypeObject *type, PyObject *name)
+{
+    PyObject *member = _PyType_Lookup(type, name);
+    if (member != NULL && Py_IS_TYPE(member, &PyMemberDescr_Type)
+        && ((PyMemberDescrObject *)member)->d_member->type == T_OBJECT_EX) {
+        return ((PyMemberDescrObject *)member)->d_member->offset;
+    }
+    return -1;
+}
+
+/* An attribute whose place is known (or -1), or NULL without an exception. */
+static inline PyObject *
+placed(PyObject *thing, Py_ssize_t offset, PyObject *name)
+{
+    if (offset >= 0) {
+        return Py_XNewRef(*(PyObject **)((char *)thing + offset));
+    }
+    return attribute(thing, name);
+}
+
+/* What every event asks of a task: places in the kernel's own class of tasks, or in whichever came last. */
+static struct {
+    PyTypeObject *type;
+    Py_ssize_t id, waiting;
+} in_task;
+
+static inline void
+know_task(PyObject *task)
+{
+    if (Py_TYPE(task) != in_task.type) {
+        in_task.id = place_of(Py_TYPE(task), names.id);
+        in_task.waiting = place_of(Py_TYPE(task), names.waiting);
+        Py_XSETREF(in_task.type, (PyTypeObject *)Py_NewRef(Py_TYPE(task)));
+    }
+}
+
 static inline uint64_t
 id_of(PyObject *task)
 {
-    static PyTypeObject *known;
-    static Py_ssize_t offset;
-    PyTypeObject *type = Py_TYPE(task);
-    if (type == known) {
-        PyObject *id = *(PyObject **)((char *)task + offset);
-        if (id != NULL) {
-            return PyLong_AsUnsignedLongLongMask(id);
-        }
-    }
-    PyObject *member = _PyType_Lookup(type, names.id);
-    if (member != NULL && Py_IS_TYPE(member, &PyMemberDescr_Type)
-        && ((PyMemberDescrObject *)member)->d_member->type == T_OBJECT_EX) {
-        offset = ((PyMemberDescrObject *)member)->d_member->offset;
-        Py_XSETREF(known, (PyTypeObject *)Py_NewRef(type));
-    }
-    PyObject *id = attribute(task, names.id);
+    know_task(task);
+    PyObject *id = placed(task, in_task.id, names.id);
     uint64_t value = number_of(id);
     Py_XDECREF(id);
     return value;
@@ -703,6 +784,7 @@ about(BateauRing *ring, PyObject *thing)
         made.attribute = attribute_name == Py_None ? NULL : Py_NewRef(attribute_name);
         made.holders = (char)holders;
     }
+    made.offset = place_of(type, made.attribute != NULL ? made.attribute : names.resource);
     PyErr_Clear();
     Py_XDECREF(answer);
     if (PySet_Add(ring->kept, (PyObject *)type) < 0) {
@@ -733,7 +815,7 @@ wait_on(BateauRing *ring, Slot *slot, PyObject *operation)
 {
     uint32_t of_operation = about(ring, operation);
     slot->operation = of_operation ? ring->abouts[of_operation - 1].words : 0;
-    PyObject *resource = attribute(operation, names.resource);
+    PyObject *resource = placed(operation, of_operation ? ring->abouts[of_operation - 1].offset : -1, names.resource);
     if (resource == NULL || resource == Py_None) {
         Py_XDECREF(resource);
         return;
@@ -743,7 +825,7 @@ wait_on(BateauRing *ring, Slot *slot, PyObject *operation)
     if (of_resource != 0) {
         About found = ring->abouts[of_resource - 1]; /* a copy: the table may move */
         slot->kind = found.words;
-        PyObject *value = found.attribute != NULL ? attribute(resource, found.attribute) : NULL;
+        PyObject *value = found.attribute != NULL ? placed(resource, found.offset, found.attribute) : NULL;
         if (value != NULL && PyUnicode_Check(value)) {
             slot->label = text(ring, value, 0);
         }
@@ -764,7 +846,7 @@ void
 bateau_ring_step(BateauRing *ring, uint64_t task)
 {
     if (ring->base != NULL) {
-        uint64_t time = now();
+        uint64_t time = now(ring);
         ring->hot[HOT_TASK] = task;
         ring->hot[HOT_STEP] = time;
         ring->hot[HOT_IDLE] = 0;
@@ -776,7 +858,7 @@ void
 bateau_ring_idle(BateauRing *ring)
 {
     if (ring->base != NULL && ring->hot[HOT_TASK] != 0) {
-        uint64_t time = now();
+        uint64_t time = now(ring);
         ring->hot[HOT_TASK] = 0;
         ring->hot[HOT_IDLE] = time;
         put(ring, time, IDLE, 0, 0, 0);
@@ -789,7 +871,7 @@ bateau_ring_wake(BateauRing *ring, uint64_t task)
     if (ring->base == NULL) {
         return;
     }
-    uint64_t time = now();
+    uint64_t time = now(ring);
     Slot *slot = slot_of(ring, task);
     if (slot != NULL) {
         spoil(slot);
@@ -809,7 +891,7 @@ park(BateauRing *ring, uint64_t id, PyObject *task, PyObject *operation, PyObjec
         count = suspended_stack(coro, places);
     }
     uint32_t stack = stack_text(ring, places, count);
-    uint64_t time = now();
+    uint64_t time = now(ring);
     Slot *slot = slot_of(ring, id);
     if (slot == NULL && task != NULL) {
         slot = enter(ring, task, id, time);
@@ -884,7 +966,7 @@ ring_spawn(BateauRing *ring, PyObject *task)
     if (ring->base == NULL) {
         Py_RETURN_NONE;
     }
-    uint64_t id = id_of(task), time = now();
+    uint64_t id = id_of(task), time = now(ring);
     Slot *slot = slot_of(ring, id);
     if (slot != NULL) { /* it waited for its place, or starts again */
         spoil(slot);
@@ -904,7 +986,8 @@ ring_park(BateauRing *ring, PyObject *task)
     if (ring->base == NULL) {
         Py_RETURN_NONE;
     }
-    PyObject *operation = attribute(task, names.waiting);
+    know_task(task);
+    PyObject *operation = placed(task, in_task.waiting, names.waiting);
     int waits = operation != NULL && operation != Py_None;
     PyObject *coro = waits ? NULL : attribute(task, names.coro);
     /* A wait on something foreign is told once the task is suspended, from the engine's own frames. */
@@ -930,7 +1013,7 @@ ring_adopt(BateauRing *ring, PyObject *task)
         park(ring, id, task, operation, coro == Py_None ? NULL : coro, 0);
     }
     else {
-        enter(ring, task, id, now());
+        enter(ring, task, id, now(ring));
     }
     Py_XDECREF(coro);
     Py_XDECREF(operation);
@@ -959,7 +1042,7 @@ ring_cancel(BateauRing *ring, PyObject *const *args, Py_ssize_t count)
             slot->reason = words;
             seal(ring, slot);
         }
-        put(ring, now(), CANCEL, id, words, (uint32_t)inside);
+        put(ring, now(ring), CANCEL, id, words, (uint32_t)inside);
     }
     Py_XDECREF(task);
     Py_XDECREF(reason);
@@ -976,7 +1059,7 @@ ring_end(BateauRing *ring, PyObject *const *args, Py_ssize_t count)
     if (ring->base == NULL) {
         Py_RETURN_NONE;
     }
-    uint64_t id = id_of(args[0]), time = now();
+    uint64_t id = id_of(args[0]), time = now(ring);
     uint32_t outcome = RETURNED, type = 0;
     if (args[1] != Py_None) {
         int cancelled = PyObject_IsInstance(args[1], ring->cancelled);
@@ -1012,7 +1095,7 @@ ring_note(BateauRing *ring, PyObject *const *args, Py_ssize_t count)
         return NULL;
     }
     if (ring->base != NULL) {
-        put(ring, now(), NOTE, number_of(args[0]), text(ring, args[1], 0), 0);
+        put(ring, now(ring), NOTE, number_of(args[0]), text(ring, args[1], 0), 0);
     }
     Py_RETURN_NONE;
 }
@@ -1041,7 +1124,8 @@ static PyObject *
 ring_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     PyObject *map, *about_function, *cancelled;
-    if (!PyArg_ParseTuple(args, "OOO", &map, &about_function, &cancelled)) {
+    int counts;
+    if (!PyArg_ParseTuple(args, "OOOp", &map, &about_function, &cancelled, &counts)) {
         return NULL;
     }
     BateauRing *ring = (BateauRing *)type->tp_alloc(type, 0);
@@ -1081,6 +1165,7 @@ ring_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return PyErr_NoMemory();
     }
     ring->cancelled = Py_NewRef(cancelled);
+    ring->counts = counts;
     return (PyObject *)ring;
 }
 
@@ -1144,7 +1229,7 @@ static PyMethodDef ring_methods[] = {
 };
 
 static PyType_Slot ring_slots[] = {
-    {Py_tp_doc, "Ring(map, about, cancelled)\n--\n\nThe writer of one recorder file. See bateau.insight.recorder.writer."},
+    {Py_tp_doc, "Ring(map, about, cancelled, counts)\n--\n\nThe writer of one recorder file. See bateau.insight.recorder.writer."},
     {Py_tp_new, ring_new},
     {Py_tp_traverse, ring_traverse},
     {Py_tp_clear, ring_clear},

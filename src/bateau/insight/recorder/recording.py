@@ -74,7 +74,9 @@ class _File:
         self._word(layout.HOT_STATE, layout.OPEN)
         self.view[: layout.HOT_AT] = header.packed()
         native = native_ring()
-        self.ring: Any = native(self.view, about, Cancelled) if native is not None else PureRing(self.view, header)
+        self.ring: Any = (
+            native(self.view, about, Cancelled, _ticks_count()) if native is not None else PureRing(self.view, header)
+        )
 
     def _word(self, index: int, value: int) -> None:
         place = layout.HOT_AT + 8 * index
@@ -280,6 +282,15 @@ def _has_ended(host: Host) -> bool:
     """Whether a host that is still there will never run anything again. It may be half made."""
     loop = getattr(host, "loop", None)
     return bool(getattr(host, "_closed", False)) or (loop is not None and loop.is_closed())
+
+
+def _ticks_count() -> bool:
+    """Whether the system keeps its own time by the processor's tick counter: then that can be read instead, for a third of the cost."""
+    try:
+        with open("/sys/devices/system/clocksource/clocksource0/current_clocksource") as file:
+            return file.read().strip() == "tsc"
+    except OSError:
+        return False
 
 
 def _boot_id() -> bytes:
