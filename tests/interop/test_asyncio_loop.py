@@ -512,3 +512,38 @@ def test_cpythons_own_tests() -> None:
         pytest.skip(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "native loop" in done.stdout
+
+
+def test_in_a_simulated_world_it_is_asyncios_loop() -> None:
+    """Whose time and network the world decides."""
+    from bateau import sim
+
+    async def program() -> Any:
+        await asyncio.sleep(1000)
+        return type(asyncio.get_running_loop())
+
+    def scenario(world: Any) -> None:
+        assert bateau.interop.asyncio.run(program()) is asyncio.SelectorEventLoop
+        assert 1000 <= world.now < 1001
+
+    sim.run(scenario)
+
+
+def test_bateaus_own_code_in_an_asyncio_program() -> None:
+    async def main() -> None:
+        async with await bateau.net.listen_tcp("127.0.0.1", 0) as listener, bateau.scope(timeout=60) as scope:
+
+            async def serve() -> None:
+                async with await listener.accept() as stream:
+                    await stream.sendall((await stream.read())[::-1])
+
+            scope.spawn(serve)
+            async with await bateau.net.connect_tcp(*listener.getsockname()) as stream:
+                await stream.sendall(b"word")
+                assert await stream.read() == b"drow"
+            assert await bateau.thread.run(lambda: 5) == 5
+            parked = scope.spawn(bateau.time.sleep_forever)
+            await bateau.time.sleep(0.001)
+            parked.cancel()
+
+    run(new_event_loop, main())

@@ -386,6 +386,27 @@ def test_too_many_open_files(factory: Any, monkeypatch: pytest.MonkeyPatch) -> N
     run(factory, main())
 
 
+@needs_native
+def test_a_loop_that_can_not_be_made_leaves_nothing_behind() -> None:
+    open_before = set(os.listdir("/proc/self/fd"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    failed = 0
+    try:
+        for room in range(4):  # an epoll set, an eventfd and two sockets
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + room, hard))
+            with pytest.raises(OSError) as error:
+                new_event_loop()
+            failed += error.value.errno == errno.EMFILE
+            del error
+            gc.collect()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert failed == 4
+    assert set(os.listdir("/proc/self/fd")) == open_before
+
+
 @both
 def test_threads_that_wake_the_loop(factory: Any) -> None:
     """No wake-up is lost, and none of the calls."""

@@ -1573,7 +1573,11 @@ core_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     self->epoll_fd = self->wake_fd = -1;
     if (open_reactor(self) < 0) {
+        self->closed = self->core_closed = 1; /* BaseEventLoop.__del__ need not close what never was */
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
         Py_DECREF(self);
+        PyErr_Restore(type, value, traceback);
         return NULL;
     }
     return (PyObject *)self;

@@ -47,7 +47,13 @@ def is_native() -> bool:
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Make an event loop, which the caller runs and closes. It is not set as the current one."""
+    """Make an event loop, which the caller runs and closes. It is not set as the current one.
+
+    In a simulated world (``bateau.sim``) it is asyncio's own: a loop in C would wait for real descriptors by a real clock.
+    """
+    simulation = sys.modules.get("bateau.sim.thread")
+    if simulation is not None and simulation.here.world is not None:
+        return asyncio.SelectorEventLoop()
     return _Loop()
 
 

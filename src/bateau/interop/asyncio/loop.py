@@ -83,7 +83,13 @@ class NativeEventLoop(_LoopCore, asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self._core_future_type = asyncio.Future
-        super().__init__(_Registrations(self))
+        try:
+            super().__init__(_Registrations(self))
+        except BaseException:  # no descriptors left, say
+            self._core_close()
+            private: Any = self
+            private._closed = True
+            raise
 
     # -- transports ----------------------------------------------------------------------------------------------------
 
