@@ -31,7 +31,7 @@ def test_every_field_is_on_the_page() -> None:
 
 def test_every_request_is_on_the_page() -> None:
     asked = re.findall(r"^\| `(\w+)` \| [^|]*\| [^|]* \|$", PAGE.partition("### Asking an agent")[2], re.MULTILINE)
-    assert sorted(asked) == sorted(["hello", *_REQUESTS])
+    assert sorted(name for name in asked if name != "do") == sorted(["hello", *_REQUESTS])
 
 
 def test_the_version_is_on_the_page() -> None:
