@@ -56,7 +56,7 @@ def bateau_sim(tmp_path: Path):
             capture_output=True,
             text=True,
             timeout=100,
-            env={**os.environ, "COLUMNS": "200"},
+            env={**os.environ, "COLUMNS": "200", "PYTHONHASHSEED": "0"},  # else each starts itself a second time
         )
         return done.returncode, done.stdout + done.stderr
 
