@@ -50,7 +50,8 @@ def main() -> None:
         env={**os.environ},
     )
     try:
-        assert child.stdout is not None and child.stdout.readline()
+        assert child.stdout is not None
+        child.stdout.readline()
         for _ in range(3):
             wall, cpu = time.perf_counter(), time.process_time()
             snapshot = read_process(child.pid)

@@ -29,6 +29,7 @@ class AsyncioTasks:
         self.memory = draft.memory
         self.layout = draft.python.layout
         self.interpreter = interpreter
+        self._chain = draft.python.frames.chain
         self.names = self.python.module_dict(modules["asyncio.tasks"])
         self.waits = AsyncioWaits(draft)
         # bateau keeps a record on each task of asyncio's that it drives: those are told by the record.
@@ -119,12 +120,13 @@ class AsyncioTasks:
             state, waiter, coro, name, loop, callback = self._python_task(address)
         if state != _PENDING or not coro:
             return
-        chain = self.python.frames.chain(coro)
+        chain = self._chain(coro)
+        path = chain.path
         if self.with_records:
             record = self._record(address, table_at)
             if record:
                 self.records[record] = address
-        stack = self.draft.stack(chain.links)
+        stack = path.index if path.index >= 0 else self.draft.stack_of(chain)
         fields: dict[str, Any] = {
             "id": -address,
             "name": self.waits.name(name),
@@ -137,13 +139,13 @@ class AsyncioTasks:
         self.draft.ids[address] = -address
         if chain.partial:
             fields["moved"] = True
-        if chain.running:
+        if path.running:
             fields["state"] = "running"
             fields["stack"] = self.draft.running(chain)
         elif waiter and (wait := self.waits.of(-address, chain, waiter, stack)) is not None:
             fields["waits"] = wait
         else:
-            fields["state"] = "new" if chain.created else "ready"
+            fields["state"] = "new" if path.created else "ready"
         if not self.waits.is_plain(stack):
             self.waits.blocks(address, chain, stack)
         if callback and (parent := self.waits.parent(callback)):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from struct import Struct
 from typing import Any
 
 from ..model import FreedBy, Wait
@@ -80,13 +79,13 @@ class AsyncioWaits:
         self._recipes: dict[int, tuple[Recipe, int]] = {}
         self._blocks: dict[int, list[int]] = {}
         self._groups: dict[int, int] = {}
-        self._words: dict[tuple[int, str], str] = {}
+        self._shared: dict[tuple[int, str], Wait] = {}
         # Type address -> what a thing awaited is: "future", "task", "gather" (those in C), "none", "other".
         self._roles: dict[int, str] = {}
         self._head = struct_of([(8, "Q"), (draft.python.layout.future_state, "i")])
-        # By stack: the slot of the timer's handle. By type of handle: how to read its type and when it is due.
-        self._handles: dict[int, int] = {}
-        self._due: dict[int, Struct | None] = {}
+        # By stack: the slot of the variable that the recipe names. By type of a timer's handle: where it says when it is due (0: nowhere).
+        self._slots: dict[int, int] = {}
+        self._due: dict[int, int] = {}
 
     # -- waits ---------------------------------------------------------------------------------------------------------
 
@@ -101,14 +100,20 @@ class AsyncioWaits:
             return self._timer(task, chain, stack, depth)
         if recipe is _BARE or recipe.kind in ("asyncio.wait", "task"):
             return self._awaited(task, chain, waiter, recipe, depth)
-        resource = self._variable(chain, depth, recipe.variable) if recipe.variable else 0
-        if not resource:
+        slot = self._slots.get(stack)
+        if slot is None:
+            variables = chain.links[-1 - depth].code.variables
+            slot = self._slots[stack] = variables.index(recipe.variable) if recipe.variable in variables else -1
+        resource = self.memory.word(chain.frames[-1 - depth] + 8 * slot) & FREE_BITS if slot >= 0 else 0
+        shared = self._shared.get((resource, recipe.operation))
+        if shared is not None:  # all who wait there wait alike
+            self.draft.waiting[resource].append(task)
+            return shared
+        if not resource or self.objects.is_none(resource):
             return self._plain(task, waiter, recipe)
-        words = self._words.get((resource, recipe.operation))
-        if words is None:
-            text = self._describe(resource, recipe)
-            words = self._words[resource, recipe.operation] = f"{recipe.operation} {text}"
-        return self.draft.waits(task, words, resource, foreign=True)
+        wait = self.draft.waits(task, f"{recipe.operation} {self._describe(resource, recipe)}", resource, foreign=True)
+        self._shared[resource, recipe.operation] = wait
+        return wait
 
     def _role(self, kind: int) -> str:
         info = self.objects.type_at(kind)
@@ -161,11 +166,12 @@ class AsyncioWaits:
         return self.draft.waits(task, recipe.operation, future, foreign=True)
 
     def _timer(self, task: int, chain: Chain, stack: int, depth: int) -> Wait:
-        self.draft.resource(1, CLOCK, CLOCK, library="asyncio", freed_by="outside")
-        slot = self._handles.get(stack)
+        if 1 not in self.draft.resources:
+            self.draft.resource(1, CLOCK, CLOCK, library="asyncio", freed_by="outside")
+        slot = self._slots.get(stack)
         if slot is None:
             variables = chain.links[-1 - depth].code.variables
-            slot = self._handles[stack] = variables.index("h") if "h" in variables else -1
+            slot = self._slots[stack] = variables.index("h") if "h" in variables else -1
         left = None
         try:
             if slot >= 0:
@@ -178,13 +184,10 @@ class AsyncioWaits:
         """Seconds until the timer with that handle is due; None if it does not say (uvloop's)."""
         handle &= FREE_BITS
         kind = self.memory.word(handle + 8)
-        if kind not in self._due:
-            slot = self.objects.type_at(kind).slots.get("_when")
-            self._due[kind] = Struct(f"<{slot}xQ") if slot else None
-        layout = self._due[kind]
-        if layout is None:
-            return None
-        return round(self.objects.real(self.memory.unpack(layout, handle)[0]) - self.draft.now, 3)
+        slot = self._due.get(kind)
+        if slot is None:
+            slot = self._due[kind] = self.objects.type_at(kind).slots.get("_when", 0)
+        return self.objects.real(self.memory.word(handle + slot)) - self.draft.now if slot else None
 
     def _awaited(self, task: int, chain: Chain, waiter: int, recipe: Recipe, depth: int) -> Wait:
         """A wait on a future itself: another task, several, or one that anybody may complete."""

@@ -70,7 +70,7 @@ class BateauTasks:
                 nodes += [key for key, _ in self.objects.dict_items(roots)] if roots else []
             except Fault as fault:
                 self.draft.gap(f"the tasks of a runtime could not be read: {fault}")
-        waits: list[tuple[int, dict[str, Any], Chain, list[Any]]] = []
+        waits: list[tuple[int, dict[str, Any], Chain | None, list[Any]]] = []
         for task, values in self._walk(nodes):
             try:
                 found = self._task(task, values)
@@ -164,7 +164,7 @@ class BateauTasks:
 
     # -- one task ------------------------------------------------------------------------------------------------------
 
-    def _task(self, address: int, values: list[Any]) -> tuple[int, dict[str, Any], Chain, list[Any]] | None:
+    def _task(self, address: int, values: list[Any]) -> tuple[int, dict[str, Any], Chain | None, list[Any]] | None:
         draft = self.draft
         _, host, coro, name, scope, node, effective, stopping, site, _, number, offset, ended, background, _, _ = values
         if ended:
@@ -173,18 +173,19 @@ class BateauTasks:
         native = self.natives.get(address) if self.natives else None
         below = draft.tasks.pop(native, None) if native is not None else None
         if below is not None and native is not None:
-            chain = Chain([], [], 0, running=below["state"] == "running", created=below["state"] == "new")
+            chain: Chain | None = None
+            fields["state"] = below["state"]
             fields.update({key: below[key] for key in ("stack", "waits", "moved") if key in below})
             draft.rename(native, number)
         else:
-            chain = draft.python.frames.chain(coro) if coro else Chain([], [], 0)
-            fields["stack"] = draft.running(chain) if chain.running else draft.stack(chain.links)
+            chain = draft.python.frames.chain(coro)
+            fields["stack"] = draft.running(chain) if chain.running else draft.stack_of(chain)
             if chain.partial:
                 fields["moved"] = True
         if name:
             fields["name"] = self.objects.string(name, 1024)
         else:
-            base = chain.links[0].code.qualname if chain.links else "task"
+            base = chain.links[0].code.qualname if chain is not None and chain.links else "task"
             fields["name"] = f"{base}-{number - self._hosts.get(host, 0)}"
         if scope:
             fields["scope"] = scope
@@ -237,7 +238,7 @@ class BateauTasks:
         self._sites[key] = found
         return found
 
-    def _state(self, address: int, fields: dict[str, Any], chain: Chain, values: list[Any]) -> None:
+    def _state(self, address: int, fields: dict[str, Any], chain: Chain | None, values: list[Any]) -> None:
         draft = self.draft
         operation, started, scheduled = values[9], values[14], values[15]
         if operation:
@@ -247,16 +248,17 @@ class BateauTasks:
                 if below is not None and below.resource is not None:
                     draft.forget_wait(-self.natives[address], below.resource)
                 fields["waits"] = self._wait(address, fields, operation, resource, when)
+                fields["state"] = "waiting"
                 return
-        if chain.running:
+        if fields["state"] == "running" or (chain is not None and chain.running):
             fields["state"] = "running"
-        elif chain.created or not started:
+        elif fields["state"] == "new" or not started or (chain is not None and chain.created):
             fields["state"] = "new"
         elif operation:
             fields["state"] = "ready"  # granted or aborted: it has only to run
         elif "waits" in fields:
             return  # on something of asyncio's or trio's, which was read there
-        elif scheduled or not chain.leaf:
+        elif scheduled or chain is None or not chain.leaf:
             fields["state"] = "ready"
         else:
             kind = self.objects.type_of(chain.leaf).name
@@ -285,7 +287,7 @@ class BateauTasks:
         if when:
             left = self.objects.real(when) - self._clock(address, fields["runtime"])
             if left < 1e12:
-                more["left"] = round(left, 3)
+                more["left"] = left
         return self.draft.waits(fields["id"], text, resource, **more)
 
     def _words(self, info: TypeInfo, resource: int) -> tuple[str, int, bool]:

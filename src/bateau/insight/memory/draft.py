@@ -106,6 +106,13 @@ class Draft:
             self.stacks.append(key)
         return found
 
+    def stack_of(self, chain: Chain) -> int:
+        """The index of a chain's stack: the same for all who stand there, so it is looked up once."""
+        path = chain.path
+        if path.index < 0:
+            path.index = self.stack(path.links)
+        return path.index
+
     def _number(self, link: Link) -> int:
         code = link.code
         link.index = self.place(code.file, link.line, code.qualname)

@@ -26,10 +26,10 @@ FREE_BITS = ~7  # from 3.14 on the low bits of a reference on the stack are mark
 
 # What an awaitable is to the walk: something with a frame, something that only wraps another awaitable, or an end.
 _WITH_FRAME = {"coroutine", "generator", "async_generator"}
-_WRAPPERS = {
-    "coroutine_wrapper", "async_generator_asend", "async_generator_athrow", "anext_awaitable",
-    "_asyncio.FutureIter", "FutureIter", "cell",
-}  # fmt: skip
+_WRAPPERS = {"coroutine_wrapper", "async_generator_asend", "async_generator_athrow", "anext_awaitable", "cell"}
+_FUTURES = {"_asyncio.FutureIter", "FutureIter"}
+# How many fields are read of a link before the slots of its variables.
+_HEAD = 5
 
 
 @dataclass(slots=True)
@@ -121,23 +121,64 @@ class Step(NamedTuple):
     frame: int
 
 
+class Path:
+    """A place in a chain of awaits and how one came there: the same object for all tasks that stand at the same lines.
+
+    ``after`` has the places below, by what was read of the next link (type, state, code and instruction, which together say everything
+    but the addresses). ``slot``: where in such a reading the awaited object is (0: the chain ends here). ``index``: whoever lists the
+    stacks keeps its number here. Only the last place of a chain ever makes its ``links``: chains may be 20,000 deep.
+    """
+
+    __slots__ = ("_links", "after", "created", "depth", "index", "link", "outer", "running", "slot")
+
+    def __init__(self, outer: Path | None, link: Link | None, slot: int) -> None:
+        self.outer = outer
+        self.link = link
+        self.slot = slot
+        self.depth: int = outer.depth + 1 if outer is not None else 0
+        self.after: dict[tuple[int, ...], Path] = {}
+        self.index = -1
+        self.running = self.created = False
+        self._links: list[Link] | None = None
+
+    @property
+    def links(self) -> list[Link]:
+        """The places from the outermost one to this."""
+        if self._links is None:
+            found: list[Link] = []
+            here: Path | None = self
+            while here is not None and here.link is not None:
+                found.append(here.link)
+                here = here.outer
+            self._links = found[::-1]
+        return self._links
+
+
 class Chain(NamedTuple):
     """What a coroutine awaits, outermost first; ``leaf`` is what the innermost frame awaits (0: nothing, it runs or is new).
 
-    ``frames`` are the addresses of the variables of ``links``. ``partial``: memory gave out on the way. ``running``: the innermost
-    coroutine is being resumed. ``created``: it never ran.
+    ``frames`` are the addresses of the variables of ``path.links``. ``partial``: memory gave out on the way.
     """
 
-    links: list[Link]
+    path: Path
     frames: list[int]
     leaf: int
     partial: bool = False
-    running: bool = False
-    created: bool = False
 
-    def steps(self) -> list[Step]:
-        """Places and variables together."""
-        return [Step(link, frame) for link, frame in zip(self.links, self.frames, strict=True)]
+    @property
+    def links(self) -> list[Link]:
+        """The places, outermost first."""
+        return self.path.links
+
+    @property
+    def running(self) -> bool:
+        """Whether the innermost coroutine is being resumed."""
+        return self.path.running
+
+    @property
+    def created(self) -> bool:
+        """Whether it never ran."""
+        return self.path.created
 
 
 class Frames:
@@ -149,7 +190,9 @@ class Frames:
         self.layout = layout = objects.layout
         self._codes: dict[int, Code | None] = {}
         self._links: dict[tuple[int, int], Link | None] = {}
-        # Type addresses by what they are to the walk: "frame", "wrapper" or "end".
+        # Where every chain begins: the place above all.
+        self._root = Path(None, None, _HEAD)
+        # Type addresses by what they are to the walk: "frame", "wrapper" (of a frame), "future" (a wrapper of one) or "end".
         self._roles: dict[int, str] = {}
         self._pointer_top = layout.version >= (3, 14)
         # One read per link: type, state, code, instruction, top of the stack, and the first slots, which are mostly all there are.
@@ -230,11 +273,13 @@ class Frames:
 
     def chain(self, coroutine: int) -> Chain:
         """Everything that ``coroutine`` (a coroutine, generator, or wrapper of one) awaits."""
-        layout, links, roles = self.layout, self._links, self._roles
-        chunks, whole, locals_at = self.memory.chunks, self._generator_and_slots.unpack_from, self._locals
-        behind = layout.awaited_slot - 1
-        awaiting, suspended, pointers = layout.suspended_awaiting, layout.suspended, self._pointer_top
-        found: list[Link] = []
+        chunks, whole, locals_at, pointers = (
+            self.memory.chunks,
+            self._generator_and_slots.unpack_from,
+            self._locals,
+            self._pointer_top,
+        )
+        path = self._root
         frames: list[int] = []
         here = coroutine
         seen: set[int] | None = None
@@ -244,55 +289,65 @@ class Frames:
                     raw = whole(chunks[here >> SHIFT], here & MASK)
                 except struct.error:  # near the end of what is mapped
                     raw = self.memory.unpack(self._generator, here)
-                kind, state, code, instruction, top = raw[:5]
-                role = roles.get(kind) or self._role(kind)
-                if role == "end":
-                    return Chain(found, frames, here)
-                if role == "wrapper":
-                    here = self.memory.word(here + WRAPPED)
-                    continue
-                if state not in suspended:
-                    return self._unsuspended(found, frames, here, state, code, instruction)
-                link = links.get((code, instruction)) or self.link(code, instruction)
-                if link is None:
-                    return Chain(found, frames, 0, partial=True)
-                here += locals_at
-                found.append(link)
-                frames.append(here)
-                if len(found) > 64:  # a ring shows by then; a real chain this long is rare
+                after = path.after.get(raw[:4])
+                if after is None:
+                    role = self._roles.get(raw[0]) or self._role(raw[0])
+                    if role == "end":
+                        return Chain(path, frames, here)
+                    if role != "frame":
+                        here = self.memory.word(here + WRAPPED)
+                        if role == "future":
+                            return Chain(path, frames, here)
+                        continue
+                    after = self._extend(path, raw, here + locals_at)
+                    if after is None:
+                        return Chain(path, frames, 0, partial=path.depth > 0 or raw[1] in self.layout.suspended)
+                path = after
+                frames.append(here + locals_at)
+                slot = path.slot
+                if not slot:
+                    return Chain(path, frames, 0)
+                if len(frames) > 64:  # a ring shows by then; a real chain this long is rare
                     seen = seen if seen is not None else set(frames[:-1])
-                    if here in seen or len(found) > MAX_DEPTH:
-                        return Chain(found, frames, 0, partial=True)
-                    seen.add(here)
-                if (state != awaiting) if awaiting is not None else (role == "generator" and not link.awaits):
-                    return Chain(found, frames, 0)
-                if pointers:
-                    top = ((top - here) >> 3) - behind
-                if 0 < top <= len(raw) - 5:
-                    here = raw[4 + top]
-                elif 0 < top <= 100_000:
-                    here = self.memory.word(here + 8 * (top - 1))
-                else:
-                    return Chain(found, frames, 0, partial=True)
+                    if frames[-1] in seen or len(frames) > MAX_DEPTH:
+                        return Chain(path, frames, 0, partial=True)
+                    seen.add(frames[-1])
+                here = raw[slot] if slot < len(raw) else self.memory.word(here + locals_at + 8 * (slot - _HEAD))
                 if pointers:
                     here &= FREE_BITS
             except (Fault, UnicodeDecodeError):
-                return Chain(found, frames, 0, partial=True)
-        return Chain(found, frames, 0)
+                return Chain(path, frames, 0, partial=True)
+        return Chain(path, frames, 0)
 
-    def _unsuspended(
-        self, found: list[Link], frames: list[int], here: int, state: int, code: int, instruction: int
-    ) -> Chain:
-        """The end of a chain at something that is not suspended: new, running, or over."""
-        created = state == self.layout.created
-        running = state == self.layout.executing
-        if created or running:
-            link = self.link(code, instruction)
-            if link is None:
-                return Chain(found, frames, 0, partial=True)
-            found.append(self._first_line(link) if created else link)
-            frames.append(here + self._locals)
-        return Chain(found, frames, 0, running=running, created=created and len(found) == 1)
+    def _extend(self, path: Path, raw: tuple[int, ...], variables: int) -> Path | None:
+        """The place below ``path`` that was read as ``raw``, met for the first time; None where nothing can be made of it."""
+        layout = self.layout
+        kind, state, code, instruction, top = raw[:_HEAD]
+        suspended = state in layout.suspended
+        if not suspended and state not in (layout.created, layout.executing):
+            return None  # it is over
+        link = self.link(code, instruction)
+        if link is None:
+            return None
+        slot = 0
+        if suspended:
+            is_coroutine = self.objects.type_at(kind).name == "coroutine"  # which always awaits; others may yield
+            awaits = (
+                state == layout.suspended_awaiting
+                if layout.suspended_awaiting is not None
+                else is_coroutine or link.awaits
+            )
+            if self._pointer_top:
+                top = ((top - variables) >> 3) - (layout.awaited_slot - 1)
+            if awaits and not 0 < top <= 100_000:
+                return None
+            slot = _HEAD + top - 1 if awaits else 0
+        elif state == layout.created:
+            link = self._first_line(link)
+        found = path.after[raw[:4]] = Path(path, link, slot)
+        found.running = state == layout.executing
+        found.created = state == layout.created and path.depth == 0
+        return found
 
     def _first_line(self, link: Link) -> Link:
         """The place of one that has not begun: the line of its ``def``."""
@@ -305,11 +360,15 @@ class Frames:
     def _role(self, kind: int) -> str:
         info = self.objects.type_at(kind)
         name = info.name
-        if name in _WITH_FRAME:
-            # Only these may yield without awaiting; a suspended coroutine always awaits.
-            role = "coroutine" if name == "coroutine" else "generator"
-        else:
-            role = "wrapper" if name in _WRAPPERS else "end"
+        role = (
+            "frame"
+            if name in _WITH_FRAME
+            else "wrapper"
+            if name in _WRAPPERS
+            else "future"
+            if name in _FUTURES
+            else "end"
+        )
         self._roles[kind] = role
         return role
 

@@ -88,7 +88,7 @@ class TrioTasks:
     def _read(self, address: int, runner: int, offset: float) -> None:
         objects, draft = self.objects, self.draft
         chain = self.frames.chain(objects.attribute(address, "coro"))
-        stack = draft.stack(chain.links)
+        stack = draft.stack_of(chain)
         fields: dict[str, Any] = {
             "id": -address,
             "name": objects.string(objects.attribute(address, "name"), 1024),
