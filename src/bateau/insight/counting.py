@@ -114,6 +114,9 @@ class Counting(Instrument):
 
     def park(self, task: Task[Any]) -> None:
         """Where another loop drives this is the end of a step, as far as we are told."""
+        one = self.tasks.get(task.id)
+        if one is not None:
+            one.woken = 0  # it has run since: in the turn in which the counting began nobody tells of steps
         if task.host.rides and self.running == task.id:
             self._stop(perf_counter_ns())
 

@@ -99,7 +99,9 @@ class EngineSession(Session):
         engine = self.engine
         rounds = 0
         while engine.roots:
-            engine.main = next(iter(engine.roots))  # once it has ended nothing blocks: an abandoned thread may hold the engine
+            engine.main = next(
+                iter(engine.roots)
+            )  # once it has ended nothing blocks: an abandoned thread may hold the engine
             try:
                 engine.advance()
             except Deadlock:

@@ -51,6 +51,9 @@ class Console(App[None]):
 
     TITLE = "bateau console"
     CSS = """
+    TabbedContent, ContentSwitcher, TabPane { height: 1fr; }
+    TabPane { padding: 0; }
+    DataTable, Tree { height: 1fr; }
     #banner { display: none; background: $error; color: $text; padding: 0 1; height: 1; text-style: bold; }
     #banner.shown { display: block; }
     #filter { display: none; dock: bottom; }

@@ -30,7 +30,9 @@ class Listing:
     total: int
 
     def caption(self, noun: str) -> str:
-        """``12 tasks``; ``3 of 12 tasks``; ``500 of 100,000 tasks``, and why."""
+        """``12 tasks``; ``3 of 12 tasks``; ``500 of 100,000 tasks``, and why. ``noun`` in the plural."""
+        if self.total == 1:
+            noun = noun[:-1]
         shown = len(self.rows)
         if shown == self.total:
             return f"{self.total:,} {noun}"

@@ -256,7 +256,9 @@ class RemoteFlow(Flow):
             "retransmit", f"a segment of {self.src.label()} comes late"
         ):
             return True
-        return bool(link.quality.loss) and link.happens("loss", f"a segment of {self.src.label()} is lost and sent again")
+        return bool(link.quality.loss) and link.happens(
+            "loss", f"a segment of {self.src.label()} is lost and sent again"
+        )
 
     def _split(self, payload: bytes) -> bytes:
         """Perhaps send the first part of a segment ahead; returns what is left."""
