@@ -15,12 +15,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 
 from textual.pilot import Pilot
 
 from bateau.insight.console.app import Console
-from bateau.insight.console.sources import find_source
+from bateau.insight.console.sources import Source, find_source
+from bateau.insight.model import Snapshot, Want
 
 ROOT = Path(__file__).resolve().parents[1]
 # The picture, the keys that lead to it from the table of tasks, and what it shows.
@@ -31,6 +33,26 @@ PICTURES = (
     ("console-task", ["escape", "1", "slash", *"south", "enter", "home", "enter"]),
     ("console-tree", ["escape", "escape", "2"]),
 )
+
+
+class Relative:
+    """A source whose lines are shown as seen from the project: where it stands on this machine is nobody's business."""
+
+    def __init__(self, source: Source) -> None:
+        self.name = "stuck_exchange.py"
+        self.acts = source.acts
+        self.live = True
+        self.act = source.act
+        self.close = source.close
+        self._read = source.read
+
+    def read(self, want: Want | None = None) -> Snapshot:
+        """A snapshot with other paths."""
+        found = self._read(want)
+        here = f"{ROOT}/"
+        return replace(
+            found, frames=tuple(replace(frame, file=frame.file.removeprefix(here)) for frame in found.frames)
+        )
 
 
 @contextlib.contextmanager
@@ -55,8 +77,7 @@ def exchange() -> Generator[int]:
 
 async def draw(pid: int, directory: Path) -> None:
     """One picture after the other."""
-    source = find_source(str(pid))
-    source.name = "stuck_exchange.py"
+    source = Relative(find_source(str(pid)))
     with tempfile.TemporaryDirectory() as graphs:
         app = Console([source], interval=0.5, directory=Path(graphs))
         async with app.run_test(size=(132, 34)) as pilot:
