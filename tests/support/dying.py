@@ -38,6 +38,11 @@ def truth(root: Any) -> str:
     return json.dumps(found)
 
 
+async def parked(task: bateau.Task[Any]) -> None:
+    while task.waiting is None:
+        await bateau.yield_now()
+
+
 async def holds(lock: bateau.sync.Lock) -> None:
     async with lock:
         await bateau.time.sleep(1000)
@@ -105,8 +110,9 @@ async def main() -> None:
     stream = bateau.net.from_socket(left)
     async with bateau.scope(name="work") as scope:
         holder = scope.spawn(holds, lock, name="holder")
-        scope.spawn(wants, lock, name="first")
-        scope.spawn(wants, lock, name="second")
+        await parked(holder)  # trio starts tasks in any order
+        await parked(scope.spawn(wants, lock, name="first"))
+        await parked(scope.spawn(wants, lock, name="second"))
         scope.spawn(outer, event)
         scope.spawn(fills, sender)
         scope.spawn(joins, holder)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from .model import SchemaError as SchemaError
     from .model import Snapshot as Snapshot
     from .model import Want as Want
+    from .postmortem.command import read_report as read_report
+    from .postmortem.report import Report as Report
     from .recorder.recording import Recording as Recording
     from .recorder.recording import record as record
     from .recorder.recording import recording as recording
@@ -50,6 +52,8 @@ _PUBLIC: dict[str, str] = {
     **dict.fromkeys(("muted", "thresholds"), ".hazards.settings"),
     "findings": ".hazards.store",
     **dict.fromkeys(("Watch", "watch"), ".watching"),
+    "Report": ".postmortem.report",
+    "read_report": ".postmortem.command",
     **dict.fromkeys(("Recording", "record", "recording"), ".recorder.recording"),
     **dict.fromkeys(("from_json", "json_schema", "to_json"), ".schema"),
 }

@@ -55,6 +55,8 @@ class Finding(NamedTuple):
 Sink = Callable[[Finding], None]
 
 _sinks: list[Sink] = []
+# Told of each finding as well, whoever takes it: recorders.
+listeners: list[Sink] = []
 # The last findings, oldest first, whoever was told.
 recent: deque[Finding] = deque(maxlen=KEPT)
 # The names that nobody wants to hear of here: in this task, and in those that are spawned from it. ``"*"`` stands for all.
@@ -96,6 +98,8 @@ def note(name: str, message: str, site: tuple[str, int]) -> None:
 def publish(finding: Finding) -> None:
     """Keep a finding, and tell the sinks of it, or else warn."""
     recent.append(finding)
+    for listener in tuple(listeners):
+        listener(finding)
     if _sinks:
         for sink in tuple(_sinks):
             try:

@@ -17,7 +17,7 @@ import pytest
 
 from bateau.insight.model import Snapshot, Task
 from bateau.insight.postmortem import report
-from bateau.insight.postmortem.command import load
+from bateau.insight.postmortem.command import read_report
 
 PROGRAM = Path(__file__).parents[2] / "support" / "dying.py"
 LIMIT = 200 << 20
@@ -49,11 +49,11 @@ class Run:
 
     def report(self) -> report.Report:
         [path] = self.folder.glob("*.crash.json")
-        return load(path)
+        return read_report(path)
 
     def recording(self) -> report.Report:
         [path] = self.folder.glob("*.recording")
-        return load(path)
+        return read_report(path)
 
 
 def compare(found: Snapshot, truth: dict[str, Any], *, main: str = "main") -> None:
@@ -163,7 +163,7 @@ def test_a_hang_that_is_killed(tmp_path: Path) -> None:
         assert process.wait(30) == 128 + signal.SIGQUIT
         said = process.stderr.read()
     [path] = tmp_path.glob("*.crash.json")
-    found = load(path)
+    found = read_report(path)
     compare(found.snapshot, truth)
     assert "task 'culprit' was running" in said
 

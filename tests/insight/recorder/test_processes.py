@@ -15,6 +15,7 @@ import pytest
 import bateau
 from bateau import insight
 from bateau.insight.recorder import files, layout, reading, recording
+from bateau.kernel import hazard
 
 pytestmark = pytest.mark.real_os("it forks, and maps real files")
 
@@ -187,12 +188,16 @@ def test_notes(tmp_path: Path) -> None:
     async def main() -> None:
         recording.note("in a task")
         insight.note("of the program")
+        hazard.report("self_wakes", "an example", ("app.py", 1))
 
     recording.note("nobody records: harmless")
+    remove = hazard.add_sink(lambda _: None)
     with insight.record(tmp_path, keep=True, fatal=False) as found:
         bateau.run(main, runtime="native")
+    remove()
     [ring] = rings(found.directory)
-    assert [ring.text(one.a) for one in ring.records if one.kind == layout.NOTE] == ["in a task", "of the program"]
+    notes = [ring.text(one.a) for one in ring.records if one.kind == layout.NOTE]
+    assert notes == ["in a task", "of the program", "self_wakes: an example [app.py:1]"]
 
 
 def test_bateau_run_records_and_tidies_up(tmp_path: Path) -> None:

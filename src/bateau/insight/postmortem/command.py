@@ -23,7 +23,7 @@ def main(args: argparse.Namespace) -> int:
     status = 0
     for number, name in enumerate(args.files):
         try:
-            found = load(
+            found = read_report(
                 Path(name), seconds=args.seconds, events=max(args.events, 1) if not args.json else death.EVENTS
             )
         except InsightError as error:
@@ -37,8 +37,13 @@ def main(args: argparse.Namespace) -> int:
     return status
 
 
-def load(path: Path, *, seconds: float = death.SECONDS, events: int = death.EVENTS) -> report.Report:
-    """The report in a file, or the one that a recording gives. Raises ``InsightError``, which says why there is none."""
+def read_report(path: str | Path, *, seconds: float = death.SECONDS, events: int = death.EVENTS) -> report.Report:
+    """The crash report in a file (``*.json``), or the one that a recording gives (its folder, or a file in it).
+
+    ``seconds``, ``events``: how much of the time before the end is told of a recording. Raises ``InsightError``, which says why there
+    is no report. Not a cancellation point.
+    """
+    path = Path(path)
     if path.is_file() and path.suffix == ".json":
         try:
             return report.from_json(path.read_bytes())
@@ -82,7 +87,7 @@ def _cluster(base: Path) -> int:
         if path.name.endswith(files.SUFFIX) and files.is_alive(path):
             continue
         try:
-            found = load(path)
+            found = read_report(path)
         except InsightError as error:
             print(f"bateau postmortem: {error}", file=sys.stderr)
             status = 2

@@ -17,7 +17,7 @@ from weakref import WeakSet
 
 import bateau
 
-from ...kernel import instrument
+from ...kernel import hazard, instrument
 from ...kernel.current import current_task_or_none
 from ...kernel.errors import Cancelled
 from ...kernel.explain import all_tasks
@@ -110,6 +110,7 @@ class Recording:
         self._serial = 0
         self.directory = self._open_directory()
         self._remove = instrument.install(self._ring_for)
+        hazard.listeners.append(self._found)
         _open.add(self)
         atexit.register(self.close)
 
@@ -195,6 +196,13 @@ class Recording:
             task = current_task_or_none()
             file.ring.note(task.id if task is not None else 0, words)
 
+    def _found(self, finding: hazard.Finding) -> None:
+        """A hazard was reported, perhaps by a thread that only watches: it goes to its own thread's file, or else to the first."""
+        file = self._files.get(get_ident()) or next(iter(self._files.values()), None)
+        if file is not None:
+            task = current_task_or_none()
+            file.ring.note(task.id if task is not None else 0, str(finding))
+
     def close(self) -> None:
         """Stop recording, and remove the files unless they were to be kept. Idempotent."""
         if self._closed:
@@ -202,6 +210,7 @@ class Recording:
         self._closed = True
         self._remove()
         _open.discard(self)
+        hazard.listeners.remove(self._found)
         atexit.unregister(self.close)
         for file in self._files.values():
             file.close(mark=True)
