@@ -7,11 +7,10 @@ look finds the same operation (or, of foreign waits, the same future) where the 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context
-from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..kernel.cancellation import CancelNode
 from ..kernel.explain import sites_of
@@ -24,13 +23,17 @@ if TYPE_CHECKING:
 # At most so many tasks of one loop are looked at, oldest first: what a look costs, and keeps, has a bound.
 MOST_TASKS = 20_000
 
+# After so many tasks, a pause is thought of.
+_BREATH = 32
+
+T = TypeVar("T")
 _NOWHERE = ("<unknown>", 0, "?")
 
 
 class Seen:
     """One task at one look: ``task`` is bateau's record of it and ``native`` the loop's own, either of which may be None."""
 
-    __slots__ = ("__dict__", "coro", "key", "native", "op", "since", "steady_since", "task", "token")
+    __slots__ = ("coro", "key", "kept", "native", "op", "since", "steady_since", "task", "token")
 
     def __init__(self, task: Task[Any] | None, native: Any) -> None:
         self.task = task
@@ -45,6 +48,8 @@ class Seen:
         # When this wait was first seen, and when the task was first seen at its place without waiting for anything.
         self.since = 0.0
         self.steady_since = 0.0
+        # What was worked out of the place where it waits, by whoever did: it is true for as long as the same wait lasts.
+        self.kept: dict[str, Any] = {}
 
     @property
     def name(self) -> str:
@@ -70,11 +75,14 @@ class Seen:
             found = self.native.get_context()
         return found if isinstance(found, Context) else None
 
-    @cached_property
+    @property
     def site(self) -> tuple[str, int, str]:
         """File, line and function of the user's where it is suspended."""
-        own, innermost = sites_of(self.coro)
-        return own or innermost or _NOWHERE
+        found: tuple[str, int, str] | None = self.kept.get("site")
+        if found is None:
+            own, innermost = sites_of(self.coro)
+            found = self.kept["site"] = own or innermost or _NOWHERE
+        return found
 
     @property
     def is_parked(self) -> bool:
@@ -104,22 +112,29 @@ class Look:
     """What one look at one loop has found; ``memory`` is each hazard's own, kept from look to look."""
 
     def __init__(
-        self, loop: WatchedLoop, now: float, before: Look | None, *, idle: bool = False, blocked_until: float = 0.0
+        self,
+        loop: WatchedLoop,
+        now: float,
+        before: Look | None,
+        *,
+        idle: bool = False,
+        blocked_until: float = 0.0,
+        breathe: Callable[[], None] | None = None,
     ) -> None:
         self.loop = loop
         self.now = now
         # Whether the loop waits for the world, and until when a step of it was known to hold it.
         self.idle = idle
         self.blocked_until = blocked_until
+        self._breathe = breathe
         self.memory: dict[str, Any] = {} if before is None else before.memory
-        self.total = 0
         self.seen: list[Seen] = []
         self.by_task: dict[int, Seen] = {}
         pairs = list(loop.pairs())
         self.total = len(pairs)
         known = before.by_key if before is not None else {}
         self.by_key: dict[int, Seen] = {}
-        for task, native in islice(pairs, MOST_TASKS):
+        for task, native in self.slowly(islice(pairs, MOST_TASKS)):
             one = Seen(task, native)
             self._date(one, known.get(one.key))
             self.seen.append(one)
@@ -129,10 +144,30 @@ class Look:
         if before is not None:
             before.forget()
 
+    def __iter__(self) -> Iterator[Seen]:
+        """The tasks, one after the other, with pauses in which the program goes on."""
+        return self.slowly(self.seen)
+
+    def slowly(self, items: Iterable[T]) -> Iterator[T]:
+        """The items, with pauses in which the program goes on."""
+        breathe = self._breathe
+        if breathe is None:
+            yield from items
+            return
+        for number, item in enumerate(items):
+            if not number % _BREATH:
+                breathe()
+            yield item
+
     def _date(self, one: Seen, last: Seen | None) -> None:
-        same = last is not None and last.token is one.token
-        one.since = last.since if last is not None and same and one.token is not None else self.now
-        one.steady_since = last.steady_since if last is not None and same and one.token is None else self.now
+        one.since = one.steady_since = self.now
+        if last is None or last.token is not one.token:
+            return
+        if one.token is None:
+            one.steady_since = last.steady_since
+        else:
+            one.since = last.since
+            one.kept = last.kept
 
     def forget(self) -> None:
         """Let go of the tasks: only the next look needs their dates."""

@@ -1,8 +1,8 @@
 """The watcher: a thread beside the program that looks at its loops, also while they are blocked, and says what should not be.
 
 It takes nothing from the program but the GIL for a moment: a glance at the loop's thread every fiftieth of a second (see
-``watch_delay``), and every second a look at the tasks (``watch_look``), which the hazards then judge. A look that takes long makes the next
-one come later, so that looking never takes more than a fiftieth of the time.
+``watch_delay``), and every second a look at the tasks (``watch_look``), which the hazards then judge. Where there are many tasks, a look
+makes pauses, in which it goes on glancing, and the next one comes later: looking takes at most a tenth of the time, pauses included.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ from .watch_gil import GilWatch
 from .watch_look import Look
 from .watch_loops import running_loops
 
-# Of all time, looking takes at most this share.
-_SHARE = 0.02
+# Of all time, looking takes at most this share (its pauses included).
+_SHARE = 0.1
+# Seconds of looking without a pause, and how many times as long the pause then is: a look at many tasks is not felt.
+_SLICE = 0.002
+_REST = 10
 
 
 class Watch:
@@ -126,6 +129,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
 
 
+class _Ending(Exception):
+    """The watcher is to end, in the middle of a look."""
+
+
 class _Watcher:
     """The thread. What is told once is told again only after it was gone: ``_told`` has the keys of what is."""
 
@@ -142,6 +149,8 @@ class _Watcher:
         self._looks: dict[int, Look] = {}
         self._told: dict[int, set[Any]] = {}
         self._next_look = 0.0
+        # When the next glance is due; since when there was no pause in the present look.
+        self._due = self._since = 0.0
 
     def start(self) -> None:
         """Begin."""
@@ -160,19 +169,19 @@ class _Watcher:
         self._unhook()
 
     def _run(self) -> None:
-        due = time.monotonic()
+        self._due = time.monotonic()
         try:
-            while True:
-                period = self._period()
-                due += period
-                if self._end.wait(max(0.0, due - time.monotonic())):
+            while not self._end.is_set():
+                self._due += self._period()
+                if self._end.wait(max(0.0, self._due - time.monotonic())):
                     return
-                now = time.monotonic()
                 try:
-                    self._tick(now, max(0.0, now - due))
+                    self._tick()
+                except _Ending:
+                    return
                 except Exception as error:
                     raise_unraisable(error, "bateau's watcher failed at one look, and goes on")
-                due = max(due, time.monotonic() - period)
+                self._due = max(self._due, time.monotonic() - self._period())
         finally:
             for pulse in self._pulses.values():
                 pulse.close()
@@ -183,16 +192,28 @@ class _Watcher:
         """Seconds between two glances: often enough to see what is over the threshold at about one and a half times of it."""
         return min(max(SCHEDULING_DELAY.limit(None) / 2, 0.005), 0.25, self.every)
 
-    def _tick(self, now: float, late: float) -> None:
-        if self.gil is not None:
-            self.gil.alive(now)
+    def _tick(self) -> None:
+        """Glance at the loops, and look at their tasks if it is time."""
         doors = sys.modules.get("bateau.sim.doors")
         if doors is not None and doors._open:
             return  # a simulated world: what we would ask of its loops would change what happens in it
-        frames = sys._current_frames()
+        now = time.monotonic()
         looking = now >= self._next_look
         if looking:
-            self._find_loops(frames, now)
+            self._find_loops(sys._current_frames(), now)
+        self._glance(max(0.0, now - self._due))
+        if looking:
+            self._since = time.monotonic()
+            for key, pulse in tuple(self._pulses.items()):
+                self._look(key, pulse, now)
+            self._next_look = now + max(self.every, (time.monotonic() - now) / _SHARE)
+
+    def _glance(self, late: float) -> None:
+        """Look at the threads of the loops. ``late``: for how long nobody woke us, though it was time (seconds)."""
+        now = time.monotonic()
+        if self.gil is not None:
+            self.gil.alive(now)
+        frames = sys._current_frames()
         for key, pulse in tuple(self._pulses.items()):
             if pulse.loop.is_over():
                 self._drop(key)
@@ -201,12 +222,20 @@ class _Watcher:
         if self.gil is not None and (taken := self.gil.taken()):
             for pulse in self._pulses.values():
                 pulse.add_evidence(f"the stacks meanwhile, in {self.gil.path}:\n{taken}")
-        del frames  # they keep what they refer to
-        if looking:
-            for key, pulse in tuple(self._pulses.items()):
-                self._look(key, pulse, now)
-            took = time.monotonic() - now
-            self._next_look = now + max(self.every, took / _SHARE)
+
+    def _breathe(self) -> None:
+        """In the middle of a look: after a slice of work leave the GIL to the program for a while, and glance when it is time."""
+        now = time.monotonic()
+        worked = now - self._since
+        if worked < _SLICE:
+            return
+        pause = max(min(worked * _REST, self._due - now), 0.0)
+        if self._end.wait(pause):
+            raise _Ending
+        self._since = after = time.monotonic()
+        if after >= self._due:
+            self._glance(max(0.0, after - now - pause))
+            self._due = after + self._period()
 
     def _find_loops(self, frames: dict[int, FrameType], now: float) -> None:
         for loop in running_loops(frames, threading.get_ident()):
@@ -222,7 +251,9 @@ class _Watcher:
     def _look(self, key: int, pulse: Pulse, now: float) -> None:
         idle = pulse.loop.is_waiting(sys._current_frames().get(pulse.loop.thread_id))
         before = self._looks.get(key)
-        look = self._looks[key] = Look(pulse.loop, now, before, idle=idle, blocked_until=pulse.blocked_until)
+        look = self._looks[key] = Look(
+            pulse.loop, now, before, idle=idle, blocked_until=pulse.blocked_until, breathe=self._breathe
+        )
         told = self._told.setdefault(key, set())
         standing: set[Any] = set()
         for hazard in LOOKED_FOR:

@@ -27,7 +27,7 @@ class CancellationIgnored(Hazard):
     def check(self, look: Look) -> Iterable[Found]:
         first: dict[int, float] = look.memory.setdefault(self.name, {})
         now: dict[int, float] = {}
-        for seen in look.seen:
+        for seen in look:
             why = _cancelled(seen)
             if why is None:
                 continue

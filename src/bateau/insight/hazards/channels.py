@@ -67,7 +67,7 @@ def _full(look: Look, name: str) -> list[tuple[Any, list[Seen], float]]:
     knotted: set[int] = look.memory.get("knotted", set())
     senders: dict[int, list[Seen]] = {}
     channels: dict[int, Any] = {}
-    for seen in look.seen:
+    for seen in look:
         op = seen.op
         if not seen.is_parked or op is None or op.resource.kind != "channel" or seen.key in knotted:
             continue

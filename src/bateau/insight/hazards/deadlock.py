@@ -32,7 +32,7 @@ class Deadlock(Hazard):
         look.memory["knotted"] = {seen.key for seen in stuck}
         for knot in _components(look, stuck):
             age = min(look.waited(seen) for seen in knot)
-            if age < min(self.limit(seen) for seen in knot):
+            if age < min(self.limit(seen) for seen in knot) or not all(_still_waits(seen) for seen in knot):
                 continue
             knot.sort(key=lambda seen: seen.task.id if seen.task is not None else 0)
             first, *others = knot
@@ -52,6 +52,11 @@ class Deadlock(Hazard):
                     *(line for seen in knot if seen.task is not None for line in describe_wait(seen.task).splitlines()),
                 ],
             )
+
+
+def _still_waits(seen: Seen) -> bool:
+    """Whether it waits as it did when it was looked at: the loop has gone on meanwhile."""
+    return seen.task is not None and seen.task.waiting is seen.op and seen.is_parked
 
 
 def targets(look: Look, seen: Seen) -> list[Seen] | None:

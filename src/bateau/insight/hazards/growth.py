@@ -6,7 +6,7 @@ import gc
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ...channel.ends import End
 from ...channel.queue import UNBOUNDED
@@ -16,6 +16,8 @@ from .base import Found, Hazard
 if TYPE_CHECKING:
     from ..watch_look import Look, Seen
 
+# Items, the line that made it (None: unknown), what it is called.
+_Queue: TypeAlias = tuple[Any, "tuple[str, int] | None", str]
 # Growing at so many looks in a row is growing.
 _LOOKS = 5
 
@@ -74,20 +76,30 @@ def _defined(seen: Seen) -> tuple[str, int] | None:
     return None if code is None or code.co_filename.startswith(PACKAGE_DIR) else (code.co_filename, code.co_firstlineno)
 
 
-def _queues(look: Look) -> dict[int, tuple[tuple[Any, tuple[str, int] | None, str], Seen]]:
-    """The queues without a bound that the tasks have in their variables (or in an object of theirs): items, line, words."""
+def _queues(look: Look) -> dict[int, tuple[_Queue, Seen]]:
+    """The queues without a bound that the tasks have in their variables (or in an object of theirs)."""
     asyncio_queue: Any = getattr(sys.modules.get("asyncio"), "Queue", None)
-    found: dict[int, tuple[tuple[Any, tuple[str, int] | None, str], Seen]] = {}
-    for seen in look.seen:
-        for each in _variables(seen):
-            state = each._state if isinstance(each, End) else None
-            if state is not None and getattr(state, "capacity", None) == UNBOUNDED:
-                found.setdefault(id(state.items), ((state.items, each._site, state.label()), seen))
-            elif asyncio_queue is not None and isinstance(each, asyncio_queue):
-                queue: Any = each
-                if queue.maxsize <= 0:
-                    found.setdefault(id(queue._queue), ((queue._queue, None, "an asyncio.Queue"), seen))
+    found: dict[int, tuple[_Queue, Seen]] = {}
+    for seen in look:
+        queues: list[_Queue] | None = seen.kept.get("queues")
+        if queues is None:
+            queues = [queue for each in _variables(seen) if (queue := _queue(each, asyncio_queue)) is not None]
+            if seen.token is not None:
+                seen.kept["queues"] = queues
+        for queue in queues:
+            found.setdefault(id(queue[0]), (queue, seen))
     return found
+
+
+def _queue(each: Any, asyncio_queue: Any) -> _Queue | None:
+    """What this object is, if it is a queue without a bound, or an end of one."""
+    if isinstance(each, End):
+        state = each._state
+        return (state.items, each._site, state.label()) if getattr(state, "capacity", None) == UNBOUNDED else None
+    if asyncio_queue is not None and isinstance(each, asyncio_queue):
+        queue: Any = each
+        return (queue._queue, None, "an asyncio.Queue") if queue.maxsize <= 0 else None
+    return None
 
 
 def _variables(seen: Seen) -> Iterator[Any]:

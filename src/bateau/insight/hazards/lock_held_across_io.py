@@ -24,7 +24,7 @@ class LockHeldAcrossIO(Hazard):
 
     def check(self, look: Look) -> Iterable[Found]:
         told: set[int] = set()
-        for seen in look.seen:
+        for seen in look:
             op = seen.op
             if (
                 not seen.is_parked

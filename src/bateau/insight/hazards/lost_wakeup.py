@@ -32,7 +32,7 @@ class LostWakeup(Hazard):
         look.memory[self.name] = now
         if not look.idle:
             return
-        for seen in look.seen:
+        for seen in look:
             future = seen.token
             done = getattr(future, "done", None)
             if seen.op is not None or done is None or not done():

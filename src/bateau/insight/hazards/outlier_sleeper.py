@@ -24,8 +24,10 @@ class OutlierSleeper(Hazard):
     remedy = "look at what it waits on, and who should have ended that; bound the wait with `bateau.timeout` where it depends on a peer"
 
     def check(self, look: Look) -> Iterable[Found]:
+        if not any(look.waited(seen) >= self.limit(seen) for seen in look):
+            return
         groups: dict[tuple[str, int, str], list[Seen]] = {}
-        for seen in look.seen:
+        for seen in look:
             if seen.token is not None:
                 groups.setdefault(seen.site, []).append(seen)
         for group in groups.values():

@@ -76,7 +76,7 @@ def _ready(look: Look, name: str) -> list[tuple[Seen, float, int]]:
     now: dict[int, _Mark] = {}
     look.memory[name] = now
     found: list[tuple[Seen, float, int]] = []
-    for seen in look.seen:
+    for seen in look:
         inner = _stands_at(seen)
         if inner is None:
             continue

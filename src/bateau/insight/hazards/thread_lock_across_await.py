@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 from _thread import RLock, allocate_lock
 from collections.abc import Iterable
+from types import AsyncGeneratorType, BuiltinMethodType, CoroutineType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from .base import Found, Hazard
@@ -28,13 +29,15 @@ class ThreadLockAcrossAwait(Hazard):
     remedy = "use `bateau.sync.Lock` with `async with`, or release the thread's lock before the await"
 
     def check(self, look: Look) -> Iterable[Found]:
-        for seen in look.seen:
+        for seen in look:
             if look.now - min(seen.since, seen.steady_since) < self.limit(seen):
                 continue
-            for coro in seen.chain():
-                lock = held_by(coro)
-                if lock is None:
-                    continue
+            if self.name in seen.kept:
+                coro, lock = seen.kept[self.name]
+            else:
+                found = ((coro, lock) for coro in seen.chain() if (lock := held_by(coro)) is not None)
+                coro, lock = seen.kept[self.name] = next(found, (None, None))
+            if lock is not None:
                 frame = getattr(coro, "cr_frame", None) or getattr(coro, "ag_frame", None)
                 site = (frame.f_code.co_filename, frame.f_lineno) if frame is not None else seen.site[:2]
                 yield from self.found(
@@ -43,15 +46,14 @@ class ThreadLockAcrossAwait(Hazard):
                     f"task {seen.name!r} is suspended while it holds {lock!r}: the next task that wants it blocks the loop",
                     site,
                 )
-                break
 
 
 def held_by(coro: Any) -> Any:
     """A lock for threads that is held by a ``with`` block in which that coroutine is suspended, or None."""
-    if not hasattr(coro, "cr_frame") and not hasattr(coro, "ag_frame"):
+    if not isinstance(coro, CoroutineType | AsyncGeneratorType):
         return None
     for each in gc.get_referents(coro):
-        if type(each).__name__ in ("builtin_function_or_method", "method") and each.__name__ == "__exit__":
+        if isinstance(each, BuiltinMethodType | MethodType) and each.__name__ == "__exit__":
             owner = each.__self__
             if isinstance(owner, _LOCK_TYPES):
                 return owner

@@ -36,7 +36,7 @@ class UnreachableWaker(Hazard):
         asked: dict[int, tuple[object, bool]] = look.memory.get(self.name, {})
         now: dict[int, tuple[object, bool]] = {}
         look.memory[self.name] = now
-        for seen in look.seen:
+        for seen in look:
             op = seen.op
             if op is None or not seen.is_parked or not isinstance(op.resource, Primitive):
                 continue
@@ -60,7 +60,7 @@ def _is_reachable(seen: Seen) -> bool:
     op = seen.op
     assert op is not None
     # The wait's own: the operation, the resource's queue, the suspended frames of the task.
-    own = {id(op), id(op.resource), id(seen), id(seen.__dict__)}
+    own = {id(op), id(op.resource), id(seen), id(seen.kept)}
     own.update(id(coro) for coro in seen.chain())
     own.update(id(frame) for coro in seen.chain() if (frame := getattr(coro, "cr_frame", None)) is not None)
     todo: list[Any] = [op.resource]
