@@ -198,6 +198,9 @@ class RandomMemory:
     """An address space of noise: words that are small numbers, wild pointers, and pointers to more noise."""
 
     pid = 0
+    live = True
+    arguments: tuple[str, ...] = ()
+    executable = ""
 
     def __init__(self, data: bytes) -> None:
         self.data = data or b"\0"
@@ -254,12 +257,14 @@ def test_noise_is_a_fault_and_nothing_worse(content: list[int], address: int, ve
             continue
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 1 << 31))
 def test_any_bytes_are_some_line_table(table: bytes, first: int) -> None:
     starts, lines = read_line_table(table, first)
     assert len(starts) == len(lines) <= len(table)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_a_table_of_offsets_that_is_none(data: bytes) -> None:
     memory = Memory(RandomMemory(COOKIE + data + b"\0" * 2048))

@@ -179,6 +179,15 @@ class Draft:
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
+    def forget_clock(self) -> None:
+        """The process's clock is not ours (it is dead): how long anything has left is not known."""
+        for fields in self.tasks.values():
+            wait = fields.get("waits")
+            if wait is not None and wait.left is not None:
+                fields["waits"] = replace(wait, left=None)
+        for fields in self.scopes.values():
+            fields.pop("left", None)
+
     def finished_tasks(self) -> tuple[Task, ...]:
         """The tasks."""
         for fields in self.tasks.values() if self.renamed else ():

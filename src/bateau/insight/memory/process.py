@@ -34,8 +34,12 @@ class ProcessMemory:
     Raises ``ProcessEnded`` where there is none, ``PermissionError`` (with what to do) where it may not be read.
     """
 
+    live = True
+
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self.arguments: tuple[str, ...] = ()
+        self.executable = ""
         self._call = _syscall()
         self._buffer = ctypes.create_string_buffer(1 << 19)
         try:
@@ -45,6 +49,12 @@ class ProcessMemory:
             raise ProcessEnded(f"there is no process {pid}") from None
         if state in {b"Z", b"X"}:
             raise ProcessEnded(f"process {pid} has ended (its parent has not collected it yet)")
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                self.arguments = tuple(os.fsdecode(part) for part in file.read().split(b"\0")[:-1])
+            self.executable = os.readlink(f"/proc/{pid}/exe")
+        except OSError:
+            return  # not ours to read: the first reading of its memory says so
 
     def mappings(self) -> list[Mapping]:
         found: list[Mapping] = []

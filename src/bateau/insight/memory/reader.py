@@ -8,7 +8,6 @@ reason to look, does not move: everything is read a second time at the end, and 
 from __future__ import annotations
 
 import gc
-import os
 import platform
 import struct
 import time
@@ -19,6 +18,7 @@ from dataclasses import replace
 from ..model import Process, Runtime, Snapshot, Thread, Want
 from .asyncio_tasks import AsyncioTasks
 from .bateau_tasks import BateauTasks
+from .core import CoreMemory
 from .draft import Draft
 from .errors import Fault, MemoryReadError, NotPython
 from .interpreter import Python, ThreadState, find_python
@@ -81,6 +81,19 @@ def _no_collector() -> Generator[None]:
             gc.enable()
 
 
+def read_core(path: str, want: Want | None = None) -> Snapshot:
+    """A snapshot of the process whose core file (``gcore PID``, or the kernel's) is at ``path``.
+
+    How long timers have left is not known. Raises ``ReadError`` for what is no core file, or not one of a Python program; the files that
+    the process had mapped (libpython, extension modules) must still be where they were.
+    """
+    source = CoreMemory(path)
+    try:
+        return MemoryReader(source).read(want)
+    finally:
+        source.close()
+
+
 class _Reading:
     """One attempt."""
 
@@ -99,6 +112,8 @@ class _Reading:
             draft.gap(f"{len(parts) - 1} sub-interpreters were not read")
         gaps = tuple(what if count == 1 else f"{what} ({count} times)" for what, count in draft.gaps.items())
         resources = draft.finished_resources()
+        if not self.source.live:
+            draft.forget_clock()
         exact = not gaps and python.memory.unchanged()
         return Snapshot(
             taken_at=taken_at,
@@ -187,15 +202,7 @@ class _Reading:
 
 
 def _process(source: MemorySource, python: Python) -> Process:
-    argv: tuple[str, ...] = ()
-    executable = ""
-    try:
-        with open(f"/proc/{source.pid}/cmdline", "rb") as file:
-            argv = tuple(os.fsdecode(part) for part in file.read().split(b"\0")[:-1])
-        executable = os.readlink(f"/proc/{source.pid}/exe")
-    except OSError:
-        pass  # a core file's process is gone; what it was called does not matter to its tasks
-    return Process(source.pid, argv, executable, python.version, platform.platform())
+    return Process(source.pid, source.arguments, source.executable, python.version, platform.platform())
 
 
-__all__ = ["MemoryReadError", "MemoryReader", "read_process"]
+__all__ = ["MemoryReadError", "MemoryReader", "read_core", "read_process"]

@@ -18,9 +18,15 @@ class Mapping:
 
 
 class MemorySource(Protocol):
-    """An address space that can be read and nothing else."""
+    """An address space that can be read and nothing else.
+
+    ``live``: it is a process's own, so its clock is ours. ``arguments`` and ``executable``: of the program, as far as is known.
+    """
 
     pid: int
+    live: bool
+    arguments: tuple[str, ...]
+    executable: str
 
     def mappings(self) -> list[Mapping]:
         """What is mapped, lowest first."""
