@@ -81,6 +81,8 @@ if TYPE_CHECKING:
     from .scopes import timeout as timeout
     from .selecting import Select as Select
     from .selecting import select as select
+    from .serving import WorkersFailed as WorkersFailed
+    from .serving import serve as serve
 
 __version__ = "0.1.0"
 
@@ -99,6 +101,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     **{name: (".combine", name) for name in ("join", "race")},
     **{name: (".selecting", name) for name in ("Select", "select")},
     **{name: (".running", name) for name in ("main", "run")},
+    **{name: (".serving", name) for name in ("WorkersFailed", "serve")},
     **{name: (".scopes", name) for name in ("cleanup", "deadline", "fail_after", "move_on_after", "scope")},
     **{name: (".scopes", name) for name in ("shield", "timeout")},
     "AsyncIter": (".iter", "AsyncIter"),

@@ -20,7 +20,7 @@ LAYERS: dict[str, set[str]] = {
         "time", "sync", "channel", "io", "net", "ssl", "fs", "subprocess", "signal", "thread", "iter",
         "scopes", "combine", "selecting", "scheduling", "counterparts", "interface",
     },
-    "programs": {"running", "blocking"},  # starting programs: `run`, `main`, `block_on`
+    "programs": {"running", "blocking", "serving"},  # starting programs: `run`, `main`, `block_on`, `serve`
     "tools": {"insight", "sim", "lint", "testing", "interop", "cli", "__main__"},
     "facade": {""},  # bateau/__init__.py: the public names
 }  # fmt: skip

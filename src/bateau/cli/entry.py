@@ -140,6 +140,16 @@ def _parser() -> argparse.ArgumentParser:
 
     add_trim(trim)
 
+    serve = commands.add_parser(
+        "serve",
+        help="serve connections on every core, with supervised workers",
+        description="Run an async function for each connection, in one process per core. SIGTERM or Ctrl-C stops it gracefully, SIGHUP "
+        "replaces the workers one after the other (with new code), a worker that dies is started again.",
+    )
+    from .serve import add_arguments as add_serve
+
+    add_serve(serve)
+
     console = commands.add_parser("console", help="follow running programs on the screen: a top for tasks")
     from . import console as console_command
 
@@ -177,6 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "dump": ".dump",
             "runtimes": ".runtimes",
             "demo": ".demo.command",
+            "serve": ".serve",
             "sim": ".sim",
             "postmortem": ".postmortem",
             "trim": ".trim",

@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..io.fd import FdsOperation
-from ..kernel.errors import Closed, Stopped, user_site
+from ..kernel.errors import Closed, Stopped, WouldBlock, user_site
 from ..kernel.flow import checkpoint
 from ..kernel.hazard import report
-from ..kernel.operation import Operation
+from ..kernel.operation import DONE, Operation
 from ..kernel.resource import OUTSIDE, Resource, WaitQueue
 from ..kernel.scope import Scope
 from ._errors import Address, format_address
@@ -116,6 +116,18 @@ class Listener(Resource):
         when the listener is closed.
         """
         return Accept(self)
+
+    def try_accept(self) -> SocketStream:
+        """A connection that waits already. Never waits: raises ``WouldBlock`` if there is none, or the ``limit`` is reached.
+
+        Not a cancellation point. Raises ``Closed`` when the listener is closed.
+        """
+        op = Accept(self)
+        op.state = DONE  # it is no wait
+        if not op.poll():
+            raise WouldBlock(f"no connection waits at {self.describe()}; use `await accept()`")
+        stream: SocketStream = op.value
+        return stream
 
     def __aiter__(self) -> Listener:
         return self
