@@ -9,13 +9,14 @@ from typing import Any
 
 import bateau
 
-from ..kernel.policy import Supervise
-from ..serving import start
 from .targets import TargetError, load, split
 
 
 def main(args: argparse.Namespace) -> int:
     """Serve until told to stop. Each worker loads the target itself, so that SIGHUP brings new code."""
+    from ..kernel.policy import Supervise
+    from ..serving import start
+
     logging.basicConfig(format="bateau serve: %(message)s", level=logging.INFO, stream=sys.stderr)
     try:
         split(args.target)

@@ -28,7 +28,7 @@ def install() -> None:
     ``anyio_backend``. Raises ``ImportError`` if anyio (4.16 or later) or sniffio is not installed: ``pip install bateau[anyio]``.
     """
     try:
-        from . import backend, httpcore
+        from . import _backend, httpcore
     except ImportError as error:
         missing = getattr(error, "name", None) or ""
         if missing.partition(".")[0] in ("anyio", "sniffio"):
@@ -37,7 +37,7 @@ def install() -> None:
                 name=missing,
             ) from error
         raise
-    sys.modules.setdefault(_MODULE, backend)
+    sys.modules.setdefault(_MODULE, _backend)
     httpcore.teach()
 
 
