@@ -110,10 +110,12 @@ class CoreMemory:
     # -- the source ----------------------------------------------------------------------------------------------------
 
     def mappings(self) -> list[Mapping]:
+        """What is mapped, lowest first."""
         anonymous = [Mapping(p.start, p.start + p.size, p.permissions, 0, "") for p in self._pieces]
         return sorted([*self._files, *anonymous], key=lambda mapping: mapping.start)
 
     def read(self, address: int, size: int) -> bytes:
+        """At most ``size`` bytes: fewer, down to none, where neither the core nor a mapped file has them."""
         found = b""
         while len(found) < size:
             piece = self._read_some(address + len(found), size - len(found))
@@ -152,6 +154,7 @@ class CoreMemory:
         return self._open[path]
 
     def open_mapped(self, mapping: Mapping) -> BinaryIO:
+        """The file behind a mapping. Raises ``OSError`` where it is gone."""
         if not mapping.path.startswith("/"):
             raise NotPython("no file is mapped there")
         return open(mapping.path, "rb")

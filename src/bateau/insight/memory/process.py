@@ -57,6 +57,7 @@ class ProcessMemory:
             return  # not ours to read: the first reading of its memory says so
 
     def mappings(self) -> list[Mapping]:
+        """What is mapped, lowest first. Raises ``ProcessEnded``, ``NotPermitted``."""
         found: list[Mapping] = []
         try:
             with open(f"/proc/{self.pid}/maps", encoding="utf-8", errors="surrogateescape") as file:
@@ -72,6 +73,7 @@ class ProcessMemory:
         return found
 
     def read(self, address: int, size: int) -> bytes:
+        """At most ``size`` bytes: fewer, down to none, where the memory ends before. Raises ``ProcessEnded``, ``NotPermitted``."""
         if size > len(self._buffer):  # kept: to clear a new one for each chunk takes as long as to read it
             self._buffer = ctypes.create_string_buffer(size)
         buffer = self._buffer
@@ -92,6 +94,7 @@ class ProcessMemory:
         raise OSError(code, os.strerror(code))
 
     def open_mapped(self, mapping: Mapping) -> BinaryIO:
+        """The file behind a mapping. Raises ``OSError`` where it is gone."""
         # Through the process's own root, for containers; by the mapping itself where the file was replaced or deleted.
         path = mapping.path
         if not path.endswith(" (deleted)"):
