@@ -46,7 +46,7 @@ def scope(
     ``shield`` keeps outer cancellations out; ``cleanup_budget`` is how many seconds deferred cleanup may take.
     Raises ``ValueError`` for a negative time or a limit below 1.
     """
-    made: Scope = object.__new__(Scope)
+    made: Scope = Scope.__new__(Scope)
     frame = sys._getframe(1)
     site = frame.f_code.co_filename, frame.f_lineno
     made._set_up(name, policy, limit, timeout, deadline, shield, cleanup_budget, site)

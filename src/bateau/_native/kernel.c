@@ -1,8 +1,176 @@
-/* The twin of bateau.kernel. */
-#include "native.h"
+/* The twin of bateau.kernel: what Python hands over to it, and what runs on a thread. kernel.h has the theory. */
+#include "kernel.h"
+
+/* Raised whenever something agreed with kernel/twin.py changes, so that an old build is not used with new sources. */
+#define KERNEL_VERSION 1
+
+PyObject *kept[K_COUNT];
+PyTypeObject *known[C_COUNT];
+_Thread_local Running *running_here;
+
+static const char *const kept_names[K_COUNT] = {
+    [K_OPERATION_DEL] = "Operation.__del__",
+    [K_YIELD_AWAIT] = "YieldNow.__await__",
+    [K_CHECKPOINT_AWAIT] = "Checkpoint.__await__",
+    [K_MAKE_CANCELLED] = "make_cancelled",
+    [K_THROWN] = "thrown",
+    [K_TASK_BEGIN] = "Task._begin",
+    [K_TASK_FINISH] = "Task.finish",
+    [K_SCOPE_SPAWN] = "Scope.spawn",
+    [K_SCOPE_CHILD_ENDED] = "Scope.child_ended",
+    [K_ENGINE_TURN] = "Engine.turn",
+    [K_ENGINE_WAKE] = "Engine.wake",
+    [K_ENGINE_START] = "Engine.start",
+    [K_AS_COROUTINE] = "as_coroutine",
+    [K_PARK] = "park",
+    [K_ALL_MUST_SUCCEED] = "all_must_succeed",
+    [K_NOWHERE] = "nowhere",
+};
+
+static const char *const known_names[C_COUNT] = {
+    [C_TASK] = "Task",
+    [C_SCOPE] = "Scope",
+    [C_OPERATION] = "Operation",
+    [C_YIELD] = "YieldNow",
+    [C_CHECKPOINT] = "Checkpoint",
+    [C_DRAIN] = "Drain",
+    [C_ENGINE] = "Engine",
+};
+
+#define DEFINE_NAME(n) PyObject *str_##n;
+NAMES(DEFINE_NAME)
+#undef DEFINE_NAME
+
+/* -- what kernel/twin.py calls -------------------------------------------------------------------------------------- */
+
+static PyObject *
+claim(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    static int claimed;
+    if (claimed) {
+        PyErr_SetString(PyExc_RuntimeError, "another copy of bateau in this process has the C twin");
+        return NULL;
+    }
+    claimed = 1;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+keep(PyObject *module, PyObject *args)
+{
+    const char *name;
+    PyObject *function;
+    if (!PyArg_ParseTuple(args, "sO:keep", &name, &function)) {
+        return NULL;
+    }
+    for (int i = 0; i < K_COUNT; i++) {
+        if (strcmp(kept_names[i], name) == 0) {
+            put(kept[i], function);
+            break;
+        }
+    }
+    Py_RETURN_NONE; /* a name that nothing here falls back to: the method is replaced as a whole */
+}
+
+static PyObject *
+know(PyObject *module, PyObject *args)
+{
+    const char *name;
+    PyObject *type;
+    if (!PyArg_ParseTuple(args, "sO!:know", &name, &PyType_Type, &type)) {
+        return NULL;
+    }
+    for (int i = 0; i < C_COUNT; i++) {
+        if (strcmp(known_names[i], name) == 0) {
+            known[i] = (PyTypeObject *)Py_NewRef(type); /* the old one, if any, stays: instances may live */
+            break;
+        }
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"claim", claim, METH_NOARGS, "Be the one kernel of this process; raises RuntimeError the second time."},
+    {"keep", keep, METH_VARARGS, "Keep a pure function, to be called where the twin does not act."},
+    {"know", know, METH_VARARGS, "Learn one of the kernel's classes."},
+    {NULL, NULL, 0, NULL},
+};
+
+/* -- Running -------------------------------------------------------------------------------------------------------- */
+
+static PyObject *
+running_make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    Running *self = (Running *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        running_here = self; /* made by the thread that it is of: see _ThreadState */
+    }
+    return (PyObject *)self;
+}
+
+static int
+running_traverse(Running *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->task);
+    return 0;
+}
+
+static int
+running_clear(Running *self)
+{
+    Py_CLEAR(self->task);
+    return 0;
+}
+
+static void
+running_dealloc(Running *self)
+{
+    PyObject_GC_UnTrack(self);
+    if (running_here == self) {
+        running_here = NULL;
+    }
+    running_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyMemberDef running_members[] = {
+    FIELD(Running, task, "task"),
+    {NULL, 0, 0, 0, NULL},
+};
+
+PyTypeObject RunningType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "bateau._native.RunningFields",
+    .tp_basicsize = sizeof(Running),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .tp_new = running_make,
+    .tp_dealloc = (destructor)running_dealloc,
+    .tp_traverse = (traverseproc)running_traverse,
+    .tp_clear = (inquiry)running_clear,
+    .tp_members = running_members,
+};
+
+/* -- the module ----------------------------------------------------------------------------------------------------- */
 
 int
 bateau_kernel_exec(PyObject *module)
 {
+    static int done;
+    if (done) { /* a second interpreter: the types and what was kept are the first one's */
+        PyErr_SetString(PyExc_ImportError, "bateau._native serves one interpreter of a process");
+        return -1;
+    }
+    done = 1;
+#define MAKE_NAME(n)                                                                                                   \
+    if ((str_##n = PyUnicode_InternFromString(#n)) == NULL) {                                                          \
+        return -1;                                                                                                     \
+    }
+    NAMES(MAKE_NAME)
+#undef MAKE_NAME
+    if (PyModule_AddIntConstant(module, "VERSION", KERNEL_VERSION) < 0 || PyModule_AddFunctions(module, functions) < 0 ||
+        PyModule_AddType(module, &RunningType) < 0 || kernel_ring_ready(module) < 0 || kernel_scope_ready(module) < 0 ||
+        kernel_task_ready(module) < 0 || kernel_operation_ready(module) < 0 || kernel_engine_ready(module) < 0) {
+        return -1;
+    }
     return 0;
 }

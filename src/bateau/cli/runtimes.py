@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from ..kernel import twin
 from ..runtimes import registry
 from ..runtimes.base import FEATURES
 
@@ -22,7 +23,14 @@ def _rows() -> list[dict[str, Any]]:
             features = sorted(feature for feature in FEATURES if runtime.supports(feature))
             about = (type(runtime).__doc__ or "").strip().splitlines()[0]
         rows.append(
-            {"name": name, "default": name == default, "problem": problem, "features": features, "about": about}
+            {
+                "name": name,
+                "default": name == default,
+                "problem": problem,
+                "features": features,
+                "about": about,
+                "kernel": twin.about(),
+            }
         )
     return rows
 
@@ -41,5 +49,6 @@ def main(args: argparse.Namespace) -> int:
             continue
         print(f"{mark} {row['name']:{width}}  {row['about']}")
         print(f"  {'':{width}}  features: {', '.join(row['features']) or 'none'}")
-    print("\n* the default here; choose another with --runtime, BATEAU_RUNTIME or bateau.run(..., runtime=...)")
+    print(f"\nkernel: {twin.about()}")
+    print("* the default here; choose another with --runtime, BATEAU_RUNTIME or bateau.run(..., runtime=...)")
     return 0

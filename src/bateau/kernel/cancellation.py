@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from .current import current_task, current_task_or_none, foreign_task, tls
 from .errors import Cancelled, CancelRecord, ScopeError, WrongRuntime, user_site
+from .twin import CancellableFields, NodeFields, keep, slots
 
 if TYPE_CHECKING:
     from .host import Host, Timer
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 _FOREVER = float("inf")
 
 
-class CancelNode:
+class CancelNode(NodeFields):
     """One node of the tree. Public forms of it are ``Scope``, ``Task`` and the timeouts.
 
     Invariants:
@@ -82,7 +83,7 @@ class CancelNode:
         # What most nodes never set has its first value in the class, and a slot only in the subclasses that do set it: a slot
         # costs each task a store, a visit by each pass of the collector, and a decrement at its end. Type checkers would want
         # to know which subclass they see.
-        __slots__ = ("__weakref__", "children", "effective", "parent", "record", "stopping", "task")
+        __slots__ = slots("__weakref__", "children", "effective", "parent", "record", "stopping", "task")
         shielded = False
         on_stop_calls = None
         deadline_at = None
@@ -214,6 +215,9 @@ def make_cancelled(task: Task[Any], record: CancelRecord | None = None) -> BaseE
     return exc
 
 
+keep(make_cancelled=make_cancelled)
+
+
 def note_delivered(task: Task[Any], exc: BaseException) -> None:
     """``exc`` is about to be raised in ``task``. Of several raised during one clean-up, the first is the one to watch."""
     if task.delivered is None:
@@ -324,10 +328,10 @@ def _title(node: CancelNode) -> str:
 # -- the light nodes: timeouts, shields --------------------------------------------------------------------------------
 
 
-class Cancellable(CancelNode):
+class Cancellable(CancellableFields, CancelNode):
     """What a scope and a timeout have in common: they can be cancelled, and have a deadline that can be moved."""
 
-    __slots__ = (
+    __slots__ = slots(
         "cancelled_caught",
         "deadline_at",
         "given",

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .errors import NotInRuntime
+from .twin import RunningFields, slots
 
 if TYPE_CHECKING:
     from .host import Host
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 Finder = Callable[[], "Task[Any] | None"]
 
 
-class Running:
+class Running(RunningFields):
     """What runs on one thread. An object of its own because an engine sets it twice for each step: looked up once per turn,
     that costs next to nothing, where setting an attribute of a thread-local object costs 70 ns.
 
     Invariant: ``task`` is not None exactly while a kernel-driven task's coroutine is being resumed on this thread.
     """
 
-    __slots__ = ("task",)
+    __slots__ = slots("task")
 
     def __init__(self) -> None:
         self.task: Task[Any] | None = None

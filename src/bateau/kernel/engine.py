@@ -21,6 +21,7 @@ from .hazard import raise_unraisable
 from .host import Host
 from .operation import FIRED, PARKED, Operation
 from .task import Task
+from .twin import EngineFields, keep, native, twinned
 
 # Task steps between two looks at the world outside while there is always something to run.
 TURN_BUDGET = 256
@@ -64,6 +65,7 @@ class _Park:
 
 
 PARK = _Park()
+keep(park=PARK)
 
 
 class EngineTimer:
@@ -87,7 +89,8 @@ class EngineTimer:
             self.engine._timer_cancelled()
 
 
-class Engine(Host):
+@twinned("wake", "start", "turn")
+class Engine(EngineFields, Host):
     """The kernel's own host. One per thread and run.
 
     Invariants: a task has ``scheduled`` set iff it is in the ready queue (or postponed while it is mid-step further up the
@@ -107,7 +110,7 @@ class Engine(Host):
         self.driver = driver
         self.now = driver.now  # type: ignore[method-assign]  # one call less on a hot path
         self.thread_id = get_ident()
-        self.ready: deque[Task[Any]] = deque()
+        self.ready: deque[Task[Any]] = _ready_queue(type(self))
         self.policy = policy
         self.choose = choose
         # Tasks outside every scope: the program's main, and the engine's own helpers. Insertion-ordered.
@@ -527,6 +530,20 @@ class _Nested:
         for task in postponed:
             task.scheduled = False
             engine.wake(task)
+
+
+# What the C twin does by itself: an engine whose class overrides one of these does without it.
+_TWINNED = (
+    "turn wake start park pause deliver rearm raise_cancelled resume_aborted is_cancelled step enter_node leave_node call_at arm "
+    "new_cancelled _trapped _raised _ended"
+).split()
+
+
+def _ready_queue(kind: type[Engine]) -> deque[Task[Any]]:
+    if native is None or any(getattr(kind, name) is not getattr(Engine, name) for name in _TWINNED):
+        return deque()
+    queue: deque[Task[Any]] = native.Ring()
+    return queue
 
 
 def _is_beyond(op: Operation[Any], host: Host) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .current import current_host, current_task, foreign_task, tls
 from .operation import NEW, Checkpoint, YieldNow
+from .twin import native
 
 
 def checkpoint() -> Checkpoint:
@@ -41,3 +44,8 @@ def stopping() -> bool:
 def now() -> float:
     """The running program's clock, in seconds: monotonic, with an arbitrary start; virtual in simulation."""
     return current_host().now()
+
+
+if not TYPE_CHECKING and native is not None:
+    checkpoint = native.checkpoint
+    yield_now = native.yield_now

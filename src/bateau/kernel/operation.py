@@ -28,6 +28,7 @@ from .errors import Stopped, user_site
 from .hazard import note, raise_unraisable
 from .resource import OUTSIDE, Resource
 from .swallowed import check_swallowed
+from .twin import CheckpointFields, OperationFields, YieldFields, keep, native, slots, twinned
 
 if TYPE_CHECKING:
     from .task import Task
@@ -41,10 +42,11 @@ STATE_NAMES = ("new", "parked", "fired", "done", "aborted")
 STEP_BUDGET = 64
 
 
-class Operation(Generic[T]):
+@twinned("__del__")
+class Operation(OperationFields, Generic[T]):
     """One wait of one task on one resource. See the module's head for what a subclass provides."""
 
-    __slots__ = ("__weakref__", "error", "resource", "state", "task", "value", "watcher")
+    __slots__ = slots("__weakref__", "error", "resource", "state", "task", "value", "watcher")
 
     # Waits that must not be abandoned (a scope waiting for its children) ignore cancellation until granted.
     shielded = False
@@ -279,6 +281,9 @@ def _thrown(op: Operation[Any], task: Task[Any], exc: BaseException) -> None:
     task.host.rearm(task, exc)
 
 
+keep(thrown=_thrown)
+
+
 def settle_guards(task: Task[Any], shielded: bool) -> Generator[Any, Any, None]:
     """Ask the guards of a task that is about to wait, the youngest first, until none is left or one lets the wait go on."""
     while (guard := task.guard) is not None:
@@ -373,7 +378,8 @@ class NextTurn(Resource):
         return "the next turn"
 
 
-class Checkpoint(Operation[None]):
+@twinned("__await__")
+class Checkpoint(CheckpointFields, Operation[None]):
     """``checkpoint()``: a cancellation check, and a turn for the others if the step budget is used up.
 
     Made at every step of many programs, so making one runs no Python code: what an instance starts with is the class's, and
@@ -382,8 +388,11 @@ class Checkpoint(Operation[None]):
 
     if not TYPE_CHECKING:
         __init__ = object.__init__
-        state = NEW
         resource = NextTurn()
+        if native is None:
+            state = NEW
+        else:
+            __slots__ = ()
     else:
 
         def __init__(self) -> None: ...
@@ -404,7 +413,8 @@ class Checkpoint(Operation[None]):
             yield from yield_once(task)
 
 
-class YieldNow(Operation[None]):
+@twinned("__await__")
+class YieldNow(YieldFields, Operation[None]):
     """``yield_now()``: a cancellation check, and a turn for the others.
 
     What makes one sets its ``state`` and nothing else (measured: a switch costs a twentieth less than with a first state in the

@@ -33,6 +33,7 @@ from .resource import Resource
 from .restarting import hurry, restart
 from .starting import Starting
 from .task import Task
+from .twin import ScopeFields, keep, slots, twinned
 
 if TYPE_CHECKING:
     from .token import Token
@@ -45,11 +46,13 @@ run_blocking: Callable[..., Coroutine[Any, Any, Any]] | None = None
 
 # The default policy. It keeps nothing, so all scopes share it, and know by its identity that a success needs no thought.
 ALL_MUST_SUCCEED = AllMustSucceed()
+keep(all_must_succeed=ALL_MUST_SUCCEED, as_coroutine=as_coroutine)
 
-_new_task: Callable[[type[Task[Any]]], Task[Any]] = object.__new__
+_new_task: Callable[[type[Task[Any]]], Task[Any]] = Task.__new__
 
 
-class Scope(Cancellable, Resource):
+@twinned("spawn", "child_ended")
+class Scope(ScopeFields, Cancellable, Resource):
     """Owns the tasks spawned in it. Made by ``bateau.scope()``; use with ``async with``.
 
     Entering is not a cancellation point. Leaving waits for every child, and is one: a cancellation from outside is
@@ -59,7 +62,7 @@ class Scope(Cancellable, Resource):
     included; ``_running`` counts the foreground children that hold a place under ``limit``. ``_host`` is set from entering on.
     """
 
-    __slots__ = (
+    __slots__ = slots(
         "_background",
         "_closing",
         "_deferred",

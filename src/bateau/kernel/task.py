@@ -15,6 +15,7 @@ from .foreign import explain_foreign
 from .operation import STEP_BUDGET, Guard, Operation
 from .recursion import shorten_recursion
 from .resource import OUTSIDE, Resource, WaitQueue
+from .twin import TaskFields, keep, native, slots, twinned
 
 if TYPE_CHECKING:
     from .host import Host
@@ -35,6 +36,11 @@ def count_from(number: int) -> None:
     """Number the tasks made from now on after ``number``. For the simulator, whose runs must not tell how many came before."""
     global _counter
     _counter = number
+
+
+if not TYPE_CHECKING and native is not None:  # which numbers all tasks
+    last_number = native.last_number
+    count_from = native.count_from
 
 
 class Seldom:
@@ -91,7 +97,8 @@ class Outcome(Generic[T_co]):
         return "<Outcome cancelled>" if self.cancelled else f"<Outcome error={self.error!r}>"
 
 
-class Task(CancelNode, Resource, Generic[T_co]):
+@twinned("_begin", "finish")
+class Task(TaskFields, CancelNode, Resource, Generic[T_co]):
     """A running piece of a program; await it for its result.
 
     ``await task`` returns the task's value or raises its error; a cancelled task raises ``TaskCancelled`` in a stranger,
@@ -105,7 +112,7 @@ class Task(CancelNode, Resource, Generic[T_co]):
     ``error_seen`` once it has ended with an error.
     """
 
-    __slots__ = (
+    __slots__ = slots(
         "_error",
         "_extra",
         "_name",
@@ -329,13 +336,20 @@ class Task(CancelNode, Resource, Generic[T_co]):
             if self.node is self:  # else a scope was left open in it: whoever leaves that will be told so
                 self.node = NOWHERE
             if self.joiners is not None:
-                while (op := self.joiners.pop()) is not None:
-                    self.error_seen = True
-                    settle(op, self)
+                self._tell_joiners()
         if self.at_end is not None:
-            calls, self.at_end = self.at_end, None
-            for call in tuple(calls.values()):
-                call(self)
+            self._tell_watchers()
+
+    def _tell_joiners(self) -> None:
+        assert self.joiners is not None
+        while (op := self.joiners.pop()) is not None:
+            self.error_seen = True
+            settle(op, self)
+
+    def _tell_watchers(self) -> None:
+        calls, self.at_end = self.at_end, None
+        for call in tuple((calls or {}).values()):
+            call(self)
 
     def _failed(self, error: BaseException) -> None:
         """It ends with an error: make that error say where it comes from."""
@@ -390,6 +404,7 @@ def _drop_our_frames(error: BaseException) -> None:
 
 # The innermost node of every task that has ended: nothing reaches it.
 NOWHERE = CancelNode()
+keep(nowhere=NOWHERE)
 
 
 class Join(Operation[T]):

@@ -1,0 +1,294 @@
+/* The engine's turn: the loop that steps ready tasks.
+
+   An engine is *plain* if its `ready` queue is our Ring. kernel/engine.py gives it one unless its class overrides what is
+   done here (the simulator's does), and so says that waking a task may be an append, and stepping one the code below. A
+   scheduling policy, a chooser or an `on_step` hook is met by the pure `turn`.
+
+   Ownership: the Ring owns the tasks in it; the loop owns the one that it steps. Nothing borrowed is held over a step. */
+#include "kernel.h"
+
+static int
+engine_traverse(Engine *self, visitproc visit, void *arg)
+{
+    ENGINE_OBJECTS(VISIT_FIELD)
+    return 0;
+}
+
+static int
+engine_clear(Engine *self)
+{
+    ENGINE_OBJECTS(CLEAR_FIELD)
+    return 0;
+}
+
+static void
+engine_dealloc(Engine *self)
+{
+    PyObject_GC_UnTrack(self);
+    engine_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static inline int
+is_plain(Engine *self)
+{
+    return self->ready != NULL && Py_IS_TYPE(self->ready, &RingType);
+}
+
+int
+engine_enqueue(Engine *engine, Task *task)
+{
+    task->scheduled = 1;
+    if (!is_set(engine->policy)) {
+        return ring_push((Ring *)engine->ready, (PyObject *)task);
+    }
+    PyObject *result = PyObject_CallMethodOneArg(engine->policy, str_push, (PyObject *)task);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static PyObject *
+engine_wake(Engine *self, PyObject *task)
+{
+    if (!is_plain(self) || !PyObject_TypeCheck(task, &TaskType)) {
+        return PyObject_CallFunctionObjArgs(kept[K_ENGINE_WAKE], self, task, NULL);
+    }
+    Task *found = (Task *)task;
+    if (!found->scheduled && !found->ended && engine_enqueue(self, found) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+engine_start(Engine *self, PyObject *task)
+{
+    if (!is_plain(self) || !PyObject_TypeCheck(task, &TaskType)) {
+        return PyObject_CallFunctionObjArgs(kept[K_ENGINE_START], self, task, NULL);
+    }
+    if (engine_enqueue(self, (Task *)task) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* Call a method of the engine for its effect: 0, or -1 with an exception. */
+static int
+tell(Engine *self, PyObject *name, PyObject *first, PyObject *second)
+{
+    PyObject *result = PyObject_CallMethodObjArgs((PyObject *)self, name, first, second, NULL);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* The step of `task` ended with the exception that is set. */
+static int
+step_raised(Engine *self, Task *task, PyObject *coro)
+{
+    PyObject *error = take_raised();
+    if (error == NULL) {
+        PyErr_SetString(PyExc_SystemError, "a step failed without an exception");
+        return -1;
+    }
+    int status = -1;
+    PyObject *frame = PyObject_GetAttr(coro, str_cr_frame);
+    if (frame == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear();
+        frame = Py_NewRef(Py_None);
+    }
+    if (frame != NULL && frame != Py_None) {
+        status = tell(self, str__raised, (PyObject *)task, error); /* it has not ended: let it arrive inside */
+    } else if (frame != NULL) {
+        PyObject *result =
+            PyObject_CallMethodObjArgs((PyObject *)self, str__ended, (PyObject *)task, Py_None, error, NULL);
+        Py_XDECREF(result);
+        status = result == NULL ? -1 : 0;
+    }
+    Py_XDECREF(frame);
+    Py_DECREF(error);
+    return status;
+}
+
+/* Resume `task` once. 0, or -1 with an exception that is the engine's, not the task's. */
+static int
+step(Engine *self, Running *running, PyObject *outer, Task *task)
+{
+    if (!is_set(task->coro) || !is_set(task->context)) {
+        return tell(self, str_step, (PyObject *)task, NULL); /* says what is wrong */
+    }
+    int status = -1;
+    PyObject *coro = Py_NewRef(task->coro), *context = Py_NewRef(task->context), *value = NULL;
+    task->scheduled = 0;
+    put(running->task, task);
+    PySendResult how;
+    if (PyContext_Enter(context) < 0) {
+        how = PYGEN_ERROR;
+    } else {
+        how = PyIter_Send(coro, Py_None, &value);
+        if (PyContext_Exit(context) < 0) {
+            Py_CLEAR(value);
+            how = PYGEN_ERROR;
+        }
+    }
+    if (how == PYGEN_NEXT) {
+        if (value == Py_None) {
+            status = engine_enqueue(self, task);
+        } else if (value == kept[K_PARK] && !is_set(task->throwing)) {
+            status = 0;
+        } else {
+            put(running->task, outer);
+            status = tell(self, str__trapped, (PyObject *)task, value);
+        }
+    } else {
+        put(running->task, outer);
+        if (how == PYGEN_ERROR) {
+            status = step_raised(self, task, coro);
+        } else if (!is_set(task->scope) || is_set(task->face)) {
+            PyObject *result =
+                PyObject_CallMethodObjArgs((PyObject *)self, str__ended, (PyObject *)task, value, Py_None, NULL);
+            Py_XDECREF(result);
+            status = result == NULL ? -1 : 0;
+        } else {
+            status = task_finish(task, value); /* no root, and no asyncio in sight: nobody else to tell */
+        }
+    }
+    Py_XDECREF(value);
+    Py_DECREF(context);
+    Py_DECREF(coro);
+    return status;
+}
+
+/* Whether a Python container in a field has something in it; -1 with an exception. */
+static int
+is_filled(PyObject *container)
+{
+    if (!is_set(container)) {
+        return 0;
+    }
+    Py_ssize_t size = PyObject_Size(container);
+    return size < 0 ? -1 : size > 0;
+}
+
+/* The calls from elsewhere, and the timers that are due. */
+static int
+run_what_is_due(Engine *self)
+{
+    int inbox = is_filled(self->inbox), soon = is_filled(self->soon);
+    if (inbox < 0 || soon < 0 || ((inbox || soon) && tell(self, str__run_calls, NULL, NULL) < 0)) {
+        return -1;
+    }
+    PyObject *timers = PyObject_GetAttr((PyObject *)self, str__timers);
+    if (timers == NULL) {
+        return -1;
+    }
+    int some = is_filled(timers);
+    Py_DECREF(timers);
+    if (some < 0 || (some && tell(self, str__run_timers, NULL, NULL) < 0)) {
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *
+engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs > 1) {
+        PyErr_Format(PyExc_TypeError, "turn takes at most one argument, not %zd", nargs);
+        return NULL;
+    }
+    Running *running = running_here;
+    int nested = is_filled(self->mid_step);
+    if (nested < 0) {
+        return NULL;
+    }
+    if (!is_plain(self) || running == NULL || nested || is_set(self->policy) || is_set(self->choose) ||
+        is_set(self->on_step)) {
+        return PyObject_CallFunctionObjArgs(kept[K_ENGINE_TURN], self, nargs ? args[0] : NULL, NULL);
+    }
+    long budget = nargs ? PyLong_AsLong(args[0]) : 256;
+    if (budget == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (run_what_is_due(self) < 0) {
+        return NULL;
+    }
+    Ring *ready = (Ring *)Py_NewRef(self->ready);
+    Py_INCREF(running);
+    PyObject *outer = Py_XNewRef(running->task);
+    int status = 0;
+    /* A step may import asyncio, which sets on_step: the rest takes the long way. */
+    while (status == 0 && budget-- > 0 && !is_set(self->on_step)) {
+        PyObject *item = ring_shift(ready);
+        if (item == NULL) {
+            break;
+        }
+        if (!PyObject_TypeCheck(item, &TaskType)) {
+            PyErr_Format(PyExc_TypeError, "a %s is in the ready queue", Py_TYPE(item)->tp_name);
+            status = -1;
+        } else if (((Task *)item)->ended || is_set(((Task *)item)->throwing)) {
+            status = tell(self, str_step, item, NULL);
+        } else {
+            status = step(self, running, outer, (Task *)item);
+        }
+        Py_DECREF(item);
+    }
+    put(running->task, outer);
+    if (status < 0) {
+        PyObject *error = take_raised();
+        if (tell(self, str__after_interrupt, NULL, NULL) < 0) {
+            PyErr_WriteUnraisable((PyObject *)self);
+        }
+        put_raised(error);
+    }
+    Py_XDECREF(outer);
+    Py_DECREF(running);
+    Py_DECREF(ready);
+    if (status < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef engine_methods[] = {
+    {"wake", (PyCFunction)engine_wake, METH_O, "Make a parked task run. Doubled wakes are one."},
+    {"start", (PyCFunction)engine_start, METH_O, "Make a new task runnable."},
+    {"turn", (PyCFunction)(void (*)(void))engine_turn, METH_FASTCALL,
+     "Run what is due: calls from other threads, timers, then at most ``budget`` task steps."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef engine_members[] = {
+    FIELD(Engine, ready, "ready"),
+    FIELD(Engine, policy, "policy"),
+    FIELD(Engine, choose, "choose"),
+    FIELD(Engine, on_step, "on_step"),
+    FIELD(Engine, on_yield, "on_yield"),
+    FIELD(Engine, aio, "aio"),
+    FIELD(Engine, roots, "roots"),
+    FIELD(Engine, mid_step, "_mid_step"),
+    FIELD(Engine, postponed, "_postponed"),
+    FIELD(Engine, native_cancelling, "native_cancelling"),
+    FIELD(Engine, soon, "_soon"),
+    FIELD(Engine, inbox, "_inbox"),
+    {"thread_id", Py_T_ULONG, offsetof(Engine, thread_id), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+PyTypeObject EngineType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "bateau._native.EngineFields",
+    .tp_basicsize = sizeof(Engine),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .tp_new = PyType_GenericNew,
+    .tp_dealloc = (destructor)engine_dealloc,
+    .tp_traverse = (traverseproc)engine_traverse,
+    .tp_clear = (inquiry)engine_clear,
+    .tp_members = engine_members,
+    .tp_methods = engine_methods,
+};
+
+int
+kernel_engine_ready(PyObject *module)
+{
+    return PyModule_AddType(module, &EngineType);
+}

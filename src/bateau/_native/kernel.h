@@ -1,0 +1,262 @@
+/* What the files of the kernel's twin share: the structs, the functions kept from Python, and small helpers.
+
+   Theory of operation. `bateau.kernel` in pure Python defines the behaviour. Each hot class there has a C base here (its
+   *fields*) which gives its instances a struct instead of slots, under the same attribute names, and takes the place of
+   some of its methods (`@twinned` in kernel/twin.py). A method here acts only in the common case: a task of a *plain*
+   engine (one whose `ready` is our Ring, see engine.c), nothing cancelled, step budget left. For everything else it calls
+   the pure method, which it keeps in `kept[]`. So a case that is not handled here is slower, never different.
+
+   Ownership. Every PyObject* in a struct is a strong reference or NULL, and NULL reads as None from Python. The exceptions
+   say so beside the field (the links of a WaitQueue). A field is replaced by Py_XSETREF or `put`, which drop the old value
+   last, because a finaliser may run any code. A borrowed reference is never held over a call that can run Python code
+   unless something on the C stack owns it; functions that get arguments may rely on their caller for that.
+
+   All types are static, and their state is the process's: the module refuses a second interpreter and a second kernel
+   (`claim`), and the GIL is what it relies on (a free-threaded build turns it on for this module). */
+#ifndef BATEAU_KERNEL_H
+#define BATEAU_KERNEL_H
+
+#include "native.h"
+#include <stddef.h>
+#include <structmember.h>
+
+/* -- compatibility: 3.11 to 3.15 ------------------------------------------------------------------------------------ */
+
+#ifndef Py_T_INT
+#define Py_T_INT T_INT
+#define Py_T_LONGLONG T_LONGLONG
+#define Py_T_ULONG T_ULONG
+#define Py_T_BOOL T_BOOL
+#define Py_T_BYTE T_BYTE
+#define Py_T_DOUBLE T_DOUBLE
+#define Py_T_PYSSIZET T_PYSSIZET
+#define Py_READONLY READONLY
+#endif
+#ifndef _Py_T_OBJECT
+#define _Py_T_OBJECT T_OBJECT
+#endif
+
+/* Take the current exception, normalized, with its traceback. A new reference; never NULL when an error is set. */
+static inline PyObject *
+take_raised(void)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    return PyErr_GetRaisedException();
+#else
+    PyObject *type, *value, *tb;
+    PyErr_Fetch(&type, &value, &tb);
+    PyErr_NormalizeException(&type, &value, &tb);
+    if (tb != NULL && value != NULL) {
+        PyException_SetTraceback(value, tb);
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(tb);
+    return value;
+#endif
+}
+
+/* Raise `error` (stolen) as it is, with the traceback that it has. */
+static inline void
+put_raised(PyObject *error)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    PyErr_SetRaisedException(error);
+#else
+    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(error)), error, PyException_GetTraceback(error));
+#endif
+}
+
+/* Replace an owned field by a new reference of `value` (which may be NULL); the old value goes last. */
+static inline void
+put_field(PyObject **field, PyObject *value)
+{
+    PyObject *old = *field;
+    Py_XINCREF(value);
+    *field = value;
+    Py_XDECREF(old);
+}
+#define put(field, value) put_field(&(field), (PyObject *)(value))
+
+/* Fields that Python code sets to None hold Py_None, those never set NULL: both mean None. */
+#define is_set(field) ((field) != NULL && (PyObject *)(field) != Py_None)
+
+/* -- the structs ---------------------------------------------------------------------------------------------------- */
+
+/* bateau.kernel.current.Running: what runs on one thread. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *task;
+} Running;
+
+#define NODE_OBJECTS(X) X(parent) X(children) X(task) X(record) X(effective) X(stopping)
+
+/* bateau.kernel.cancellation.CancelNode. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *weakrefs;
+    PyObject *parent, *children, *task, *record, *effective, *stopping;
+} Node;
+
+#define CANCELLABLE_OBJECTS(X) X(deadline_at) X(host_data) X(on_stop_calls) X(relative) X(site) X(timer)
+
+typedef struct {
+    Node node;
+    PyObject *deadline_at, *host_data, *on_stop_calls, *relative, *site, *timer;
+    int given;
+    char shielded;
+    char cancelled_caught;
+} Cancellable;
+
+#define SCOPE_OBJECTS(X)                                                                                               \
+    X(host) X(deferred) X(delayed) X(drain) X(errors) X(queued) X(token) X(cleanup_budget) X(limit) X(name)    \
+    X(native) X(policy)
+
+typedef struct {
+    Cancellable base;
+    PyObject *host;
+    PyObject *deferred, *delayed, *drain, *errors, *queued, *token, *cleanup_budget, *limit, *name, *native, *policy;
+    Py_ssize_t foreground, background, running;
+    char closing;
+    char ending;
+} Scope;
+
+#define TASK_OBJECTS(X)                                                                                                \
+    X(error) X(extra) X(name) X(site_code) X(value) X(at_end) X(context) X(coro) X(delivered) X(face) X(guard)         \
+    X(host) X(host_task) X(joiners) X(inner) X(parked) X(scope) X(send) X(starting) X(throwing) X(waiting)
+
+typedef struct {
+    Node node;
+    PyObject *error, *extra, *name, *site_code, *value, *at_end, *context, *coro, *delivered, *face, *guard, *host,
+        *host_task, *joiners;
+    PyObject *inner; /* `node`: the innermost node entered */
+    PyObject *parked, *scope, *send, *starting, *throwing, *waiting;
+    long long id;
+    int site_offset;
+    int budget;
+    char background, ended, error_seen, foreign, scheduled, started;
+} Task;
+
+#define OPERATION_OBJECTS(X) X(error) X(resource) X(task) X(value) X(watcher) X(sub)
+
+typedef struct Operation {
+    PyObject_HEAD
+    PyObject *weakrefs;
+    PyObject *error, *resource, *task, *value, *watcher;
+    PyObject *sub; /* the pure generator that this operation is left to, once it has begun */
+    char state;
+    char phase;
+    char kind;
+} Operation;
+
+/* The states of kernel/operation.py. */
+enum { NEW, PARKED, FIRED, DONE, ABORTED };
+
+/* What the engine's C side knows; the rest of an Engine is in its instance dictionary. */
+#define ENGINE_OBJECTS(X)                                                                                              \
+    X(ready) X(policy) X(choose) X(on_step) X(on_yield) X(aio) X(roots) X(mid_step) X(postponed)                       \
+    X(native_cancelling) X(soon) X(inbox)
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *ready, *policy, *choose, *on_step, *on_yield, *aio, *roots, *mid_step, *postponed, *native_cancelling,
+        *soon, *inbox;
+    unsigned long thread_id;
+} Engine;
+
+/* A double-ended queue of references. */
+typedef struct {
+    PyObject_HEAD
+    PyObject **items; /* owned: `size` of them from `head` on, round the end */
+    Py_ssize_t head, size, room;
+} Ring;
+
+extern PyTypeObject RunningType, NodeType, CancellableType, ScopeType, TaskType, OperationType, EngineType, RingType;
+
+/* -- what Python gave us -------------------------------------------------------------------------------------------- */
+
+/* Pure functions by name (kernel/twin.py keeps them here) and classes. Set while the kernel is being imported; never
+   taken back. Index -> name in kernel.c. */
+enum kept_name {
+    K_OPERATION_DEL,
+    K_YIELD_AWAIT,
+    K_CHECKPOINT_AWAIT,
+    K_MAKE_CANCELLED,
+    K_THROWN,
+    K_TASK_BEGIN,
+    K_TASK_FINISH,
+    K_SCOPE_SPAWN,
+    K_SCOPE_CHILD_ENDED,
+    K_ENGINE_TURN,
+    K_ENGINE_WAKE,
+    K_ENGINE_START,
+    K_AS_COROUTINE,
+    K_PARK,
+    K_ALL_MUST_SUCCEED,
+    K_NOWHERE,
+    K_COUNT
+};
+extern PyObject *kept[K_COUNT];
+
+enum known_class { C_TASK, C_SCOPE, C_OPERATION, C_YIELD, C_CHECKPOINT, C_DRAIN, C_ENGINE, C_COUNT };
+extern PyTypeObject *known[C_COUNT];
+
+/* What this thread runs, or NULL. Borrowed: the thread-local object of kernel/current.py owns it. */
+extern _Thread_local Running *running_here;
+
+/* The task that runs on this thread (borrowed), or NULL. */
+static inline Task *
+running_task(void)
+{
+    Running *here = running_here;
+    return here != NULL && is_set(here->task) && PyObject_TypeCheck(here->task, &TaskType) ? (Task *)here->task : NULL;
+}
+
+/* Interned method names. */
+#define NAMES(X)                                                                                                       \
+    X(_raised) X(_trapped) X(_ended) X(_after_interrupt) X(_turn_by_policy) X(_run_calls) X(_run_timers) X(step)       \
+    X(_failed) X(fire) X(claim) X(wake) X(push) X(pop) X(finish) X(child_ended) X(cr_frame) X(_admit) X(ended)         \
+    X(throw) X(close) X(send) X(resume_aborted) X(name) X(background) X(priority) X(_timers) X(first_id)
+#define DECLARE_NAME(n) extern PyObject *str_##n;
+NAMES(DECLARE_NAME)
+#undef DECLARE_NAME
+
+/* -- the parts ------------------------------------------------------------------------------------------------------ */
+
+int ring_push(Ring *ring, PyObject *item);  /* 0, or -1 with an exception */
+PyObject *ring_shift(Ring *ring);           /* the first, handed over; NULL (no exception) if empty */
+Ring *ring_new(void);
+
+/* The engine of a task if it is plain (see engine.c), else NULL. Borrowed, no exception. */
+static inline Engine *
+plain_engine(Task *task)
+{
+    PyObject *host = task->host;
+    if (host == NULL || !PyObject_TypeCheck(host, &EngineType)) {
+        return NULL;
+    }
+    Engine *engine = (Engine *)host;
+    return engine->ready != NULL && Py_IS_TYPE(engine->ready, &RingType) ? engine : NULL;
+}
+
+int task_wake(Task *task);                             /* host.wake(task) */
+int engine_enqueue(Engine *engine, Task *task);        /* make ready; plain engines only */
+int task_finish(Task *task, PyObject *value);          /* task.finish(value, None) */
+int task_begin(Task *task, PyObject *host, PyObject *coro, PyObject *scope, PyObject *name, PyObject *context);
+PyObject *scope_child_ended(Scope *scope, Task *task); /* scope.child_ended(task) */
+int operation_fire(Operation *op, PyObject *value);    /* op.fire(value) */
+
+#define STEP_BUDGET 64 /* as in kernel/operation.py */
+
+int kernel_scope_ready(PyObject *module);
+int kernel_task_ready(PyObject *module);
+int kernel_operation_ready(PyObject *module);
+int kernel_engine_ready(PyObject *module);
+int kernel_ring_ready(PyObject *module);
+
+/* -- making types --------------------------------------------------------------------------------------------------- */
+
+#define FIELD(struct_, member, name_) {name_, _Py_T_OBJECT, offsetof(struct_, member), 0, NULL}
+#define VISIT_FIELD(f) Py_VISIT(self->f);
+#define CLEAR_FIELD(f) Py_CLEAR(self->f);
+
+#endif

@@ -1,0 +1,389 @@
+/* The fields of Operation, and those operations that are iterators of their own: yields and checkpoints here, more beside.
+
+   Theory of operation. `await op` asks for an iterator and gets the operation itself. Its first step looks whether this is
+   the common case. If so, the wait is done here. If not, the pure generator of the same operation is made, kept in `sub`,
+   and does everything: each `send`, `throw` and `close` goes on to it. One function, the *step*, serves both ways in which
+   CPython resumes an awaitable: `am_send` (3.11) and `tp_iternext` (3.12 on, which ignores `am_send`).
+
+   `phase`: BEFORE the first step; SUSPENDED in the short way; OVER. `sub` is set only between its first step and its end.
+   `state` is that of kernel/operation.py, and means the same. */
+#include "operation.h"
+
+/* -- the base -------------------------------------------------------------------------------------------------------------- */
+
+int
+operation_traverse(Operation *self, visitproc visit, void *arg)
+{
+    OPERATION_OBJECTS(VISIT_FIELD)
+    return 0;
+}
+
+int
+operation_clear(Operation *self)
+{
+    OPERATION_OBJECTS(CLEAR_FIELD)
+    return 0;
+}
+
+/* An operation that was made and never awaited says so; it had no effect. */
+void
+operation_finalize(Operation *self)
+{
+    if (self->state != NEW || kept[K_OPERATION_DEL] == NULL) {
+        return;
+    }
+    PyObject *type, *value, *tb;
+    PyErr_Fetch(&type, &value, &tb);
+    PyObject *result = PyObject_CallOneArg(kept[K_OPERATION_DEL], (PyObject *)self);
+    if (result == NULL) {
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
+    Py_XDECREF(result);
+    PyErr_Restore(type, value, tb);
+}
+
+static void
+operation_dealloc(Operation *self)
+{
+    /* Subclasses written in Python call the finaliser before they come here. */
+    if (Py_TYPE(self)->tp_dealloc == (destructor)operation_dealloc &&
+        PyObject_CallFinalizerFromDealloc((PyObject *)self) < 0) {
+        return;
+    }
+    PyObject_GC_UnTrack(self);
+    if (self->weakrefs != NULL) {
+        PyObject_ClearWeakRefs((PyObject *)self);
+    }
+    operation_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyMemberDef operation_members[] = {
+    FIELD(Operation, error, "error"),
+    FIELD(Operation, resource, "resource"),
+    FIELD(Operation, task, "task"),
+    FIELD(Operation, value, "value"),
+    FIELD(Operation, watcher, "watcher"),
+    {"state", Py_T_BYTE, offsetof(Operation, state), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+PyTypeObject OperationType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "bateau._native.OperationFields",
+    .tp_basicsize = sizeof(Operation),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .tp_weaklistoffset = offsetof(Operation, weakrefs),
+    .tp_new = PyType_GenericNew,
+    .tp_dealloc = (destructor)operation_dealloc,
+    .tp_finalize = (destructor)operation_finalize,
+    .tp_traverse = (traverseproc)operation_traverse,
+    .tp_clear = (inquiry)operation_clear,
+    .tp_members = operation_members,
+};
+
+/* -- being left to the pure generator ---------------------------------------------------------------------------------------- */
+
+/* One step of `sub`; with its end the operation is over. */
+PySendResult
+operation_pass_on(Operation *self, PyObject *arg, PyObject **result)
+{
+    PyObject *sub = Py_NewRef(self->sub);
+    PySendResult how = PyIter_Send(sub, arg, result);
+    if (how != PYGEN_NEXT) {
+        self->phase = OVER;
+        if (self->sub == sub) {
+            Py_CLEAR(self->sub);
+        }
+    }
+    Py_DECREF(sub);
+    return how;
+}
+
+PySendResult
+operation_begin_pure(Operation *self, int which, PyObject *arg, PyObject **result)
+{
+    PyObject *generator = PyObject_CallOneArg(kept[which], (PyObject *)self);
+    if (generator == NULL) {
+        self->phase = OVER;
+        *result = NULL;
+        return PYGEN_ERROR;
+    }
+    put(self->sub, generator);
+    Py_DECREF(generator);
+    self->phase = SUSPENDED;
+    return operation_pass_on(self, arg, result);
+}
+
+/* Raise the cancellation of `task`; the pure kernel knows which. */
+PySendResult
+operation_raise_cancelled(Operation *self, Task *task, PyObject **result)
+{
+    self->phase = OVER;
+    *result = NULL;
+    PyObject *error = PyObject_CallOneArg(kept[K_MAKE_CANCELLED], (PyObject *)task);
+    if (error != NULL) {
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+        Py_DECREF(error);
+    }
+    return PYGEN_ERROR;
+}
+
+/* -- the iterator's methods ---------------------------------------------------------------------------------------------------- */
+
+PyObject *
+operation_resume(Operation *self, PyObject *arg, step_function step)
+{
+    PyObject *result = NULL;
+    Py_INCREF(self);
+    PySendResult how = step(self, arg, &result);
+    Py_DECREF(self);
+    if (how == PYGEN_NEXT) {
+        return result;
+    }
+    if (how == PYGEN_RETURN) {
+        /* tp_iternext says "returned None" by NULL without an exception. */
+        if (result != Py_None) {
+            PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
+            if (stop != NULL) {
+                PyErr_SetObject(PyExc_StopIteration, stop);
+                Py_DECREF(stop);
+            }
+        }
+        Py_DECREF(result);
+    }
+    return NULL;
+}
+
+PyObject *
+operation_send_method(Operation *self, PyObject *arg, step_function step)
+{
+    PyObject *result = operation_resume(self, arg, step);
+    if (result == NULL && !PyErr_Occurred()) {
+        PyErr_SetNone(PyExc_StopIteration);
+    }
+    return result;
+}
+
+/* The exception that generator.throw's arguments mean: a new reference, or NULL with an error. */
+PyObject *
+thrown_error(PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs < 1 || nargs > 3) {
+        PyErr_Format(PyExc_TypeError, "throw takes 1 to 3 arguments, not %zd", nargs);
+        return NULL;
+    }
+    PyObject *error, *value = nargs > 1 && args[1] != Py_None ? args[1] : NULL;
+    if (PyExceptionInstance_Check(args[0])) {
+        error = Py_NewRef(args[0]);
+    } else if (!PyExceptionClass_Check(args[0])) {
+        PyErr_Format(PyExc_TypeError, "exceptions must be classes or instances deriving from BaseException, not %s",
+                     Py_TYPE(args[0])->tp_name);
+        return NULL;
+    } else if (value != NULL && PyExceptionInstance_Check(value)) {
+        error = Py_NewRef(value);
+    } else {
+        error = value != NULL ? PyObject_CallOneArg(args[0], value) : PyObject_CallNoArgs(args[0]);
+        if (error != NULL && !PyExceptionInstance_Check(error)) {
+            PyErr_SetString(PyExc_TypeError, "calling the class did not give an exception");
+            Py_CLEAR(error);
+        }
+    }
+    if (error != NULL && nargs > 2 && args[2] != Py_None && PyException_SetTraceback(error, args[2]) < 0) {
+        Py_CLEAR(error);
+    }
+    return error;
+}
+
+/* Pass throw(...) on to `sub`. */
+PyObject *
+operation_throw_on(Operation *self, PyObject *error)
+{
+    PyObject *sub = Py_NewRef(self->sub);
+    PyObject *result = PyObject_CallMethodOneArg(sub, str_throw, error);
+    if (result == NULL) {
+        self->phase = OVER;
+        if (self->sub == sub) {
+            Py_CLEAR(self->sub);
+        }
+    }
+    Py_DECREF(sub);
+    return result;
+}
+
+/* throw, for operations that do nothing special about it: it comes out where they are suspended. */
+static PyObject *
+simple_throw(Operation *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *error = thrown_error(args, nargs);
+    if (error == NULL) {
+        return NULL;
+    }
+    PyObject *result = NULL;
+    if (self->sub != NULL) {
+        result = operation_throw_on(self, error);
+        Py_DECREF(error);
+        return result;
+    }
+    if (self->state == NEW) {
+        self->state = ABORTED;
+    }
+    self->phase = OVER;
+    put_raised(error);
+    return NULL;
+}
+
+static PyObject *
+simple_close(Operation *self, PyObject *Py_UNUSED(ignored))
+{
+    if (self->sub != NULL) {
+        PyObject *sub = Py_NewRef(self->sub);
+        PyObject *result = PyObject_CallMethodNoArgs(sub, str_close);
+        self->phase = OVER;
+        if (self->sub == sub) {
+            Py_CLEAR(self->sub);
+        }
+        Py_DECREF(sub);
+        return result;
+    }
+    if (self->phase == SUSPENDED) {
+        self->phase = OVER;
+    }
+    Py_RETURN_NONE;
+}
+
+PyObject *
+operation_await(PyObject *self)
+{
+    return Py_NewRef(self);
+}
+
+/* -- yields and checkpoints -------------------------------------------------------------------------------------------------------- */
+
+/* After the others have run: what `yield_once` does. */
+static PySendResult
+yield_resumed(Operation *self, PyObject **result)
+{
+    Task *task = running_task();
+    self->phase = OVER;
+    if (task != NULL && task_is_cancelled(task)) {
+        return operation_raise_cancelled(self, task, result);
+    }
+    *result = Py_NewRef(Py_None);
+    return PYGEN_RETURN;
+}
+
+static PySendResult
+yield_step(Operation *self, PyObject *arg, PyObject **result)
+{
+    if (self->sub != NULL) {
+        return operation_pass_on(self, arg, result);
+    }
+    if (self->phase == BEFORE) {
+        Task *task = running_task();
+        if (self->state != NEW || task == NULL || plain_engine(task) == NULL || task_is_cancelled(task) ||
+            is_set(task->guard)) {
+            return operation_begin_pure(self, K_YIELD_AWAIT, arg, result);
+        }
+        self->state = DONE;
+        self->phase = SUSPENDED;
+        task->budget = STEP_BUDGET;
+        *result = Py_NewRef(Py_None);
+        return PYGEN_NEXT;
+    }
+    return yield_resumed(self, result);
+}
+
+static PySendResult
+checkpoint_step(Operation *self, PyObject *arg, PyObject **result)
+{
+    if (self->sub != NULL) {
+        return operation_pass_on(self, arg, result);
+    }
+    if (self->phase == BEFORE) {
+        Task *task = running_task();
+        if (self->state != NEW || task == NULL || plain_engine(task) == NULL || task_is_cancelled(task) ||
+            (is_set(task->guard) && task->budget <= 0)) {
+            return operation_begin_pure(self, K_CHECKPOINT_AWAIT, arg, result);
+        }
+        self->state = DONE;
+        if (task->budget > 0) {
+            task->budget--;
+            self->phase = OVER;
+            *result = Py_NewRef(Py_None);
+            return PYGEN_RETURN;
+        }
+        task->budget = STEP_BUDGET;
+        self->phase = SUSPENDED;
+        *result = Py_NewRef(Py_None);
+        return PYGEN_NEXT;
+    }
+    return yield_resumed(self, result);
+}
+
+ITERATOR(yield, yield_step)
+ITERATOR(checkpoint, checkpoint_step)
+
+#define SIMPLE_TYPE(Type, prefix, title)                                                                               \
+    static PyMethodDef prefix##_methods[] = {                                                                          \
+        {"send", (PyCFunction)prefix##_send, METH_O, "Resume it."},                                                    \
+        {"throw", (PyCFunction)(void (*)(void))simple_throw, METH_FASTCALL, "Throw an exception in where it waits."},  \
+        {"close", (PyCFunction)simple_close, METH_NOARGS, "Give it up."},                                              \
+        {NULL, NULL, 0, NULL},                                                                                         \
+    };                                                                                                                 \
+    static PyAsyncMethods prefix##_async = {                                                                           \
+        .am_await = operation_await,                                                                                   \
+        .am_send = (sendfunc)prefix##_step,                                                                            \
+    };                                                                                                                 \
+    PyTypeObject Type = {                                                                                              \
+        PyVarObject_HEAD_INIT(NULL, 0)                                                                                 \
+        .tp_name = "bateau._native." title,                                                                            \
+        .tp_basicsize = sizeof(Operation),                                                                             \
+        .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,                                     \
+        .tp_base = &OperationType,                                                                                     \
+        .tp_weaklistoffset = offsetof(Operation, weakrefs),                                                            \
+        .tp_new = PyType_GenericNew,                                                                                   \
+        .tp_dealloc = (destructor)operation_dealloc,                                                                   \
+        .tp_finalize = (destructor)operation_finalize,                                                                 \
+        .tp_traverse = (traverseproc)operation_traverse,                                                               \
+        .tp_clear = (inquiry)operation_clear,                                                                          \
+        .tp_as_async = &prefix##_async,                                                                                \
+        .tp_iter = PyObject_SelfIter,                                                                                  \
+        .tp_iternext = (iternextfunc)prefix##_next,                                                                    \
+        .tp_methods = prefix##_methods,                                                                                \
+    };
+
+SIMPLE_TYPE(YieldType, yield, "YieldFields")
+SIMPLE_TYPE(CheckpointType, checkpoint, "CheckpointFields")
+
+/* The functions of kernel/flow.py that make them: an object with its first state, no constructor called. */
+static PyObject *
+make_yield(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    return known[C_YIELD]->tp_alloc(known[C_YIELD], 0);
+}
+
+static PyObject *
+make_checkpoint(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    return known[C_CHECKPOINT]->tp_alloc(known[C_CHECKPOINT], 0);
+}
+
+static PyMethodDef operation_functions[] = {
+    {"yield_now", make_yield, METH_NOARGS,
+     "yield_now()\n--\n\nAwait it: let every other ready task run once. A cancellation point, before and after the turn."},
+    {"checkpoint", make_checkpoint, METH_NOARGS,
+     "checkpoint()\n--\n\nAwait it: a cancellation check, and a turn for the others if this task's step budget is used up.\n\n"
+     "A cancellation point; cancelled, it had no effect."},
+    {NULL, NULL, 0, NULL},
+};
+
+int
+kernel_operation_ready(PyObject *module)
+{
+    if (PyModule_AddFunctions(module, operation_functions) < 0 || PyModule_AddType(module, &OperationType) < 0 ||
+        PyModule_AddType(module, &YieldType) < 0) {
+        return -1;
+    }
+    return PyModule_AddType(module, &CheckpointType);
+}

@@ -1,0 +1,40 @@
+/* What the files with operations share; operation.c has the theory. */
+#ifndef BATEAU_OPERATION_H
+#define BATEAU_OPERATION_H
+
+#include "kernel.h"
+
+enum { BEFORE, SUSPENDED, OVER };
+
+typedef PySendResult (*step_function)(Operation *self, PyObject *arg, PyObject **result);
+
+/* The four methods of an iterator, over its one step. */
+#define ITERATOR(prefix, step)                                                                                         \
+    static PyObject *prefix##_next(Operation *self)                                                                    \
+    {                                                                                                                  \
+        return operation_resume(self, Py_None, step);                                                                  \
+    }                                                                                                                  \
+    static PyObject *prefix##_send(Operation *self, PyObject *arg)                                                     \
+    {                                                                                                                  \
+        return operation_send_method(self, arg, step);                                                                 \
+    }
+
+int operation_traverse(Operation *self, visitproc visit, void *arg);
+int operation_clear(Operation *self);
+void operation_finalize(Operation *self);
+PyObject *operation_await(PyObject *self);
+PyObject *operation_resume(Operation *self, PyObject *arg, step_function step);
+PyObject *operation_send_method(Operation *self, PyObject *arg, step_function step);
+PySendResult operation_pass_on(Operation *self, PyObject *arg, PyObject **result);
+PySendResult operation_begin_pure(Operation *self, int which, PyObject *arg, PyObject **result);
+PySendResult operation_raise_cancelled(Operation *self, Task *task, PyObject **result);
+PyObject *operation_throw_on(Operation *self, PyObject *error);
+PyObject *thrown_error(PyObject *const *args, Py_ssize_t nargs);
+
+static inline int
+task_is_cancelled(Task *task)
+{
+    return task->inner == NULL || !PyObject_TypeCheck(task->inner, &NodeType) || is_set(((Node *)task->inner)->effective);
+}
+
+#endif

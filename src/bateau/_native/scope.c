@@ -1,0 +1,311 @@
+/* The fields of what can be cancelled and of scopes; spawning, and the end of a child. */
+#include "kernel.h"
+
+/* -- Cancellable --------------------------------------------------------------------------------------------------------- */
+
+static int
+cancellable_traverse(Cancellable *self, visitproc visit, void *arg)
+{
+    CANCELLABLE_OBJECTS(VISIT_FIELD)
+    return NodeType.tp_traverse((PyObject *)self, visit, arg);
+}
+
+static int
+cancellable_clear(Cancellable *self)
+{
+    CANCELLABLE_OBJECTS(CLEAR_FIELD)
+    return NodeType.tp_clear((PyObject *)self);
+}
+
+static void
+cancellable_dealloc(Cancellable *self)
+{
+    PyObject_GC_UnTrack(self);
+    if (self->node.weakrefs != NULL) {
+        PyObject_ClearWeakRefs((PyObject *)self);
+    }
+    cancellable_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyMemberDef cancellable_members[] = {
+    FIELD(Cancellable, deadline_at, "deadline_at"),
+    FIELD(Cancellable, host_data, "host_data"),
+    FIELD(Cancellable, on_stop_calls, "on_stop_calls"),
+    FIELD(Cancellable, relative, "relative"),
+    FIELD(Cancellable, site, "site"),
+    FIELD(Cancellable, timer, "timer"),
+    {"given", Py_T_INT, offsetof(Cancellable, given), 0, NULL},
+    {"shielded", Py_T_BOOL, offsetof(Cancellable, shielded), 0, NULL},
+    {"cancelled_caught", Py_T_BOOL, offsetof(Cancellable, cancelled_caught), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+PyTypeObject CancellableType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "bateau._native.CancellableFields",
+    .tp_basicsize = sizeof(Cancellable),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .tp_base = &NodeType,
+    .tp_weaklistoffset = offsetof(Node, weakrefs),
+    .tp_new = PyType_GenericNew,
+    .tp_dealloc = (destructor)cancellable_dealloc,
+    .tp_traverse = (traverseproc)cancellable_traverse,
+    .tp_clear = (inquiry)cancellable_clear,
+    .tp_members = cancellable_members,
+};
+
+/* -- Scope --------------------------------------------------------------------------------------------------------------- */
+
+static int
+scope_traverse(Scope *self, visitproc visit, void *arg)
+{
+    SCOPE_OBJECTS(VISIT_FIELD)
+    return cancellable_traverse(&self->base, visit, arg);
+}
+
+static int
+scope_clear(Scope *self)
+{
+    SCOPE_OBJECTS(CLEAR_FIELD)
+    return cancellable_clear(&self->base);
+}
+
+static void
+scope_dealloc(Scope *self)
+{
+    PyObject_GC_UnTrack(self);
+    if (self->base.node.weakrefs != NULL) {
+        PyObject_ClearWeakRefs((PyObject *)self);
+    }
+    scope_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+/* Leave a call to the pure function `which`, as it came. */
+static PyObject *
+call_kept(int which, PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    Py_ssize_t count = nargs + (kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0);
+    PyObject *small[8], **whole = small;
+    if (count + 1 > 8) {
+        whole = PyMem_Malloc((size_t)(count + 1) * sizeof(PyObject *));
+        if (whole == NULL) {
+            return PyErr_NoMemory();
+        }
+    }
+    whole[0] = self;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        whole[i + 1] = args[i];
+    }
+    PyObject *result = PyObject_Vectorcall(kept[which], whole, (size_t)nargs + 1, kwnames);
+    if (whole != small) {
+        PyMem_Free(whole);
+    }
+    return result;
+}
+
+/* The engine if this scope is open to a spawn from here, by the short way; else NULL. */
+static Engine *
+scope_short_way(Scope *self)
+{
+    if (self->host == NULL || self->closing || !PyObject_TypeCheck(self->host, &EngineType) ||
+        self->policy == NULL || self->policy != kept[K_ALL_MUST_SUCCEED]) {
+        return NULL;
+    }
+    Engine *engine = (Engine *)self->host;
+    if (engine->ready == NULL || !Py_IS_TYPE(engine->ready, &RingType) ||
+        engine->thread_id != PyThread_get_thread_ident()) {
+        return NULL;
+    }
+    return engine;
+}
+
+/* The task's place among the children, counted; and its start. */
+static int
+scope_admit(Scope *self, Engine *engine, Task *task)
+{
+    if (!is_set(self->base.node.children)) {
+        PyObject *children = PyDict_New();
+        if (children == NULL) {
+            return -1;
+        }
+        put(self->base.node.children, children);
+        Py_DECREF(children);
+    }
+    if (PyDict_SetItem(self->base.node.children, (PyObject *)task, Py_None) < 0) {
+        return -1;
+    }
+    self->foreground++;
+    task->started = 1;
+    return engine_enqueue(engine, task);
+}
+
+static PyObject *
+scope_spawn(Scope *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    Engine *engine = scope_short_way(self);
+    PyObject *name = NULL;
+    Py_ssize_t named = kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0;
+    if (named == 1 && PyTuple_GET_ITEM(kwnames, 0) == str_name) {
+        name = args[nargs];
+    } else if (named) {
+        engine = NULL;
+    }
+    PyFrameObject *frame = PyEval_GetFrame(); /* borrowed: the caller's */
+    if (engine == NULL || nargs < 1 || frame == NULL || is_set(self->limit) || is_set(self->base.node.effective) ||
+        (name != NULL && name != Py_None && !PyUnicode_Check(name))) {
+        return call_kept(K_SCOPE_SPAWN, (PyObject *)self, args, nargs, kwnames);
+    }
+    PyObject *fn = args[0], *coro, *result = NULL, *context = NULL;
+    Task *task = NULL;
+    if (Py_IS_TYPE(fn, &PyCoro_Type)) {
+        if (nargs > 1) {
+            return call_kept(K_SCOPE_SPAWN, (PyObject *)self, args, nargs, kwnames);
+        }
+        coro = Py_NewRef(fn);
+    } else {
+        if (!PyFunction_Check(fn) && !PyMethod_Check(fn)) {
+            return call_kept(K_SCOPE_SPAWN, (PyObject *)self, args, nargs, kwnames);
+        }
+        coro = PyObject_Vectorcall(fn, args + 1, (size_t)(nargs - 1), NULL);
+        if (coro == NULL) {
+            return NULL;
+        }
+        if (!Py_IS_TYPE(coro, &PyCoro_Type)) { /* as_coroutine(fn, args, made=coro): says what is wrong, or wraps it */
+            PyObject *rest = PyTuple_New(nargs - 1);
+            if (rest == NULL) {
+                goto end;
+            }
+            for (Py_ssize_t i = 1; i < nargs; i++) {
+                PyTuple_SET_ITEM(rest, i - 1, Py_NewRef(args[i]));
+            }
+            Py_SETREF(coro, PyObject_CallFunctionObjArgs(kept[K_AS_COROUTINE], fn, rest, Py_None, coro, NULL));
+            Py_DECREF(rest);
+            if (coro == NULL) {
+                return NULL;
+            }
+        }
+    }
+    context = PyContext_CopyCurrent();
+    if (context == NULL) {
+        goto end;
+    }
+    task = (Task *)known[C_TASK]->tp_alloc(known[C_TASK], 0);
+    if (task == NULL || task_begin(task, (PyObject *)engine, coro, (PyObject *)self, name, context) < 0) {
+        goto end;
+    }
+    task->site_code = (PyObject *)PyFrame_GetCode(frame);
+    task->site_offset = PyFrame_GetLasti(frame);
+    /* Calling fn may have run anything: that the scope was cancelled is in `effective` then. */
+    if (is_set(task->node.effective) || self->closing || self->host != (PyObject *)engine) {
+        PyObject *admitted = PyObject_CallMethodObjArgs((PyObject *)self, str__admit, task, Py_False, NULL);
+        if (admitted == NULL) {
+            goto end;
+        }
+        Py_DECREF(admitted);
+    } else if (scope_admit(self, engine, task) < 0) {
+        goto end;
+    }
+    result = Py_NewRef((PyObject *)task);
+end:
+    Py_XDECREF(task);
+    Py_XDECREF(context);
+    Py_XDECREF(coro);
+    return result;
+}
+
+/* What scope.child_ended(task) does for a child that simply returned; else the pure one. */
+PyObject *
+scope_child_ended(Scope *self, Task *task)
+{
+    PyObject *children = self->base.node.children;
+    if (task->background || is_set(self->limit) || is_set(self->queued) || is_set(task->error) ||
+        is_set(task->starting) || self->policy != kept[K_ALL_MUST_SUCCEED] || children == NULL ||
+        !PyDict_CheckExact(children) || plain_engine(task) == NULL) {
+        return PyObject_CallFunctionObjArgs(kept[K_SCOPE_CHILD_ENDED], self, task, NULL);
+    }
+    if (PyDict_DelItem(children, (PyObject *)task) < 0) {
+        return NULL;
+    }
+    self->foreground--;
+    if (self->foreground == 0 && is_set(self->drain)) {
+        PyObject *drain = Py_NewRef(self->drain);
+        PyObject *satisfied = PyObject_CallMethod(drain, "satisfied", NULL), *fired = Py_NewRef(Py_None);
+        if (satisfied == Py_True) {
+            put(self->drain, NULL);
+            Py_SETREF(fired, PyObject_CallMethodOneArg(drain, str_fire, Py_None));
+        }
+        Py_DECREF(drain);
+        if (satisfied == NULL || fired == NULL) {
+            Py_XDECREF(satisfied);
+            Py_XDECREF(fired);
+            return NULL;
+        }
+        Py_DECREF(satisfied);
+        Py_DECREF(fired);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+scope_child_ended_method(Scope *self, PyObject *task)
+{
+    if (!PyObject_TypeCheck(task, &TaskType)) {
+        PyErr_SetString(PyExc_TypeError, "child_ended takes a task");
+        return NULL;
+    }
+    return scope_child_ended(self, (Task *)task);
+}
+
+static PyMethodDef scope_methods[] = {
+    {"spawn", (PyCFunction)(void (*)(void))scope_spawn, METH_FASTCALL | METH_KEYWORDS,
+     "spawn($self, fn, /, *args, name=None, background=False, priority=0)\n--\n\nStart ``fn(*args)`` as a child task."},
+    {"child_ended", (PyCFunction)scope_child_ended_method, METH_O, "Called by the task, once each time it ends."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef scope_members[] = {
+    FIELD(Scope, host, "_host"),
+    FIELD(Scope, deferred, "_deferred"),
+    FIELD(Scope, delayed, "_delayed"),
+    FIELD(Scope, drain, "_drain"),
+    FIELD(Scope, errors, "_errors"),
+    FIELD(Scope, queued, "_queued"),
+    FIELD(Scope, token, "_token"),
+    FIELD(Scope, cleanup_budget, "cleanup_budget"),
+    FIELD(Scope, limit, "limit"),
+    FIELD(Scope, name, "name"),
+    FIELD(Scope, native, "native"),
+    FIELD(Scope, policy, "policy"),
+    {"_foreground", Py_T_PYSSIZET, offsetof(Scope, foreground), 0, NULL},
+    {"_background", Py_T_PYSSIZET, offsetof(Scope, background), 0, NULL},
+    {"_running", Py_T_PYSSIZET, offsetof(Scope, running), 0, NULL},
+    {"_closing", Py_T_BOOL, offsetof(Scope, closing), 0, NULL},
+    {"_ending", Py_T_BOOL, offsetof(Scope, ending), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+PyTypeObject ScopeType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "bateau._native.ScopeFields",
+    .tp_basicsize = sizeof(Scope),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .tp_base = &CancellableType,
+    .tp_weaklistoffset = offsetof(Node, weakrefs),
+    .tp_new = PyType_GenericNew,
+    .tp_dealloc = (destructor)scope_dealloc,
+    .tp_traverse = (traverseproc)scope_traverse,
+    .tp_clear = (inquiry)scope_clear,
+    .tp_members = scope_members,
+    .tp_methods = scope_methods,
+};
+
+int
+kernel_scope_ready(PyObject *module)
+{
+    if (PyModule_AddType(module, &NodeType) < 0 || PyModule_AddType(module, &CancellableType) < 0) {
+        return -1;
+    }
+    return PyModule_AddType(module, &ScopeType);
+}

@@ -1,0 +1,119 @@
+"""Which kernel runs: pure Python, or its C twin ``bateau._native`` where that was built.
+
+Pure Python defines the behaviour. The twin gives the hot classes their *fields* (a C struct instead of ``__slots__``, under the same
+names) and takes the place of single *methods*, those under ``@twinned``; it acts for what is common and calls the pure
+method, which it keeps, for everything else: other hosts, simulated worlds, scheduling policies, guards, cancellation.
+
+Chosen once, when the kernel is imported. ``BATEAU_PURE=1`` keeps the twin out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+
+C = TypeVar("C", bound=type)
+
+_WANTED = 1  # the version of what is agreed between these files and those in C; see ``kernel.c``
+_NOT_BUILT = "the C extension was not built (a C compiler is needed when bateau is installed)"
+
+
+def _load() -> tuple[Any, str]:
+    """The extension module or None, and why not."""
+    if os.environ.get("BATEAU_PURE") == "1":
+        return None, "BATEAU_PURE=1 is set"
+    try:
+        module: Any = import_module("bateau._native")
+    except ModuleNotFoundError:
+        return None, _NOT_BUILT
+    except ImportError as error:
+        return None, f"the C extension can't be loaded ({error})"
+    if not hasattr(module, "claim"):  # a folder of sources without a build imports as an empty namespace package
+        return None, _NOT_BUILT
+    if module.VERSION != _WANTED:
+        return None, "the C extension was built from other sources than these; build it again"
+    try:
+        module.claim()
+    except RuntimeError as error:
+        return None, str(error)
+    return module, ""
+
+
+native, why_pure = _load()
+
+
+def about() -> str:
+    """One line for a person: which kernel this is, and why."""
+    return "native (C)" if native is not None else f"pure Python: {why_pure}"
+
+
+if TYPE_CHECKING or native is None:
+    # Nothing to inherit: the fields are the ``__slots__`` of the classes themselves.
+    # ruff: noqa: D101
+    class _Nothing:
+        __slots__ = ()
+
+    class RunningFields(_Nothing):
+        __slots__ = ()
+
+    class NodeFields(_Nothing):
+        __slots__ = ()
+
+    class CancellableFields(_Nothing):
+        __slots__ = ()
+
+    class ScopeFields(_Nothing):
+        __slots__ = ()
+
+    class TaskFields(_Nothing):
+        __slots__ = ()
+
+    class OperationFields(_Nothing):
+        __slots__ = ()
+
+    class YieldFields(_Nothing):
+        __slots__ = ()
+
+    class CheckpointFields(_Nothing):
+        __slots__ = ()
+
+    class EngineFields(_Nothing):
+        __slots__ = ()
+else:
+    RunningFields = native.RunningFields
+    NodeFields = native.NodeFields
+    CancellableFields = native.CancellableFields
+    ScopeFields = native.ScopeFields
+    TaskFields = native.TaskFields
+    OperationFields = native.OperationFields
+    YieldFields = native.YieldFields
+    CheckpointFields = native.CheckpointFields
+    EngineFields = native.EngineFields
+
+
+def slots(*names: str) -> tuple[str, ...]:
+    """``names``, or nothing where the twin has the fields."""
+    return names if native is None else ()
+
+
+def twinned(*names: str) -> Callable[[C], C]:
+    """Decorate a class whose methods ``names`` the twin has as well: its C base's show through, and it keeps the pure ones."""
+
+    def decorate(cls: C) -> C:
+        if native is not None:
+            native.know(cls.__name__, cls)
+            for name in names:
+                native.keep(f"{cls.__name__}.{name}", cls.__dict__[name])
+                delattr(cls, name)
+        return cls
+
+    return decorate
+
+
+def keep(**functions: Any) -> None:
+    """Give the twin functions that it calls where it does not know better."""
+    if native is not None:
+        for name, function in functions.items():
+            native.keep(name, function)
