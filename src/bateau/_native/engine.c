@@ -50,7 +50,7 @@ engine_enqueue(Engine *engine, Task *task)
 static PyObject *
 engine_wake(Engine *self, PyObject *task)
 {
-    if (!is_plain(self) || !PyObject_TypeCheck(task, &TaskType)) {
+    if (!is_plain(self) || !is_a(task, &TaskType, &seen[SEEN_TASK])) {
         return PyObject_CallFunctionObjArgs(kept[K_ENGINE_WAKE], self, task, NULL);
     }
     Task *found = (Task *)task;
@@ -63,7 +63,7 @@ engine_wake(Engine *self, PyObject *task)
 static PyObject *
 engine_start(Engine *self, PyObject *task)
 {
-    if (!is_plain(self) || !PyObject_TypeCheck(task, &TaskType)) {
+    if (!is_plain(self) || !is_a(task, &TaskType, &seen[SEEN_TASK])) {
         return PyObject_CallFunctionObjArgs(kept[K_ENGINE_START], self, task, NULL);
     }
     if (engine_enqueue(self, (Task *)task) < 0) {
@@ -222,7 +222,7 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
         if (item == NULL) {
             break;
         }
-        if (!PyObject_TypeCheck(item, &TaskType)) {
+        if (!is_a(item, &TaskType, &seen[SEEN_TASK])) {
             PyErr_Format(PyExc_TypeError, "a %s is in the ready queue", Py_TYPE(item)->tp_name);
             status = -1;
         } else if (((Task *)item)->ended || is_set(((Task *)item)->throwing)) {

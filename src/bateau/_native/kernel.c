@@ -6,10 +6,12 @@
 
 PyObject *kept[K_COUNT];
 PyTypeObject *known[C_COUNT];
+PyTypeObject *seen[SEEN_COUNT];
 _Thread_local Running *running_here;
 
 static const char *const kept_names[K_COUNT] = {
     [K_OPERATION_DEL] = "Operation.__del__",
+    [K_OPERATION_AWAIT] = "operation_await",
     [K_YIELD_AWAIT] = "YieldNow.__await__",
     [K_CHECKPOINT_AWAIT] = "Checkpoint.__await__",
     [K_MAKE_CANCELLED] = "make_cancelled",
@@ -31,10 +33,13 @@ static const char *const known_names[C_COUNT] = {
     [C_TASK] = "Task",
     [C_SCOPE] = "Scope",
     [C_OPERATION] = "Operation",
-    [C_YIELD] = "YieldNow",
-    [C_CHECKPOINT] = "Checkpoint",
     [C_DRAIN] = "Drain",
     [C_ENGINE] = "Engine",
+    [C_YIELD] = "YieldNow",
+    [C_CHECKPOINT] = "Checkpoint",
+    [C_SEND] = "Send",
+    [C_RECV] = "Recv",
+    [C_NEXT] = "Next",
 };
 
 #define DEFINE_NAME(n) PyObject *str_##n;
@@ -81,8 +86,8 @@ know(PyObject *module, PyObject *args)
         return NULL;
     }
     for (int i = 0; i < C_COUNT; i++) {
-        if (strcmp(known_names[i], name) == 0) {
-            known[i] = (PyTypeObject *)Py_NewRef(type); /* the old one, if any, stays: instances may live */
+        if (strcmp(known_names[i], name) == 0 && known[i] == NULL) {
+            known[i] = (PyTypeObject *)Py_NewRef(type);
             break;
         }
     }
@@ -169,7 +174,8 @@ bateau_kernel_exec(PyObject *module)
 #undef MAKE_NAME
     if (PyModule_AddIntConstant(module, "VERSION", KERNEL_VERSION) < 0 || PyModule_AddFunctions(module, functions) < 0 ||
         PyModule_AddType(module, &RunningType) < 0 || kernel_ring_ready(module) < 0 || kernel_scope_ready(module) < 0 ||
-        kernel_task_ready(module) < 0 || kernel_operation_ready(module) < 0 || kernel_engine_ready(module) < 0) {
+        kernel_task_ready(module) < 0 || kernel_operation_ready(module) < 0 || kernel_engine_ready(module) < 0 ||
+        kernel_wait_ready(module) < 0 || kernel_channel_ready(module) < 0) {
         return -1;
     }
     return 0;

@@ -80,6 +80,24 @@ put_field(PyObject **field, PyObject *value)
 /* Fields that Python code sets to None hold Py_None, those never set NULL: both mean None. */
 #define is_set(field) ((field) != NULL && (PyObject *)(field) != Py_None)
 
+/* PyObject_TypeCheck that remembers the class it saw last. `seen` owns that class, so that no other can come to its address. */
+static inline int
+is_a(PyObject *object, PyTypeObject *type, PyTypeObject **seen)
+{
+    PyTypeObject *its = Py_TYPE(object);
+    if (its == *seen) {
+        return 1;
+    }
+    if (its != type && !PyType_IsSubtype(its, type)) {
+        return 0;
+    }
+    PyTypeObject *old = *seen;
+    Py_INCREF(its);
+    *seen = its;
+    Py_XDECREF(old);
+    return 1;
+}
+
 /* -- the structs ---------------------------------------------------------------------------------------------------- */
 
 /* bateau.kernel.current.Running: what runs on one thread. */
@@ -143,10 +161,20 @@ typedef struct Operation {
     PyObject *weakrefs;
     PyObject *error, *resource, *task, *value, *watcher;
     PyObject *sub; /* the pure generator that this operation is left to, once it has begun */
+    /* Its place in a WaitQueue. Borrowed, all three: the queue owns the operations in it (see wait.c). */
+    struct Operation *before, *after;
+    struct WaitQueue *queue;
     char state;
     char phase;
-    char kind;
 } Operation;
+
+/* bateau.kernel.resource.WaitQueue: the operations parked on one resource, first in, first out. */
+typedef struct WaitQueue {
+    PyObject_HEAD
+    PyObject *weakrefs;
+    Operation *first, *last; /* owned, with all that are between them */
+    Py_ssize_t size;
+} WaitQueue;
 
 /* The states of kernel/operation.py. */
 enum { NEW, PARKED, FIRED, DONE, ABORTED };
@@ -170,7 +198,8 @@ typedef struct {
     Py_ssize_t head, size, room;
 } Ring;
 
-extern PyTypeObject RunningType, NodeType, CancellableType, ScopeType, TaskType, OperationType, EngineType, RingType;
+extern PyTypeObject RunningType, NodeType, CancellableType, ScopeType, TaskType, OperationType, EngineType, RingType,
+    WaitQueueType;
 
 /* -- what Python gave us -------------------------------------------------------------------------------------------- */
 
@@ -178,6 +207,7 @@ extern PyTypeObject RunningType, NodeType, CancellableType, ScopeType, TaskType,
    taken back. Index -> name in kernel.c. */
 enum kept_name {
     K_OPERATION_DEL,
+    K_OPERATION_AWAIT,
     K_YIELD_AWAIT,
     K_CHECKPOINT_AWAIT,
     K_MAKE_CANCELLED,
@@ -197,8 +227,24 @@ enum kept_name {
 };
 extern PyObject *kept[K_COUNT];
 
-enum known_class { C_TASK, C_SCOPE, C_OPERATION, C_YIELD, C_CHECKPOINT, C_DRAIN, C_ENGINE, C_COUNT };
+enum known_class {
+    C_TASK,
+    C_SCOPE,
+    C_OPERATION,
+    C_DRAIN,
+    C_ENGINE,
+    /* Those that `finish` has made final; see wait.c. */
+    C_YIELD,
+    C_CHECKPOINT,
+    C_SEND,
+    C_RECV,
+    C_NEXT,
+    C_COUNT
+};
 extern PyTypeObject *known[C_COUNT];
+
+enum seen_class { SEEN_TASK, SEEN_ENGINE, SEEN_NODE, SEEN_SENDER, SEEN_RECEIVER, SEEN_STATE, SEEN_COUNT };
+extern PyTypeObject *seen[SEEN_COUNT];
 
 /* What this thread runs, or NULL. Borrowed: the thread-local object of kernel/current.py owns it. */
 extern _Thread_local Running *running_here;
@@ -208,14 +254,15 @@ static inline Task *
 running_task(void)
 {
     Running *here = running_here;
-    return here != NULL && is_set(here->task) && PyObject_TypeCheck(here->task, &TaskType) ? (Task *)here->task : NULL;
+    return here != NULL && is_set(here->task) && is_a(here->task, &TaskType, &seen[SEEN_TASK]) ? (Task *)here->task : NULL;
 }
 
 /* Interned method names. */
 #define NAMES(X)                                                                                                       \
     X(_raised) X(_trapped) X(_ended) X(_after_interrupt) X(_turn_by_policy) X(_run_calls) X(_run_timers) X(step)       \
     X(_failed) X(fire) X(claim) X(wake) X(push) X(pop) X(finish) X(child_ended) X(cr_frame) X(_admit) X(ended)         \
-    X(throw) X(close) X(send) X(resume_aborted) X(name) X(background) X(priority) X(_timers) X(first_id)
+    X(throw) X(close) X(send) X(resume_aborted) X(name) X(background) X(priority) X(_timers) X(first_id) \
+    X(satisfied) X(_come_home) X(admit)
 #define DECLARE_NAME(n) extern PyObject *str_##n;
 NAMES(DECLARE_NAME)
 #undef DECLARE_NAME
@@ -231,7 +278,7 @@ static inline Engine *
 plain_engine(Task *task)
 {
     PyObject *host = task->host;
-    if (host == NULL || !PyObject_TypeCheck(host, &EngineType)) {
+    if (host == NULL || !is_a(host, &EngineType, &seen[SEEN_ENGINE])) {
         return NULL;
     }
     Engine *engine = (Engine *)host;
@@ -252,6 +299,8 @@ int kernel_task_ready(PyObject *module);
 int kernel_operation_ready(PyObject *module);
 int kernel_engine_ready(PyObject *module);
 int kernel_ring_ready(PyObject *module);
+int kernel_wait_ready(PyObject *module);
+int kernel_channel_ready(PyObject *module);
 
 /* -- making types --------------------------------------------------------------------------------------------------- */
 

@@ -112,6 +112,7 @@ operation_begin_pure(Operation *self, int which, PyObject *arg, PyObject **resul
     put(self->sub, generator);
     Py_DECREF(generator);
     self->phase = SUSPENDED;
+    final_track(self); /* it and the generator refer to each other */
     return operation_pass_on(self, arg, result);
 }
 
@@ -233,18 +234,25 @@ simple_throw(Operation *self, PyObject *const *args, Py_ssize_t nargs)
     return NULL;
 }
 
+/* close, of what is left to a pure generator. */
+PyObject *
+operation_close_on(Operation *self)
+{
+    PyObject *sub = Py_NewRef(self->sub);
+    PyObject *result = PyObject_CallMethodNoArgs(sub, str_close);
+    self->phase = OVER;
+    if (self->sub == sub) {
+        Py_CLEAR(self->sub);
+    }
+    Py_DECREF(sub);
+    return result;
+}
+
 static PyObject *
 simple_close(Operation *self, PyObject *Py_UNUSED(ignored))
 {
     if (self->sub != NULL) {
-        PyObject *sub = Py_NewRef(self->sub);
-        PyObject *result = PyObject_CallMethodNoArgs(sub, str_close);
-        self->phase = OVER;
-        if (self->sub == sub) {
-            Py_CLEAR(self->sub);
-        }
-        Py_DECREF(sub);
-        return result;
+        return operation_close_on(self);
     }
     if (self->phase == SUSPENDED) {
         self->phase = OVER;
@@ -255,6 +263,12 @@ simple_close(Operation *self, PyObject *Py_UNUSED(ignored))
 PyObject *
 operation_await(PyObject *self)
 {
+    if (((Operation *)self)->phase != BEFORE) {
+        PyErr_Format(PyExc_RuntimeError,
+                     "this %s was awaited before; each call gives a single-use awaitable, so call again",
+                     Py_TYPE(self)->tp_name);
+        return NULL;
+    }
     return Py_NewRef(self);
 }
 
@@ -360,13 +374,13 @@ SIMPLE_TYPE(CheckpointType, checkpoint, "CheckpointFields")
 static PyObject *
 make_yield(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
-    return known[C_YIELD]->tp_alloc(known[C_YIELD], 0);
+    return (PyObject *)final_new(C_YIELD);
 }
 
 static PyObject *
 make_checkpoint(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
-    return known[C_CHECKPOINT]->tp_alloc(known[C_CHECKPOINT], 0);
+    return (PyObject *)final_new(C_CHECKPOINT);
 }
 
 static PyMethodDef operation_functions[] = {

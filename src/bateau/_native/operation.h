@@ -31,10 +31,28 @@ PySendResult operation_raise_cancelled(Operation *self, Task *task, PyObject **r
 PyObject *operation_throw_on(Operation *self, PyObject *error);
 PyObject *thrown_error(PyObject *const *args, Py_ssize_t nargs);
 
+PyObject *operation_close_on(Operation *self);
+
+/* Parking, see wait.c. */
+int operation_park(Operation *self, Task *task, WaitQueue *queue);
+PySendResult operation_parked(PyObject **result);
+PySendResult operation_continue(Operation *self, PyObject *arg, PyObject **result);
+PyObject *parked_throw(Operation *self, PyObject *const *args, Py_ssize_t nargs);
+PyObject *parked_close(Operation *self, PyObject *ignored);
+
+Operation *final_new(int which);
+void final_track(Operation *self);
+int is_final(Operation *self);
+
+int wait_queue_add(WaitQueue *queue, Operation *op);
+Operation *wait_queue_pop(WaitQueue *queue, int *failed);
+
 static inline int
 task_is_cancelled(Task *task)
 {
-    return task->inner == NULL || !PyObject_TypeCheck(task->inner, &NodeType) || is_set(((Node *)task->inner)->effective);
+    PyObject *inner = task->inner; /* often the task itself */
+    return inner == NULL || (inner != (PyObject *)task && !is_a(inner, &NodeType, &seen[SEEN_NODE])) ||
+           is_set(((Node *)inner)->effective);
 }
 
 #endif

@@ -109,7 +109,7 @@ call_kept(int which, PyObject *self, PyObject *const *args, Py_ssize_t nargs, Py
 static Engine *
 scope_short_way(Scope *self)
 {
-    if (self->host == NULL || self->closing || !PyObject_TypeCheck(self->host, &EngineType) ||
+    if (self->host == NULL || self->closing || !is_a(self->host, &EngineType, &seen[SEEN_ENGINE]) ||
         self->policy == NULL || self->policy != kept[K_ALL_MUST_SUCCEED]) {
         return NULL;
     }
@@ -251,7 +251,7 @@ scope_child_ended(Scope *self, Task *task)
 static PyObject *
 scope_child_ended_method(Scope *self, PyObject *task)
 {
-    if (!PyObject_TypeCheck(task, &TaskType)) {
+    if (!is_a(task, &TaskType, &seen[SEEN_TASK])) {
         PyErr_SetString(PyExc_TypeError, "child_ended takes a task");
         return NULL;
     }

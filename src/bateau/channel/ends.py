@@ -16,6 +16,7 @@ from ..kernel.current import current_task_or_none
 from ..kernel.errors import Closed
 from ..kernel.hazard import report
 from ..kernel.resource import Primitive, WaitQueue
+from ..kernel.twin import EndFields, slots
 from .seats import Seat, Site
 
 if TYPE_CHECKING:
@@ -48,14 +49,14 @@ class State(Primitive):
             report("dropped_without_close", f"{self.label()}: {why}; lost: {listed(items)}", site)
 
 
-class End:
+class End(EndFields):
     """One end. For ``with`` and ``async with``, which close it.
 
     Invariants: ``_seat`` is None iff this end is closed. ``_at_home`` is the id of the task that used this end last, if
     that task needs no further check (see ``_come_home``), else 0; it is 0 once closed.
     """
 
-    __slots__ = ("__weakref__", "_at_home", "_seat", "_site", "_state")
+    __slots__ = slots("__weakref__", "_at_home", "_seat", "_site", "_state")
     word: ClassVar[str] = "end"
     _state: Any  # a State, of the kind that the end's class says
 

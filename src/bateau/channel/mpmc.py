@@ -8,12 +8,14 @@ from typing import Generic, Literal, Self, overload
 from ..kernel.errors import EndOfStream, WouldBlock, user_site
 from ..kernel.operation import NEW
 from ..kernel.resource import Flavour
+from ..kernel.twin import ReceiverFields, SenderFields, twinned
 from .ends import End, T, check_capacity, fail_own
 from .queue import UNBOUNDED, ChannelStatistics, Next, QueueState, Recv, Send
 from .seats import Seat, Site
 
 
-class Sender(End, Generic[T]):
+@twinned("send")
+class Sender(SenderFields, End, Generic[T]):
     """The end that sends. Made by ``channel`` and by ``clone``; close it when done, or use it in a ``with`` block.
 
     When the last sender is closed, the receivers get what is still there and then ``EndOfStream`` (an ``async for``
@@ -72,7 +74,8 @@ class Sender(End, Generic[T]):
         self._state.sender_gone(seat)
 
 
-class Receiver(End, Generic[T]):
+@twinned("recv", "__anext__")
+class Receiver(ReceiverFields, End, Generic[T]):
     """The end that receives: ``await rx.recv()``, or ``async for item in rx``. Made by ``channel`` and by ``clone``.
 
     Each item goes to one receiver. When the last receiver is closed, what is still there is lost, and sends raise

@@ -21,6 +21,7 @@ from ..kernel.current import current_task_or_none, tls
 from ..kernel.errors import Broken
 from ..kernel.operation import ABORTED, DONE, FIRED, NEW, PARKED, STEP_BUDGET, Operation, _thrown
 from ..kernel.resource import Flavour, WaitQueue
+from ..kernel.twin import QueueStateFields, RecvFields, SendFields, native, slots, twinned
 from .ends import State, T, listed
 from .seats import Seat, unused, users_of
 
@@ -51,10 +52,10 @@ class ChannelStatistics(NamedTuple):
     waiting_receivers: int
 
 
-class QueueState(State, Generic[T]):
+class QueueState(QueueStateFields, State, Generic[T]):
     """What the ends of one channel share. See the module's head for the invariants."""
 
-    __slots__ = ("capacity", "items", "limit", "lost", "receivers", "receiving", "senders", "sending")
+    __slots__ = slots("capacity", "items", "limit", "lost", "receivers", "receiving", "senders", "sending")
     kind = "channel"
 
     def __init__(self, capacity: int, name: str | None, flavour: Flavour | None) -> None:
@@ -62,7 +63,7 @@ class QueueState(State, Generic[T]):
         self.capacity = capacity
         # The bound in force: the capacity, or -1 once the last receiver is gone and nothing is stored any more.
         self.limit = capacity
-        self.items: deque[T] = deque()
+        self.items: deque[T] = deque() if native is None else native.Ring()
         self.sending = WaitQueue()
         self.receiving = WaitQueue()
         # The open ends, in the order they were made (a dict for its order).
@@ -168,10 +169,11 @@ class QueueState(State, Generic[T]):
 # -- operations --------------------------------------------------------------------------------------------------------
 
 
-class Send(Operation[None], Generic[T]):
+@twinned("__await__", final=True)
+class Send(SendFields, Operation[None], Generic[T]):
     """One send. Cancelled, it had no effect: the item was not sent."""
 
-    __slots__ = ("end", "item")
+    __slots__ = slots("end", "item")
     resource: QueueState[T]
 
     if TYPE_CHECKING:
@@ -248,10 +250,11 @@ class Send(Operation[None], Generic[T]):
         return super().__await__()
 
 
-class Recv(Operation[T]):
+@twinned("__await__", final=True)
+class Recv(RecvFields, Operation[T]):
     """One receive. Cancelled, it had no effect: no item was taken."""
 
-    __slots__ = ("end",)
+    __slots__ = slots("end")
     resource: QueueState[T]
 
     if TYPE_CHECKING:
@@ -280,7 +283,7 @@ class Recv(Operation[T]):
 
     def register(self) -> None:
         state = self.resource
-        state.receiving._ops[self] = None
+        state.receiving.add(self)
         # The collector may have dropped the last sender since ``poll``; it has not seen this operation then.
         if not state.senders and self in state.receiving:
             state.receiving.discard(self)
@@ -354,6 +357,7 @@ class Recv(Operation[T]):
         return value
 
 
+@twinned(final=True)
 class Next(Recv[T]):
     """A receive for ``async for``, which has its own way to say that it is over."""
 

@@ -281,7 +281,7 @@ def _thrown(op: Operation[Any], task: Task[Any], exc: BaseException) -> None:
     task.host.rearm(task, exc)
 
 
-keep(thrown=_thrown)
+keep(thrown=_thrown, operation_await=Operation.__await__)
 
 
 def settle_guards(task: Task[Any], shielded: bool) -> Generator[Any, Any, None]:
@@ -378,7 +378,7 @@ class NextTurn(Resource):
         return "the next turn"
 
 
-@twinned("__await__")
+@twinned("__await__", final=True)
 class Checkpoint(CheckpointFields, Operation[None]):
     """``checkpoint()``: a cancellation check, and a turn for the others if the step budget is used up.
 
@@ -413,7 +413,7 @@ class Checkpoint(CheckpointFields, Operation[None]):
             yield from yield_once(task)
 
 
-@twinned("__await__")
+@twinned("__await__", final=True)
 class YieldNow(YieldFields, Operation[None]):
     """``yield_now()``: a cancellation check, and a turn for the others.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from .current import current_task_or_none
 from .errors import WrongRuntime
+from .twin import PrimitiveFields, native, slots
 
 if TYPE_CHECKING:
     from .host import Host
@@ -53,7 +54,7 @@ class Resource:
         """Raise ``WrongRuntime`` if ``host`` may not wait here. Kernel resources are checked elsewhere."""
 
 
-class Primitive(Resource):
+class Primitive(PrimitiveFields, Resource):
     """The base of the portable primitives: a resource with a name and a flavour.
 
     Flavour: ``local`` (one runtime, no lock) or ``shared`` (several runtimes and plain threads at once, each transition
@@ -63,7 +64,7 @@ class Primitive(Resource):
     Invariant: ``mutex is None`` iff the flavour is ``local``; a local primitive has a ``_home`` from its first use on.
     """
 
-    __slots__ = ("__weakref__", "_home", "_thread", "mutex", "name")
+    __slots__ = slots("__weakref__", "_home", "_thread", "mutex", "name")
     kind: ClassVar[str] = "primitive"
 
     def __init__(self, *, name: str | None = None, flavour: Flavour | None = None) -> None:
@@ -172,3 +173,7 @@ class WaitQueue:
 
     def __contains__(self, op: object) -> bool:
         return op in self._ops
+
+
+if not TYPE_CHECKING and native is not None:
+    WaitQueue = native.WaitQueue

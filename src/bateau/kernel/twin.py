@@ -81,6 +81,27 @@ if TYPE_CHECKING or native is None:
 
     class EngineFields(_Nothing):
         __slots__ = ()
+
+    class PrimitiveFields(_Nothing):
+        __slots__ = ()
+
+    class QueueStateFields(_Nothing):
+        __slots__ = ()
+
+    class EndFields(_Nothing):
+        __slots__ = ()
+
+    class SenderFields(_Nothing):
+        __slots__ = ()
+
+    class ReceiverFields(_Nothing):
+        __slots__ = ()
+
+    class SendFields(_Nothing):
+        __slots__ = ()
+
+    class RecvFields(_Nothing):
+        __slots__ = ()
 else:
     RunningFields = native.RunningFields
     NodeFields = native.NodeFields
@@ -91,6 +112,13 @@ else:
     YieldFields = native.YieldFields
     CheckpointFields = native.CheckpointFields
     EngineFields = native.EngineFields
+    PrimitiveFields = native.PrimitiveFields
+    QueueStateFields = native.QueueStateFields
+    EndFields = native.EndFields
+    SenderFields = native.SenderFields
+    ReceiverFields = native.ReceiverFields
+    SendFields = native.SendFields
+    RecvFields = native.RecvFields
 
 
 def slots(*names: str) -> tuple[str, ...]:
@@ -98,15 +126,19 @@ def slots(*names: str) -> tuple[str, ...]:
     return names if native is None else ()
 
 
-def twinned(*names: str) -> Callable[[C], C]:
-    """Decorate a class whose methods ``names`` the twin has as well: its C base's show through, and it keeps the pure ones."""
+def twinned(*names: str, final: bool = False) -> Callable[[C], C]:
+    """Decorate a class whose methods ``names`` the twin has as well: its C base's show through, and it keeps the pure ones.
+
+    ``final``: the class is that of a hot operation, and the twin derives one from it for those that it makes itself, whose
+    objects cost next to nothing.
+    """
 
     def decorate(cls: C) -> C:
         if native is not None:
-            native.know(cls.__name__, cls)
             for name in names:
                 native.keep(f"{cls.__name__}.{name}", cls.__dict__[name])
                 delattr(cls, name)
+            native.know(cls.__name__, native.finish(cls) if final else cls)
         return cls
 
     return decorate

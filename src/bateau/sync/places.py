@@ -47,16 +47,17 @@ class PlaceQueue(WaitQueue):
         ticket = op.ticket
         if ticket is None:
             op.place = self.draw()
-            self._ops[op] = None
+            self.add(op)
             return
         place = op.place = ticket.place
-        later = [other for other in self._ops if isinstance(other, PlacedAcquire) and other.place > place]
-        if len(later) == len(self._ops):
+        later = [other for other in self if isinstance(other, PlacedAcquire) and other.place > place]
+        if len(later) == len(self):
             self.add_first(op)
             return
-        self._ops[op] = None
+        self.add(op)
         for other in later:
-            self._ops.move_to_end(other)
+            self.discard(other)
+            self.add(other)
 
 
 class Ticket:

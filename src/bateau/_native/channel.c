@@ -1,0 +1,463 @@
+/* The channel: sends and receives of a local channel between tasks of one plain engine. See channel/queue.py for the
+   invariants of the state, which are kept here as there.
+
+   The short way is open to an operation if its end was used before by the running task and needs no further check
+   (`_at_home`), and nothing is cancelled. It does not call Python but for a select's `claim`, and for `admit`. */
+#include "operation.h"
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *weakrefs;
+    PyObject *home, *mutex, *name;
+    unsigned long thread;
+} Primitive;
+
+#define PRIMITIVE_OBJECTS(X) X(home) X(mutex) X(name)
+
+typedef struct {
+    Primitive base;
+    PyObject *items, *sending, *receiving, *senders, *receivers, *lost;
+    Py_ssize_t capacity, limit;
+} QueueState;
+
+#define STATE_OBJECTS(X) X(items) X(sending) X(receiving) X(senders) X(receivers) X(lost)
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *weakrefs;
+    PyObject *seat, *site, *state;
+    long long at_home;
+} End;
+
+#define END_OBJECTS(X) X(seat) X(site) X(state)
+
+typedef struct {
+    Operation op;
+    PyObject *end, *item;
+} EndOperation;
+
+static PyTypeObject PrimitiveType, QueueStateType, EndType, SenderType, ReceiverType, SendType, RecvType;
+
+/* -- the fields ------------------------------------------------------------------------------------------------------------ */
+
+static int
+primitive_traverse(Primitive *self, visitproc visit, void *arg)
+{
+    PRIMITIVE_OBJECTS(VISIT_FIELD)
+    return 0;
+}
+
+static int
+primitive_clear(Primitive *self)
+{
+    PRIMITIVE_OBJECTS(CLEAR_FIELD)
+    return 0;
+}
+
+static void
+primitive_dealloc(Primitive *self)
+{
+    PyObject_GC_UnTrack(self);
+    if (self->weakrefs != NULL) {
+        PyObject_ClearWeakRefs((PyObject *)self);
+    }
+    primitive_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyMemberDef primitive_members[] = {
+    FIELD(Primitive, home, "_home"),
+    FIELD(Primitive, mutex, "mutex"),
+    FIELD(Primitive, name, "name"),
+    {"_thread", Py_T_ULONG, offsetof(Primitive, thread), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static int
+state_traverse(QueueState *self, visitproc visit, void *arg)
+{
+    STATE_OBJECTS(VISIT_FIELD)
+    return primitive_traverse(&self->base, visit, arg);
+}
+
+static int
+state_clear(QueueState *self)
+{
+    STATE_OBJECTS(CLEAR_FIELD)
+    return primitive_clear(&self->base);
+}
+
+static void
+state_dealloc(QueueState *self)
+{
+    PyObject_GC_UnTrack(self);
+    if (self->base.weakrefs != NULL) {
+        PyObject_ClearWeakRefs((PyObject *)self);
+    }
+    state_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyMemberDef state_members[] = {
+    FIELD(QueueState, items, "items"),
+    FIELD(QueueState, sending, "sending"),
+    FIELD(QueueState, receiving, "receiving"),
+    FIELD(QueueState, senders, "senders"),
+    FIELD(QueueState, receivers, "receivers"),
+    FIELD(QueueState, lost, "lost"),
+    {"capacity", Py_T_PYSSIZET, offsetof(QueueState, capacity), 0, NULL},
+    {"limit", Py_T_PYSSIZET, offsetof(QueueState, limit), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static int
+end_traverse(End *self, visitproc visit, void *arg)
+{
+    END_OBJECTS(VISIT_FIELD)
+    return 0;
+}
+
+static int
+end_clear(End *self)
+{
+    END_OBJECTS(CLEAR_FIELD)
+    return 0;
+}
+
+static void
+end_dealloc(End *self)
+{
+    PyObject_GC_UnTrack(self);
+    if (self->weakrefs != NULL) {
+        PyObject_ClearWeakRefs((PyObject *)self);
+    }
+    end_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyMemberDef end_members[] = {
+    FIELD(End, seat, "_seat"),
+    FIELD(End, site, "_site"),
+    FIELD(End, state, "_state"),
+    {"_at_home", Py_T_LONGLONG, offsetof(End, at_home), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static int
+end_operation_traverse(EndOperation *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->end);
+    Py_VISIT(self->item);
+    return operation_traverse(&self->op, visit, arg);
+}
+
+static int
+end_operation_clear(EndOperation *self)
+{
+    Py_CLEAR(self->end);
+    Py_CLEAR(self->item);
+    return operation_clear(&self->op);
+}
+
+static void
+end_operation_dealloc(EndOperation *self)
+{
+    /* Only for classes written in Python, which call the finaliser; the final ones have a dealloc of their own. */
+    PyObject_GC_UnTrack(self);
+    if (self->op.weakrefs != NULL) {
+        PyObject_ClearWeakRefs((PyObject *)self);
+    }
+    end_operation_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyMemberDef end_operation_members[] = {
+    FIELD(EndOperation, end, "end"),
+    FIELD(EndOperation, item, "item"),
+    {NULL, 0, 0, 0, NULL},
+};
+
+/* -- the short way ------------------------------------------------------------------------------------------------------------ */
+
+/* The running task and the state, if the operation may take the short way; both borrowed from the operation's end and the
+   engine's loop. 1, 0 or -1 with an exception. */
+static int
+short_way(EndOperation *self, Task **task, QueueState **state, PyTypeObject **end_seen)
+{
+    Task *here = running_task();
+    if (here == NULL || plain_engine(here) == NULL || self->op.state != NEW || here->budget <= 0 ||
+        task_is_cancelled(here) || self->end == NULL || !is_a(self->end, &EndType, end_seen)) {
+        return 0;
+    }
+    End *end = (End *)self->end;
+    if (end->at_home != here->id) {
+        PyObject *home = PyObject_CallMethodOneArg((PyObject *)end, str__come_home, (PyObject *)here);
+        int may = home == NULL ? -1 : PyObject_IsTrue(home);
+        Py_XDECREF(home);
+        if (may <= 0) {
+            return may;
+        }
+    }
+    PyObject *found = end->state;
+    if (found == NULL || !is_a(found, &QueueStateType, &seen[SEEN_STATE])) {
+        return 0;
+    }
+    QueueState *queue = (QueueState *)found;
+    if (is_set(queue->base.mutex) || queue->items == NULL || !Py_IS_TYPE(queue->items, &RingType) ||
+        queue->sending == NULL || !Py_IS_TYPE(queue->sending, &WaitQueueType) || queue->receiving == NULL ||
+        !Py_IS_TYPE(queue->receiving, &WaitQueueType) || queue->senders == NULL ||
+        !PyDict_CheckExact(queue->senders) || queue->receivers == NULL || !PyDict_CheckExact(queue->receivers)) {
+        return 0;
+    }
+    *task = here;
+    *state = queue;
+    return 1;
+}
+
+/* The effect was had at once. */
+static PySendResult
+done(Operation *self, Task *task, PyObject *value, PyObject **result)
+{
+    task->budget--;
+    self->state = DONE;
+    self->phase = OVER;
+    *result = value; /* stolen */
+    return PYGEN_RETURN;
+}
+
+static PySendResult
+failed(Operation *self, PyObject **result)
+{
+    if (self->state == NEW) {
+        self->state = ABORTED;
+    }
+    self->phase = OVER;
+    *result = NULL;
+    return PYGEN_ERROR;
+}
+
+static PySendResult
+send_first(EndOperation *self, PyObject *arg, PyObject **result)
+{
+    Task *task;
+    QueueState *state;
+    int may = short_way(self, &task, &state, &seen[SEEN_SENDER]);
+    if (may <= 0) {
+        return may < 0 ? failed(&self->op, result) : operation_begin_pure(&self->op, K_OPERATION_AWAIT, arg, result);
+    }
+    PyObject *item = self->item != NULL ? self->item : Py_None;
+    int wrong;
+    Py_INCREF(state);
+    Py_INCREF(task);
+    PySendResult how;
+    Operation *receiver = wait_queue_pop((WaitQueue *)state->receiving, &wrong);
+    if (receiver != NULL) {
+        wrong = operation_fire(receiver, item) < 0;
+        Py_DECREF(receiver);
+        how = wrong ? failed(&self->op, result) : done(&self->op, task, Py_NewRef(Py_None), result);
+    } else if (wrong) {
+        how = failed(&self->op, result);
+    } else if (((Ring *)state->items)->size < state->limit) {
+        how = ring_push((Ring *)state->items, item) < 0 ? failed(&self->op, result)
+                                                        : done(&self->op, task, Py_NewRef(Py_None), result);
+    } else if (PyDict_GET_SIZE(state->receivers) == 0) {
+        how = operation_begin_pure(&self->op, K_OPERATION_AWAIT, arg, result); /* raises Broken */
+    } else {
+        how = operation_park(&self->op, task, (WaitQueue *)state->sending) < 0 ? failed(&self->op, result)
+                                                                               : operation_parked(result);
+    }
+    Py_DECREF(task);
+    Py_DECREF(state);
+    return how;
+}
+
+static PySendResult
+recv_first(EndOperation *self, PyObject *arg, PyObject **result)
+{
+    Task *task;
+    QueueState *state;
+    int may = short_way(self, &task, &state, &seen[SEEN_RECEIVER]);
+    if (may <= 0) {
+        return may < 0 ? failed(&self->op, result) : operation_begin_pure(&self->op, K_OPERATION_AWAIT, arg, result);
+    }
+    Py_INCREF(state);
+    Py_INCREF(task);
+    PySendResult how;
+    PyObject *item = ring_shift((Ring *)state->items);
+    if (item != NULL) {
+        how = done(&self->op, task, item, result);
+        if (((WaitQueue *)state->sending)->size > 0) {
+            PyObject *admitted = PyObject_CallMethodNoArgs((PyObject *)state, str_admit);
+            if (admitted == NULL) { /* the item stays the first */
+                PyErr_WriteUnraisable((PyObject *)state);
+            }
+            Py_XDECREF(admitted);
+        }
+    } else if (((WaitQueue *)state->sending)->size > 0 || PyDict_GET_SIZE(state->senders) == 0) {
+        how = operation_begin_pure(&self->op, K_OPERATION_AWAIT, arg, result);
+    } else {
+        how = operation_park(&self->op, task, (WaitQueue *)state->receiving) < 0 ? failed(&self->op, result)
+                                                                                 : operation_parked(result);
+    }
+    Py_DECREF(task);
+    Py_DECREF(state);
+    return how;
+}
+
+static PySendResult
+send_step(Operation *self, PyObject *arg, PyObject **result)
+{
+    if (self->sub != NULL) {
+        return operation_pass_on(self, arg, result);
+    }
+    return self->phase == BEFORE ? send_first((EndOperation *)self, arg, result)
+                                 : operation_continue(self, arg, result);
+}
+
+static PySendResult
+recv_step(Operation *self, PyObject *arg, PyObject **result)
+{
+    if (self->sub != NULL) {
+        return operation_pass_on(self, arg, result);
+    }
+    return self->phase == BEFORE ? recv_first((EndOperation *)self, arg, result)
+                                 : operation_continue(self, arg, result);
+}
+
+ITERATOR(send, send_step)
+ITERATOR(recv, recv_step)
+
+/* -- making them ---------------------------------------------------------------------------------------------------------------- */
+
+static PyObject *
+make_operation(End *end, int which, PyObject *item)
+{
+    EndOperation *op = (EndOperation *)final_new(which);
+    if (op == NULL) {
+        return NULL;
+    }
+    put(op->op.resource, end->state);
+    put(op->end, end);
+    put(op->item, item);
+    return (PyObject *)op;
+}
+
+static PyObject *
+sender_send(End *self, PyObject *item)
+{
+    return make_operation(self, C_SEND, item);
+}
+
+static PyObject *
+receiver_recv(End *self, PyObject *Py_UNUSED(ignored))
+{
+    return make_operation(self, C_RECV, NULL);
+}
+
+static PyObject *
+receiver_anext(End *self)
+{
+    return make_operation(self, C_NEXT, NULL);
+}
+
+/* -- the types ---------------------------------------------------------------------------------------------------------------- */
+
+#define BASE_TYPE(Type, Struct, prefix, title, base, members, methods, async)                                          \
+    static PyTypeObject Type = {                                                                                       \
+        PyVarObject_HEAD_INIT(NULL, 0)                                                                                 \
+        .tp_name = "bateau._native." title,                                                                            \
+        .tp_basicsize = sizeof(Struct),                                                                                \
+        .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,                                     \
+        .tp_base = base,                                                                                               \
+        .tp_weaklistoffset = offsetof(Struct, weakrefs),                                                               \
+        .tp_new = PyType_GenericNew,                                                                                   \
+        .tp_dealloc = (destructor)prefix##_dealloc,                                                                    \
+        .tp_traverse = (traverseproc)prefix##_traverse,                                                                \
+        .tp_clear = (inquiry)prefix##_clear,                                                                           \
+        .tp_as_async = async,                                                                                          \
+        .tp_members = members,                                                                                         \
+        .tp_methods = methods,                                                                                         \
+    };
+
+BASE_TYPE(PrimitiveType, Primitive, primitive, "PrimitiveFields", NULL, primitive_members, NULL, NULL)
+BASE_TYPE(EndType, End, end, "EndFields", NULL, end_members, NULL, NULL)
+
+static PyTypeObject QueueStateType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "bateau._native.QueueStateFields",
+    .tp_basicsize = sizeof(QueueState),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .tp_base = &PrimitiveType,
+    .tp_weaklistoffset = offsetof(Primitive, weakrefs),
+    .tp_new = PyType_GenericNew,
+    .tp_dealloc = (destructor)state_dealloc,
+    .tp_traverse = (traverseproc)state_traverse,
+    .tp_clear = (inquiry)state_clear,
+    .tp_members = state_members,
+};
+
+static PyMethodDef sender_methods[] = {
+    {"send", (PyCFunction)sender_send, METH_O,
+     "send($self, item, /)\n--\n\nAwait it: send ``item``, waiting while the channel is full. First come, first served.\n\n"
+     "A cancellation point; cancelled, the item was not sent. Raises ``Closed`` if this sender is closed, ``Broken``\n"
+     "if every receiver is."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMethodDef receiver_methods[] = {
+    {"recv", (PyCFunction)receiver_recv, METH_NOARGS,
+     "recv($self)\n--\n\nAwait it: the next item, waiting while there is none. First come, first served.\n\n"
+     "A cancellation point; cancelled, no item was taken, so a timeout around it loses nothing. Raises ``EndOfStream``\n"
+     "once every sender is closed and everything was received, ``Closed`` if this receiver is closed."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyAsyncMethods receiver_async = {.am_anext = (unaryfunc)receiver_anext};
+
+BASE_TYPE(SenderType, End, end, "SenderFields", &EndType, NULL, sender_methods, NULL)
+BASE_TYPE(ReceiverType, End, end, "ReceiverFields", &EndType, NULL, receiver_methods, &receiver_async)
+
+#define WAIT_TYPE(Type, prefix, title)                                                                                 \
+    static PyMethodDef prefix##_methods[] = {                                                                          \
+        {"send", (PyCFunction)prefix##_send, METH_O, "Resume it."},                                                    \
+        {"throw", (PyCFunction)(void (*)(void))parked_throw, METH_FASTCALL, "Throw an exception in where it waits."},  \
+        {"close", (PyCFunction)parked_close, METH_NOARGS, "Give it up."},                                              \
+        {NULL, NULL, 0, NULL},                                                                                         \
+    };                                                                                                                 \
+    static PyAsyncMethods prefix##_async = {                                                                           \
+        .am_await = operation_await,                                                                                   \
+        .am_send = (sendfunc)prefix##_step,                                                                            \
+    };                                                                                                                 \
+    static PyTypeObject Type = {                                                                                       \
+        PyVarObject_HEAD_INIT(NULL, 0)                                                                                 \
+        .tp_name = "bateau._native." title,                                                                            \
+        .tp_basicsize = sizeof(EndOperation),                                                                          \
+        .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,                                     \
+        .tp_base = &OperationType,                                                                                     \
+        .tp_weaklistoffset = offsetof(Operation, weakrefs),                                                            \
+        .tp_new = PyType_GenericNew,                                                                                   \
+        .tp_dealloc = (destructor)end_operation_dealloc,                                                               \
+        .tp_finalize = (destructor)operation_finalize,                                                                 \
+        .tp_traverse = (traverseproc)end_operation_traverse,                                                           \
+        .tp_clear = (inquiry)end_operation_clear,                                                                      \
+        .tp_as_async = &prefix##_async,                                                                                \
+        .tp_iter = PyObject_SelfIter,                                                                                  \
+        .tp_iternext = (iternextfunc)prefix##_next,                                                                    \
+        .tp_members = end_operation_members,                                                                           \
+        .tp_methods = prefix##_methods,                                                                                \
+    };
+
+WAIT_TYPE(SendType, send, "SendFields")
+WAIT_TYPE(RecvType, recv, "RecvFields")
+
+int
+kernel_channel_ready(PyObject *module)
+{
+    PyTypeObject *types[] = {&PrimitiveType, &QueueStateType, &EndType, &SenderType, &ReceiverType, &SendType, &RecvType};
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        if (PyModule_AddType(module, types[i]) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,610 @@
+/* Waiting: the queues of parked operations, the way an operation parks and goes on, and the final classes.
+
+   Queues. An operation has the links of its queue in itself, so it is in at most one; joining and leaving cost no memory.
+   The queue owns the operations in it. `queue` in an operation says in which it is; it is reset whenever it leaves.
+
+   Parking. `operation_park` joins the queue, and puts the operation into `task.waiting`. It is granted by `fire` (state
+   FIRED) or taken back by `abort` (ABORTED), both of the pure class, or by `operation_fire` here. When the task is
+   stepped, `operation_continue` sees what has become of it.
+
+   Final classes. The classes of hot operations are written in Python, over C fields. `finish` derives one class of each
+   that has no Python between it and its memory: its objects come from a free list, and the collector sees only those that
+   are parked or left to a generator (until then nothing can form a cycle through them). */
+#include "operation.h"
+
+/* -- WaitQueue ------------------------------------------------------------------------------------------------------------ */
+
+static void
+queue_link(WaitQueue *self, Operation *op, int at_head)
+{
+    Py_INCREF(op);
+    op->queue = self;
+    if (at_head) {
+        op->before = NULL;
+        op->after = self->first;
+        if (self->first != NULL) {
+            self->first->before = op;
+        } else {
+            self->last = op;
+        }
+        self->first = op;
+    } else {
+        op->after = NULL;
+        op->before = self->last;
+        if (self->last != NULL) {
+            self->last->after = op;
+        } else {
+            self->first = op;
+        }
+        self->last = op;
+    }
+    self->size++;
+}
+
+/* The reference of the queue becomes the caller's. */
+static void
+queue_unlink(WaitQueue *self, Operation *op)
+{
+    if (op->before != NULL) {
+        op->before->after = op->after;
+    } else {
+        self->first = op->after;
+    }
+    if (op->after != NULL) {
+        op->after->before = op->before;
+    } else {
+        self->last = op->before;
+    }
+    op->before = op->after = NULL;
+    op->queue = NULL;
+    self->size--;
+}
+
+static Operation *
+as_operation(PyObject *thing)
+{
+    if (!PyObject_TypeCheck(thing, &OperationType)) {
+        PyErr_Format(PyExc_TypeError, "a WaitQueue takes operations, not %s", Py_TYPE(thing)->tp_name);
+        return NULL;
+    }
+    return (Operation *)thing;
+}
+
+int
+wait_queue_add(WaitQueue *self, Operation *op)
+{
+    if (op->queue == self) {
+        return 0;
+    }
+    if (op->queue != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "this operation is in another queue already");
+        return -1;
+    }
+    queue_link(self, op, 0);
+    return 0;
+}
+
+static PyObject *
+queue_add(WaitQueue *self, PyObject *thing)
+{
+    Operation *op = as_operation(thing);
+    if (op == NULL || wait_queue_add(self, op) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+queue_add_first(WaitQueue *self, PyObject *thing)
+{
+    Operation *op = as_operation(thing);
+    if (op == NULL) {
+        return NULL;
+    }
+    if (op->queue == self) {
+        queue_unlink(self, op);
+        Py_DECREF(op); /* the caller has another */
+    } else if (op->queue != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "this operation is in another queue already");
+        return NULL;
+    }
+    queue_link(self, op, 1);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+queue_discard(WaitQueue *self, PyObject *thing)
+{
+    Operation *op = as_operation(thing);
+    if (op == NULL) {
+        return NULL;
+    }
+    if (op->queue == self) {
+        queue_unlink(self, op);
+        Py_DECREF(op);
+    }
+    Py_RETURN_NONE;
+}
+
+/* The first that may still be granted, taken out and handed over; NULL if there is none, or with an exception (`failed`). */
+Operation *
+wait_queue_pop(WaitQueue *self, int *failed)
+{
+    *failed = 0;
+    while (self->first != NULL) {
+        Operation *op = self->first;
+        queue_unlink(self, op);
+        if (!is_set(op->watcher)) {
+            return op;
+        }
+        PyObject *granted = PyObject_CallMethodNoArgs((PyObject *)op, str_claim);
+        int may = granted == NULL ? -1 : PyObject_IsTrue(granted);
+        Py_XDECREF(granted);
+        if (may > 0) {
+            return op;
+        }
+        Py_DECREF(op);
+        if (may < 0) {
+            *failed = 1;
+            return NULL;
+        }
+    }
+    return NULL;
+}
+
+static PyObject *
+queue_pop(WaitQueue *self, PyObject *Py_UNUSED(ignored))
+{
+    int failed;
+    Operation *op = wait_queue_pop(self, &failed);
+    if (op != NULL) {
+        return (PyObject *)op;
+    }
+    if (failed) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+queue_peek(WaitQueue *self, PyObject *Py_UNUSED(ignored))
+{
+    return Py_NewRef(self->first != NULL ? (PyObject *)self->first : Py_None);
+}
+
+static Py_ssize_t
+queue_length(WaitQueue *self)
+{
+    return self->size;
+}
+
+static int
+queue_contains(WaitQueue *self, PyObject *thing)
+{
+    return PyObject_TypeCheck(thing, &OperationType) && ((Operation *)thing)->queue == self;
+}
+
+static PyObject *
+queue_iter(WaitQueue *self)
+{
+    PyObject *copy = NULL;
+    do { /* making the tuple may run the collector, and that finalisers, which close ends */
+        Py_XDECREF(copy);
+        copy = PyTuple_New(self->size);
+        if (copy == NULL) {
+            return NULL;
+        }
+    } while (PyTuple_GET_SIZE(copy) != self->size);
+    Py_ssize_t i = 0;
+    for (Operation *op = self->first; op != NULL; op = op->after) {
+        PyTuple_SET_ITEM(copy, i++, Py_NewRef((PyObject *)op));
+    }
+    PyObject *iterator = PyObject_GetIter(copy);
+    Py_DECREF(copy);
+    return iterator;
+}
+
+static int
+queue_traverse(WaitQueue *self, visitproc visit, void *arg)
+{
+    for (Operation *op = self->first; op != NULL; op = op->after) {
+        Py_VISIT(op);
+    }
+    return 0;
+}
+
+static int
+queue_clear(WaitQueue *self)
+{
+    while (self->first != NULL) {
+        Operation *op = self->first;
+        queue_unlink(self, op);
+        Py_DECREF(op);
+    }
+    return 0;
+}
+
+static void
+queue_dealloc(WaitQueue *self)
+{
+    PyObject_GC_UnTrack(self);
+    if (self->weakrefs != NULL) {
+        PyObject_ClearWeakRefs((PyObject *)self);
+    }
+    queue_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyMethodDef queue_methods[] = {
+    {"add", (PyCFunction)queue_add, METH_O, "Append a parked operation."},
+    {"add_first", (PyCFunction)queue_add_first, METH_O, "Put a parked operation at the head: it keeps a place it had before."},
+    {"discard", (PyCFunction)queue_discard, METH_O, "Take an operation out, if it is in."},
+    {"pop", (PyCFunction)queue_pop, METH_NOARGS,
+     "Take out the first operation that may still be granted, or return None. The caller must fire it."},
+    {"peek", (PyCFunction)queue_peek, METH_NOARGS, "The first operation, left in place."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PySequenceMethods queue_sequence = {
+    .sq_length = (lenfunc)queue_length,
+    .sq_contains = (objobjproc)queue_contains,
+};
+
+PyTypeObject WaitQueueType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "bateau._native.WaitQueue",
+    .tp_doc = "The operations parked on one resource, first in, first out. Iterating it goes over a copy.",
+    .tp_basicsize = sizeof(WaitQueue),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .tp_weaklistoffset = offsetof(WaitQueue, weakrefs),
+    .tp_new = PyType_GenericNew,
+    .tp_dealloc = (destructor)queue_dealloc,
+    .tp_traverse = (traverseproc)queue_traverse,
+    .tp_clear = (inquiry)queue_clear,
+    .tp_iter = (getiterfunc)queue_iter,
+    .tp_as_sequence = &queue_sequence,
+    .tp_methods = queue_methods,
+};
+
+/* -- parking ---------------------------------------------------------------------------------------------------------------- */
+
+int
+operation_park(Operation *self, Task *task, WaitQueue *queue)
+{
+    put(self->task, task);
+    self->state = PARKED;
+    if (queue != NULL && wait_queue_add(queue, self) < 0) {
+        self->state = ABORTED;
+        return -1;
+    }
+    put(task->waiting, self);
+    self->phase = SUSPENDED;
+    final_track(self);
+    return 0;
+}
+
+PySendResult
+operation_parked(PyObject **result)
+{
+    *result = Py_NewRef(kept[K_PARK]);
+    return PYGEN_NEXT;
+}
+
+/* The wait is over, one way or the other. */
+static void
+leave_wait(Operation *self)
+{
+    self->phase = OVER;
+    if (self->task != NULL && is_a(self->task, &TaskType, &seen[SEEN_TASK])) {
+        Task *task = (Task *)self->task;
+        task->budget = STEP_BUDGET;
+        put(task->waiting, NULL);
+    }
+}
+
+/* What a granted operation gives: its error or its value. */
+static PySendResult
+outcome(Operation *self, PyObject **result)
+{
+    if (is_set(self->error)) {
+        PyObject *error = self->error;
+        self->error = NULL;
+        if (PyExceptionInstance_Check(error)) {
+            PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+        } else {
+            PyErr_SetString(PyExc_TypeError, "an operation failed with something that is no exception");
+        }
+        Py_DECREF(error);
+        *result = NULL;
+        return PYGEN_ERROR;
+    }
+    *result = Py_NewRef(self->value != NULL ? self->value : Py_None);
+    return PYGEN_RETURN;
+}
+
+PySendResult
+operation_continue(Operation *self, PyObject *arg, PyObject **result)
+{
+    if (self->phase == OVER) {
+        *result = Py_NewRef(Py_None);
+        return PYGEN_RETURN;
+    }
+    if (self->state == FIRED) {
+        self->state = DONE;
+        leave_wait(self);
+        return outcome(self, result);
+    }
+    if (self->state == ABORTED) {
+        leave_wait(self);
+        if (self->task == NULL || !is_a(self->task, &TaskType, &seen[SEEN_TASK])) {
+            PyErr_SetString(PyExc_RuntimeError, "an aborted operation has no task");
+            *result = NULL;
+            return PYGEN_ERROR;
+        }
+        return operation_raise_cancelled(self, (Task *)self->task, result);
+    }
+    return operation_parked(result); /* woken for nothing */
+}
+
+/* Foreign code throws into the parked operation: the pure kernel decides what has happened (`_thrown`). 0: it goes on. */
+static int
+thrown_into(Operation *self, PyObject *error)
+{
+    PyObject *decided = PyObject_CallFunctionObjArgs(kept[K_THROWN], (PyObject *)self,
+                                                     self->task != NULL ? self->task : Py_None, error, NULL);
+    leave_wait(self);
+    Py_XDECREF(decided);
+    return decided == NULL ? -1 : 0;
+}
+
+PyObject *
+parked_throw(Operation *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *error = thrown_error(args, nargs), *result = NULL;
+    if (error == NULL) {
+        return NULL;
+    }
+    if (self->sub != NULL) {
+        result = operation_throw_on(self, error);
+        Py_DECREF(error);
+        return result;
+    }
+    if (self->phase != SUSPENDED) {
+        if (self->state == NEW) {
+            self->state = ABORTED;
+        }
+        self->phase = OVER;
+        put_raised(error);
+        return NULL;
+    }
+    Py_INCREF(self);
+    if (thrown_into(self, error) == 0 && outcome(self, &result) == PYGEN_RETURN) {
+        PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
+        if (stop != NULL) {
+            PyErr_SetObject(PyExc_StopIteration, stop);
+            Py_DECREF(stop);
+        }
+    }
+    Py_XDECREF(result);
+    Py_DECREF(error);
+    Py_DECREF(self);
+    return NULL;
+}
+
+PyObject *
+parked_close(Operation *self, PyObject *Py_UNUSED(ignored))
+{
+    if (self->sub != NULL) {
+        return operation_close_on(self);
+    }
+    if (self->phase == SUSPENDED) {
+        PyObject *error = PyObject_CallNoArgs(PyExc_GeneratorExit);
+        if (error == NULL) {
+            return NULL;
+        }
+        Py_INCREF(self);
+        int decided = thrown_into(self, error);
+        Py_DECREF(error);
+        Py_DECREF(self);
+        if (decided < 0) {
+            if (!PyErr_ExceptionMatches(PyExc_GeneratorExit)) {
+                return NULL;
+            }
+            PyErr_Clear();
+        }
+    }
+    Py_RETURN_NONE;
+}
+
+/* -- granting ------------------------------------------------------------------------------------------------------------------ */
+
+int
+operation_fire(Operation *op, PyObject *value)
+{
+    if (is_final(op) && !is_set(op->watcher) && op->task != NULL && is_a(op->task, &TaskType, &seen[SEEN_TASK])) {
+        put(op->value, value);
+        op->state = FIRED;
+        return task_wake((Task *)op->task);
+    }
+    PyObject *result = PyObject_CallMethodOneArg((PyObject *)op, str_fire, value);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* -- final classes ---------------------------------------------------------------------------------------------------------------- */
+
+#define FREE_AT_MOST 64
+
+static struct {
+    PyObject *free[FREE_AT_MOST]; /* without a reference count; each still owns a reference to its class */
+    int count;
+} pools[C_COUNT];
+
+static void final_dealloc(Operation *self);
+
+int
+is_final(Operation *self)
+{
+    return Py_TYPE(self)->tp_dealloc == (destructor)final_dealloc;
+}
+
+static int
+pool_of(PyTypeObject *type)
+{
+    for (int i = C_YIELD; i < C_COUNT; i++) {
+        if (known[i] == type) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+Operation *
+final_new(int which)
+{
+    if (pools[which].count > 0) {
+        PyObject *op = pools[which].free[--pools[which].count];
+        _Py_NewReference(op);
+        return (Operation *)op;
+    }
+    PyTypeObject *type = known[which];
+    if (type == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "this class of bateau has not been imported");
+        return NULL;
+    }
+    PyObject *op = (PyObject *)PyObject_GC_New(Operation, type); /* allocates what the class says */
+    if (op == NULL) {
+        return NULL;
+    }
+    memset((char *)op + sizeof(PyObject), 0, (size_t)type->tp_basicsize - sizeof(PyObject));
+    return (Operation *)op;
+}
+
+void
+final_track(Operation *self)
+{
+    if (!PyObject_GC_IsTracked((PyObject *)self)) {
+        PyObject_GC_Track(self);
+    }
+}
+
+static int
+final_traverse(Operation *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    PyTypeObject *fields = Py_TYPE(self);
+    while (fields != NULL && (fields->tp_flags & Py_TPFLAGS_HEAPTYPE)) { /* the static class with the fields */
+        fields = fields->tp_base;
+    }
+    return fields != NULL && fields->tp_traverse != NULL ? fields->tp_traverse((PyObject *)self, visit, arg) : 0;
+}
+
+static int
+final_clear(Operation *self)
+{
+    PyTypeObject *fields = Py_TYPE(self);
+    while (fields != NULL && (fields->tp_flags & Py_TPFLAGS_HEAPTYPE)) {
+        fields = fields->tp_base;
+    }
+    return fields != NULL && fields->tp_clear != NULL ? fields->tp_clear((PyObject *)self) : 0;
+}
+
+static void
+final_dealloc(Operation *self)
+{
+    PyObject *op = (PyObject *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    int finalized = PyObject_GC_IsFinalized(op);
+    if (self->state == NEW && !finalized) {
+        /* Not PyObject_CallFinalizerFromDealloc: its mark would stay on an object of the free list. */
+        Py_SET_REFCNT(op, 1);
+        operation_finalize(self);
+        if (Py_REFCNT(op) > 1) { /* somebody has kept it */
+            self->state = ABORTED;
+            Py_DECREF(op);
+            return;
+        }
+        Py_SET_REFCNT(op, 0);
+    }
+    PyObject_GC_UnTrack(self);
+    if (self->weakrefs != NULL) {
+        PyObject_ClearWeakRefs(op);
+    }
+    final_clear(self);
+    int which = pool_of(type);
+    if (which >= 0 && !finalized && pools[which].count < FREE_AT_MOST) {
+        self->state = NEW;
+        self->phase = BEFORE;
+        pools[which].free[pools[which].count++] = op;
+        return;
+    }
+    PyObject_GC_Del(self);
+    Py_DECREF(type);
+}
+
+/* finish(class): the final class derived from it. */
+static PyObject *
+finish(PyObject *module, PyObject *base)
+{
+    if (!PyType_Check(base) || !PyType_IsSubtype((PyTypeObject *)base, &OperationType)) {
+        PyErr_SetString(PyExc_TypeError, "finish takes a class of operations");
+        return NULL;
+    }
+    PyTypeObject *type = (PyTypeObject *)base;
+    if (type->tp_dictoffset != 0) {
+        PyErr_SetString(PyExc_TypeError, "a final class has no instance dictionary");
+        return NULL;
+    }
+    PyTypeObject *fields = type; /* the static class with the C fields, whose slots are to be met without a detour */
+    while (fields->tp_flags & Py_TPFLAGS_HEAPTYPE) {
+        fields = fields->tp_base;
+    }
+    if (fields->tp_as_async == NULL || fields->tp_as_async->am_send == NULL || fields->tp_iternext == NULL) {
+        PyErr_SetString(PyExc_TypeError, "a final class is its own iterator");
+        return NULL;
+    }
+    PyType_Slot final_slots[] = {
+        {Py_tp_dealloc, final_dealloc},
+        {Py_tp_traverse, final_traverse},
+        {Py_tp_clear, final_clear},
+        {Py_tp_iter, PyObject_SelfIter},
+        {Py_tp_iternext, fields->tp_iternext},
+        {Py_am_await, fields->tp_as_async->am_await},
+        {Py_am_send, fields->tp_as_async->am_send},
+        {0, NULL},
+    };
+    char name[200]; /* with a module's name in front, which is set rightly below: else it is warned about */
+    PyOS_snprintf(name, sizeof(name), "bateau.%s", type->tp_name);
+    PyType_Spec spec = {
+        .name = name,
+        .basicsize = (int)type->tp_basicsize,
+        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+        .slots = final_slots,
+    };
+    PyObject *made = PyType_FromSpecWithBases(&spec, base);
+    if (made == NULL) {
+        return NULL;
+    }
+    static const char *const copied[] = {"__module__", "__qualname__", "__doc__", NULL};
+    for (int i = 0; copied[i] != NULL; i++) {
+        PyObject *value = PyObject_GetAttrString(base, copied[i]);
+        if (value == NULL || PyObject_SetAttrString(made, copied[i], value) < 0) {
+            Py_XDECREF(value);
+            Py_DECREF(made);
+            return NULL;
+        }
+        Py_DECREF(value);
+    }
+    return made;
+}
+
+static PyMethodDef wait_functions[] = {
+    {"finish", finish, METH_O, "Derive the final form of a class of operations."},
+    {NULL, NULL, 0, NULL},
+};
+
+int
+kernel_wait_ready(PyObject *module)
+{
+    return PyModule_AddFunctions(module, wait_functions) < 0 ? -1 : PyModule_AddType(module, &WaitQueueType);
+}
