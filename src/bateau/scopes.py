@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .kernel import scope as _kernel_scope
 from .kernel.cancellation import CancelScope, RaisingTimeout
 from .kernel.cleanup import DEFAULT_BUDGET, Cleanup
 from .kernel.policy import Policy
 from .kernel.scope import Scope
+from .kernel.twin import keep, native
 
 
 def _run_blocking(fn: Callable[..., Any], *args: Any) -> Coroutine[Any, Any, Any]:
@@ -59,6 +60,11 @@ def timeout(seconds: float | None) -> RaisingTimeout:
     For ``with`` or ``async with``; leaving it never suspends. ``reschedule(when)`` moves the deadline.
     """
     return RaisingTimeout(seconds=seconds, site=_site())
+
+
+keep(timeout=timeout)
+if not TYPE_CHECKING and native is not None:
+    timeout = native.timeout
 
 
 def fail_after(seconds: float | None) -> RaisingTimeout:

@@ -17,6 +17,7 @@ from .kernel.errors import Busy, Stopped
 from .kernel.operation import ABORTED, DONE, NEW, PARKED, STEP_BUDGET, Operation, yield_once
 from .kernel.resource import Resource
 from .kernel.swallowed import check_swallowed
+from .kernel.twin import SleepFields, keep, native, slots, twinned
 from .scopes import deadline, fail_after, move_on_after, timeout
 
 if TYPE_CHECKING:
@@ -63,13 +64,15 @@ class _Never(Resource):
 
 
 _CLOCK = _Clock()
+keep(clock=_CLOCK)
 _NEVER = _Never()
 
 
-class Sleep(Operation[None]):
+@twinned("__await__", final=True)
+class Sleep(SleepFields, Operation[None]):
     """One sleep, or the wait until a point in time. Cancelled, it just ends; its timer is taken back at once."""
 
-    __slots__ = ("seconds", "timer", "when")
+    __slots__ = slots("seconds", "timer", "when")
 
     def __init__(self, seconds: float | None, when: float | None) -> None:
         endless = (seconds if when is None else when) == math.inf
@@ -115,7 +118,7 @@ class Sleep(Operation[None]):
             task = current_task()
             if self.seconds == 0 or (self.when is not None and self.when <= task.host.now()):
                 return self._pass_turn(task)
-        return super().__await__()
+        return Operation.__await__(self)  # not ``super()``, which is the twin's here
 
     def _pass_turn(self, task: Task[Any]) -> Generator[Any, Any, None]:
         self.state = ABORTED
@@ -137,6 +140,11 @@ def sleep(seconds: float) -> Sleep:
     if check_seconds(seconds) is None:
         raise TypeError("sleep takes a number of seconds, not None; use sleep_forever() to sleep until cancelled")
     return Sleep(seconds, None)
+
+
+keep(sleep=sleep)
+if not TYPE_CHECKING and native is not None:
+    sleep = native.sleep
 
 
 def sleep_until(when: float) -> Sleep:

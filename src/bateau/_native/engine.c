@@ -11,6 +11,9 @@ static int
 engine_traverse(Engine *self, visitproc visit, void *arg)
 {
     ENGINE_OBJECTS(VISIT_FIELD)
+    for (Py_ssize_t i = 0; i < self->timers; i++) {
+        Py_VISIT(self->heap[i]);
+    }
     return 0;
 }
 
@@ -18,6 +21,7 @@ static int
 engine_clear(Engine *self)
 {
     ENGINE_OBJECTS(CLEAR_FIELD)
+    engine_drop_timers(self);
     return 0;
 }
 
@@ -169,6 +173,112 @@ is_filled(PyObject *container)
     return size < 0 ? -1 : size > 0;
 }
 
+/* A timer is due. Its target is what it was set for. */
+static int
+ring_the_bell(PyObject *target)
+{
+    PyObject *result;
+    if (PyObject_TypeCheck(target, &OperationType)) { /* a sleep */
+        Operation *op = (Operation *)target;
+        if (op->state != PARKED) {
+            return 0;
+        }
+        if (!is_set(op->watcher)) {
+            return operation_fire(op, Py_None);
+        }
+        result = PyObject_CallMethodNoArgs(target, str__due);
+    } else if (PyObject_TypeCheck(target, &NodeType)) {
+        result = PyObject_CallMethodNoArgs(target, str__expire);
+    } else {
+        result = PyObject_CallNoArgs(target);
+    }
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static int
+run_timers(Engine *self)
+{
+    double now;
+    if (self->timers == 0) {
+        return 0;
+    }
+    if (engine_now(self, &now) < 0) {
+        return -1;
+    }
+    while (self->timers > 0 && self->heap[0]->when <= now) {
+        PyObject *target = Py_XNewRef(self->heap[0]->target);
+        timer_cancel(self->heap[0]);
+        int status = target != NULL ? ring_the_bell(target) : 0;
+        Py_XDECREF(target);
+        if (status < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static PyObject *
+engine_run_timers(Engine *self, PyObject *Py_UNUSED(ignored))
+{
+    if (!is_plain(self)) {
+        return PyObject_CallOneArg(kept[K_ENGINE_RUN_TIMERS], (PyObject *)self);
+    }
+    if (run_timers(self) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+engine_call_at(Engine *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 2) {
+        PyErr_Format(PyExc_TypeError, "call_at takes a time and a function, not %zd arguments", nargs);
+        return NULL;
+    }
+    if (!is_plain(self)) {
+        return PyObject_CallFunctionObjArgs(kept[K_ENGINE_CALL_AT], self, args[0], args[1], NULL);
+    }
+    double when = PyFloat_AsDouble(args[0]);
+    if (when == -1.0 && PyErr_Occurred()) {
+        return NULL;
+    }
+    return (PyObject *)engine_set_timer(self, when, args[1]);
+}
+
+static PyObject *
+engine_has_timer(Engine *self, PyObject *Py_UNUSED(ignored))
+{
+    if (!is_plain(self)) {
+        return PyObject_CallOneArg(kept[K_ENGINE_HAS_TIMER], (PyObject *)self);
+    }
+    return PyBool_FromLong(self->timers > 0);
+}
+
+static PyObject *
+engine_timeout(Engine *self, PyObject *Py_UNUSED(ignored))
+{
+    if (!is_plain(self)) {
+        return PyObject_CallOneArg(kept[K_ENGINE_TIMEOUT], (PyObject *)self);
+    }
+    int inbox = is_filled(self->inbox), soon = is_filled(self->soon), policy = is_filled(self->policy);
+    if (inbox < 0 || soon < 0 || policy < 0) {
+        return NULL;
+    }
+    if (((Ring *)self->ready)->size > 0 || inbox || soon || policy) {
+        return PyLong_FromLong(0);
+    }
+    if (self->timers == 0) {
+        Py_RETURN_NONE;
+    }
+    double when = self->heap[0]->when, now;
+    if (engine_now(self, &now) < 0) {
+        return NULL;
+    }
+    return PyFloat_FromDouble(when > now ? when - now : 0.0);
+}
+
 /* The calls from elsewhere, and the timers that are due. */
 static int
 run_what_is_due(Engine *self)
@@ -177,14 +287,8 @@ run_what_is_due(Engine *self)
     if (inbox < 0 || soon < 0 || ((inbox || soon) && tell(self, str__run_calls, NULL, NULL) < 0)) {
         return -1;
     }
-    PyObject *timers = PyObject_GetAttr((PyObject *)self, str__timers);
-    if (timers == NULL) {
-        return -1;
-    }
-    int some = is_filled(timers);
-    Py_DECREF(timers);
-    if (some < 0 || (some && tell(self, str__run_timers, NULL, NULL) < 0)) {
-        return -1;
+    if (self->timers > 0) {
+        return run_timers(self);
     }
     return 0;
 }
@@ -252,6 +356,11 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
 static PyMethodDef engine_methods[] = {
     {"wake", (PyCFunction)engine_wake, METH_O, "Make a parked task run. Doubled wakes are one."},
     {"start", (PyCFunction)engine_start, METH_O, "Make a new task runnable."},
+    {"call_at", (PyCFunction)(void (*)(void))engine_call_at, METH_FASTCALL, "Call ``fn`` once ``now() >= when``."},
+    {"timeout", (PyCFunction)engine_timeout, METH_NOARGS,
+     "How long a poll may block: 0 with work waiting, None with no timer."},
+    {"_run_timers", (PyCFunction)engine_run_timers, METH_NOARGS, "Call what is due."},
+    {"_has_timer", (PyCFunction)engine_has_timer, METH_NOARGS, "Whether a timer is set."},
     {"turn", (PyCFunction)(void (*)(void))engine_turn, METH_FASTCALL,
      "Run what is due: calls from other threads, timers, then at most ``budget`` task steps."},
     {NULL, NULL, 0, NULL},
@@ -270,6 +379,8 @@ static PyMemberDef engine_members[] = {
     FIELD(Engine, native_cancelling, "native_cancelling"),
     FIELD(Engine, soon, "_soon"),
     FIELD(Engine, inbox, "_inbox"),
+    FIELD(Engine, now, "now"),
+    FIELD(Engine, exact_cancelled_type, "exact_cancelled_type"),
     {"thread_id", Py_T_ULONG, offsetof(Engine, thread_id), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };

@@ -24,6 +24,20 @@ static const char *const kept_names[K_COUNT] = {
     [K_ENGINE_WAKE] = "Engine.wake",
     [K_ENGINE_START] = "Engine.start",
     [K_AS_COROUTINE] = "as_coroutine",
+    [K_ENGINE_CALL_AT] = "Engine.call_at",
+    [K_ENGINE_TIMEOUT] = "Engine.timeout",
+    [K_ENGINE_RUN_TIMERS] = "Engine._run_timers",
+    [K_ENGINE_HAS_TIMER] = "Engine._has_timer",
+    [K_CANCEL_SCOPE_ENTER] = "CancelScope.__enter__",
+    [K_CANCEL_SCOPE_EXIT] = "CancelScope.__exit__",
+    [K_TIMEOUT] = "timeout",
+    [K_SLEEP] = "sleep",
+    [K_SLEEP_AWAIT] = "Sleep.__await__",
+    [K_CLOCK] = "clock",
+    [K_DELIVER] = "deliver",
+    [K_CANCELLED] = "cancelled",
+    [K_PACKAGE_DIR] = "package_dir",
+    [K_MONOTONIC] = "monotonic",
     [K_PARK] = "park",
     [K_ALL_MUST_SUCCEED] = "all_must_succeed",
     [K_NOWHERE] = "nowhere",
@@ -35,11 +49,14 @@ static const char *const known_names[C_COUNT] = {
     [C_OPERATION] = "Operation",
     [C_DRAIN] = "Drain",
     [C_ENGINE] = "Engine",
+    [C_CANCEL_SCOPE] = "CancelScope",
+    [C_RAISING_TIMEOUT] = "RaisingTimeout",
     [C_YIELD] = "YieldNow",
     [C_CHECKPOINT] = "Checkpoint",
     [C_SEND] = "Send",
     [C_RECV] = "Recv",
     [C_NEXT] = "Next",
+    [C_SLEEP] = "Sleep",
 };
 
 #define DEFINE_NAME(n) PyObject *str_##n;
@@ -175,7 +192,9 @@ bateau_kernel_exec(PyObject *module)
     if (PyModule_AddIntConstant(module, "VERSION", KERNEL_VERSION) < 0 || PyModule_AddFunctions(module, functions) < 0 ||
         PyModule_AddType(module, &RunningType) < 0 || kernel_ring_ready(module) < 0 || kernel_scope_ready(module) < 0 ||
         kernel_task_ready(module) < 0 || kernel_operation_ready(module) < 0 || kernel_engine_ready(module) < 0 ||
-        kernel_wait_ready(module) < 0 || kernel_channel_ready(module) < 0) {
+        kernel_wait_ready(module) < 0 || kernel_channel_ready(module) < 0 ||
+        kernel_timer_ready(module) < 0 || kernel_timeout_ready(module) < 0 || kernel_sleep_ready(module) < 0 ||
+        kernel_cancel_ready(module) < 0) {
         return -1;
     }
     return 0;

@@ -115,7 +115,7 @@ typedef struct {
     PyObject *parent, *children, *task, *record, *effective, *stopping;
 } Node;
 
-#define CANCELLABLE_OBJECTS(X) X(deadline_at) X(host_data) X(on_stop_calls) X(relative) X(site) X(timer)
+#define CANCELLABLE_OBJECTS(X) X(deadline_at) X(host_data) X(on_stop_calls) X(relative) X(site) X(timer) X(site_code)
 
 typedef struct {
     Node node;
@@ -123,6 +123,9 @@ typedef struct {
     int given;
     char shielded;
     char cancelled_caught;
+    char expired; /* of a RaisingTimeout */
+    int site_offset;
+    PyObject *site_code; /* if set, `site` is worked out from it when somebody asks */
 } Cancellable;
 
 #define SCOPE_OBJECTS(X)                                                                                               \
@@ -182,14 +185,27 @@ enum { NEW, PARKED, FIRED, DONE, ABORTED };
 /* What the engine's C side knows; the rest of an Engine is in its instance dictionary. */
 #define ENGINE_OBJECTS(X)                                                                                              \
     X(ready) X(policy) X(choose) X(on_step) X(on_yield) X(aio) X(roots) X(mid_step) X(postponed)                       \
-    X(native_cancelling) X(soon) X(inbox)
+    X(native_cancelling) X(soon) X(inbox) X(now) X(exact_cancelled_type)
 
 typedef struct {
     PyObject_HEAD
     PyObject *ready, *policy, *choose, *on_step, *on_yield, *aio, *roots, *mid_step, *postponed, *native_cancelling,
-        *soon, *inbox;
+        *soon, *inbox, *now, *exact_cancelled_type;
+    struct Timer **heap; /* owned: `timers` of them, the earliest first; see timer.c */
+    Py_ssize_t timers, heap_room;
+    long long timer_order;
     unsigned long thread_id;
 } Engine;
+
+/* A pending call at a point in time. `engine` is borrowed, and NULL unless the timer is in that engine's heap, at `index`. */
+typedef struct Timer {
+    PyObject_HEAD
+    Engine *engine;
+    Py_ssize_t index;
+    double when;
+    long long order;
+    PyObject *target; /* what to do: a callable, a node that expires, a sleep that is due */
+} Timer;
 
 /* A double-ended queue of references. */
 typedef struct {
@@ -199,7 +215,7 @@ typedef struct {
 } Ring;
 
 extern PyTypeObject RunningType, NodeType, CancellableType, ScopeType, TaskType, OperationType, EngineType, RingType,
-    WaitQueueType;
+    WaitQueueType, TimerType;
 
 /* -- what Python gave us -------------------------------------------------------------------------------------------- */
 
@@ -220,6 +236,20 @@ enum kept_name {
     K_ENGINE_WAKE,
     K_ENGINE_START,
     K_AS_COROUTINE,
+    K_ENGINE_CALL_AT,
+    K_ENGINE_TIMEOUT,
+    K_ENGINE_RUN_TIMERS,
+    K_ENGINE_HAS_TIMER,
+    K_CANCEL_SCOPE_ENTER,
+    K_CANCEL_SCOPE_EXIT,
+    K_TIMEOUT,
+    K_SLEEP,
+    K_SLEEP_AWAIT,
+    K_CLOCK,
+    K_DELIVER,
+    K_CANCELLED,
+    K_PACKAGE_DIR,
+    K_MONOTONIC,
     K_PARK,
     K_ALL_MUST_SUCCEED,
     K_NOWHERE,
@@ -233,12 +263,15 @@ enum known_class {
     C_OPERATION,
     C_DRAIN,
     C_ENGINE,
+    C_CANCEL_SCOPE,
+    C_RAISING_TIMEOUT,
     /* Those that `finish` has made final; see wait.c. */
     C_YIELD,
     C_CHECKPOINT,
     C_SEND,
     C_RECV,
     C_NEXT,
+    C_SLEEP,
     C_COUNT
 };
 extern PyTypeObject *known[C_COUNT];
@@ -262,7 +295,7 @@ running_task(void)
     X(_raised) X(_trapped) X(_ended) X(_after_interrupt) X(_turn_by_policy) X(_run_calls) X(_run_timers) X(step)       \
     X(_failed) X(fire) X(claim) X(wake) X(push) X(pop) X(finish) X(child_ended) X(cr_frame) X(_admit) X(ended)         \
     X(throw) X(close) X(send) X(resume_aborted) X(name) X(background) X(priority) X(_timers) X(first_id) \
-    X(satisfied) X(_come_home) X(admit)
+    X(_expire) X(_due) X(unregister) X(tb_next) X(satisfied) X(_come_home) X(admit)
 #define DECLARE_NAME(n) extern PyObject *str_##n;
 NAMES(DECLARE_NAME)
 #undef DECLARE_NAME
@@ -294,12 +327,21 @@ int operation_fire(Operation *op, PyObject *value);    /* op.fire(value) */
 
 #define STEP_BUDGET 64 /* as in kernel/operation.py */
 
+int engine_now(Engine *engine, double *now);            /* 0, or -1 with an exception */
+Timer *engine_set_timer(Engine *engine, double when, PyObject *target); /* a new reference */
+void timer_cancel(Timer *timer);
+void engine_drop_timers(Engine *engine);
+
 int kernel_scope_ready(PyObject *module);
 int kernel_task_ready(PyObject *module);
 int kernel_operation_ready(PyObject *module);
 int kernel_engine_ready(PyObject *module);
 int kernel_ring_ready(PyObject *module);
 int kernel_wait_ready(PyObject *module);
+int kernel_timer_ready(PyObject *module);
+int kernel_timeout_ready(PyObject *module);
+int kernel_sleep_ready(PyObject *module);
+int kernel_cancel_ready(PyObject *module);
 int kernel_channel_ready(PyObject *module);
 
 /* -- making types --------------------------------------------------------------------------------------------------- */

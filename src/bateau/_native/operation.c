@@ -109,6 +109,13 @@ operation_begin_pure(Operation *self, int which, PyObject *arg, PyObject **resul
         *result = NULL;
         return PYGEN_ERROR;
     }
+    if (generator == (PyObject *)self) { /* a pure method that asked for its super()'s iterator: it would call itself */
+        Py_DECREF(generator);
+        PyErr_SetString(PyExc_SystemError, "an operation was left to itself");
+        self->phase = OVER;
+        *result = NULL;
+        return PYGEN_ERROR;
+    }
     put(self->sub, generator);
     Py_DECREF(generator);
     self->phase = SUSPENDED;

@@ -45,6 +45,7 @@ void final_track(Operation *self);
 int is_final(Operation *self);
 
 int wait_queue_add(WaitQueue *queue, Operation *op);
+void wait_queue_discard(WaitQueue *queue, Operation *op);
 Operation *wait_queue_pop(WaitQueue *queue, int *failed);
 
 static inline int

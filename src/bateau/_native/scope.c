@@ -28,16 +28,44 @@ cancellable_dealloc(Cancellable *self)
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
+/* `site`: a (file, line) pair, worked out when it is first asked for. */
+static PyObject *
+cancellable_get_site(Cancellable *self, void *closure)
+{
+    if (self->site == NULL && self->site_code != NULL && PyCode_Check(self->site_code)) {
+        PyCodeObject *code = (PyCodeObject *)self->site_code;
+        PyObject *site = Py_BuildValue("(Oi)", code->co_filename, PyCode_Addr2Line(code, self->site_offset));
+        if (site == NULL) {
+            return NULL;
+        }
+        put(self->site, site);
+        Py_DECREF(site);
+    }
+    return Py_NewRef(self->site != NULL ? self->site : Py_None);
+}
+
+static int
+cancellable_set_site(Cancellable *self, PyObject *value, void *closure)
+{
+    put(self->site, value);
+    return 0;
+}
+
+static PyGetSetDef cancellable_getset[] = {
+    {"site", (getter)cancellable_get_site, (setter)cancellable_set_site, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyMemberDef cancellable_members[] = {
     FIELD(Cancellable, deadline_at, "deadline_at"),
     FIELD(Cancellable, host_data, "host_data"),
     FIELD(Cancellable, on_stop_calls, "on_stop_calls"),
     FIELD(Cancellable, relative, "relative"),
-    FIELD(Cancellable, site, "site"),
     FIELD(Cancellable, timer, "timer"),
     {"given", Py_T_INT, offsetof(Cancellable, given), 0, NULL},
     {"shielded", Py_T_BOOL, offsetof(Cancellable, shielded), 0, NULL},
     {"cancelled_caught", Py_T_BOOL, offsetof(Cancellable, cancelled_caught), 0, NULL},
+    {"expired", Py_T_BOOL, offsetof(Cancellable, expired), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -53,6 +81,7 @@ PyTypeObject CancellableType = {
     .tp_traverse = (traverseproc)cancellable_traverse,
     .tp_clear = (inquiry)cancellable_clear,
     .tp_members = cancellable_members,
+    .tp_getset = cancellable_getset,
 };
 
 /* -- Scope --------------------------------------------------------------------------------------------------------------- */
@@ -165,7 +194,7 @@ scope_spawn(Scope *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwna
         }
         coro = Py_NewRef(fn);
     } else {
-        if (!PyFunction_Check(fn) && !PyMethod_Check(fn)) {
+        if (!PyFunction_Check(fn) && !PyMethod_Check(fn) && !PyCFunction_Check(fn)) {
             return call_kept(K_SCOPE_SPAWN, (PyObject *)self, args, nargs, kwnames);
         }
         coro = PyObject_Vectorcall(fn, args + 1, (size_t)(nargs - 1), NULL);

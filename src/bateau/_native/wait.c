@@ -112,6 +112,15 @@ queue_add_first(WaitQueue *self, PyObject *thing)
     Py_RETURN_NONE;
 }
 
+void
+wait_queue_discard(WaitQueue *self, Operation *op)
+{
+    if (op->queue == self) {
+        queue_unlink(self, op);
+        Py_DECREF(op);
+    }
+}
+
 static PyObject *
 queue_discard(WaitQueue *self, PyObject *thing)
 {
@@ -119,10 +128,7 @@ queue_discard(WaitQueue *self, PyObject *thing)
     if (op == NULL) {
         return NULL;
     }
-    if (op->queue == self) {
-        queue_unlink(self, op);
-        Py_DECREF(op);
-    }
+    wait_queue_discard(self, op);
     Py_RETURN_NONE;
 }
 

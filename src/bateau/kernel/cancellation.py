@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from .current import current_task, current_task_or_none, foreign_task, tls
 from .errors import Cancelled, CancelRecord, ScopeError, WrongRuntime, user_site
-from .twin import CancellableFields, NodeFields, keep, slots
+from .twin import CancellableFields, CancelScopeFields, NodeFields, keep, native, slots, twinned
 
 if TYPE_CHECKING:
     from .host import Host, Timer
@@ -202,6 +202,11 @@ def deliver(task: Task[Any]) -> None:
     elif not operation.shielded and operation.abort():
         task.host.wake(task)
     # Else the operation has been granted already: its value is delivered, and the next one raises (law 11).
+
+
+keep(deliver=deliver)
+if not TYPE_CHECKING and native is not None:
+    deliver = native.deliver
 
 
 def make_cancelled(task: Task[Any], record: CancelRecord | None = None) -> BaseException:
@@ -447,7 +452,8 @@ class Cancellable(CancellableFields, CancelNode):
         return CancelRecord(text, task_name=name, site=self.site)
 
 
-class CancelScope(Cancellable):
+@twinned("__enter__", "__exit__")
+class CancelScope(CancelScopeFields, Cancellable):
     """A block of code that can be cancelled as one: a deadline, a shield, or both. Works in ``with`` and ``async with``.
 
     Leaving it never suspends. ``cancelled_caught`` tells afterwards whether the block was cut short by this scope.
@@ -479,10 +485,11 @@ class CancelScope(Cancellable):
         """A hook for the forms that raise."""
 
 
+@twinned()
 class RaisingTimeout(CancelScope):
     """A ``CancelScope`` that turns its own expiry into ``TimeoutError``; an explicit ``cancel`` is only absorbed."""
 
-    __slots__ = ("expired",)
+    __slots__ = slots("expired")
 
     def __init__(
         self, *, seconds: float | None = None, at: float | None = None, site: tuple[str, int] | None = None

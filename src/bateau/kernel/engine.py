@@ -10,6 +10,7 @@ import heapq
 from _thread import get_ident
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, Protocol
 
 from .cancellation import CancelNode
@@ -65,7 +66,7 @@ class _Park:
 
 
 PARK = _Park()
-keep(park=PARK)
+keep(park=PARK, monotonic=monotonic)
 
 
 class EngineTimer:
@@ -89,7 +90,7 @@ class EngineTimer:
             self.engine._timer_cancelled()
 
 
-@twinned("wake", "start", "turn")
+@twinned("wake", "start", "turn", "call_at", "timeout", "_run_timers", "_has_timer")
 class Engine(EngineFields, Host):
     """The kernel's own host. One per thread and run.
 
@@ -254,7 +255,7 @@ class Engine(EngineFields, Host):
     def turn(self, budget: int = TURN_BUDGET) -> None:
         """Run what is due: calls from other threads, timers, then at most ``budget`` task steps."""
         self._run_calls()
-        if self._timers:
+        if self._timers or native is not None:  # the twin keeps its own
             self._run_timers()
         self._steps(budget)
         if self.instrument is not None:
@@ -466,9 +467,12 @@ class Engine(EngineFields, Host):
     def outside_waits(self) -> list[str]:
         """What could still wake something: names of timers and holds. Subclasses add fds."""
         found = list(self.holds.values())
-        if any(timer.fn is not None for timer in self._timers):
+        if self._has_timer():
             found.append("a timer")
         return found
+
+    def _has_timer(self) -> bool:
+        return any(timer.fn is not None for timer in self._timers)
 
     def is_stuck(self) -> bool:
         """Asked when nothing is ready and no timer is set: whether nothing can ever happen again."""
@@ -535,7 +539,7 @@ class _Nested:
 # What the C twin does by itself: an engine whose class overrides one of these does without it.
 _TWINNED = (
     "turn wake start park pause deliver rearm raise_cancelled resume_aborted is_cancelled step enter_node leave_node call_at arm "
-    "new_cancelled _trapped _raised _ended"
+    "timeout _run_timers _has_timer now new_cancelled cancelled_type _trapped _raised _ended"
 ).split()
 
 

@@ -97,6 +97,12 @@ if TYPE_CHECKING or native is None:
     class ReceiverFields(_Nothing):
         __slots__ = ()
 
+    class CancelScopeFields(_Nothing):
+        __slots__ = ()
+
+    class SleepFields(_Nothing):
+        __slots__ = ()
+
     class SendFields(_Nothing):
         __slots__ = ()
 
@@ -117,6 +123,8 @@ else:
     EndFields = native.EndFields
     SenderFields = native.SenderFields
     ReceiverFields = native.ReceiverFields
+    CancelScopeFields = native.CancelScopeFields
+    SleepFields = native.SleepFields
     SendFields = native.SendFields
     RecvFields = native.RecvFields
 

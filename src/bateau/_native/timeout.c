@@ -1,0 +1,182 @@
+/* Timeouts: `timeout`, and entering and leaving a cancel scope in a task of a plain engine.
+
+   The short way in: the scope is fresh and not cancelled, and the engine is no asyncio loop. The short way out: the block
+   ends without an exception, in the task that entered it, as the innermost, and nothing is cancelled in or around it. Then
+   there is nothing to decide, and leaving is unlinking. See `enter` and `leave` in kernel/cancellation.py. */
+#include "operation.h"
+#include <math.h>
+
+static int
+is_known_scope(Cancellable *self)
+{
+    return Py_IS_TYPE(self, known[C_RAISING_TIMEOUT]) || Py_IS_TYPE(self, known[C_CANCEL_SCOPE]);
+}
+
+static PyObject *
+scope_enter(Cancellable *self, PyObject *Py_UNUSED(ignored))
+{
+    Task *task = running_task();
+    Engine *engine = task != NULL ? plain_engine(task) : NULL;
+    if (engine == NULL || !is_known_scope(self) || is_set(engine->native_cancelling) || is_set(self->node.task) ||
+        is_set(self->node.record) || is_set(self->node.children) || task->inner == NULL ||
+        !is_a(task->inner, &NodeType, &seen[SEEN_NODE])) {
+        return PyObject_CallOneArg(kept[K_CANCEL_SCOPE_ENTER], (PyObject *)self);
+    }
+    double when = Py_HUGE_VAL;
+    if (is_set(self->relative)) {
+        double seconds = PyFloat_AsDouble(self->relative), now;
+        if ((seconds == -1.0 && PyErr_Occurred()) || engine_now(engine, &now) < 0) {
+            return NULL;
+        }
+        when = now + seconds;
+        PyObject *deadline = PyFloat_FromDouble(when);
+        if (deadline == NULL) {
+            return NULL;
+        }
+        put(self->deadline_at, deadline);
+        Py_DECREF(deadline);
+    } else if (is_set(self->deadline_at)) {
+        when = PyFloat_AsDouble(self->deadline_at);
+        if (when == -1.0 && PyErr_Occurred()) {
+            return NULL;
+        }
+    }
+    Node *parent = (Node *)task->inner;
+    if (!is_set(parent->children)) {
+        PyObject *children = PyDict_New();
+        if (children == NULL) {
+            return NULL;
+        }
+        put(parent->children, children);
+        Py_DECREF(children);
+    }
+    if (PyDict_SetItem(parent->children, (PyObject *)self, Py_None) < 0) {
+        return NULL;
+    }
+    put(self->node.task, task);
+    put(self->node.parent, parent);
+    put(self->node.stopping, parent->stopping);
+    if (!self->shielded) {
+        put(self->node.effective, parent->effective);
+    }
+    put(task->inner, self);
+    if (when != Py_HUGE_VAL) { /* Cancellable._arm */
+        double now;
+        if (engine_now(engine, &now) < 0) {
+            return NULL;
+        }
+        if (when <= now) {
+            PyObject *expired = PyObject_CallMethodNoArgs((PyObject *)self, str__expire);
+            if (expired == NULL) {
+                return NULL;
+            }
+            Py_DECREF(expired);
+        } else {
+            Timer *timer = engine_set_timer(engine, when, (PyObject *)self);
+            if (timer == NULL) {
+                return NULL;
+            }
+            put(self->timer, timer);
+            Py_DECREF(timer);
+        }
+    }
+    return Py_NewRef((PyObject *)self);
+}
+
+static PyObject *
+scope_exit(Cancellable *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    Task *task = running_task();
+    Engine *engine = task != NULL ? plain_engine(task) : NULL;
+    PyObject *parent = self->node.parent;
+    if (nargs != 3 || args[1] != Py_None || engine == NULL || !is_known_scope(self) ||
+        is_set(engine->native_cancelling) || self->node.task != (PyObject *)task ||
+        task->inner != (PyObject *)self || is_set(self->node.record) || parent == NULL ||
+        !is_a(parent, &NodeType, &seen[SEEN_NODE]) || is_set(((Node *)parent)->effective) ||
+        (is_set(self->timer) && !Py_IS_TYPE(self->timer, &TimerType))) {
+        PyObject *whole[4] = {(PyObject *)self, Py_None, Py_None, Py_None};
+        for (Py_ssize_t i = 0; i < nargs && i < 3; i++) {
+            whole[i + 1] = args[i];
+        }
+        return PyObject_Vectorcall(kept[K_CANCEL_SCOPE_EXIT], whole, 4, NULL);
+    }
+    Py_INCREF(parent);
+    if (is_set(self->timer)) {
+        PyObject *timer = self->timer;
+        self->timer = NULL;
+        timer_cancel((Timer *)timer);
+        Py_DECREF(timer);
+    }
+    put(task->inner, parent);
+    PyObject *children = ((Node *)parent)->children;
+    if (children != NULL && PyDict_CheckExact(children) && PyDict_DelItem(children, (PyObject *)self) < 0) {
+        if (!PyErr_ExceptionMatches(PyExc_KeyError)) {
+            Py_DECREF(parent);
+            return NULL;
+        }
+        PyErr_Clear();
+    }
+    put(task->delivered, NULL);
+    Py_DECREF(parent);
+    Py_RETURN_FALSE;
+}
+
+/* timeout(seconds): what the function in scopes.py does, for a number of seconds that needs no word about it. */
+static PyObject *
+timeout_function(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyFrameObject *frame = PyEval_GetFrame();
+    double seconds = 0.0;
+    int plain = nargs == 1 && kwnames == NULL && frame != NULL && known[C_RAISING_TIMEOUT] != NULL;
+    if (plain && PyFloat_CheckExact(args[0])) {
+        seconds = PyFloat_AS_DOUBLE(args[0]);
+    } else if (plain && PyLong_CheckExact(args[0])) {
+        seconds = PyLong_AsDouble(args[0]);
+        if (seconds == -1.0 && PyErr_Occurred()) {
+            return NULL;
+        }
+    } else {
+        plain = 0;
+    }
+    if (!plain || !(seconds >= 0.0)) {
+        return PyObject_Vectorcall(kept[K_TIMEOUT], args, (size_t)nargs, kwnames);
+    }
+    PyTypeObject *type = known[C_RAISING_TIMEOUT];
+    Cancellable *self = (Cancellable *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        put(self->relative, args[0]);
+        self->site_code = (PyObject *)PyFrame_GetCode(frame);
+        self->site_offset = PyFrame_GetLasti(frame);
+    }
+    return (PyObject *)self;
+}
+
+static PyMethodDef cancel_scope_methods[] = {
+    {"__enter__", (PyCFunction)scope_enter, METH_NOARGS, "Enter the block."},
+    {"__exit__", (PyCFunction)(void (*)(void))scope_exit, METH_FASTCALL, "Leave the block."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject CancelScopeType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "bateau._native.CancelScopeFields",
+    .tp_basicsize = sizeof(Cancellable),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .tp_base = &CancellableType, /* whose flags for the collector, traverse, clear and dealloc it inherits */
+    .tp_weaklistoffset = offsetof(Node, weakrefs),
+    .tp_new = PyType_GenericNew,
+    .tp_methods = cancel_scope_methods,
+};
+
+static PyMethodDef timeout_functions[] = {
+    {"timeout", (PyCFunction)(void (*)(void))timeout_function, METH_FASTCALL | METH_KEYWORDS,
+     "timeout(seconds)\n--\n\nA block that may take ``seconds`` (None: for ever) from entering, then is cancelled and raises\n"
+     "``TimeoutError``.\n\nFor ``with`` or ``async with``; leaving it never suspends. ``reschedule(when)`` moves the deadline."},
+    {NULL, NULL, 0, NULL},
+};
+
+int
+kernel_timeout_ready(PyObject *module)
+{
+    return PyModule_AddFunctions(module, timeout_functions) < 0 ? -1 : PyModule_AddType(module, &CancelScopeType);
+}

@@ -1,0 +1,211 @@
+/* The timers of a plain engine: a binary heap whose timers know their place, so that cancelling one takes it out at once.
+
+   The heap owns its timers. A timer's pointer to its engine is borrowed: it is reset when the timer leaves the heap, which
+   it does at the latest when the engine drops all. */
+#include "kernel.h"
+#include <math.h>
+#include <time.h>
+
+int
+engine_now(Engine *engine, double *now)
+{
+    if (engine->now != NULL && engine->now == kept[K_MONOTONIC]) { /* time.monotonic: the same clock, without the call */
+        struct timespec spec;
+        if (clock_gettime(CLOCK_MONOTONIC, &spec) == 0) {
+            *now = (double)((long long)spec.tv_sec * 1000000000LL + spec.tv_nsec) / 1e9;
+            return 0;
+        }
+    }
+    PyObject *value = is_set(engine->now) ? PyObject_CallNoArgs(engine->now)
+                                          : PyObject_CallMethod((PyObject *)engine, "now", NULL);
+    if (value == NULL) {
+        return -1;
+    }
+    *now = PyFloat_AsDouble(value);
+    Py_DECREF(value);
+    return *now == -1.0 && PyErr_Occurred() ? -1 : 0;
+}
+
+static inline int
+is_before(const Timer *a, const Timer *b)
+{
+    return a->when < b->when || (a->when == b->when && a->order < b->order);
+}
+
+static inline void
+place(Engine *engine, Timer *timer, Py_ssize_t index)
+{
+    engine->heap[index] = timer;
+    timer->index = index;
+}
+
+static void
+sift_up(Engine *engine, Py_ssize_t index)
+{
+    Timer *timer = engine->heap[index];
+    while (index > 0) {
+        Py_ssize_t above = (index - 1) / 2;
+        if (!is_before(timer, engine->heap[above])) {
+            break;
+        }
+        place(engine, engine->heap[above], index);
+        index = above;
+    }
+    place(engine, timer, index);
+}
+
+static void
+sift_down(Engine *engine, Py_ssize_t index)
+{
+    Timer *timer = engine->heap[index];
+    for (;;) {
+        Py_ssize_t below = 2 * index + 1;
+        if (below >= engine->timers) {
+            break;
+        }
+        if (below + 1 < engine->timers && is_before(engine->heap[below + 1], engine->heap[below])) {
+            below++;
+        }
+        if (!is_before(engine->heap[below], timer)) {
+            break;
+        }
+        place(engine, engine->heap[below], index);
+        index = below;
+    }
+    place(engine, timer, index);
+}
+
+/* Take a timer out of its heap; the heap's reference becomes the caller's. */
+static void
+take_out(Timer *timer)
+{
+    Engine *engine = timer->engine;
+    Py_ssize_t index = timer->index;
+    Timer *last = engine->heap[--engine->timers];
+    timer->engine = NULL;
+    if (last != timer) {
+        place(engine, last, index);
+        sift_up(engine, index);
+        sift_down(engine, last->index);
+    }
+}
+
+Timer *
+engine_set_timer(Engine *engine, double when, PyObject *target)
+{
+    if (engine->timers == engine->heap_room) {
+        Py_ssize_t room = engine->heap_room > 0 ? engine->heap_room * 2 : 16;
+        if (room > PY_SSIZE_T_MAX / (Py_ssize_t)sizeof(Timer *)) {
+            return (Timer *)PyErr_NoMemory();
+        }
+        Timer **heap = PyMem_Realloc(engine->heap, (size_t)room * sizeof(Timer *));
+        if (heap == NULL) {
+            return (Timer *)PyErr_NoMemory();
+        }
+        engine->heap = heap;
+        engine->heap_room = room;
+    }
+    Timer *timer = PyObject_GC_New(Timer, &TimerType); /* runs no code but the collector's */
+    if (timer == NULL) {
+        return NULL;
+    }
+    timer->when = when;
+    timer->order = ++engine->timer_order;
+    timer->target = Py_NewRef(target);
+    timer->engine = NULL;
+    timer->index = 0;
+    PyObject_GC_Track(timer);
+    if (engine->timers == engine->heap_room) { /* a finaliser has set timers in between */
+        Py_DECREF(timer);
+        return engine_set_timer(engine, when, target);
+    }
+    timer->engine = engine;
+    engine->heap[engine->timers] = (Timer *)Py_NewRef((PyObject *)timer);
+    sift_up(engine, engine->timers++);
+    return timer;
+}
+
+void
+timer_cancel(Timer *timer)
+{
+    if (timer->engine != NULL) {
+        take_out(timer);
+        Py_CLEAR(timer->target);
+        Py_DECREF(timer);
+    }
+}
+
+void
+engine_drop_timers(Engine *engine)
+{
+    while (engine->timers > 0) {
+        timer_cancel(engine->heap[engine->timers - 1]);
+    }
+    PyMem_Free(engine->heap);
+    engine->heap = NULL;
+    engine->heap_room = 0;
+}
+
+/* -- EngineTimer -------------------------------------------------------------------------------------------------------- */
+
+static int
+timer_traverse(Timer *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->target);
+    return 0;
+}
+
+static int
+timer_clear(Timer *self)
+{
+    Py_CLEAR(self->target);
+    return 0;
+}
+
+static void
+timer_dealloc(Timer *self)
+{
+    PyObject_GC_UnTrack(self);
+    timer_clear(self);
+    PyObject_GC_Del(self);
+}
+
+static PyObject *
+timer_cancel_method(Timer *self, PyObject *Py_UNUSED(ignored))
+{
+    Py_INCREF(self);
+    timer_cancel(self);
+    Py_DECREF(self);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef timer_methods[] = {
+    {"cancel", (PyCFunction)timer_cancel_method, METH_NOARGS, "Never call it."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef timer_members[] = {
+    {"when", Py_T_DOUBLE, offsetof(Timer, when), Py_READONLY, NULL},
+    {"order", Py_T_LONGLONG, offsetof(Timer, order), Py_READONLY, NULL},
+    {"fn", _Py_T_OBJECT, offsetof(Timer, target), Py_READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+PyTypeObject TimerType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "bateau._native.EngineTimer",
+    .tp_doc = "One pending call.",
+    .tp_basicsize = sizeof(Timer),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_dealloc = (destructor)timer_dealloc,
+    .tp_traverse = (traverseproc)timer_traverse,
+    .tp_clear = (inquiry)timer_clear,
+    .tp_members = timer_members,
+    .tp_methods = timer_methods,
+};
+
+int
+kernel_timer_ready(PyObject *module)
+{
+    return PyModule_AddType(module, &TimerType);
+}
