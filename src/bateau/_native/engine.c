@@ -102,6 +102,9 @@ step_raised(Engine *self, Task *task, PyObject *coro)
     }
     if (frame != NULL && frame != Py_None) {
         status = tell(self, str__raised, (PyObject *)task, error); /* it has not ended: let it arrive inside */
+    } else if (frame != NULL && is_set(task->scope) && !is_set(task->face) && kept[K_CANCELLED] != NULL &&
+               PyObject_TypeCheck(error, (PyTypeObject *)kept[K_CANCELLED])) {
+        status = task_finish(task, Py_None, error);
     } else if (frame != NULL) {
         PyObject *result =
             PyObject_CallMethodObjArgs((PyObject *)self, str__ended, (PyObject *)task, Py_None, error, NULL);
@@ -153,7 +156,7 @@ step(Engine *self, Running *running, PyObject *outer, Task *task)
             Py_XDECREF(result);
             status = result == NULL ? -1 : 0;
         } else {
-            status = task_finish(task, value); /* no root, and no asyncio in sight: nobody else to tell */
+            status = task_finish(task, value, NULL); /* no root, and no asyncio in sight: nobody else to tell */
         }
     }
     Py_XDECREF(value);
@@ -353,7 +356,16 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
     Py_RETURN_NONE;
 }
 
+/* The engine has closed: no timer will ring, and the collector may have what still refers to its target. */
+static PyObject *
+engine_drop_timers_method(Engine *self, PyObject *Py_UNUSED(ignored))
+{
+    engine_drop_timers(self);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef engine_methods[] = {
+    {"_drop_timers", (PyCFunction)engine_drop_timers_method, METH_NOARGS, "Nothing will ring any more."},
     {"wake", (PyCFunction)engine_wake, METH_O, "Make a parked task run. Doubled wakes are one."},
     {"start", (PyCFunction)engine_start, METH_O, "Make a new task runnable."},
     {"call_at", (PyCFunction)(void (*)(void))engine_call_at, METH_FASTCALL, "Call ``fn`` once ``now() >= when``."},

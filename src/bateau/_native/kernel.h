@@ -320,7 +320,8 @@ plain_engine(Task *task)
 
 int task_wake(Task *task);                             /* host.wake(task) */
 int engine_enqueue(Engine *engine, Task *task);        /* make ready; plain engines only */
-int task_finish(Task *task, PyObject *value);          /* task.finish(value, None) */
+int task_finish(Task *task, PyObject *value, PyObject *error); /* error: NULL or a cancellation */
+void task_track(Task *task);
 int task_begin(Task *task, PyObject *host, PyObject *coro, PyObject *scope, PyObject *name, PyObject *context);
 PyObject *scope_child_ended(Scope *scope, Task *task); /* scope.child_ended(task) */
 int operation_fire(Operation *op, PyObject *value);    /* op.fire(value) */

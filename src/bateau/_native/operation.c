@@ -129,7 +129,20 @@ operation_raise_cancelled(Operation *self, Task *task, PyObject **result)
 {
     self->phase = OVER;
     *result = NULL;
-    PyObject *error = PyObject_CallOneArg(kept[K_MAKE_CANCELLED], (PyObject *)task);
+    Engine *engine = plain_engine(task);
+    PyObject *error, *record = task->inner != NULL && is_a(task->inner, &NodeType, &seen[SEEN_NODE])
+                                   ? ((Node *)task->inner)->effective
+                                   : NULL;
+    if (engine != NULL && is_set(engine->exact_cancelled_type) && is_set(record)) {
+        Py_INCREF(record);
+        error = PyObject_CallOneArg(engine->exact_cancelled_type, record);
+        Py_DECREF(record);
+        if (error != NULL && !is_set(task->delivered)) {
+            put(task->delivered, error);
+        }
+    } else {
+        error = PyObject_CallOneArg(kept[K_MAKE_CANCELLED], (PyObject *)task);
+    }
     if (error != NULL) {
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
         Py_DECREF(error);

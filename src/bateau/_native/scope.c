@@ -221,6 +221,9 @@ scope_spawn(Scope *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwna
         goto end;
     }
     task = (Task *)known[C_TASK]->tp_alloc(known[C_TASK], 0);
+    if (task != NULL) {
+        PyObject_GC_UnTrack(task); /* until it has ended: see task_track */
+    }
     if (task == NULL || task_begin(task, (PyObject *)engine, coro, (PyObject *)self, name, context) < 0) {
         goto end;
     }
@@ -249,13 +252,18 @@ PyObject *
 scope_child_ended(Scope *self, Task *task)
 {
     PyObject *children = self->base.node.children;
-    if (task->background || is_set(self->limit) || is_set(self->queued) || is_set(task->error) ||
+    int cancelled = is_set(task->error) && kept[K_CANCELLED] != NULL &&
+                    PyObject_TypeCheck(task->error, (PyTypeObject *)kept[K_CANCELLED]);
+    if (task->background || is_set(self->limit) || is_set(self->queued) || (is_set(task->error) && !cancelled) ||
         is_set(task->starting) || self->policy != kept[K_ALL_MUST_SUCCEED] || children == NULL ||
         !PyDict_CheckExact(children) || plain_engine(task) == NULL) {
         return PyObject_CallFunctionObjArgs(kept[K_SCOPE_CHILD_ENDED], self, task, NULL);
     }
     if (PyDict_DelItem(children, (PyObject *)task) < 0) {
         return NULL;
+    }
+    if (cancelled && is_set(self->base.node.record)) { /* the default policy has nothing to say to it */
+        self->base.cancelled_caught = 1;
     }
     self->foreground--;
     if (self->foreground == 0 && is_set(self->drain)) {

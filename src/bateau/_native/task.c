@@ -161,7 +161,31 @@ count_from(PyObject *module, PyObject *number)
     Py_RETURN_NONE;
 }
 
+/* A task that is alive is left out of the collector's lists: its scope or engine owns it, and of 100,000 of them each
+   collection would visit every field. It is back in them from its end on, or when its engine closes (Engine.close). */
+void
+task_track(Task *self)
+{
+    if (!PyObject_GC_IsTracked((PyObject *)self)) {
+        PyObject_GC_Track(self);
+    }
+}
+
+static PyObject *
+track(PyObject *module, PyObject *thing)
+{
+    if (PyObject_TypeCheck(thing, &TaskType)) {
+        Task *task = (Task *)thing;
+        task_track(task);
+        if (is_set(task->waiting) && PyObject_IS_GC(task->waiting) && !PyObject_GC_IsTracked(task->waiting)) {
+            PyObject_GC_Track(task->waiting);
+        }
+    }
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef task_functions[] = {
+    {"track", track, METH_O, "Show a task that will not be stepped any more to the garbage collector."},
     {"last_number", last_number, METH_NOARGS, "The id of the task made last."},
     {"count_from", count_from, METH_O, "Number the tasks made from now on after this number."},
     {NULL, NULL, 0, NULL},
@@ -176,8 +200,37 @@ task_tell(Task *self, const char *name)
     return result == NULL ? -1 : 0;
 }
 
+/* Cut the end of a cancellation's traceback that is bateau's own: see `_drop_our_frames` in kernel/task.py. */
+static int
+drop_our_frames(PyObject *error)
+{
+    PyObject *tb = PyException_GetTraceback(error), *last = NULL;
+    PyObject *ours = kept[K_PACKAGE_DIR];
+    for (PyTracebackObject *found = (PyTracebackObject *)tb; found != NULL; found = found->tb_next) {
+        PyCodeObject *code = PyFrame_GetCode(found->tb_frame);
+        Py_ssize_t starts = PyUnicode_Tailmatch(code->co_filename, ours, 0, PY_SSIZE_T_MAX, -1);
+        Py_DECREF(code);
+        if (starts < 0) {
+            Py_XDECREF(tb);
+            return -1;
+        }
+        if (!starts) {
+            last = (PyObject *)found;
+        }
+    }
+    int status = 0;
+    if (last == NULL) {
+        status = PyException_SetTraceback(error, Py_None);
+    } else if (((PyTracebackObject *)last)->tb_next != NULL) {
+        status = PyObject_SetAttr(last, str_tb_next, Py_None);
+    }
+    Py_XDECREF(tb);
+    return status;
+}
+
+/* `error`: NULL, or the cancellation with which it ends (see `Task._failed`). */
 int
-task_finish(Task *self, PyObject *value)
+task_finish(Task *self, PyObject *value, PyObject *error)
 {
     if (self->ended) {
         return 0;
@@ -185,9 +238,18 @@ task_finish(Task *self, PyObject *value)
     Py_INCREF(self); /* the scope may hold the last reference */
     int status = -1;
     self->ended = 1;
+    task_track(self);
     Py_CLEAR(self->context);
     Py_CLEAR(self->delivered);
     put(self->value, value);
+    if (error != NULL) {
+        put(self->error, error);
+        self->error_seen = 0;
+        put(self->waiting, NULL);
+        if (drop_our_frames(error) < 0) {
+            goto end;
+        }
+    }
     if (is_set(self->scope)) {
         PyObject *scope = Py_NewRef(self->scope);
         PyObject *result = Py_IS_TYPE(scope, known[C_SCOPE])
@@ -225,9 +287,10 @@ task_finish_method(Task *self, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     if (args[1] != Py_None || kept[K_NOWHERE] == NULL || known[C_SCOPE] == NULL) {
+        task_track(self);
         return PyObject_CallFunctionObjArgs(kept[K_TASK_FINISH], self, args[0], args[1], NULL);
     }
-    if (task_finish(self, args[0]) < 0) {
+    if (task_finish(self, args[0], NULL) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;

@@ -114,7 +114,7 @@ engine_set_timer(Engine *engine, double when, PyObject *target)
     timer->target = Py_NewRef(target);
     timer->engine = NULL;
     timer->index = 0;
-    PyObject_GC_Track(timer);
+    /* Not shown to the collector: the heap owns it, and the engine drops its timers when it closes. */
     if (engine->timers == engine->heap_room) { /* a finaliser has set timers in between */
         Py_DECREF(timer);
         return engine_set_timer(engine, when, target);

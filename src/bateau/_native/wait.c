@@ -9,7 +9,7 @@
 
    Final classes. The classes of hot operations are written in Python, over C fields. `finish` derives one class of each
    that has no Python between it and its memory: its objects come from a free list, and the collector sees only those that
-   are parked or left to a generator (until then nothing can form a cycle through them). */
+   are left to a generator or parked in a task that it sees (else nothing can form a cycle through them that it could free). */
 #include "operation.h"
 
 /* -- WaitQueue ------------------------------------------------------------------------------------------------------------ */
@@ -285,7 +285,9 @@ operation_park(Operation *self, Task *task, WaitQueue *queue)
     }
     put(task->waiting, self);
     self->phase = SUSPENDED;
-    final_track(self);
+    if (PyObject_GC_IsTracked((PyObject *)task)) { /* else no cycle through it can be freed anyway: see task_track */
+        final_track(self);
+    }
     return 0;
 }
 

@@ -504,12 +504,21 @@ class Engine(EngineFields, Host):
     def close(self) -> None:
         """Nothing will be stepped any more; calls from other threads are refused, those that came in time are made."""
         self._closed = True
+        self._release()
         while self._inbox:
             call = self._inbox.popleft()
             try:
                 call()
             except Exception as error:
                 raise_unraisable(error, f"a call from another thread failed while {self.describe()} closed")
+
+
+    def _release(self) -> None:
+        """The twin leaves tasks and timers that are alive out of the garbage collector's lists: these will not end any more."""
+        if native is not None:
+            native.EngineFields._drop_timers(self)
+            for task in all_tasks(self.roots):
+                native.track(task)
 
 
 class _Nested:

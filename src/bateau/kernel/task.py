@@ -404,7 +404,7 @@ def _drop_our_frames(error: BaseException) -> None:
 
 # The innermost node of every task that has ended: nothing reaches it.
 NOWHERE = CancelNode()
-keep(nowhere=NOWHERE)
+keep(nowhere=NOWHERE, cancelled=Cancelled, package_dir=PACKAGE_DIR)
 
 
 class Join(Operation[T]):
