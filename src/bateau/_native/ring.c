@@ -187,7 +187,7 @@ static PyObject *
 ring_make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     if (PyTuple_GET_SIZE(args) || (kwargs != NULL && PyDict_GET_SIZE(kwargs))) {
-        PyErr_SetString(PyExc_TypeError, "Ring takes no arguments");
+        PyErr_SetString(PyExc_TypeError, "Deque takes no arguments");
         return NULL;
     }
     return type->tp_alloc(type, 0);
@@ -209,7 +209,7 @@ static PySequenceMethods ring_sequence = {
 
 PyTypeObject RingType = {
     PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "bateau._native.Ring",
+    .tp_name = "bateau._native.Deque",
     .tp_doc = "A queue of ready tasks. Iterating it goes over a copy.",
     .tp_basicsize = sizeof(Ring),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,

@@ -63,7 +63,7 @@ class QueueState(QueueStateFields, State, Generic[T]):
         self.capacity = capacity
         # The bound in force: the capacity, or -1 once the last receiver is gone and nothing is stored any more.
         self.limit = capacity
-        self.items: deque[T] = deque() if native is None else native.Ring()
+        self.items: deque[T] = deque() if native is None else native.Deque()
         self.sending = WaitQueue()
         self.receiving = WaitQueue()
         # The open ends, in the order they were made (a dict for its order).

@@ -555,7 +555,7 @@ _TWINNED = (
 def _ready_queue(kind: type[Engine]) -> deque[Task[Any]]:
     if native is None or any(getattr(kind, name) is not getattr(Engine, name) for name in _TWINNED):
         return deque()
-    queue: deque[Task[Any]] = native.Ring()
+    queue: deque[Task[Any]] = native.Deque()
     return queue
 
 
