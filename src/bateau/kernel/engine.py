@@ -512,7 +512,6 @@ class Engine(EngineFields, Host):
             except Exception as error:
                 raise_unraisable(error, f"a call from another thread failed while {self.describe()} closed")
 
-
     def _release(self) -> None:
         """The twin leaves tasks and timers that are alive out of the garbage collector's lists: these will not end any more."""
         if native is not None:
