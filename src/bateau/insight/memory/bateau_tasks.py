@@ -19,8 +19,8 @@ TASK, SCOPE, RESOURCE, HOST = (
     "bateau.kernel.resource.Resource",
     "bateau.kernel.host.Host",
 )
-RING = "bateau._native.Ring"
-_RING_SIZE = Struct("<32xq")  # behind the items and the head
+NATIVE_DEQUES = {"bateau._native.Deque", "bateau._native.Ring"}
+_NATIVE_SIZE = Struct("<32xq")  # behind the items and the head
 _PARKED = 1
 MAX_NODES = 10_000_000
 # Attributes that name who has a resource: a task, or a set, dictionary or list of them.
@@ -117,7 +117,7 @@ class BateauTasks:
                 label,
                 thread=objects.number(host, "thread_id") or None,
                 ready=self._size(ready) if ready else None,
-                timers=objects.length(timers) if timers else None,
+                timers=self._size(timers) or None if timers else None,
                 ext={"loop": loop} if loop else {},
             )
         )
@@ -342,18 +342,22 @@ class BateauTasks:
         if "capacity" not in info.slots and "capacity" not in info.numbers:
             return
         items, bound = objects.path(address, "items"), objects.number(address, "capacity")
-        if items:
-            found["used"] = self._size(items)
+        used = self._size(items) if items else None
+        if used is not None:
+            found["used"] = used
             if bound < 1 << 60:
                 found["capacity"] = bound
             found["text"] += f" ({found['used']}/{found.get('capacity', 'unbounded')})"
 
-    def _size(self, items: int) -> int:
-        """How many things a queue has: a deque, or a ring of the native kernel's, which says so itself."""
+    def _size(self, items: int) -> int | None:
+        """How many things a queue has: a list, a deque, or one of the native kernel's; None of a kind that is not known."""
         objects = self.objects
-        if objects.type_of(items).name == RING:
-            return objects.memory.unpack(_RING_SIZE, items)[0]  # type: ignore[no-any-return]
-        return objects.length(items)
+        try:
+            if objects.type_of(items).name in NATIVE_DEQUES:
+                return objects.memory.unpack(_NATIVE_SIZE, items)[0]  # type: ignore[no-any-return]
+            return objects.length(items)
+        except Fault:
+            return None
 
     def _who(self, address: int, found: dict[str, Any], verb: str, names: frozenset[str]) -> None:
         """Who holds the resource, and who could end a wait on it."""
