@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 DESCRIPTION = """\
@@ -27,24 +28,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Show it until q is pressed."""
-    from ..insight.console.sources import Source, find_source
-    from ..insight.model import InsightError
-
     if not 0.05 <= args.interval <= 3600:
         return _refuse(f"--interval is in seconds, from 0.05 to 3600, not {args.interval:g}")
     directory = Path(args.directory) if args.directory is not None else Path.cwd()
     if not directory.is_dir():
         return _refuse(f"--directory {directory} is no directory")
-    try:
-        from ..insight.console.app import Console
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] not in ("textual", "rich"):
-            raise
-        return _refuse(
-            "it needs textual: pip install 'bateau[console]'. Without it, `bateau dump` tells the same as text"
-        )
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return _refuse("it needs a terminal. `bateau dump` tells the same as text")
+    why_not = _why_not()
+    if why_not:
+        return _refuse(why_not)
+    from ..insight.console.app import Console
+    from ..insight.console.sources import Source, find_source
+    from ..insight.model import InsightError
+
     sources: list[Source] = []
     try:
         sources.extend(find_source(target) for target in args.target)
@@ -57,6 +52,41 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _refuse(why: str) -> int:
-    print(f"bateau console: {why}", file=sys.stderr)
+def run_in_console(options: Sequence[str]) -> int:
+    """``bateau run --console``: run ``bateau run`` with ``options`` in a process of its own, and follow it. Returns its status."""
+    why_not = _why_not()
+    if why_not:
+        return _refuse(why_not, "run --console")
+    from ..insight.console.app import Console
+    from ..insight.console.child import Child
+    from ..insight.model import InsightError
+
+    child = Child([sys.executable, "-m", "bateau.cli", "run", *options])
+    try:
+        source = child.source()
+    except InsightError as error:
+        status = child.close()
+        print(f"bateau run --console: {error}", file=sys.stderr)
+        return status or 2
+    try:
+        Console([source], child=child).run()
+    finally:
+        source.close()
+        status = child.close()
+    return status
+
+
+def _why_not() -> str | None:
+    """Why there can be no console here."""
+    try:
+        import textual  # noqa: F401  # pyright: ignore[reportUnusedImport]  # only whether it is there
+    except ImportError:
+        return "it needs textual: pip install 'bateau[console]'. Without it, `bateau dump` tells the same as text"
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return "it needs a terminal. `bateau dump` tells the same as text"
+    return None
+
+
+def _refuse(why: str, command: str = "console") -> int:
+    print(f"bateau {command}: {why}", file=sys.stderr)
     return 2

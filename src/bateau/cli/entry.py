@@ -16,6 +16,7 @@ examples:
   bateau run app:main one two             call main("one", "two") of module app
   bateau runtimes                         what is available here, and why not if not
   bateau dump 4242                        what every task of process 4242 is doing, and who waits for whom
+  bateau run --console app.py             run it, and follow it on the screen
   bateau console 4242                     the same on the screen, as it changes
   bateau sim explore test_x.py:scenario   look for an order of events, or a fault, that breaks it
   bateau run --supervise app.py           ... and say what every task was at if it is killed
@@ -49,6 +50,11 @@ def _parser() -> argparse.ArgumentParser:
         "--no-watch",
         action="store_true",
         help="don't look for hazards (a blocked loop, a deadlock...) from a thread beside it",
+    )
+    run.add_argument(
+        "--console",
+        action="store_true",
+        help="run it in a child process, and follow it on the screen (see bateau console)",
     )
     run.add_argument("target", help="app.py, app.py:function or module:function")
     run.add_argument(

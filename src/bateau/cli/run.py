@@ -24,6 +24,10 @@ def main(args: argparse.Namespace) -> int:
             return 2
         # For the script's own bateau.run(...), and for the processes it starts.
         os.environ["BATEAU_RUNTIME"] = args.runtime
+    if args.console:
+        from .console import run_in_console
+
+        return run_in_console(_options(args))
     from ..kernel.tracebacks import show_at_the_end
 
     show_at_the_end()  # whatever it ends with: the command's own frames are nobody's program
@@ -32,6 +36,17 @@ def main(args: argparse.Namespace) -> int:
 
         return supervise(lambda: _recorded(args))
     return _recorded(args)
+
+
+def _options(args: argparse.Namespace) -> list[str]:
+    """The command line again, without ``--console`` and the runtime, which the child finds in its environment."""
+    flags = {"--no-watch": args.no_watch, "--supervise": args.supervise, "--no-record": args.no_record}
+    options = [flag for flag, given in flags.items() if given]
+    if args.record_tasks is not None:
+        options += ["--record-tasks", str(args.record_tasks)]
+    for pattern in args.locals:
+        options += ["--locals", pattern]
+    return [*options, args.target, *args.args]
 
 
 def _recorded(args: argparse.Namespace) -> int:

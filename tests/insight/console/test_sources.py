@@ -130,30 +130,74 @@ def test_in_a_terminal():
     pytest.importorskip("textual")
     with Program("insight.init()") as program:
         program.until("ready")
-        child, terminal = pty.fork()
-        if not child:
-            os.environ.update(TERM="xterm-256color", COLUMNS="140", LINES="40")
-            os.execv(
-                sys.executable, [sys.executable, "-m", "bateau.cli", "console", "--interval", "0.2", str(program.pid)]
-            )
-        seen = b""
-        end = time.monotonic() + 60
+        command = ["-m", "bateau.cli", "console", "--interval", "0.2", str(program.pid)]
+        status, _ = in_terminal(command, b"stubborn", b"q")
+        assert status == 0
+
+
+def in_terminal(command, until_seen, keys):
+    """Run a command in a terminal of its own, press keys when something has been shown; its status, and all that was shown."""
+    child, terminal = pty.fork()
+    if not child:
+        os.environ.update(TERM="xterm-256color", COLUMNS="140", LINES="40")
+        os.execv(sys.executable, [sys.executable, *command])
+    seen = b""
+    end = time.monotonic() + 60
+    try:
+        while until_seen not in seen:
+            assert time.monotonic() < end, seen
+            seen += os.read(terminal, 65536)
+        os.write(terminal, keys)
         try:
-            while b"stubborn" not in seen:
-                assert time.monotonic() < end, seen
-                seen += os.read(terminal, 65536)
-            os.write(terminal, b"q")
-            try:
-                while os.read(terminal, 65536):
-                    pass
-            except OSError:  # the terminal has closed: the console has ended
-                pass
-        finally:
-            os.close(terminal)
-            if time.monotonic() >= end:
-                os.kill(child, signal.SIGKILL)
-            _, status = os.waitpid(child, 0)
-        assert os.waitstatus_to_exitcode(status) == 0
+            while more := os.read(terminal, 65536):
+                seen += more
+        except OSError:  # the terminal has closed: the command has ended
+            pass
+    finally:
+        os.close(terminal)
+        if time.monotonic() >= end:
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status), seen
+
+
+def test_run_console(tmp_path):
+    """The program's output and status are the command's; Ctrl-C goes to the program when the console is left."""
+    app = tmp_path / "app.py"
+    app.write_text(
+        textwrap.dedent(
+            """
+            import bateau, sys
+
+            async def nap():
+                while not bateau.stopping():
+                    await bateau.time.sleep(0.01)
+
+            async def main():
+                print("these words are the program's", sys.argv[1:], flush=True)
+                try:
+                    async with bateau.scope() as scope:
+                        scope.spawn(nap, name="sleeping-beauty")
+                finally:
+                    print("it could clean up", flush=True)
+
+            bateau.run(main)
+            """
+        )
+    )
+    command = ["-m", "bateau.cli", "run", "--console", "--no-record", str(app), "one", "--two"]
+    status, seen = in_terminal(command, b"sleeping-beauty", b"8q")
+    assert b"these words are the program's ['one', '--two']" in seen
+    assert b"it could clean up" in seen
+    assert status == 0, seen[-2000:]
+
+
+def test_run_console_of_a_program_that_does_not_start(tmp_path):
+    app = tmp_path / "app.py"
+    app.write_text("import sys; print('nothing to do'); sys.exit(7)")
+    status, seen = in_terminal(["-m", "bateau.cli", "run", "--console", str(app)], b"status 7", b"q")
+    assert status == 7, seen
+    assert b"nothing to do" in seen
 
 
 @pytest.mark.parametrize(

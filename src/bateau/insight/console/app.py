@@ -22,6 +22,7 @@ from textual.worker import Worker, WorkerState
 
 from ..model import InsightError, Snapshot, Want
 from . import listing
+from .child import Child
 from .listing import Listing
 from .problems import Problem, find_problems
 from .screens import HELP, DetailPage, GraphPage, Question, TextPage
@@ -61,7 +62,7 @@ class Console(App[None]):
     #caption { height: 1; padding: 0 1; color: $text-muted; }
     #table-problems { height: auto; max-height: 50%; }
     #explanation { height: 1fr; border-top: solid $primary; padding: 0 1; }
-    #text, #trend { padding: 0 1; }
+    #text, #text-trends, #text-output { padding: 0 1; }
     Question { align: center middle; }
     #question { width: 70; height: auto; border: heavy $warning; background: $surface; padding: 1 2; }
     """
@@ -79,10 +80,17 @@ class Console(App[None]):
         Binding("s", "act('stop')", "stop", show=False),
         Binding("left_square_bracket", "switch(-1)", "previous program", show=False),
         Binding("right_square_bracket", "switch(1)", "next program", show=False),
-        *(Binding(str(at), f"tab('{name}')", name, show=False) for at, name in enumerate(TABS, 1)),
+        *(Binding(str(at), f"tab('{name}')", name, show=False) for at, name in enumerate((*TABS, "output"), 1)),
     ]
 
-    def __init__(self, sources: Sequence[Source], *, interval: float = 1.0, directory: Path | None = None) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        *,
+        interval: float = 1.0,
+        directory: Path | None = None,
+        child: Child | None = None,
+    ) -> None:
         super().__init__()
         if not sources:
             raise ValueError("the console needs something to show: a process id, a socket, host:port or a file")
@@ -92,6 +100,8 @@ class Console(App[None]):
         self.snapshot: Snapshot | None = None
         self.problems: tuple[Problem, ...] = ()
         self.paused = False
+        # The program that was started for the console, whose output it shows.
+        self.child = child
         self._place = 0
         self._match = ""
         self._order = "state"
@@ -113,13 +123,13 @@ class Console(App[None]):
         yield Header(show_clock=True)
         yield Static("", id="banner", markup=False)
         with TabbedContent(initial="tasks"):
-            for name in TABS:
+            for name in (*TABS, *(("output",) if self.child is not None else ())):
                 with TabPane(name, id=name):
                     if name == "tree":
                         yield Tree[int]("program", id="the-tree")
-                    elif name == "trends":
-                        with VerticalScroll():
-                            yield Static("", id="trend", markup=False)
+                    elif name in ("trends", "output"):
+                        with VerticalScroll(id=f"scroll-{name}"):
+                            yield Static("", id=f"text-{name}", markup=False)
                     else:
                         yield DataTable[str](id=f"table-{name}", cursor_type="row", zebra_stripes=True)
                     if name == "problems":
@@ -173,6 +183,8 @@ class Console(App[None]):
         elif worker.error is not None:
             error = worker.error
             self._trouble = str(error) if isinstance(error, InsightError) else f"{type(error).__name__}: {error}"
+            if self.child is not None and self.child.status is not None:
+                self._trouble = f"the program has ended with status {self.child.status}"
             self._caption()
         if self.source.live:
             # Never more than a third of the time is spent on reading.
@@ -224,7 +236,12 @@ class Console(App[None]):
         elif tab == "trends":
             width = max(20, min(120, self.size.width - 60))
             lines = self._trends[self._place].lines(width)
-            self.screen_stack[0].query_one("#trend", Static).update(Text("\n\n".join(lines)))
+            self.screen_stack[0].query_one("#text-trends", Static).update(Text("\n\n".join(lines)))
+            self._caption()
+        elif tab == "output":
+            assert self.child is not None
+            self.screen_stack[0].query_one("#text-output", Static).update(Text(self.child.output()))
+            self.screen_stack[0].query_one("#scroll-output").scroll_end(animate=False)
             self._caption()
         else:
             self._draw_table(tab, self._listing(snapshot, tab))
@@ -364,6 +381,8 @@ class Console(App[None]):
 
     def action_tab(self, name: str) -> None:
         """Open a tab."""
+        if name == "output" and self.child is None:
+            return
         while len(self.screen_stack) > 1:
             self.pop_screen()
         self.screen.query_one(TabbedContent).active = name

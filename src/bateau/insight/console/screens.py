@@ -43,7 +43,7 @@ HELP = """\
   w      wake the task: harmless, whatever it waits for (it looks again, and waits on)
   s      stop the scope: loops end, running work goes on, then it is cancelled
   [ ]    the program before, the next one, where several are shown
-  1..7   tasks, tree, resources, scopes, runtimes, problems, trends
+  1..7   tasks, tree, resources, scopes, runtimes, problems, trends; 8 the program's output, under `bateau run --console`
   ?      this page, on every page          q  back, and quit
 
 [b]What it costs the program[/b]
