@@ -62,6 +62,10 @@ static PyMemberDef cancellable_members[] = {
     FIELD(Cancellable, on_stop_calls, "on_stop_calls"),
     FIELD(Cancellable, relative, "relative"),
     FIELD(Cancellable, timer, "timer"),
+    /* For readers of a process's memory, which can't ask `site`. */
+    FIELD(Cancellable, site, "_site"),
+    FIELD(Cancellable, site_code, "_site_code"),
+    {"_site_offset", Py_T_INT, offsetof(Cancellable, site_offset), 0, NULL},
     {"given", Py_T_INT, offsetof(Cancellable, given), 0, NULL},
     {"shielded", Py_T_BOOL, offsetof(Cancellable, shielded), 0, NULL},
     {"cancelled_caught", Py_T_BOOL, offsetof(Cancellable, cancelled_caught), 0, NULL},

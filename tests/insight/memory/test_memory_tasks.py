@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bateau.insight.model import Snapshot
-from support.memory_children import child, read_blocked
+from support.memory_children import TRUTH, child, read_blocked
 
 TRIO = """
 import trio
@@ -106,6 +106,12 @@ bateau.run(main, runtime=sys.argv[1])
 """
 
 
+def site_of(program: str, text: str) -> int:
+    """The line of the child's program that has ``text``."""
+    lines = (TRUTH + program).splitlines()
+    return next(number for number, line in enumerate(lines, 1) if text in line)
+
+
 def chains_of(snapshot: Snapshot, names: Any) -> dict[str, list[list[Any]]]:
     return {
         task.name: [[frame.function, frame.line] for frame in snapshot.stack(task.stack)]
@@ -198,6 +204,8 @@ def test_bateau(runtime: str) -> None:
         assert snapshot.stack(tasks["blocks"].stack)[-1].function == "block"
         (outer,) = [scope for scope in snapshot.scopes if scope.name == "outer"]
         assert outer.children == 7 and tasks["fill"].scope == outer.id and tasks["fill"].parent == outer.task
+        opened = snapshot.frame(outer.site)
+        assert opened is not None and opened.line == site_of(BATEAU, "bateau.scope(")
         (timeout,) = [scope for scope in snapshot.scopes if scope.kind == "RaisingTimeout"]
         assert timeout.parent == outer.id and timeout.left is not None and 0 < timeout.left < 500
         site = snapshot.frame(tasks["fill"].spawned)

@@ -448,9 +448,9 @@ class BateauTasks:
             if left < 1e12:
                 fields["left"] = round(left, 3)
         self._reasons(fields, objects.path(address, "effective"), objects.path(address, "stopping"))
-        site = objects.path(address, "site")
+        site = objects.path(address, "site") or objects.path(address, "_site") or objects.path(address, "_site_code")
         if site:
-            fields["site"] = self._site(site, 0)
+            fields["site"] = self._site(site, objects.number(address, "_site_offset"))
         if is_scope:
             fields["children"] = len(self._children(address))
             fields["closing"] = objects.truth(address, "_closing")
