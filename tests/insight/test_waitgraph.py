@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from bateau.insight.drawing import to_dot, to_mermaid
 from bateau.insight.explain import explain, explain_task
 from bateau.insight.model import Arm, Frame, Process, Resource, Scope, Snapshot, Task, Wait
-from bateau.insight.waitgraph import WaitGraph, find_knots
+from bateau.insight.waitgraph import WaitGraph, find_knots, find_timed
 
 
 def waits(number, *resources, **fields):
@@ -74,6 +74,18 @@ def test_a_ring_with_a_way_out_is_none():
         snap([waits(1, 11)], [lock(11, 99)]),  # its holder has ended since
     ):
         assert find_knots(out) == ()
+
+
+def test_a_ring_that_a_timeout_will_cut():
+    scopes = [Scope(21, "T", parent=22), Scope(22, "T", left=2.0)]
+    snapshot = snap(
+        [waits(1, 11, entered=21), waits(2, 12), waits(3, 11, wait={"left": 9.0})], [lock(11, 2), lock(12, 1)], scopes
+    )
+    assert find_knots(snapshot) == ()
+    (knot,) = find_timed(snapshot)
+    assert (knot.ring, knot.behind, knot.until) == ((1, 2), (3,), 2.0)
+    assert "IN EACH OTHER'S WAY: 2 tasks can only be freed by each other, or by a timeout in 2.0 s" in explain(snapshot)
+    assert find_timed(AB_BA) == ()
 
 
 def test_a_deadline_does_not_reach_through_a_shield():

@@ -13,7 +13,7 @@ import os
 import platform
 import sys
 import time
-from _thread import get_ident
+from _thread import RLock, get_ident
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from functools import partial
@@ -80,24 +80,30 @@ def snapshot(want: Want | None = None) -> Snapshot:
     return LiveReader().read(want)
 
 
+# Re-entrant: a signal's handler may dump in the middle of a snapshot.
+_pausing = RLock()
 _pauses = 0
+_was_enabled = False
 
 
 @contextmanager
 def _collector_paused() -> Generator[None]:
     """Without Python's garbage collector, which would visit the growing snapshot again and again (measured: four times the time).
-    Two snapshots at once, on two threads, count.
+    Snapshots on several threads at once count; the last to end leaves it as the first found it.
     """
-    global _pauses
-    was_enabled = gc.isenabled() or _pauses > 0
-    _pauses += 1
-    gc.disable()
+    global _pauses, _was_enabled
+    with _pausing:
+        if not _pauses:
+            _was_enabled = gc.isenabled()
+        _pauses += 1
+        gc.disable()
     try:
         yield
     finally:
-        _pauses -= 1
-        if was_enabled and not _pauses:
-            gc.enable()
+        with _pausing:
+            _pauses -= 1
+            if not _pauses and _was_enabled:
+                gc.enable()
 
 
 class _Collection:

@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from .model import Frame, Resource, Snapshot, Task, Wait
-from .waitgraph import Knot, WaitGraph, find_knots
+from .waitgraph import Knot, WaitGraph, find_knots, find_timed
 
 # Names listed before "and N more".
 MOST_NAMES = 4
 MOST_GROUPS = 60
+
+# The tools' own.
+_OWN_THREADS = ("bateau-insight", "bateau watcher", "bateau-dump-every")
 
 _NUMBERS = re.compile(r"0x[0-9a-f]+|\d+")
 
@@ -43,6 +46,7 @@ class _Teller:
         self.snapshot = snapshot
         self.graph = WaitGraph(snapshot)
         self.knots = find_knots(snapshot, self.graph)
+        self.timed = find_timed(snapshot)
         self._threads = {thread.id: thread for thread in snapshot.threads}
         self._runtimes = {runtime.id: runtime for runtime in snapshot.runtimes}
 
@@ -50,6 +54,9 @@ class _Teller:
         """All lines."""
         yield from self._head()
         for knot in self.knots:
+            yield ""
+            yield from self._knot(knot)
+        for knot in self.timed:
             yield ""
             yield from self._knot(knot)
         for finding in self.snapshot.findings[-10:]:
@@ -93,7 +100,12 @@ class _Teller:
     def _knot(self, knot: Knot) -> Iterator[str]:
         certain = "DEADLOCK" if knot.exact else "PROBABLY A DEADLOCK (worked out from another library's frames)"
         ring = [self.graph.tasks[number] for number in knot.ring]
-        if len(ring) == 1:
+        if knot.until is not None:
+            yield (
+                f"IN EACH OTHER'S WAY: {_count(len(ring), 'task')} can only be freed by each other, or by a timeout in "
+                f"{_seconds(knot.until)}"
+            )
+        elif len(ring) == 1:
             yield f"{certain}: task {ring[0].name!r} waits for itself, and nobody else can free it"
         else:
             yield f"{certain}: {len(ring)} tasks wait for each other, and nobody else can free them"
@@ -124,7 +136,7 @@ class _Teller:
                     yield from _indented(_indented(self._stack(group[0])))
 
     def _waiting(self, width: int) -> Iterator[str]:
-        told = {number for knot in self.knots for number in knot.ring}
+        told = {number for knot in (*self.knots, *self.timed) for number in knot.ring}
         tasks = [task for task in self.snapshot.tasks if task.state in ("waiting", "unknown") and task.id not in told]
         if not tasks:
             return
@@ -140,7 +152,11 @@ class _Teller:
             yield f"  and {_count(sum(map(len, rest)), 'task')} in {len(rest)} other places"
 
     def _threads_lines(self) -> Iterator[str]:
-        others = [thread for thread in self.snapshot.threads if thread.runtime is None and thread.stack is not None]
+        others = [
+            thread
+            for thread in self.snapshot.threads
+            if thread.runtime is None and thread.stack is not None and thread.name not in _OWN_THREADS
+        ]
         if others:
             yield ""
             yield f"other threads: {len(others)}"

@@ -8,14 +8,15 @@ tasks that each hold what either of two others needs are one as well, and a ring
 
 It is exact where all that is known of the resources is: nobody is called stuck who has any way out. Resources whose satisfiers are
 not known free themselves. With ``guess``, those of other libraries whose users were found by looking at their frames count as freed by
-these alone: what is stuck only then is likely stuck.
+these alone: what is stuck only then is likely stuck. With ``patient``, deadlines and timeouts are not counted as ways out: what is stuck
+only then comes free when the first of them is over, and has waited for nothing until then.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .model import Resource, Scope, Snapshot, Task
 
@@ -32,21 +33,24 @@ class Step:
 @dataclass(frozen=True)
 class Knot:
     """Tasks that can never go on. ``ring``: those that wait for each other, in order. ``resources``: what the ring waits on.
-    ``behind``: those that wait for somebody in the ring, directly or not. ``exact``: proven, not inferred.
+    ``behind``: those that wait for somebody in the ring, directly or not. ``exact``: proven, not inferred. ``until``: seconds until a
+    timeout cuts it, for what ``find_timed`` found; None for a knot that nothing cuts.
     """
 
     ring: tuple[int, ...]
     resources: tuple[int, ...]
     behind: tuple[int, ...]
     exact: bool
+    until: float | None = None
 
 
 class WaitGraph:
     """See the module's head. Takes time in proportion to tasks and relations."""
 
-    def __init__(self, snapshot: Snapshot, *, guess: bool = False) -> None:
+    def __init__(self, snapshot: Snapshot, *, guess: bool = False, patient: bool = False) -> None:
         self.snapshot = snapshot
         self.guess = guess
+        self.patient = patient
         self.tasks: dict[int, Task] = {task.id: task for task in snapshot.tasks}
         self.resources: dict[int, Resource] = {resource.id: resource for resource in snapshot.resources}
         self._scopes: dict[int, Scope] = {scope.id: scope for scope in snapshot.scopes}
@@ -133,7 +137,9 @@ class WaitGraph:
 
     def _moves_by_itself(self, task: Task) -> bool:
         wait = task.waits
-        if task.state != "waiting" or wait is None or task.moved or wait.left is not None:
+        if task.state != "waiting" or wait is None or task.moved:
+            return True
+        if wait.left is not None and not (self.patient and self._is_by_tasks(wait.resource)):
             return True
         if task.cancelled is not None and not wait.shielded:
             return True
@@ -141,7 +147,26 @@ class WaitGraph:
             return True
         if not wait.arms and wait.resource is None:
             return True
-        return self._will_expire(task.entered if task.entered is not None else task.scope)
+        return not self.patient and self._will_expire(task.entered if task.entered is not None else task.scope)
+
+    def _is_by_tasks(self, number: int | None) -> bool:
+        resource = self.resources.get(number) if number is not None else None
+        return resource is not None and resource.freed_by == "tasks"
+
+    def until(self, task: Task) -> float | None:
+        """Seconds until a timeout at or around this task's wait ends it; None if none does."""
+        nearest = task.waits.left if task.waits is not None else None
+        number = task.entered if task.entered is not None else task.scope
+        seen: set[int] = set()
+        while number is not None and number not in seen:
+            seen.add(number)
+            scope = self._scopes.get(number)
+            if scope is None:
+                break
+            if scope.left is not None and (nearest is None or scope.left < nearest):
+                nearest = scope.left
+            number = None if scope.shielded else scope.parent
+        return nearest
 
     def _will_expire(self, number: int | None) -> bool:
         """Whether a deadline at or around this scope will cancel what is inside."""
@@ -249,6 +274,22 @@ def find_knots(snapshot: Snapshot, graph: WaitGraph | None = None) -> tuple[Knot
     known = {number for knot in exact for number in (*knot.ring, *knot.behind)}
     likely = WaitGraph(snapshot, guess=True).knots()
     return (*exact, *(knot for knot in likely if not known.intersection(knot.ring)))
+
+
+def find_timed(snapshot: Snapshot) -> tuple[Knot, ...]:
+    """What would be a knot, did not a timeout cut it sooner or later: with ``until``, the soonest first."""
+    if not any(scope.left is not None for scope in snapshot.scopes) and not any(
+        task.waits is not None and task.waits.left is not None for task in snapshot.tasks
+    ):
+        return ()
+    graph = WaitGraph(snapshot, patient=True)
+    stuck = set(WaitGraph(snapshot).stuck())
+    found: list[Knot] = []
+    for knot in graph.knots():
+        times = [left for one in (*knot.ring, *knot.behind) if (left := graph.until(graph.tasks[one])) is not None]
+        if times and not stuck.intersection(knot.ring):
+            found.append(replace(knot, until=min(times)))
+    return tuple(sorted(found, key=lambda knot: knot.until or 0.0))
 
 
 # -- graph algorithms, iterative ---------------------------------------------------------------------------------------------
