@@ -205,11 +205,16 @@ system_time(void)
 }
 
 #ifdef TICKS
+enum { LEARNING = 20000000 }; /* nanoseconds */
+
 /* Read both clocks, and learn the rate of the ticks: from the first reading on, so ever better. */
 static uint64_t
 read_clocks(BateauRing *ring)
 {
-    uint64_t ticks = 0, time = 0, window = UINT64_MAX;
+    uint64_t ticks = 0, time = system_time(), window = UINT64_MAX;
+    if (ring->first_ticks != 0 && time - ring->first_time <= LEARNING) {
+        return time; /* too early to tell the rate */
+    }
     for (int i = 0; i < 3; i++) { /* between the two the processor may have been taken away: the closest pair counts */
         uint64_t before = TICKS(), at = system_time(), after = TICKS();
         if (after - before < window) {
@@ -222,7 +227,7 @@ read_clocks(BateauRing *ring)
         ring->first_ticks = ticks;
         ring->first_time = time;
     }
-    else if (time - ring->first_time > 20000000 && ticks > ring->first_ticks) {
+    else if (ticks > ring->first_ticks) {
         ring->rate = (uint64_t)((double)(time - ring->first_time) / (double)(ticks - ring->first_ticks) * 4294967296.0);
         ring->limit = ring->rate == 0 ? 0 : (1000000ull << 32) / ring->rate; /* a millisecond's worth */
     }
