@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import gc
 import os
 import resource
@@ -137,6 +138,31 @@ def test_a_handle_cancelled_by_its_own_callback(factory: Any) -> None:
         holder.append(timers.pop())
         await asyncio.sleep(0.001)
         assert [value for value, _ in seen] == [[1], [2]]
+
+    run(factory, main())
+
+
+@both
+def test_a_callback_lives_while_it_runs(factory: Any) -> None:
+    """Also one that was cancelled meanwhile, and that only its handle refers to."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        alive = []
+
+        def fire() -> None:
+            holder[0].cancel()
+            gc.collect()
+            alive.append(reference() is not None)
+
+        callback = functools.partial(fire)
+        reference = weakref.ref(callback)
+        holder = [loop.call_soon(callback)]
+        del callback
+        await asyncio.sleep(0)
+        gc.collect()
+        assert alive == [True]
+        assert reference() is None
 
     run(factory, main())
 
