@@ -51,9 +51,9 @@ async def _main(
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             scope.spawn(_hear, scope, told, job.grace, background=True)
             scope.spawn(_outlived, scope, life, job.grace, background=True)
-            for family in dict.fromkeys(sock.family for sock in socks):
-                listener = _listener([sock for sock in socks if sock.family == family], job.limit)
-                scope.spawn(_accept, scope, listener, handler)
+            for unix in (False, True):
+                if found := [sock for sock in socks if (sock.family == socket.AF_UNIX) is unix]:
+                    scope.spawn(_accept, scope, _listener(found, unix, job.limit), handler)
             os.write(ready, b"R")
             os.close(ready)
     if scope.cancelled_caught:
@@ -73,8 +73,7 @@ async def _lifespan(job: Job) -> AsyncGenerator[None]:
             yield
 
 
-def _listener(socks: list[socket.socket], limit: int | None) -> Listener:
-    unix = socks[0].family == socket.AF_UNIX
+def _listener(socks: list[socket.socket], unix: bool, limit: int | None) -> Listener:
     return Listener(socks, stream_type=UnixStream if unix else SocketStream, limit=limit, nodelay=not unix)
 
 

@@ -74,6 +74,7 @@ class BateauBackend(AsyncBackend):
 
     @classmethod
     async def checkpoint(cls) -> None:
+        await check_cancelled_here()
         await yield_now()
 
     @classmethod

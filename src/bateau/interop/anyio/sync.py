@@ -83,8 +83,9 @@ class _Wait(Operation[None]):
 
 
 async def check_cancelled_here() -> None:
-    """Raise if the task is cancelled; nothing else."""
+    """Raise if the task is cancelled, after the others have had a turn: as on anyio's other backends, where it takes one to deliver."""
     if current_task().node.effective is not None:
+        await Turn()
         await yield_now()
 
 
