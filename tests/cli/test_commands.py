@@ -140,3 +140,13 @@ def test_the_command_starts_without_the_event_loops() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert out.stdout.endswith("[]\n"), out.stdout
+
+
+def test_whoever_reads_the_output_may_have_had_enough():
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "bateau.cli", "runtimes"], check=False, stdout=writing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")

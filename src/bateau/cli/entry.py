@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -202,7 +203,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         status: int = command.main(args)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        if args.command == "run":  # a program's own affair
+            raise
+        # Whoever read our output has had enough (`bateau dump 42 | head`). At exit Python would flush, and fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return status

@@ -254,7 +254,7 @@ class SimEngine(NativeEngine):
 
 
 class SimRuntime(Runtime):
-    """See the module's head."""
+    """A simulated world whose time, order and faults are decided by a seed; for tests (see the module's head)."""
 
     name = "sim"
     features = frozenset({"asyncio", "deadlock_detection", "nested_block_on", "fds"})
