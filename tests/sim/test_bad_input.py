@@ -185,3 +185,9 @@ def test_a_world_inside_a_running_program_is_told_where_else_it_can_be() -> None
             sim.run(scenario)
 
     sim.run(plain)
+
+
+def test_the_seed_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATEAU_SEED", "x")
+    with pytest.raises(ValueError, match="BATEAU_SEED is a whole number, not 'x'"):
+        bateau.run(scenario, runtime="sim")

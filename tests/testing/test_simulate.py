@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+from bateau.testing import simulate
 from support.projects import Project
 
 HEAD = """
@@ -168,6 +169,18 @@ def test_tokens_that_do_not_fit(project: Project) -> None:
     assert "a replay token starts with 'sim-'" in done.text
     assert "with other options of the world" in done.text
     assert "pinned run not replayed: the token was made on Python 2.7" in done.text
+
+
+def test_what_a_test_can_not_say() -> None:
+    for options, says in (
+        ({"jobs": 4}, "--bateau-jobs=4"),
+        ({"seed": 44}, r"seeds=range\(44, 45\)"),
+        ({"args": (1,)}, "fixtures"),
+    ):
+        with pytest.raises(TypeError, match=says):
+            simulate(**options)
+    with pytest.raises(TypeError, match=r"by name, as in @simulate\(seeds=1000\)"):
+        simulate(1000)
 
 
 def test_which_seeds(project: Project) -> None:

@@ -278,7 +278,12 @@ class SimRuntime(Runtime):
         world = here.world
         if world is not None:
             return SimSession(SimEngine(world.thread.process))
-        return SimSession(None, seed=int(os.environ.get("BATEAU_SEED", "0")))
+        given = os.environ.get("BATEAU_SEED", "0")
+        try:
+            seed = int(given)
+        except ValueError:
+            raise ValueError(f"BATEAU_SEED is a whole number, not {given!r}") from None
+        return SimSession(None, seed=seed)
 
 
 class SimSession(NativeSession):

@@ -87,6 +87,16 @@ def runtimes(*names: str) -> Mark:
 virtual_time = Mark(RUNTIMES, ("sim",))
 
 
+# What ``sim.explore`` takes, and a test can't say.
+_NOT_OF_A_TEST = {
+    "args": "a test gets its arguments from fixtures",
+    "jobs": "the number of processes is the command line's: --bateau-jobs=4",
+    "prepare": "do it in the test, which gets the world by an argument of that name",
+    "progress": "pytest shows the progress itself",
+    "seed": "give seeds, a number of them or which: seeds=range(44, 45)",
+}
+
+
 class Simulate:
     """The type of ``simulate``."""
 
@@ -119,6 +129,9 @@ class Simulate:
                     f"simulate(...) takes its options by name, as in @simulate(seeds=1000), not {test!r} alone"
                 )
             return Mark(SIMULATE)(test)
+        for name, instead in _NOT_OF_A_TEST.items():
+            if name in options:
+                raise TypeError(f"simulate({name}=...): {instead}")
         return Mark(SIMULATE, (), options)
 
     def pin(self, *tokens: str) -> Mark:
