@@ -34,6 +34,15 @@
  *
  * The module keeps its types in static variables: it is for the main interpreter alone (`bateau_loop_exec`).
  */
+#ifndef __linux__ /* no epoll: bateau.interop.asyncio gives asyncio's own loop there */
+#include "native.h"
+
+int
+bateau_loop_exec(PyObject *module)
+{
+    return 0;
+}
+#else
 #include "loop.h"
 
 #include <errno.h>
@@ -1763,3 +1772,4 @@ bateau_loop_exec(PyObject *module)
     }
     return bateau_stream_exec(module);
 }
+#endif

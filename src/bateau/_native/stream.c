@@ -21,6 +21,7 @@
  * Errors: what a protocol raises, and what the socket does, goes to `_fatal_error`, as in asyncio; only SystemExit and
  * KeyboardInterrupt leave the poll.
  */
+#ifdef __linux__
 #include "loop.h"
 
 #include <errno.h>
@@ -1060,3 +1061,6 @@ bateau_stream_exec(PyObject *module)
     }
     return PyModule_AddFunctions(module, module_methods);
 }
+#else
+typedef int bateau_stream_needs_epoll; /* a file may not be empty */
+#endif
