@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 _native: Any = import_module("bateau._native")
 if not hasattr(_native, "make_stream_core"):
-    raise ImportError("bateau._native has no event loop: it was built without epoll, or from an older bateau (build it again)")
+    raise ImportError(
+        "bateau._native has no event loop: it was built without epoll, or from an older bateau (build it again)"
+    )
 # asyncio's private parts, which the stubs don't show.
 _base: Any = base_events
 _constants: Any = constants
