@@ -96,40 +96,53 @@ class Pulse:
         # Until when one step was known to hold the loop.
         self.blocked_until = 0.0
         self._excused = 0.0
-        self._queued = 0.0
+        # The thread's time in the queue for a processor: now, and when the outstanding call was handed over.
+        self._queued = self._queued_then = 0.0
         self._used_last = self.clock.used()
         # What was seen while the outstanding call waited: the last place, and how often each step.
         self._place: tuple[tuple[int, int], ...] = ()
         self._steps: dict[int, int] = {}
 
-    def tick(self, now: float, late: float, frame: FrameType | None) -> None:
-        """Look at the loop's thread, whose innermost frame this is. The watcher itself comes ``late`` (seconds)."""
+    def tick(self, now: float, late: float) -> None:
+        """Look at the loop's thread. The watcher itself comes ``late`` (seconds).
+
+        Who holds a frame that returns meanwhile destroys its variables, on the wrong thread. So all that may let the GIL go (system
+        calls, telling of a finding) is done before the frame is taken, or after it was let go.
+        """
         used, before = self.clock.used(), self._used_last
         self._used_last = used
+        queued = self.clock.queued()
         asleep = _stood_still(late, used, before)
         if self._answered:
             self._end()
-        waiting = self.loop.is_waiting(frame)
+        frame = sys._current_frames().get(self.loop.thread_id)
+        waiting = frame is None or self.loop.is_waiting(frame)
+        asking = False
         if self._asked is not None:
             self._excused += asleep
-        elif waiting:
-            return
-        elif late - asleep >= sys.getswitchinterval():
-            self._ask(now - late, asleep)  # the GIL was held while we were to look: at least since then
-        else:
-            self._ask(now, 0.0)
-        if frame is not None and not waiting and self._asked is not None and self._told is None:
-            self._judge(now, frame, exact=late >= sys.getswitchinterval())
+        elif not waiting:
+            asking = True
+            exact = late - asleep >= sys.getswitchinterval()
+            # Where the GIL was held while we were to look, the loop has been held at least since then.
+            self._ask(now - late, asleep, queued) if exact else self._ask(now, 0.0, queued)
+        self._queued = queued
+        found: list[Finding] = []
+        if frame is not None and not waiting and self._told is None:
+            found = self._judge(now, frame, exact=late >= sys.getswitchinterval())
+        del frame
+        for finding in found:
+            publish(finding)
+        if asking:
+            try:
+                self.loop.ping(self.answer)
+            except RuntimeError:
+                self._asked = None
 
-    def _ask(self, since: float, excused: float) -> None:
+    def _ask(self, since: float, excused: float, queued: float) -> None:
         self._asked, self._answered, self._told = since, 0.0, None
-        self._excused, self._queued = excused, self.clock.queued()
+        self._excused, self._queued_then = excused, queued
         self._place = ()
         self._steps.clear()
-        try:
-            self.loop.ping(self.answer)
-        except RuntimeError:
-            self._asked = None
 
     def answer(self) -> None:
         """The loop has got around to it."""
@@ -139,7 +152,7 @@ class Pulse:
         """For how long the loop has been held, without what the machine is to blame for (seconds)."""
         if self._asked is None:
             return 0.0
-        queued = max(0.0, self.clock.queued() - self._queued)
+        queued = max(0.0, self._queued - self._queued_then)
         return (self._answered or now) - self._asked - self._excused - queued
 
     def _end(self) -> None:
@@ -149,7 +162,7 @@ class Pulse:
             amend(self._told, f"it took about {seconds(self.held(self._answered))} in all")
         self._asked, self._answered, self._told = None, 0.0, None
 
-    def _judge(self, now: float, frame: FrameType, *, exact: bool) -> None:
+    def _judge(self, now: float, frame: FrameType, *, exact: bool) -> list[Finding]:
         held = self.held(now)
         place, step = _place_of(frame)
         # Seen twice at the same place, it is there for long. Else it may just have come there from what really took the time; but
@@ -160,17 +173,18 @@ class Pulse:
         if held > _NOTABLE:
             self.blocked_until = now
         if not sure or held < _NOTABLE:
-            return
+            return []
         seen = holder(self.loop, frame)
         if held < SCHEDULING_DELAY.limit(seen):
-            return
+            return []
         stack = user_stack(frame)
         self._told = _NOBODY
         if not stack or is_muted(SCHEDULING_DELAY.name, seen.context if seen is not None else None):
-            return  # (without a stack it is the loop's own doing: starting, ending, importing)
-        for found in SCHEDULING_DELAY.check_stack(self.loop, seen, stack, held, one_step=len(self._steps) == 1):
-            self._told = found.finding
-            publish(found.finding)
+            return []  # (without a stack it is the loop's own doing: starting, ending, importing)
+        made = SCHEDULING_DELAY.check_stack(self.loop, seen, stack, held, one_step=len(self._steps) == 1)
+        findings = [found.finding for found in made]
+        self._told = findings[0] if findings else _NOBODY
+        return findings
 
     def add_evidence(self, text: str) -> None:
         """Something more is known about the delay that was told last."""

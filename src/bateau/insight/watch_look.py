@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import ref
 
 from ..kernel.cancellation import CancelNode
 from ..kernel.explain import sites_of
@@ -89,6 +90,14 @@ class Seen:
         """Whether it waits in an operation of bateau's, which nobody has granted yet."""
         return self.op is not None and self.op.state is PARKED
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended since."""
+        if self.task is not None:
+            return self.task.ended
+        done = getattr(self.native, "done", None)
+        return bool(done()) if done is not None else getattr(self.native, "_cancel_status", self) is None
+
     def chain(self) -> Iterator[Any]:
         """Its coroutine, what that awaits, and so on inwards."""
         awaited: Any = self.coro
@@ -106,6 +115,40 @@ class Seen:
         while node is not None:
             yield node
             node = node.parent
+
+
+class _Dates:
+    """What is kept of a task until the next look, which keeps nothing alive."""
+
+    __slots__ = ("kept", "since", "steady_since", "token", "who")
+
+    def __init__(self, one: Seen) -> None:
+        self.who = _weakly(one.task if one.task is not None else one.native)
+        self.token = _weakly(one.token)
+        self.since = one.since
+        self.steady_since = one.steady_since
+        self.kept = one.kept
+
+    def is_of(self, one: Seen) -> bool:
+        """Whether this is the same task, in the same wait."""
+        return _same(self.who, one.task if one.task is not None else one.native) and _same(self.token, one.token)
+
+
+def _weakly(value: object) -> object:
+    """A weak reference, or where there is none to be had, the object's number."""
+    if value is None:
+        return None
+    try:
+        return ref(value)
+    except TypeError:
+        return id(value)
+
+
+def _same(kept: object, value: object) -> bool:
+    """Whether ``kept``, which ``_weakly`` made, is of this object."""
+    if kept is None or value is None:
+        return kept is value
+    return kept() is value if isinstance(kept, ref) else kept == id(value)
 
 
 class Look:
@@ -132,17 +175,14 @@ class Look:
         self.by_task: dict[int, Seen] = {}
         pairs = list(loop.pairs())
         self.total = len(pairs)
-        known = before.by_key if before is not None else {}
-        self.by_key: dict[int, Seen] = {}
+        known = before._dates if before is not None else {}
+        self._dates: dict[int, _Dates] = {}
         for task, native in self.slowly(islice(pairs, MOST_TASKS)):
             one = Seen(task, native)
             self._date(one, known.get(one.key))
             self.seen.append(one)
-            self.by_key[one.key] = one
             if task is not None:
                 self.by_task[id(task)] = one
-        if before is not None:
-            before.forget()
 
     def __iter__(self) -> Iterator[Seen]:
         """The tasks, one after the other, with pauses in which the program goes on."""
@@ -159,9 +199,9 @@ class Look:
                 breathe()
             yield item
 
-    def _date(self, one: Seen, last: Seen | None) -> None:
+    def _date(self, one: Seen, last: _Dates | None) -> None:
         one.since = one.steady_since = self.now
-        if last is None or last.token is not one.token:
+        if last is None or not last.is_of(one):
             return
         if one.token is None:
             one.steady_since = last.steady_since
@@ -170,10 +210,21 @@ class Look:
             one.kept = last.kept
 
     def forget(self) -> None:
-        """Let go of the tasks: only the next look needs their dates."""
-        self.by_key = {}
+        """Let go of the tasks, keeping their dates for the next look.
+
+        What has ended meanwhile may be kept alive by us alone. It is handed to its loop to be dropped there: what is destroyed with it
+        (results, streams) belongs to that thread.
+        """
+        self._dates = {one.key: _Dates(one) for one in self.seen}
         self.by_task = {}
-        self.seen = []
+        self.seen, seen = [], self.seen
+        ended = [one for one in seen if one.has_ended]
+        seen.clear()
+        if ended:
+            try:
+                self.loop.ping(ended.clear)
+            except RuntimeError:
+                return
 
     def waited(self, seen: Seen) -> float:
         """For how many seconds that task has been seen in the wait that it is in; 0 if it is in none."""

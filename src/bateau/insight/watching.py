@@ -213,12 +213,11 @@ class _Watcher:
         now = time.monotonic()
         if self.gil is not None:
             self.gil.alive(now)
-        frames = sys._current_frames()
         for key, pulse in tuple(self._pulses.items()):
             if pulse.loop.is_over():
                 self._drop(key)
             else:
-                pulse.tick(now, late, frames.get(pulse.loop.thread_id))
+                pulse.tick(now, late)
         if self.gil is not None and (taken := self.gil.taken()):
             for pulse in self._pulses.values():
                 pulse.add_evidence(f"the stacks meanwhile, in {self.gil.path}:\n{taken}")
@@ -264,4 +263,4 @@ class _Watcher:
                 if found.key not in told:
                     publish(found.finding)
         self._told[key] = standing
-        look.seen = []  # only the dates are needed until the next look, not what the judging has worked out
+        look.forget()

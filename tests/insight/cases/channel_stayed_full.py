@@ -23,3 +23,4 @@ async def main():
         scope.spawn(receives, rx)
         await until_found("channel_stayed_full")
         scope.cancel()
+        rx.close()  # with what is still in it: nobody wants it

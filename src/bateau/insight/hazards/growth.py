@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import ref
 
 from ...channel.ends import End
 from ...channel.queue import UNBOUNDED
@@ -81,13 +82,18 @@ def _queues(look: Look) -> dict[int, tuple[_Queue, Seen]]:
     asyncio_queue: Any = getattr(sys.modules.get("asyncio"), "Queue", None)
     found: dict[int, tuple[_Queue, Seen]] = {}
     for seen in look:
-        queues: list[_Queue] | None = seen.kept.get("queues")
-        if queues is None:
-            queues = [queue for each in _variables(seen) if (queue := _queue(each, asyncio_queue)) is not None]
+        kept: list[tuple[ref[Any], tuple[str, int] | None, str]] | None = seen.kept.get("queues")
+        if kept is None:
+            kept = [
+                (ref(queue[0]), *queue[1:])
+                for each in _variables(seen)
+                if (queue := _queue(each, asyncio_queue)) is not None
+            ]
             if seen.token is not None:
-                seen.kept["queues"] = queues
-        for queue in queues:
-            found.setdefault(id(queue[0]), (queue, seen))
+                seen.kept["queues"] = kept
+        for items, site, words in kept:
+            if (queue := items()) is not None:
+                found.setdefault(id(queue), ((queue, site, words), seen))
     return found
 
 

@@ -27,8 +27,9 @@ class LostWakeup(Hazard):
     )
 
     def check(self, look: Look) -> Iterable[Found]:
-        last: dict[int, tuple[object, float]] = look.memory.get(self.name, {})
-        now: dict[int, tuple[object, float]] = {}
+        # By task: the number of the future (which the task keeps alive as long as this holds), and since when it was seen done.
+        last: dict[int, tuple[int, float]] = look.memory.get(self.name, {})
+        now: dict[int, tuple[int, float]] = {}
         look.memory[self.name] = now
         if not look.idle:
             return
@@ -38,8 +39,8 @@ class LostWakeup(Hazard):
             if seen.op is not None or done is None or not done():
                 continue
             before = last.get(seen.key)
-            since = before[1] if before is not None and before[0] is future else look.now
-            now[seen.key] = future, since
+            since = before[1] if before is not None and before[0] == id(future) else look.now
+            now[seen.key] = id(future), since
             if before is not None and look.now - since >= self.limit(seen):
                 yield from self.found(
                     (seen.key, id(future)),

@@ -33,10 +33,11 @@ class ThreadLockAcrossAwait(Hazard):
             if look.now - min(seen.since, seen.steady_since) < self.limit(seen):
                 continue
             if self.name in seen.kept:
-                coro, lock = seen.kept[self.name]
-            else:
-                found = ((coro, lock) for coro in seen.chain() if (lock := held_by(coro)) is not None)
-                coro, lock = seen.kept[self.name] = next(found, (None, None))
+                continue  # looked at before, in this very wait, and there was none
+            found = ((coro, lock) for coro in seen.chain() if (lock := held_by(coro)) is not None)
+            coro, lock = next(found, (None, None))
+            if lock is None and seen.token is not None:
+                seen.kept[self.name] = True
             if lock is not None:
                 frame = getattr(coro, "cr_frame", None) or getattr(coro, "ag_frame", None)
                 site = (frame.f_code.co_filename, frame.f_lineno) if frame is not None else seen.site[:2]

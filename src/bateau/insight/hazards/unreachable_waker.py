@@ -33,19 +33,15 @@ class UnreachableWaker(Hazard):
     )
 
     def check(self, look: Look) -> Iterable[Found]:
-        asked: dict[int, tuple[object, bool]] = look.memory.get(self.name, {})
-        now: dict[int, tuple[object, bool]] = {}
-        look.memory[self.name] = now
         for seen in look:
             op = seen.op
             if op is None or not seen.is_parked or not isinstance(op.resource, Primitive):
                 continue
             if tuple(op.resource.holders()) or look.waited(seen) < self.limit(seen):
                 continue
-            before = asked.get(seen.key)
-            known = before is not None and before[0] is op
-            lost = before[1] if before is not None and known else not _is_reachable(seen)
-            now[seen.key] = op, lost
+            lost: bool | None = seen.kept.get(self.name)
+            if lost is None:
+                lost = seen.kept[self.name] = not _is_reachable(seen)
             if lost:
                 yield from self.found(
                     (seen.key, id(op)),
