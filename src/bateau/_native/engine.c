@@ -2,7 +2,7 @@
 
    An engine is *plain* if its `ready` queue is our Ring. kernel/engine.py gives it one unless its class overrides what is
    done here (the simulator's does), and so says that waking a task may be an append, and stepping one the code below. A
-   scheduling policy, a chooser or an `on_step` hook is met by the pure `turn`.
+   scheduling policy, a chooser, an `on_step` hook or an observer is met by the pure `turn`.
 
    Ownership: the Ring owns the tasks in it; the loop owns the one that it steps. Nothing borrowed is held over a step. */
 #include "kernel.h"
@@ -33,12 +33,6 @@ engine_dealloc(Engine *self)
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
-static inline int
-is_plain(Engine *self)
-{
-    return self->ready != NULL && Py_IS_TYPE(self->ready, &RingType);
-}
-
 int
 engine_enqueue(Engine *engine, Task *task)
 {
@@ -54,7 +48,7 @@ engine_enqueue(Engine *engine, Task *task)
 static PyObject *
 engine_wake(Engine *self, PyObject *task)
 {
-    if (!is_plain(self) || !is_a(task, &TaskType, &seen[SEEN_TASK])) {
+    if (!is_plain(self) || is_set(self->instrument) || !is_a(task, &TaskType, &seen[SEEN_TASK])) {
         return PyObject_CallFunctionObjArgs(kept[K_ENGINE_WAKE], self, task, NULL);
     }
     Task *found = (Task *)task;
@@ -67,7 +61,7 @@ engine_wake(Engine *self, PyObject *task)
 static PyObject *
 engine_start(Engine *self, PyObject *task)
 {
-    if (!is_plain(self) || !is_a(task, &TaskType, &seen[SEEN_TASK])) {
+    if (!is_plain(self) || is_set(self->instrument) || !is_a(task, &TaskType, &seen[SEEN_TASK])) {
         return PyObject_CallFunctionObjArgs(kept[K_ENGINE_START], self, task, NULL);
     }
     if (engine_enqueue(self, (Task *)task) < 0) {
@@ -309,7 +303,7 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     if (!is_plain(self) || running == NULL || nested || is_set(self->policy) || is_set(self->choose) ||
-        is_set(self->on_step)) {
+        is_set(self->on_step) || is_set(self->instrument)) {
         return PyObject_CallFunctionObjArgs(kept[K_ENGINE_TURN], self, nargs ? args[0] : NULL, NULL);
     }
     long budget = nargs ? PyLong_AsLong(args[0]) : 256;
@@ -324,7 +318,7 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
     PyObject *outer = Py_XNewRef(running->task);
     int status = 0;
     /* A step may import asyncio, which sets on_step: the rest takes the long way. */
-    while (status == 0 && budget-- > 0 && !is_set(self->on_step)) {
+    while (status == 0 && budget-- > 0 && !is_set(self->on_step) && !is_set(self->instrument)) {
         PyObject *item = ring_shift(ready);
         if (item == NULL) {
             break;
@@ -379,20 +373,21 @@ static PyMethodDef engine_methods[] = {
 };
 
 static PyMemberDef engine_members[] = {
-    FIELD(Engine, ready, "ready"),
-    FIELD(Engine, policy, "policy"),
-    FIELD(Engine, choose, "choose"),
-    FIELD(Engine, on_step, "on_step"),
-    FIELD(Engine, on_yield, "on_yield"),
-    FIELD(Engine, aio, "aio"),
-    FIELD(Engine, roots, "roots"),
-    FIELD(Engine, mid_step, "_mid_step"),
-    FIELD(Engine, postponed, "_postponed"),
-    FIELD(Engine, native_cancelling, "native_cancelling"),
-    FIELD(Engine, soon, "_soon"),
-    FIELD(Engine, inbox, "_inbox"),
-    FIELD(Engine, now, "now"),
-    FIELD(Engine, exact_cancelled_type, "exact_cancelled_type"),
+    FIELD_SET(Engine, ready, "ready"),
+    FIELD_SET(Engine, policy, "policy"),
+    FIELD_SET(Engine, choose, "choose"),
+    FIELD_SET(Engine, on_step, "on_step"),
+    FIELD_SET(Engine, on_yield, "on_yield"),
+    FIELD_SET(Engine, aio, "aio"),
+    FIELD_SET(Engine, roots, "roots"),
+    FIELD_SET(Engine, mid_step, "_mid_step"),
+    FIELD_SET(Engine, postponed, "_postponed"),
+    FIELD_SET(Engine, native_cancelling, "native_cancelling"),
+    FIELD_SET(Engine, soon, "_soon"),
+    FIELD_SET(Engine, inbox, "_inbox"),
+    FIELD_SET(Engine, now, "now"),
+    FIELD_SET(Engine, exact_cancelled_type, "exact_cancelled_type"),
+    {"instrument", _Py_T_OBJECT, offsetof(Engine, instrument), 0, NULL}, /* None in the class: the others are set by __init__ */
     {"thread_id", Py_T_ULONG, offsetof(Engine, thread_id), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };

@@ -30,6 +30,7 @@
 #define Py_T_BYTE T_BYTE
 #define Py_T_DOUBLE T_DOUBLE
 #define Py_T_PYSSIZET T_PYSSIZET
+#define Py_T_OBJECT_EX T_OBJECT_EX
 #define Py_READONLY READONLY
 #endif
 #ifndef _Py_T_OBJECT
@@ -185,12 +186,12 @@ enum { NEW, PARKED, FIRED, DONE, ABORTED };
 /* What the engine's C side knows; the rest of an Engine is in its instance dictionary. */
 #define ENGINE_OBJECTS(X)                                                                                              \
     X(ready) X(policy) X(choose) X(on_step) X(on_yield) X(aio) X(roots) X(mid_step) X(postponed)                       \
-    X(native_cancelling) X(soon) X(inbox) X(now) X(exact_cancelled_type)
+    X(native_cancelling) X(soon) X(inbox) X(now) X(exact_cancelled_type) X(instrument)
 
 typedef struct {
     PyObject_HEAD
     PyObject *ready, *policy, *choose, *on_step, *on_yield, *aio, *roots, *mid_step, *postponed, *native_cancelling,
-        *soon, *inbox, *now, *exact_cancelled_type;
+        *soon, *inbox, *now, *exact_cancelled_type, *instrument;
     struct Timer **heap; /* owned: `timers` of them, the earliest first; see timer.c */
     Py_ssize_t timers, heap_room;
     long long timer_order;
@@ -306,7 +307,14 @@ int ring_push(Ring *ring, PyObject *item);  /* 0, or -1 with an exception */
 PyObject *ring_shift(Ring *ring);           /* the first, handed over; NULL (no exception) if empty */
 Ring *ring_new(void);
 
-/* The engine of a task if it is plain (see engine.c), else NULL. Borrowed, no exception. */
+static inline int
+is_plain(Engine *engine)
+{
+    return engine->ready != NULL && Py_IS_TYPE(engine->ready, &RingType);
+}
+
+/* The engine of a task if it is plain (see engine.c) and nobody observes it, else NULL. Borrowed, no exception. An observer
+   (kernel/instrument.py) is told by the pure methods. */
 static inline Engine *
 plain_engine(Task *task)
 {
@@ -315,7 +323,7 @@ plain_engine(Task *task)
         return NULL;
     }
     Engine *engine = (Engine *)host;
-    return engine->ready != NULL && Py_IS_TYPE(engine->ready, &RingType) ? engine : NULL;
+    return is_plain(engine) && !is_set(engine->instrument) ? engine : NULL;
 }
 
 int task_wake(Task *task);                             /* host.wake(task) */
@@ -348,6 +356,7 @@ int kernel_channel_ready(PyObject *module);
 /* -- making types --------------------------------------------------------------------------------------------------- */
 
 #define FIELD(struct_, member, name_) {name_, _Py_T_OBJECT, offsetof(struct_, member), 0, NULL}
+#define FIELD_SET(struct_, member, name_) {name_, Py_T_OBJECT_EX, offsetof(struct_, member), 0, NULL}
 #define VISIT_FIELD(f) Py_VISIT(self->f);
 #define CLEAR_FIELD(f) Py_CLEAR(self->f);
 

@@ -147,7 +147,7 @@ scope_short_way(Scope *self)
         return NULL;
     }
     Engine *engine = (Engine *)self->host;
-    if (engine->ready == NULL || !Py_IS_TYPE(engine->ready, &RingType) ||
+    if (!is_plain(engine) || is_set(engine->instrument) ||
         engine->thread_id != PyThread_get_thread_ident()) {
         return NULL;
     }

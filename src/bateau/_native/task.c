@@ -130,8 +130,7 @@ task_begin_method(Task *self, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     PyObject *scope = args[2];
-    if (is_set(self->coro) || !PyObject_TypeCheck(args[0], &EngineType) || ((Engine *)args[0])->ready == NULL ||
-        !Py_IS_TYPE(((Engine *)args[0])->ready, &RingType) ||
+    if (is_set(self->coro) || !PyObject_TypeCheck(args[0], &EngineType) || !is_plain((Engine *)args[0]) ||
         (scope != Py_None && !PyObject_TypeCheck(scope, &ScopeType))) {
         PyObject *whole[6] = {(PyObject *)self, args[0], args[1], args[2], args[3], args[4]};
         PyObject *result = PyObject_Vectorcall(kept[K_TASK_BEGIN], whole, 6, NULL);
@@ -234,6 +233,12 @@ task_finish(Task *self, PyObject *value, PyObject *error)
 {
     if (self->ended) {
         return 0;
+    }
+    if (plain_engine(self) == NULL) { /* an observer is to be told, or another host's ways are to be gone */
+        task_track(self);
+        PyObject *done = PyObject_CallFunctionObjArgs(kept[K_TASK_FINISH], self, value, error != NULL ? error : Py_None, NULL);
+        Py_XDECREF(done);
+        return done == NULL ? -1 : 0;
     }
     Py_INCREF(self); /* the scope may hold the last reference */
     int status = -1;
