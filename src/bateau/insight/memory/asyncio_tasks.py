@@ -169,7 +169,7 @@ class AsyncioTasks:
 
     def _record(self, address: int, table_at: int | None) -> int:
         try:
-            if table_at is None:
+            if table_at is None or table_at < 0:  # (from 3.13 on it may have its values without a dictionary)
                 return self.objects.attribute(address, "_bateau")
             if not table_at:
                 return 0
