@@ -131,25 +131,28 @@ class TaskGroup(abc.TaskGroup):
         check_may_leave(self._scope)
         cancelled, failure = split(exc_val)
         body = failure if failure is not None else cancelled
+        errors = self._failures.errors
         if failure is not None:
-            self._failures.errors.append(failure)
+            errors.append(failure)
         alone = not self._scope.tasks
-        if alone:
-            await Turn()  # whoever leaves a task group lets the others run, also where there is nobody to wait for
         try:
+            if alone:
+                await Turn()  # leaving a task group lets the others run, also where there is nobody to wait for
             absorbed = bool(await self._scope.__aexit__(type(body) if body is not None else None, body, exc_tb))
+            if failure is not None:
+                raise grouped(errors) from None
+            return absorbed
         except BaseException as error:
             if alone and body is None and isinstance(error, Cancelled) and error.record is not None:
                 _leave_for_later(self._scope)
                 return False
-            if error is not body and self._failures.errors and not _is_of(error, self._failures.errors):
-                raise grouped([*self._failures.errors, error]) from None
+            if error is not body and errors and not _is_of(error, errors):
+                raise grouped([*errors, error]) from None
             raise
         finally:
             self._active = False
-        if failure is not None:
-            raise grouped(self._failures.errors) from None
-        return absorbed
+            self._failures.errors = []
+            del exc_val, exc_tb, cancelled, failure, body, errors  # a traceback holds this frame: cycles otherwise
 
     # -- starting tasks --------------------------------------------------------------------------------------------------
 
