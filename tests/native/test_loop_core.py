@@ -804,7 +804,8 @@ def test_nothing_leaks() -> None:
         gc.collect()
         assert sys.getrefcount(token) == references
         assert len(gc.get_objects()) - objects < 100
-        assert current_size() - size < 8 << 20
+        if "asan" not in os.environ.get("LD_PRELOAD", ""):  # the address sanitizer keeps what was freed
+            assert current_size() - size < 8 << 20
 
 
 @needs_native
