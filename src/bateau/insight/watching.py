@@ -199,7 +199,7 @@ class _Watcher:
             return  # a simulated world: what we would ask of its loops would change what happens in it
         now = time.monotonic()
         looking = now >= self._next_look
-        if looking:
+        if looking or not self._pulses:
             self._find_loops(sys._current_frames(), now)
         self._glance(max(0.0, now - self._due))
         if looking:
