@@ -14,14 +14,16 @@ from .objects import Objects, TypeInfo
 class Plan:
     """How to read the attributes of one type: one structure, and where in it each attribute is."""
 
-    __slots__ = ("layout", "pick", "plain", "rest")
+    __slots__ = ("flags", "layout", "numbers", "pick", "rest")
 
-    def __init__(self, info: TypeInfo, names: Sequence[str]) -> None:
+    def __init__(self, info: TypeInfo, names: Sequence[str], numbers_from: int, flags_from: int) -> None:
         wanted: list[tuple[int, str]] = []
         missing: list[str] = []
         places: dict[str, int] = {}
-        # Those that C keeps as numbers: what is read is the value itself.
-        self.plain = frozenset(index for index, name in enumerate(names) if name in info.numbers)
+        # Those that are objects, and have to be decoded; what C keeps as a number is read as the value itself.
+        decoded = [index for index, name in enumerate(names) if name not in info.numbers]
+        self.numbers = tuple(index for index in decoded if numbers_from <= index < flags_from)
+        self.flags = tuple(index for index in decoded if index >= flags_from)
         for name in names:
             number = info.numbers.get(name)
             if number is not None:
@@ -64,20 +66,18 @@ class Fields:
         kind = objects.memory.word(address + 8)
         plan = self._plans.get(kind)
         if plan is None:
-            plan = self._plans[kind] = Plan(objects.type_at(kind), self.names)
+            plan = self._plans[kind] = Plan(objects.type_at(kind), self.names, self._numbers_from, self._flags_from)
         raw = plan.pick(objects.memory.unpack(plan.layout, address))
         none = objects.none
         values: list[Any] = [0 if value == none else value for value in raw]
         if plan.rest:
             self._add_missing(address, plan, values)
-        for index in range(self._numbers_from, len(values)):
+        for index in plan.numbers:
             value = values[index]
-            if index in plan.plain:
-                continue
-            if index >= self._flags_from:
-                values[index] = value == objects.true or objects.is_true(value)
-            else:
-                values[index] = objects.integer(value) if value else 0
+            values[index] = objects.integer(value) if value else 0
+        true = objects.true
+        for index in plan.flags:
+            values[index] = values[index] == true
         return values
 
     def _add_missing(self, address: int, plan: Plan, values: list[Any]) -> None:
