@@ -147,6 +147,8 @@ def test_what_fails_at_once(bateau_sim):
         (("run", "accounts.py:takes"), "missing a required argument: 'one'. Name a scenario that needs nothing"),
         (("run", "accounts.py:fine", "--svg", "nowhere/run.svg"), "there is no directory 'nowhere'"),
         (("explore", "accounts.py:fine", "--html", "."), "'.' is a directory"),
+        (("explore", "--seed", "3", "--seeds", "5", "accounts.py:fine"), "not allowed with argument"),
+        (("explore", "--seed", "3", "--first", "5", "accounts.py:fine"), "give one of the two"),
         (("explore", "--jobs", "0", "accounts.py:fine"), "1 or more"),
     ],
 )

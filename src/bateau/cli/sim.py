@@ -27,8 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     explore = actions.add_parser(
         "explore", allow_abbrev=False, help="many runs; the first that fails is shrunk and told"
     )
-    explore.add_argument("--seed", type=int, metavar="N", help="this one alone, as a failure has told it")
-    explore.add_argument("--seeds", type=_at_least_one, default=1000, metavar="N", help="how many runs (default: 1000)")
+    how_many = explore.add_mutually_exclusive_group()
+    how_many.add_argument("--seed", type=int, metavar="N", help="this one alone, as a failure has told it")
+    how_many.add_argument(
+        "--seeds", type=_at_least_one, default=1000, metavar="N", help="how many runs (default: 1000)"
+    )
     explore.add_argument("--first", type=int, default=0, metavar="N", help="the first seed (default: 0)")
     explore.add_argument(
         "--jobs", type=_at_least_one, default=1, metavar="N", help="processes to run them in (default: 1)"
@@ -119,6 +122,8 @@ def _run(args: argparse.Namespace, scenario: Any, options: dict[str, Any]) -> in
 def _explore(args: argparse.Namespace, scenario: Any, options: dict[str, Any]) -> int:
     from ..sim.exploring import Found, explore
 
+    if args.seed is not None and args.first:
+        raise TargetError("--first says where --seeds begin, and --seed is one alone: give one of the two")
     _set_faults(args, options)
     began = time.perf_counter()
     seeds = range(args.first, args.first + args.seeds) if args.seed is None else range(args.seed, args.seed + 1)
