@@ -148,11 +148,11 @@ class _Collection:
         fields: dict[str, Any] = {"id": id(host), "name": host.name, "thread": host.thread_id}
         self.tables.runtimes[id(host)] = fields
         self.tables.kept.append(host)
-        self.kernel.read_tree(steady(lambda: getattr(host, "roots", ())))
+        self.kernel.read_tree(steady(lambda: getattr(host, "roots", None) or ()))
         if host in steady_copy(forking._hosts):
             fields["owned"] = True
         if hasattr(host, "roots"):
-            fields["ready"] = len(getattr(host, "ready", ()))
+            fields["ready"] = len(getattr(host, "ready", None) or ())
         holds = getattr(host, "holds", None)
         if holds:
             fields["holds"] = tuple(steady(holds.values)[:MOST_LISTED])
@@ -441,13 +441,13 @@ def _process() -> model.Process:
 
 
 def _has_ended(host: Any) -> bool:
-    closed = getattr(host, "is_closed", None)
-    if closed is not None:
-        return bool(closed())
-    loop = getattr(host, "loop", None)
     try:
+        closed = getattr(host, "is_closed", None)
+        if closed is not None:
+            return bool(closed())
+        loop = getattr(host, "loop", None)
         return bool(loop is not None and loop.is_closed())
-    except ReferenceError:  # a loop that could only be kept weakly, and is gone
+    except (AttributeError, ReferenceError):  # it is just being made; or a loop that could only be kept weakly is gone
         return True
 
 

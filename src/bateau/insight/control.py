@@ -24,7 +24,7 @@ Answer = Callable[[str | None], None]
 def _roots() -> Iterator[CancelNode]:
     """Where every tree of bateau's begins."""
     for host in steady_copy(hosts):
-        yield from steady_copy(getattr(host, "roots", ()))
+        yield from steady_copy(getattr(host, "roots", None) or ())
     for loop, _ in collect_asyncio.loops():
         for native in collect_asyncio.tasks_of(loop):
             record = getattr(native, "_bateau", None)

@@ -154,7 +154,7 @@ class Recording:
                 return None
             self._files[host.thread_id] = file
         if host.thread_id == get_ident():
-            for task in all_tasks(getattr(host, "roots", ())):
+            for task in all_tasks(getattr(host, "roots", None) or ()):
                 if not task.ended:
                     file.ring.adopt(task)
         return file.ring
