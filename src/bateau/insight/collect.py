@@ -158,7 +158,11 @@ class _Collection:
             fields["holds"] = tuple(steady(holds.values)[:MOST_LISTED])
         timers = getattr(host, "_timers", None)
         if timers is not None:
-            self._timers(fields, [timer for timer in steady(lambda: timers) if timer.fn is not None], host.now())
+            found = [timer for timer in steady(lambda: timers) if timer.fn is not None]
+            if (
+                found or not getattr(host, "_has_timer", bool)()
+            ):  # else the native engine keeps them to itself: not known
+                self._timers(fields, found, host.now())
         reactor = getattr(host, "reactor", None)
         if reactor is not None:
             self._fds(fields, steady(lambda: reactor._readers), steady(lambda: reactor._writers))
