@@ -21,7 +21,7 @@ from .hazards import LOOKED_FOR, NEVER_AWAITED, SCHEDULING_DELAY, by_name
 from .hazards.never_awaited import listen
 from .hazards.settings import checked, mute_for_process, restore_for_process, set_for_process
 from .hazards.store import LogSink
-from .watch_delay import Pulse
+from .watch_delay import Pulse, ThreadClock
 from .watch_gil import GilWatch
 from .watch_look import Look
 from .watch_loops import running_loops
@@ -170,6 +170,8 @@ class _Watcher:
 
     def _run(self) -> None:
         self._due = time.monotonic()
+        self._clock = ThreadClock(threading.get_ident())
+        self._queued = self._clock.queued()
         try:
             while not self._end.is_set():
                 self._due += self._period()
@@ -183,6 +185,7 @@ class _Watcher:
                     raise_unraisable(error, "bateau's watcher failed at one look, and goes on")
                 self._due = max(self._due, time.monotonic() - self._period())
         finally:
+            self._clock.close()
             for pulse in self._pulses.values():
                 pulse.close()
             if self.gil is not None:
@@ -209,8 +212,11 @@ class _Watcher:
             self._next_look = now + max(self.every, (time.monotonic() - now) / _SHARE)
 
     def _glance(self, late: float) -> None:
-        """Look at the threads of the loops. ``late``: for how long nobody woke us, though it was time (seconds)."""
+        """Look at the threads of the loops. ``late``: for how long we did not run, though it was time (seconds)."""
         now = time.monotonic()
+        # What we waited for a processor says nothing of the GIL, nor of the loop.
+        queued, self._queued = self._queued, self._clock.queued()
+        late = max(0.0, late - (self._queued - queued))
         if self.gil is not None:
             self.gil.alive(now)
         for key, pulse in tuple(self._pulses.items()):
