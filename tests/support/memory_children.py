@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def read_blocked(pid: int) -> Snapshot:
         assert time.monotonic() < deadline, stacks
 
 
+@cache
 def interpreters() -> dict[str, str]:
     """Other CPythons on this machine, by minor version: on the path, or among pyenv's."""
     found: dict[str, str] = {}

@@ -24,7 +24,7 @@ from bateau.insight.memory import (
 from bateau.insight.memory.process import ProcessMemory
 from bateau.insight.memory.source import Mapping
 from bateau.insight.model import ReadError
-from support.memory_children import child, interpreters
+from support.memory_children import child
 
 WAITS = """
 import asyncio
@@ -213,7 +213,3 @@ asyncio.run(main())
         with open(f"/proc/{pid}/status", encoding="ascii") as file:
             status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
         assert status["TracerPid"] == "0" and status["State"][0] in "RS"
-
-
-def test_interpreters_is_what_it_says() -> None:
-    assert all(version.startswith("3.") for version in interpreters())
