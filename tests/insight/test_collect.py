@@ -11,7 +11,7 @@ import bateau
 from bateau import insight
 from bateau.insight import LiveReader, from_json, to_json
 from bateau.insight.explain import explain
-from bateau.insight.waitgraph import find_knots
+from bateau.insight.waitgraph import find_knots, find_timed
 from support.entries import on_asyncio_family, on_native, on_trio
 
 pytestmark = pytest.mark.real_os("another thread looks at the running program")
@@ -253,6 +253,32 @@ def test_asyncios_own_tasks(entry):
     assert 400 < named(snapshot, "timed").waits.left <= 501  # uvloop rounds
     resources = {resource.id: resource for resource in snapshot.resources}
     assert resources[named(snapshot, "future").waits.resource].freed_by == "unknown"
+
+
+@on_asyncio_family
+@pytest.mark.parametrize("form", ["wait_for", "timeout"])
+def test_a_ring_inside_asyncios_timeouts_is_no_deadlock(entry, form):
+    async def timed(first, second, meet):
+        if form == "wait_for":
+            await asyncio.wait_for(take(first, second, meet), 500)
+        async with asyncio.timeout(500):
+            await take(first, second, meet)
+
+    async def main():
+        left, right, meet = bateau.sync.Lock(name="left"), bateau.sync.Lock(name="right"), []
+        async with bateau.scope() as scope:
+            scope.spawn(timed, left, right, meet, name="a")
+            scope.spawn(timed, right, left, meet, name="b")
+            for _ in range(100):
+                await bateau.yield_now()
+            snapshot = await look()
+            scope.cancel()
+        return snapshot
+
+    snapshot = entry.run(main)
+    assert find_knots(snapshot) == ()
+    (knot,) = find_timed(snapshot)
+    assert 400 < knot.until <= 501
 
 
 @on_trio

@@ -128,6 +128,7 @@ class _Collection:
         self._part("asyncio's tasks", self._asyncio)
         self._part("trio's tasks", self._trio)
         self._part("waits outside bateau", self._elsewhere)
+        self._part("timeouts of asyncio's", self.asyncio.spread_timeouts)
         self._part("who holds asyncio's locks", self.asyncio.search)
         self._part("who could set trio's events", self.trio.search)
         self._drop_idle(hosts)

@@ -219,6 +219,21 @@ class AsyncioCollector:
 
     # -- who holds, who could --------------------------------------------------------------------------------------------
 
+    def spread_timeouts(self) -> None:
+        """What ``asyncio.wait_for`` waits for is a task of its own until 3.11, and is cancelled when the time is over: its wait has an
+        end as well.
+        """
+        for fields, _, _ in self.waits:
+            wait: model.Wait = fields["waits"]
+            resource = self.tables.resources.get(wait.resource or 0)
+            if wait.left is None or resource is None or resource["kind"] != "asyncio.wait_for":
+                continue
+            for number in resource["satisfiers"]:
+                inner = self.tables.tasks.get(number, {})
+                inner_wait: model.Wait | None = inner.get("waits")
+                if inner_wait is not None and (inner_wait.left is None or inner_wait.left > wait.left):
+                    inner["waits"] = replace(inner_wait, left=wait.left)
+
     def search(self) -> None:
         """Look through all suspended tasks for those that hold, or will use, what others wait on."""
         if not self._sought:
