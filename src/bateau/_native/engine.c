@@ -6,6 +6,7 @@
 
    Ownership: the Ring owns the tasks in it; the loop owns the one that it steps. Nothing borrowed is held over a step. */
 #include "kernel.h"
+#include "recorder.h"
 
 static int
 engine_traverse(Engine *self, visitproc visit, void *arg)
@@ -33,6 +34,28 @@ engine_dealloc(Engine *self)
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
+void
+engine_observe(Engine *engine, PyObject *event, Task *task)
+{
+    PyObject *instrument = Py_NewRef(engine->instrument);
+    BateauRing *ring = bateau_ring_of(instrument);
+    if (ring != NULL && event == str_step) {
+        bateau_ring_step(ring, (uint64_t)task->id);
+    } else if (ring != NULL && event == str_wake) {
+        bateau_ring_wake(ring, (uint64_t)task->id);
+    } else if (ring != NULL && event == str_idle) {
+        bateau_ring_idle(ring);
+    } else {
+        PyObject *error = event != str_end ? NULL : is_set(task->error) ? task->error : Py_None;
+        PyObject *result = PyObject_CallMethodObjArgs(instrument, event, (PyObject *)task, error, NULL);
+        if (result == NULL) {
+            PyErr_WriteUnraisable(instrument);
+        }
+        Py_XDECREF(result);
+    }
+    Py_DECREF(instrument);
+}
+
 int
 engine_enqueue(Engine *engine, Task *task)
 {
@@ -48,12 +71,15 @@ engine_enqueue(Engine *engine, Task *task)
 static PyObject *
 engine_wake(Engine *self, PyObject *task)
 {
-    if (!is_plain(self) || is_set(self->instrument) || !is_a(task, &TaskType, &seen[SEEN_TASK])) {
+    if (!is_plain(self) || !is_a(task, &TaskType, &seen[SEEN_TASK])) {
         return PyObject_CallFunctionObjArgs(kept[K_ENGINE_WAKE], self, task, NULL);
     }
     Task *found = (Task *)task;
-    if (!found->scheduled && !found->ended && engine_enqueue(self, found) < 0) {
-        return NULL;
+    if (!found->scheduled && !found->ended) {
+        if (engine_enqueue(self, found) < 0) {
+            return NULL;
+        }
+        observe(self, str_wake, found);
     }
     Py_RETURN_NONE;
 }
@@ -61,7 +87,7 @@ engine_wake(Engine *self, PyObject *task)
 static PyObject *
 engine_start(Engine *self, PyObject *task)
 {
-    if (!is_plain(self) || is_set(self->instrument) || !is_a(task, &TaskType, &seen[SEEN_TASK])) {
+    if (!is_plain(self) || !is_a(task, &TaskType, &seen[SEEN_TASK])) {
         return PyObject_CallFunctionObjArgs(kept[K_ENGINE_START], self, task, NULL);
     }
     if (engine_enqueue(self, (Task *)task) < 0) {
@@ -118,6 +144,7 @@ step(Engine *self, Running *running, PyObject *outer, Task *task)
         return tell(self, str_step, (PyObject *)task, NULL); /* says what is wrong */
     }
     int status = -1;
+    observe(self, str_step, task);
     PyObject *coro = Py_NewRef(task->coro), *context = Py_NewRef(task->context), *value = NULL;
     task->scheduled = 0;
     put(running->task, task);
@@ -303,7 +330,7 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     if (!is_plain(self) || running == NULL || nested || is_set(self->policy) || is_set(self->choose) ||
-        is_set(self->on_step) || is_set(self->instrument)) {
+        is_set(self->on_step)) {
         return PyObject_CallFunctionObjArgs(kept[K_ENGINE_TURN], self, nargs ? args[0] : NULL, NULL);
     }
     long budget = nargs ? PyLong_AsLong(args[0]) : 256;
@@ -318,7 +345,7 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
     PyObject *outer = Py_XNewRef(running->task);
     int status = 0;
     /* A step may import asyncio, which sets on_step: the rest takes the long way. */
-    while (status == 0 && budget-- > 0 && !is_set(self->on_step) && !is_set(self->instrument)) {
+    while (status == 0 && budget-- > 0 && !is_set(self->on_step)) {
         PyObject *item = ring_shift(ready);
         if (item == NULL) {
             break;
@@ -334,6 +361,7 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
         Py_DECREF(item);
     }
     put(running->task, outer);
+    observe(self, str_idle, NULL);
     if (status < 0) {
         PyObject *error = take_raised();
         if (tell(self, str__after_interrupt, NULL, NULL) < 0) {

@@ -296,7 +296,8 @@ running_task(void)
     X(_raised) X(_trapped) X(_ended) X(_after_interrupt) X(_turn_by_policy) X(_run_calls) X(_run_timers) X(step)       \
     X(_failed) X(fire) X(claim) X(wake) X(push) X(pop) X(finish) X(child_ended) X(cr_frame) X(_admit) X(ended)         \
     X(throw) X(close) X(send) X(resume_aborted) X(name) X(background) X(priority) X(_timers) X(first_id) \
-    X(_expire) X(_due) X(unregister) X(tb_next) X(satisfied) X(_come_home) X(admit)
+    X(_expire) X(_due) X(unregister) X(tb_next) X(satisfied) X(_come_home) X(admit) \
+    X(park) X(end) X(spawn) X(idle) X(instrument)
 #define DECLARE_NAME(n) extern PyObject *str_##n;
 NAMES(DECLARE_NAME)
 #undef DECLARE_NAME
@@ -313,8 +314,7 @@ is_plain(Engine *engine)
     return engine->ready != NULL && Py_IS_TYPE(engine->ready, &RingType);
 }
 
-/* The engine of a task if it is plain (see engine.c) and nobody observes it, else NULL. Borrowed, no exception. An observer
-   (kernel/instrument.py) is told by the pure methods. */
+/* The engine of a task if it is plain (see engine.c), else NULL. Borrowed, no exception. */
 static inline Engine *
 plain_engine(Task *task)
 {
@@ -323,10 +323,19 @@ plain_engine(Task *task)
         return NULL;
     }
     Engine *engine = (Engine *)host;
-    return is_plain(engine) && !is_set(engine->instrument) ? engine : NULL;
+    return is_plain(engine) ? engine : NULL;
 }
 
 int task_wake(Task *task);                             /* host.wake(task) */
+/* Tell the engine's instrument, if it has one, of `task` (NULL: of nobody's); see kernel/instrument.py. What it raises is unraisable. */
+void engine_observe(Engine *engine, PyObject *event, Task *task);
+static inline void
+observe(Engine *engine, PyObject *event, Task *task)
+{
+    if (is_set(engine->instrument)) {
+        engine_observe(engine, event, task);
+    }
+}
 int engine_enqueue(Engine *engine, Task *task);        /* make ready; plain engines only */
 int task_finish(Task *task, PyObject *value, PyObject *error); /* error: NULL or a cancellation */
 void task_track(Task *task);

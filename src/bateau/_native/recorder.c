@@ -585,7 +585,8 @@ place_of(PyTypeObject *type, PyObject *name)
 {
     PyObject *member = _PyType_Lookup(type, name);
     if (member != NULL && Py_IS_TYPE(member, &PyMemberDescr_Type)
-        && ((PyMemberDescrObject *)member)->d_member->type == T_OBJECT_EX) {
+        && (((PyMemberDescrObject *)member)->d_member->type == T_OBJECT_EX
+            || ((PyMemberDescrObject *)member)->d_member->type == T_OBJECT)) { /* of which NULL is None: nothing, either way */
         return ((PyMemberDescrObject *)member)->d_member->offset;
     }
     return -1;
@@ -604,13 +605,18 @@ placed(PyObject *thing, Py_ssize_t offset, PyObject *name)
 /* What every event asks of a task: places in the kernel's own class of tasks, or in whichever came last. */
 static struct {
     PyTypeObject *type;
-    Py_ssize_t id, waiting;
+    Py_ssize_t id, plain_id, waiting; /* plain: a C number */
 } in_task;
 
 static inline void
 know_task(PyObject *task)
 {
     if (Py_TYPE(task) != in_task.type) {
+        PyObject *member = _PyType_Lookup(Py_TYPE(task), names.id);
+        in_task.plain_id = member != NULL && Py_IS_TYPE(member, &PyMemberDescr_Type)
+                                   && ((PyMemberDescrObject *)member)->d_member->type == T_LONGLONG
+                               ? ((PyMemberDescrObject *)member)->d_member->offset
+                               : -1;
         in_task.id = place_of(Py_TYPE(task), names.id);
         in_task.waiting = place_of(Py_TYPE(task), names.waiting);
         Py_XSETREF(in_task.type, (PyTypeObject *)Py_NewRef(Py_TYPE(task)));
@@ -621,6 +627,9 @@ static inline uint64_t
 id_of(PyObject *task)
 {
     know_task(task);
+    if (in_task.plain_id >= 0) {
+        return (uint64_t)*(long long *)((char *)task + in_task.plain_id);
+    }
     PyObject *id = placed(task, in_task.id, names.id);
     uint64_t value = number_of(id);
     Py_XDECREF(id);

@@ -147,7 +147,7 @@ scope_short_way(Scope *self)
         return NULL;
     }
     Engine *engine = (Engine *)self->host;
-    if (!is_plain(engine) || is_set(engine->instrument) ||
+    if (!is_plain(engine) ||
         engine->thread_id != PyThread_get_thread_ident()) {
         return NULL;
     }
@@ -169,6 +169,7 @@ scope_admit(Scope *self, Engine *engine, Task *task)
     if (PyDict_SetItem(self->base.node.children, (PyObject *)task, Py_None) < 0) {
         return -1;
     }
+    observe(engine, str_spawn, task);
     self->foreground++;
     task->started = 1;
     return engine_enqueue(engine, task);

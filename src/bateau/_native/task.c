@@ -86,7 +86,14 @@ task_wake(Task *task)
 {
     Engine *engine = plain_engine(task);
     if (engine != NULL) {
-        return task->scheduled || task->ended ? 0 : engine_enqueue(engine, task);
+        if (task->scheduled || task->ended) {
+            return 0;
+        }
+        if (engine_enqueue(engine, task) < 0) {
+            return -1;
+        }
+        observe(engine, str_wake, task);
+        return 0;
     }
     if (!is_set(task->host)) {
         return 0;
@@ -227,6 +234,21 @@ drop_our_frames(PyObject *error)
     return status;
 }
 
+/* On another host than an engine: what `Task.finish` does. */
+static int
+tell_instrument_of_end(Task *self)
+{
+    PyObject *instrument = is_set(self->host) ? PyObject_GetAttr(self->host, str_instrument) : Py_NewRef(Py_None);
+    PyObject *result = instrument;
+    if (instrument != NULL && instrument != Py_None) {
+        PyObject *error = is_set(self->error) ? self->error : Py_None;
+        result = PyObject_CallMethodObjArgs(instrument, str_end, (PyObject *)self, error, NULL);
+        Py_DECREF(instrument);
+    }
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
 /* `error`: NULL, or the cancellation with which it ends (see `Task._failed`). */
 int
 task_finish(Task *self, PyObject *value, PyObject *error)
@@ -254,6 +276,12 @@ task_finish(Task *self, PyObject *value, PyObject *error)
         if (drop_our_frames(error) < 0) {
             goto end;
         }
+    }
+    Engine *engine = plain_engine(self);
+    if (engine != NULL) {
+        observe(engine, str_end, self);
+    } else if (tell_instrument_of_end(self) < 0) {
+        goto end;
     }
     if (is_set(self->scope)) {
         PyObject *scope = Py_NewRef(self->scope);

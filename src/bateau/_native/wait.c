@@ -288,6 +288,10 @@ operation_park(Operation *self, Task *task, WaitQueue *queue)
     if (PyObject_GC_IsTracked((PyObject *)task)) { /* else no cycle through it can be freed anyway: see task_track */
         final_track(self);
     }
+    Engine *engine = plain_engine(task);
+    if (engine != NULL) {
+        observe(engine, str_park, task);
+    }
     return 0;
 }
 
