@@ -1,6 +1,6 @@
 """What it costs to look: a snapshot of many suspended tasks, as text and as JSON, in processor time.
 
-    python benchmarks/insight.py [TASKS]
+python benchmarks/insight.py [TASKS]
 """
 
 from __future__ import annotations

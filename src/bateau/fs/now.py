@@ -104,7 +104,11 @@ def prepared(file: IO[Any], buffering: int) -> IO[Any]:
     if (file is not raw and type(file) is not io.BufferedReader) or not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
         return file
     block: int = getattr(raw, "_blksize", 0)
-    mine = NowFile(os.dup(raw.fileno()), "rb")
+    try:
+        descriptor = os.dup(raw.fileno())
+    except OSError:  # too many are open: one that waits for a thread is better than none
+        return file
+    mine = NowFile(descriptor, "rb")
     mine.name = raw.name
     size = buffering if buffering > 1 else max(block, io.DEFAULT_BUFFER_SIZE)  # as ``open`` chooses it
     buffered = file is not raw
