@@ -23,7 +23,7 @@ from bateau import insight
 from bateau.insight import InsightError, NoAgent, connect
 from bateau.insight import agent as agent_module
 from bateau.insight import peer as peer_module
-from bateau.insight.protocol import MOST_REQUEST, Decoder, ProtocolError, is_not_private, pack
+from bateau.insight.protocol import MOST_REQUEST, Decoder, ProtocolError, is_not_private, pack, sweep
 
 pytestmark = pytest.mark.real_os("real sockets, and another thread looks at the program")
 
@@ -56,6 +56,14 @@ def test_only_its_user_can_open_it(agent):
     assert not os.path.exists(agent.path)
     with pytest.raises(NoAgent, match="has no agent"):
         connect(os.getpid())
+
+
+def test_sockets_of_killed_processes_are_swept(tmp_path):
+    names = [f"{2**22 + 1}.sock", f"{os.getpid()}.sock", "mine.txt", "x.sock", f"{10**30}.sock"]
+    for name in names:
+        (tmp_path / name).write_text("")
+    sweep(str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])
 
 
 def test_one_agent_for_a_process(agent):

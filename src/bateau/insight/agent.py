@@ -26,7 +26,7 @@ from typing import Any
 
 from .model import InsightError
 from .peer import Peer
-from .protocol import make_directory
+from .protocol import make_directory, sweep
 
 MOST_CLIENTS = 16
 # The share of one thread's time that snapshots may take is 1 / (1 + REST).
@@ -99,7 +99,9 @@ class Agent:
     # -- listening -------------------------------------------------------------------------------------------------------
 
     def _listen_unix(self) -> None:
-        path = os.path.join(make_directory(), f"{self._pid}.sock")
+        directory = make_directory()
+        sweep(directory)
+        path = os.path.join(directory, f"{self._pid}.sock")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)  # of a process that died and had our number: the directory is ours alone
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

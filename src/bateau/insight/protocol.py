@@ -7,6 +7,7 @@ choice), ``do`` (what is asked) and arguments beside them; its answer has the sa
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -120,6 +121,21 @@ def make_directory() -> str:
     raise InsightError(
         f"there is no private directory for the agent's socket ({'; '.join(problems)}); set XDG_RUNTIME_DIR"
     )
+
+
+def sweep(directory: str) -> None:
+    """Remove the sockets of processes that were killed: nobody else does. The directory is ours alone."""
+    for name in os.listdir(directory):
+        number, dot, kind = name.partition(".")
+        if not (dot and kind == "sock" and number.isdigit()):
+            continue
+        try:
+            os.kill(int(number), 0)
+        except ProcessLookupError:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(directory, name))
+        except (PermissionError, OverflowError):
+            continue  # somebody has that number
 
 
 def is_not_private(path: str) -> str | None:
