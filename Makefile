@@ -69,6 +69,7 @@ build/native/%.stamp: $(VENV)-%/.stamp $(NATIVE_PARTS)
 	$(call build-native,$(VENV)-$*,$*)
 
 define build-native
+	@rm -f src/bateau/_native.cpython-$(subst .,,$(2))*.so  # a failed build must not leave the last one to the new sources
 	@$(1)/bin/python setup.py --quiet build_ext --inplace
 	@mkdir -p build/native
 	@if ls src/bateau/_native.cpython-$(subst .,,$(2))*.so >/dev/null 2>&1; then touch build/native/$(2).stamp; \

@@ -118,7 +118,8 @@ class Sleep(SleepFields, Operation[None]):
             task = current_task()
             if self.seconds == 0 or (self.when is not None and self.when <= task.host.now()):
                 return self._pass_turn(task)
-        return Operation.__await__(self)  # not ``super()``, which is the twin's here
+        # Not ``super()``, which is the twin's here.
+        return Operation.__await__(self)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
     def _pass_turn(self, task: Task[Any]) -> Generator[Any, Any, None]:
         self.state = ABORTED

@@ -281,7 +281,7 @@ def _thrown(op: Operation[Any], task: Task[Any], exc: BaseException) -> None:
     task.host.rearm(task, exc)
 
 
-keep(thrown=_thrown, operation_await=Operation.__await__)
+keep(thrown=_thrown, operation_await=Operation.__await__)  # pyright: ignore[reportUnknownMemberType]
 
 
 def settle_guards(task: Task[Any], shielded: bool) -> Generator[Any, Any, None]:
