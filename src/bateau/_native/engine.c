@@ -138,13 +138,17 @@ step_raised(Engine *self, Task *task, PyObject *coro)
 
 /* Resume `task` once. 0, or -1 with an exception that is the engine's, not the task's. */
 static int
-step(Engine *self, Running *running, PyObject *outer, Task *task)
+step(Engine *self, Running *running, PyObject *outer, Task *task, BateauRing *ring)
 {
     if (!is_set(task->coro) || !is_set(task->context)) {
         return tell(self, str_step, (PyObject *)task, NULL); /* says what is wrong */
     }
     int status = -1;
-    observe(self, str_step, task);
+    if (ring != NULL) {
+        bateau_ring_step(ring, (uint64_t)task->id);
+    } else {
+        observe(self, str_step, task);
+    }
     PyObject *coro = Py_NewRef(task->coro), *context = Py_NewRef(task->context), *value = NULL;
     task->scheduled = 0;
     put(running->task, task);
@@ -343,6 +347,9 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
     Ring *ready = (Ring *)Py_NewRef(self->ready);
     Py_INCREF(running);
     PyObject *outer = Py_XNewRef(running->task);
+    /* For the length of the turn: a recorder that is closed meanwhile ignores what it is told. */
+    PyObject *instrument = Py_XNewRef(self->instrument);
+    BateauRing *ring = bateau_ring_of(instrument);
     int status = 0;
     /* A step may import asyncio, which sets on_step: the rest takes the long way. */
     while (status == 0 && budget-- > 0 && !is_set(self->on_step)) {
@@ -356,7 +363,7 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
         } else if (((Task *)item)->ended || is_set(((Task *)item)->throwing)) {
             status = tell(self, str_step, item, NULL);
         } else {
-            status = step(self, running, outer, (Task *)item);
+            status = step(self, running, outer, (Task *)item, ring);
         }
         Py_DECREF(item);
     }
@@ -369,6 +376,7 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
         }
         put_raised(error);
     }
+    Py_XDECREF(instrument);
     Py_XDECREF(outer);
     Py_DECREF(running);
     Py_DECREF(ready);
