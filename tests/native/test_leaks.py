@@ -9,8 +9,9 @@ import pytest
 
 import bateau
 import bateau.time
+from bateau import insight
 from bateau.channel import channel
-from bateau.kernel import twin
+from bateau.kernel import instrument, twin
 
 pytestmark = pytest.mark.skipif(twin.native is None, reason="the kernel is pure here")
 
@@ -182,3 +183,31 @@ def test_an_engine_that_ends_with_parked_tasks_is_freed():
             bateau.run(program)
     gc.collect()
     assert [ref() for ref in found] == [None] * 3
+
+
+def test_a_run_leaves_nothing_of_its_engine():
+    """Operations that are part of cycles (the arms of a select, what a traceback's frames hold) are the collector's to find."""
+    hosts = instrument.hosts
+
+    async def arms(receiver, event):
+        async with bateau.Select({"item": receiver.recv, "done": event.wait}) as select:
+            async for _ in select:
+                pass
+
+    async def main():
+        event = bateau.sync.Event()
+        sender, receiver = bateau.channel.channel(2)
+        async with sender, receiver, bateau.scope() as scope:
+            scope.spawn(arms, receiver, event)
+            scope.spawn(bateau.time.sleep, 1000)
+            await sender.send(1)
+            for _ in range(5):
+                await bateau.yield_now()
+            insight.snapshot()
+            scope.cancel()
+
+    gc.collect()
+    before = len(hosts)
+    bateau.run(main, runtime="native")
+    gc.collect()
+    assert len(hosts) == before

@@ -119,7 +119,6 @@ operation_begin_pure(Operation *self, int which, PyObject *arg, PyObject **resul
     put(self->sub, generator);
     Py_DECREF(generator);
     self->phase = SUSPENDED;
-    final_track(self); /* it and the generator refer to each other */
     return operation_pass_on(self, arg, result);
 }
 

@@ -41,7 +41,6 @@ PyObject *parked_throw(Operation *self, PyObject *const *args, Py_ssize_t nargs)
 PyObject *parked_close(Operation *self, PyObject *ignored);
 
 Operation *final_new(int which);
-void final_track(Operation *self);
 int is_final(Operation *self);
 
 int wait_queue_add(WaitQueue *queue, Operation *op);

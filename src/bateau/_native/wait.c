@@ -285,9 +285,6 @@ operation_park(Operation *self, Task *task, WaitQueue *queue)
     }
     put(task->waiting, self);
     self->phase = SUSPENDED;
-    if (PyObject_GC_IsTracked((PyObject *)task)) { /* else no cycle through it can be freed anyway: see task_track */
-        final_track(self);
-    }
     Engine *engine = plain_engine(task);
     if (engine != NULL) {
         observe(engine, str_park, task);
@@ -477,6 +474,7 @@ final_new(int which)
     if (pools[which].count > 0) {
         PyObject *op = pools[which].free[--pools[which].count];
         _Py_NewReference(op);
+        PyObject_GC_Track(op);
         return (Operation *)op;
     }
     PyTypeObject *type = known[which];
@@ -489,15 +487,8 @@ final_new(int which)
         return NULL;
     }
     memset((char *)op + sizeof(PyObject), 0, (size_t)type->tp_basicsize - sizeof(PyObject));
+    PyObject_GC_Track(op); /* at once: an arm of a select, or what a traceback's frame holds, can be part of a cycle */
     return (Operation *)op;
-}
-
-void
-final_track(Operation *self)
-{
-    if (!PyObject_GC_IsTracked((PyObject *)self)) {
-        PyObject_GC_Track(self);
-    }
 }
 
 static int
