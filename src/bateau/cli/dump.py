@@ -11,6 +11,9 @@ from ..insight.client import Client, NoAgent, connect
 from ..insight.dumping import Format, ProcessMemory, reader_for, render
 from ..insight.model import InsightError, Reader, Snapshot, Want
 
+# What a core file begins with.
+ELF = b"\x7fELF"
+
 
 def main(args: argparse.Namespace) -> int:
     """Write the dump to standard output; returns the exit status."""
@@ -76,9 +79,13 @@ def _from_file(name: str) -> Snapshot:
         if name == "-":
             return from_json(sys.stdin.buffer.read())
         with open(name, "rb") as file:
-            return from_json(file.read())
+            if file.peek(4)[:4] != ELF:
+                return from_json(file.read())
     except OSError as error:
         raise InsightError(f"{name}: {error.strerror}") from error
+    from ..insight.memory import read_core
+
+    return read_core(name)
 
 
 def _show(args: argparse.Namespace, snapshot: Snapshot) -> str:

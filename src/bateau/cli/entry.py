@@ -118,7 +118,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     dump.add_argument("--port", type=int, help="ask the agent at this port of 127.0.0.1 (token: BATEAU_INSIGHT_TOKEN)")
     dump.add_argument("--socket", metavar="PATH", help="ask the agent at this Unix socket")
-    dump.add_argument("--file", metavar="FILE", help="read a snapshot that was written with --json (-: standard input)")
+    dump.add_argument(
+        "--file",
+        metavar="FILE",
+        help="read a snapshot that was written with --json (-: standard input), or a core file (gcore PID)",
+    )
     form = dump.add_mutually_exclusive_group()
     form.add_argument(
         "--json", action="store_const", dest="form", const="json", help="the whole snapshot, for programs"

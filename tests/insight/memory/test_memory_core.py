@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from struct import Struct
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bateau.insight.console.sources import find_source
 from bateau.insight.memory import CoreMemory, MemoryReadError, read_core, read_process
 from support.memory_children import child, read_blocked
 
@@ -43,6 +45,10 @@ def test_a_core_file_has_the_same_tasks(tmp_path: Path) -> None:
             pytest.skip(f"gcore failed: {made.stderr}")
         live = read_process(pid)
     snapshot = read_core(str(tmp_path / f"core.{pid}"))  # the process has been killed by now
+    command = [sys.executable, "-m", "bateau.cli", "dump", "--file", str(tmp_path / f"core.{pid}")]
+    dumped = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert "task 'task 0' at" in dumped.stdout, dumped
+    assert find_source(command[-1]).read().process.pid == pid
     assert snapshot.process.pid == pid and snapshot.process.python == live.process.python
     assert snapshot.gaps == () and snapshot.exact
 

@@ -68,18 +68,22 @@ class ReaderSource:
 
 
 class FileReader:
-    """A snapshot in a file, as ``bateau dump --json`` writes it."""
+    """A snapshot in a file, as ``bateau dump --json`` writes it, or a core file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def read(self, want: Want | None = None) -> Snapshot:
-        """Read the file. Raises ``ReadError`` where it can't be, ``SchemaError`` where it is no snapshot."""
+        """Read the file. Raises ``ReadError`` where it can't be, ``SchemaError`` where it is neither."""
         try:
-            text = self._path.read_text()
-        except (OSError, UnicodeDecodeError) as error:
+            with self._path.open("rb") as file:
+                if file.peek(4)[:4] != b"\x7fELF":
+                    return from_json(file.read())
+        except OSError as error:
             raise ReadError(f"{self._path} can't be read: {error}") from error
-        return from_json(text)
+        from ..memory import read_core
+
+        return read_core(str(self._path), want)
 
 
 class MemoryReader:
