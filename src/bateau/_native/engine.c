@@ -61,6 +61,10 @@ engine_enqueue(Engine *engine, Task *task)
 {
     task->scheduled = 1;
     if (!is_set(engine->policy)) {
+        if (!is_plain(engine)) { /* code that ran since that was asked has replaced it */
+            PyErr_SetString(PyExc_RuntimeError, "the engine's ready queue was replaced while it ran");
+            return -1;
+        }
         return ring_push((Ring *)engine->ready, (PyObject *)task);
     }
     PyObject *result = PyObject_CallMethodOneArg(engine->policy, str_push, (PyObject *)task);
@@ -294,7 +298,7 @@ engine_timeout(Engine *self, PyObject *Py_UNUSED(ignored))
     if (inbox < 0 || soon < 0 || policy < 0) {
         return NULL;
     }
-    if (((Ring *)self->ready)->size > 0 || inbox || soon || policy) {
+    if (!is_plain(self) || ((Ring *)self->ready)->size > 0 || inbox || soon || policy) {
         return PyLong_FromLong(0);
     }
     if (self->timers == 0) {

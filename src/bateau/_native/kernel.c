@@ -111,6 +111,44 @@ know(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* Stands for the pure functions until kernel/twin.py has handed them over. */
+static PyObject *
+not_imported(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+{
+    PyErr_SetString(PyExc_RuntimeError, "bateau's kernel has not been imported, or BATEAU_PURE=1 keeps this twin of it out");
+    return NULL;
+}
+
+static PyMethodDef not_imported_method = {"not_imported", (PyCFunction)(void (*)(void))not_imported,
+                                          METH_VARARGS | METH_KEYWORDS, NULL};
+
+/* What is looked at, and not only called, is NULL until then. */
+static int
+keep_placeholders(void)
+{
+    PyObject *function = PyCFunction_New(&not_imported_method, NULL);
+    if (function == NULL) {
+        return -1;
+    }
+    for (int i = 0; i < K_COUNT; i++) {
+        switch (i) {
+        case K_OPERATION_DEL:
+        case K_CANCELLED:
+        case K_CLOCK:
+        case K_NOWHERE:
+        case K_MONOTONIC:
+        case K_PARK:
+        case K_PACKAGE_DIR:
+        case K_ALL_MUST_SUCCEED:
+            break;
+        default:
+            kept[i] = Py_NewRef(function);
+        }
+    }
+    Py_DECREF(function);
+    return 0;
+}
+
 static PyMethodDef functions[] = {
     {"claim", claim, METH_NOARGS, "Be the one kernel of this process; raises RuntimeError the second time."},
     {"keep", keep, METH_VARARGS, "Keep a pure function, to be called where the twin does not act."},
@@ -126,6 +164,7 @@ running_make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     Running *self = (Running *)type->tp_alloc(type, 0);
     if (self != NULL) {
         running_here = self; /* made by the thread that it is of: see _ThreadState */
+        self->maker = PyThread_get_thread_ident();
     }
     return (PyObject *)self;
 }
@@ -152,6 +191,9 @@ running_dealloc(Running *self)
         running_here = NULL;
     }
     running_clear(self);
+    if (self->maker != PyThread_get_thread_ident()) {
+        return; /* its thread may still look at it, or has ended; either way these few bytes stay */
+    }
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
@@ -178,6 +220,10 @@ int
 bateau_kernel_exec(PyObject *module)
 {
     static int done;
+    if (PyInterpreterState_Get() != PyInterpreterState_Main()) { /* nor may it take the main one's place */
+        PyErr_SetString(PyExc_ImportError, "bateau._native works in the main interpreter only; here bateau is pure Python");
+        return -1;
+    }
     if (done) { /* a second interpreter: the types and what was kept are the first one's */
         PyErr_SetString(PyExc_ImportError, "bateau._native serves one interpreter of a process");
         return -1;
@@ -189,6 +235,9 @@ bateau_kernel_exec(PyObject *module)
     }
     NAMES(MAKE_NAME)
 #undef MAKE_NAME
+    if (keep_placeholders() < 0) {
+        return -1;
+    }
     if (PyModule_AddIntConstant(module, "VERSION", KERNEL_VERSION) < 0 || PyModule_AddFunctions(module, functions) < 0 ||
         PyModule_AddType(module, &RunningType) < 0 || kernel_ring_ready(module) < 0 || kernel_scope_ready(module) < 0 ||
         kernel_task_ready(module) < 0 || kernel_operation_ready(module) < 0 || kernel_engine_ready(module) < 0 ||

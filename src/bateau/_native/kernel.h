@@ -105,6 +105,7 @@ is_a(PyObject *object, PyTypeObject *type, PyTypeObject **seen)
 typedef struct {
     PyObject_HEAD
     PyObject *task;
+    unsigned long maker; /* the thread it is of */
 } Running;
 
 #define NODE_OBJECTS(X) X(parent) X(children) X(task) X(record) X(effective) X(stopping)

@@ -46,6 +46,7 @@ bateau_loop_exec(PyObject *module)
 #include "loop.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
 #include <structmember.h>
@@ -198,9 +199,11 @@ handle_dealloc(Handle *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
+    Py_TRASHCAN_BEGIN(self, handle_dealloc) /* each may be an argument of the next */
     handle_clear(self);
     type->tp_free(self);
     Py_DECREF(type);
+    Py_TRASHCAN_END
 }
 
 /* Fill an empty handle. Takes new references to everything; `context` may be NULL: a copy of the current one. */
@@ -411,19 +414,32 @@ handle_get_args(Handle *self, void *unused)
     if (self->many != NULL) {
         return Py_NewRef(self->many);
     }
-    PyObject *args = PyTuple_New(self->count);
+    int count = self->count;
+    PyObject *args = PyTuple_New(count);
+    if (args != NULL && self->count != count) { /* making it ran the collector (3.11), and that a finaliser, which cancelled us */
+        Py_DECREF(args);
+        Py_RETURN_NONE;
+    }
     if (args != NULL) {
-        for (int i = 0; i < self->count; i++) {
+        for (int i = 0; i < count; i++) {
             PyTuple_SET_ITEM(args, i, Py_NewRef(self->stack[1 + i]));
         }
     }
     return args;
 }
 
+/* `traceback` is the pair that a cancelled handle keeps in debug mode: (its repr, its traceback). */
+static int
+is_shown(Handle *self)
+{
+    return self->cancelled && self->traceback != NULL && PyTuple_CheckExact(self->traceback)
+           && PyTuple_GET_SIZE(self->traceback) == 2 && PyUnicode_Check(PyTuple_GET_ITEM(self->traceback, 0));
+}
+
 static PyObject *
 handle_get_traceback(Handle *self, void *unused)
 {
-    if (self->traceback != NULL && PyTuple_CheckExact(self->traceback)) {
+    if (is_shown(self)) {
         return Py_NewRef(PyTuple_GET_ITEM(self->traceback, 1));
     }
     return Py_NewRef(self->traceback != NULL ? self->traceback : Py_None);
@@ -446,7 +462,7 @@ handle_get_loop(Handle *self, void *unused)
 static PyObject *
 handle_repr(Handle *self)
 {
-    if (self->traceback != NULL && PyTuple_CheckExact(self->traceback)) {
+    if (is_shown(self)) {
         return Py_NewRef(PyTuple_GET_ITEM(self->traceback, 0));
     }
     if (self->loop == NULL) {
@@ -742,6 +758,10 @@ static Entry *
 entry_at(LoopCore *self, int fd)
 {
     if (fd >= self->entry_count) {
+        if (fcntl(fd, F_GETFD) < 0) { /* no table of gigabytes for a number that is no descriptor */
+            PyErr_SetFromErrno(PyExc_OSError);
+            return NULL;
+        }
         int count = self->entry_count ? self->entry_count : 64;
         while (count <= fd) {
             if (count > INT32_MAX / 2) {
@@ -1381,7 +1401,7 @@ static PyObject *
 core_create_future(LoopCore *self, PyObject *unused)
 {
     static PyObject *no_args;
-    if (self->future_type == NULL || !PyType_Check(self->future_type)) {
+    if (self->future_type == NULL || !PyType_Check(self->future_type) || ((PyTypeObject *)self->future_type)->tp_new == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "the loop was not initialized");
         return NULL;
     }
@@ -1630,7 +1650,11 @@ core_set_thread_id(LoopCore *self, PyObject *value, void *unused)
 static PyObject *
 core_get_ready(LoopCore *self, void *unused)
 {
-    PyObject *list = PyList_New((Py_ssize_t)self->ready_count);
+    PyObject *list = NULL;
+    do { /* making it may run the collector, and that finalisers, which call call_soon */
+        Py_XDECREF(list);
+        list = PyList_New((Py_ssize_t)self->ready_count);
+    } while (list != NULL && PyList_GET_SIZE(list) != (Py_ssize_t)self->ready_count);
     if (list != NULL) {
         for (size_t i = 0; i < self->ready_count; i++) {
             PyObject *item = self->ready[(self->ready_head + i) & (self->ready_capacity - 1)];
@@ -1643,7 +1667,11 @@ core_get_ready(LoopCore *self, void *unused)
 static PyObject *
 core_get_scheduled(LoopCore *self, void *unused)
 {
-    PyObject *list = PyList_New(self->timer_count);
+    PyObject *list = NULL;
+    do { /* as above */
+        Py_XDECREF(list);
+        list = PyList_New(self->timer_count);
+    } while (list != NULL && PyList_GET_SIZE(list) != self->timer_count);
     if (list != NULL) {
         for (Py_ssize_t i = 0; i < self->timer_count; i++) {
             PyList_SET_ITEM(list, i, Py_NewRef((PyObject *)self->timers[i]));

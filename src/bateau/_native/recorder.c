@@ -165,6 +165,7 @@ struct BateauRing {
     PyObject_HEAD
     Py_buffer view;
     char *base; /* NULL once closed */
+    int busy;   /* calls that are writing: what they ask may run Python code, that of close() too, which leaves them the map */
     uint64_t *hot, seed, number;
     Record *records;
     uint64_t record_mask;
@@ -585,6 +586,7 @@ place_of(PyTypeObject *type, PyObject *name)
 {
     PyObject *member = _PyType_Lookup(type, name);
     if (member != NULL && Py_IS_TYPE(member, &PyMemberDescr_Type)
+        && PyType_IsSubtype(type, PyDescr_TYPE(member)) /* it may have been put into a class that is not its own */
         && (((PyMemberDescrObject *)member)->d_member->type == T_OBJECT_EX
             || ((PyMemberDescrObject *)member)->d_member->type == T_OBJECT)) { /* of which NULL is None: nothing, either way */
         return ((PyMemberDescrObject *)member)->d_member->offset;
@@ -614,6 +616,7 @@ know_task(PyObject *task)
     if (Py_TYPE(task) != in_task.type) {
         PyObject *member = _PyType_Lookup(Py_TYPE(task), names.id);
         in_task.plain_id = member != NULL && Py_IS_TYPE(member, &PyMemberDescr_Type)
+                                   && PyType_IsSubtype(Py_TYPE(task), PyDescr_TYPE(member))
                                    && ((PyMemberDescrObject *)member)->d_member->type == T_LONGLONG
                                ? ((PyMemberDescrObject *)member)->d_member->offset
                                : -1;
@@ -659,7 +662,7 @@ seal(BateauRing *ring, Slot *slot)
 static inline Slot *
 slot_of(BateauRing *ring, uint64_t id)
 {
-    uint32_t index = map_get(&ring->tasks, id);
+    uint32_t index = id == 0 ? 0 : map_get(&ring->tasks, id); /* 0 is a free place of the map */
     return index == 0 ? NULL : &ring->slots[index - 1];
 }
 
@@ -667,6 +670,9 @@ static Slot *
 take_slot(BateauRing *ring, uint64_t id)
 {
     uint32_t index;
+    if (id == 0) {
+        return NULL;
+    }
     if (ring->freed_count > KEPT_FREE || (ring->freed_count && ring->slots_used == ring->slot_count)) {
         index = ring->freed[ring->freed_first];
         ring->freed_first = (ring->freed_first + 1) % ring->freed_room;
@@ -689,7 +695,7 @@ take_slot(BateauRing *ring, uint64_t id)
 static void
 give_slot(BateauRing *ring, uint64_t id)
 {
-    uint32_t index = map_get(&ring->tasks, id);
+    uint32_t index = id == 0 ? 0 : map_get(&ring->tasks, id);
     if (index == 0) {
         return;
     }
@@ -780,16 +786,10 @@ about(BateauRing *ring, PyObject *thing)
     if (known != 0) {
         return known;
     }
-    if (ring->about_count == ring->about_room) {
-        uint32_t room = ring->about_room ? ring->about_room * 2 : 64;
-        About *abouts = PyMem_Realloc(ring->abouts, room * sizeof *abouts);
-        if (abouts == NULL) {
-            return 0;
-        }
-        ring->abouts = abouts;
-        ring->about_room = room;
-    }
     About made = {0};
+    if (ring->about == NULL) { /* the collector has been here */
+        return 0;
+    }
     PyObject *answer = PyObject_CallOneArg(ring->about, (PyObject *)type);
     PyObject *words = NULL, *attribute_name = Py_None;
     int holders = 0;
@@ -803,6 +803,16 @@ about(BateauRing *ring, PyObject *thing)
     Py_XDECREF(answer);
     if (PySet_Add(ring->kept, (PyObject *)type) < 0) {
         PyErr_Clear();
+    }
+    if (ring->about_count == ring->about_room) { /* only now: what Python was asked above may have added others */
+        uint32_t room = ring->about_room ? ring->about_room * 2 : 64;
+        About *abouts = PyMem_Realloc(ring->abouts, room * sizeof *abouts);
+        if (abouts == NULL) {
+            Py_XDECREF(made.attribute);
+            return 0;
+        }
+        ring->abouts = abouts;
+        ring->about_room = room;
     }
     ring->abouts[ring->about_count++] = made;
     map_put(&ring->types, (uint64_t)(uintptr_t)type, ring->about_count);
@@ -953,6 +963,26 @@ bateau_ring_of(PyObject *instrument)
     return instrument != NULL && ring_type != NULL && Py_IS_TYPE(instrument, ring_type) ? (BateauRing *)instrument : NULL;
 }
 
+/* Around whatever may run Python code between two uses of the map. */
+static int
+begin(BateauRing *ring)
+{
+    if (ring->base == NULL) {
+        return 0;
+    }
+    ring->busy++;
+    return 1;
+}
+
+static PyObject *
+leave(BateauRing *ring)
+{
+    if (--ring->busy == 0 && ring->base == NULL) {
+        PyBuffer_Release(&ring->view);
+    }
+    Py_RETURN_NONE;
+}
+
 static PyObject *
 ring_step(BateauRing *ring, PyObject *task)
 {
@@ -977,7 +1007,7 @@ ring_wake(BateauRing *ring, PyObject *task)
 static PyObject *
 ring_spawn(BateauRing *ring, PyObject *task)
 {
-    if (ring->base == NULL) {
+    if (!begin(ring)) {
         Py_RETURN_NONE;
     }
     uint64_t id = id_of(task), time = now(ring);
@@ -987,17 +1017,17 @@ ring_spawn(BateauRing *ring, PyObject *task)
         slot->state = READY;
         slot->since = time;
         seal(ring, slot);
-        Py_RETURN_NONE;
+        return leave(ring);
     }
     slot = enter(ring, task, id, time);
     put(ring, time, SPAWN, id, slot != NULL ? slot->name : 0, slot != NULL ? slot->site : 0);
-    Py_RETURN_NONE;
+    return leave(ring);
 }
 
 static PyObject *
 ring_park(BateauRing *ring, PyObject *task)
 {
-    if (ring->base == NULL) {
+    if (!begin(ring)) {
         Py_RETURN_NONE;
     }
     know_task(task);
@@ -1008,18 +1038,18 @@ ring_park(BateauRing *ring, PyObject *task)
     park(ring, id_of(task), task, waits ? operation : NULL, coro == Py_None ? NULL : coro, waits);
     Py_XDECREF(coro);
     Py_XDECREF(operation);
-    Py_RETURN_NONE;
+    return leave(ring);
 }
 
 static PyObject *
 ring_adopt(BateauRing *ring, PyObject *task)
 {
-    if (ring->base == NULL) {
+    if (!begin(ring)) {
         Py_RETURN_NONE;
     }
     uint64_t id = id_of(task);
     if (slot_of(ring, id) != NULL) {
-        Py_RETURN_NONE;
+        return leave(ring);
     }
     PyObject *operation = attribute(task, names.waiting);
     PyObject *coro = attribute(task, names.coro);
@@ -1031,7 +1061,7 @@ ring_adopt(BateauRing *ring, PyObject *task)
     }
     Py_XDECREF(coro);
     Py_XDECREF(operation);
-    Py_RETURN_NONE;
+    return leave(ring);
 }
 
 static PyObject *
@@ -1041,7 +1071,7 @@ ring_cancel(BateauRing *ring, PyObject *const *args, Py_ssize_t count)
         PyErr_SetString(PyExc_TypeError, "cancel takes a node and a record");
         return NULL;
     }
-    if (ring->base == NULL) {
+    if (!begin(ring)) {
         Py_RETURN_NONE;
     }
     PyObject *reason = attribute(args[1], names.reason);
@@ -1060,7 +1090,7 @@ ring_cancel(BateauRing *ring, PyObject *const *args, Py_ssize_t count)
     }
     Py_XDECREF(task);
     Py_XDECREF(reason);
-    Py_RETURN_NONE;
+    return leave(ring);
 }
 
 static PyObject *
@@ -1070,7 +1100,7 @@ ring_end(BateauRing *ring, PyObject *const *args, Py_ssize_t count)
         PyErr_SetString(PyExc_TypeError, "end takes a task and its error");
         return NULL;
     }
-    if (ring->base == NULL) {
+    if (!begin(ring)) {
         Py_RETURN_NONE;
     }
     uint64_t id = id_of(args[0]), time = now(ring);
@@ -1098,7 +1128,7 @@ ring_end(BateauRing *ring, PyObject *const *args, Py_ssize_t count)
         ring->hot[HOT_IDLE] = time;
     }
     put(ring, time, END, id, outcome, type);
-    Py_RETURN_NONE;
+    return leave(ring);
 }
 
 static PyObject *
@@ -1108,10 +1138,11 @@ ring_note(BateauRing *ring, PyObject *const *args, Py_ssize_t count)
         PyErr_SetString(PyExc_TypeError, "note takes the id of a task (or 0) and a str");
         return NULL;
     }
-    if (ring->base != NULL) {
-        put(ring, now(ring), NOTE, number_of(args[0]), text(ring, args[1], 0), 0);
+    if (!begin(ring)) {
+        Py_RETURN_NONE;
     }
-    Py_RETURN_NONE;
+    put(ring, now(ring), NOTE, number_of(args[0]), text(ring, args[1], 0), 0);
+    return leave(ring);
 }
 
 /* ---- the type --------------------------------------------------------------------------------------------------------------------- */
@@ -1121,7 +1152,9 @@ ring_close(BateauRing *ring, PyObject *Py_UNUSED(ignored))
 {
     if (ring->base != NULL) {
         ring->base = NULL;
-        PyBuffer_Release(&ring->view);
+        if (ring->busy == 0) {
+            PyBuffer_Release(&ring->view); /* else leave() does */
+        }
     }
     Py_RETURN_NONE;
 }

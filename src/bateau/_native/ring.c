@@ -178,9 +178,11 @@ static void
 ring_dealloc(Ring *self)
 {
     PyObject_GC_UnTrack(self);
+    Py_TRASHCAN_BEGIN(self, ring_dealloc)
     ring_drop_all(self);
     PyMem_Free(self->items);
     Py_TYPE(self)->tp_free((PyObject *)self);
+    Py_TRASHCAN_END
 }
 
 static PyObject *

@@ -8,8 +8,7 @@
    stepped, `operation_continue` sees what has become of it.
 
    Final classes. The classes of hot operations are written in Python, over C fields. `finish` derives one class of each
-   that has no Python between it and its memory: its objects come from a free list, and the collector sees only those that
-   are left to a generator or parked in a task that it sees (else nothing can form a cycle through them that it could free). */
+   that has no Python between it and its memory: its objects come from a free list. */
 #include "operation.h"
 
 /* -- WaitQueue ------------------------------------------------------------------------------------------------------------ */
@@ -528,8 +527,10 @@ final_dealloc(Operation *self)
             return;
         }
         Py_SET_REFCNT(op, 0);
+        self->state = ABORTED; /* said once, also if the trashcan brings it here again */
     }
     PyObject_GC_UnTrack(self);
+    Py_TRASHCAN_BEGIN(self, final_dealloc) /* its item may be another operation, and so on */
     if (self->weakrefs != NULL) {
         PyObject_ClearWeakRefs(op);
     }
@@ -539,10 +540,12 @@ final_dealloc(Operation *self)
         self->state = NEW;
         self->phase = BEFORE;
         pools[which].free[pools[which].count++] = op;
-        return;
     }
-    PyObject_GC_Del(self);
-    Py_DECREF(type);
+    else {
+        PyObject_GC_Del(self);
+        Py_DECREF(type);
+    }
+    Py_TRASHCAN_END
 }
 
 /* finish(class): the final class derived from it. */

@@ -87,7 +87,10 @@ class _File:
         self.ring.close()
         if mark:
             self._word(layout.HOT_STATE, layout.CLOSED)
-        self.view.close()
+        try:
+            self.view.close()
+        except BufferError:
+            pass  # the writer is in a call just now (which asked Python for something): the map goes with it
 
 
 class Recording:

@@ -1,0 +1,235 @@
+"""What no program should do to the C part, and what must then not take the interpreter along: each in a process of its own.
+
+Some run Python where C does not expect it (a destructor, a method that closes what is being used), some make chains that are freed at
+one stroke, some hand over the wrong thing. An exception is a fine answer; a signal is none.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from bateau.kernel import twin
+
+pytestmark = pytest.mark.skipif(twin.native is None, reason=f"the C part is not in use: {twin.why_pure}")
+
+RING = """
+import mmap, struct
+import bateau._native as N
+from bateau.insight.recorder.writer import about as real_about
+from bateau.kernel.errors import Cancelled
+
+def ring(about=real_about, records=1024, tasks=64, texts=1 << 16):
+    tasks_at = 4096 + records * 32
+    texts_at = tasks_at + tasks * 96
+    m = mmap.mmap(-1, (texts_at + texts + 4095) // 4096 * 4096)
+    m[:8] = b"BATEAUFR"
+    m[64:112] = struct.pack("<6Q", 4096, records, tasks_at, tasks, texts_at, texts)
+    m[2080:2088] = (8).to_bytes(8, "little")
+    return m, N.Ring(m, about, Cancelled, False)
+
+class T:
+    scope = coro = None
+    _name = "x"
+    def __init__(self, id, waiting=None):
+        self.id, self.waiting = id, waiting
+"""
+LOOP = "from bateau.interop.asyncio.loop import NativeEventLoop\nloop = NativeEventLoop()\n"
+
+PROGRAMS = {
+    "a destructor schedules while the queue is being copied": LOOP
+    + """
+import gc
+class D:
+    def __init__(self): self.me = self
+    def __del__(self):
+        for _ in range(20000): loop.call_soon(print)
+for _ in range(3): loop.call_soon(print)
+gc.disable()
+hold = [[] for _ in range(2000)]
+D()
+gc.set_threshold(1)
+gc.enable(); found = loop._ready; gc.disable()
+""",
+    "a handle is told where it was made": LOOP
+    + """
+handle = loop.call_soon(print)
+for where in ((), (1,), None, "x"):
+    try: handle._source_traceback = where
+    except Exception: pass
+    repr(handle), handle._source_traceback
+""",
+    "handles in a chain": """
+import asyncio
+from bateau.interop import asyncio as ours
+async def main():
+    loop, handle = asyncio.get_running_loop(), None
+    for _ in range(200_000): handle = loop.call_soon(lambda *args: None, handle)
+    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)
+    handle = None
+ours.run(main())
+""",
+    "operations in a chain": """
+import warnings; warnings.simplefilter("ignore")
+import bateau.channel, bateau._native as N
+sender, op = N.SenderFields(), None
+for _ in range(300_000):
+    op = sender.send(op)
+    op.state = 4
+del op
+""",
+    "queues in a chain": """
+import bateau._native as N
+queue = None
+for _ in range(300_000):
+    outer = N.Deque()
+    outer.append(queue)
+    queue = outer
+del queue, outer
+""",
+    "a descriptor that nobody has": LOOP
+    + """
+import resource
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try: loop.add_reader(5_000_000, print)
+except OSError: pass
+else: raise AssertionError("it is not open")
+assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+""",
+    "futures of a class that can't be made": LOOP
+    + """
+import bateau._native as N
+loop._core_future_type = N.Handle
+try: loop.create_future()
+except Exception: pass
+""",
+    "a recording is closed while it asks who holds": """
+import threading, time, bateau, bateau.time
+from bateau.insight.recorder.recording import record
+from bateau.sync import Lock
+recording, closing = record(), threading.Event()
+class Slow(Lock):
+    def holders(self):
+        closing.set()
+        time.sleep(0.2)
+        return super().holders()
+closer = threading.Thread(target=lambda: (closing.wait(), recording.close()))
+closer.start()
+async def child(lock):
+    async with lock: pass
+async def main():
+    lock = Slow()
+    async with lock, bateau.scope() as scope:
+        scope.spawn(child, lock)
+        await bateau.time.sleep(0.5)
+        scope.cancel()
+bateau.run(main)
+closer.join()
+""",
+    "a ring is closed by what it asks": RING
+    + """
+def about(cls):
+    r.close(); m.close()
+    return "x", None, False
+m, r = ring(about)
+class Op: resource = None
+r.park(T(1, Op()))
+""",
+    "a ring that is asked while it asks": RING
+    + """
+def about(cls):
+    if getattr(cls, "deep", 0): r.park(T(2, type("In", (), {"resource": None})()))
+    return "x", None, False
+m, r = ring(about)
+for n in range(63): r.park(T(1, type(f"O{n}", (), {"resource": None})()))
+r.park(T(1, type("Deep", (), {"resource": None, "deep": 1})()))
+del r
+""",
+    "a slot of another class": RING
+    + """
+class A: __slots__ = ("p", "q", "r", "s", "t", "u", "v", "w", "id")
+class B:
+    __slots__ = ()
+    id = A.id
+m, r = ring()
+for _ in range(1000):
+    for each in [B() for _ in range(20)]: r.step(each)
+""",
+    "tasks without a number": RING
+    + """
+m, r = ring(tasks=2048)
+class No: pass
+r.spawn(No())
+for _ in range(18): r.end(No(), None)
+for n in range(1, 18): r.spawn(T(n))
+""",
+    "a thread's state is dropped by another": """
+import threading, bateau, bateau.kernel, bateau._native as N
+box, go, made = [], threading.Event(), threading.Event()
+def run():
+    box.append(N.RunningFields()); made.set(); go.wait()
+    filler = [bytearray(40) for _ in range(100)]
+    N.yield_now().send(None)
+thread = threading.Thread(target=run)
+thread.start(); made.wait(); box.clear(); go.set(); thread.join()
+""",
+    "an engine gets another queue": """
+import bateau
+async def main():
+    bateau.current_task().host.ready = []
+    async with bateau.scope() as scope:
+        scope.spawn(bateau.yield_now)
+try: bateau.run(main, runtime="native")
+except BaseException as error: print(repr(error))
+""",
+}
+
+
+def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-W", "ignore", "-c", textwrap.dedent(program)],
+        check=False, capture_output=True, text=True, timeout=100,
+        env={**os.environ, "PYTHONMALLOC": "debug", **environment},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_it_survives(name: str) -> None:
+    done = run(PROGRAMS[name])
+    assert done.returncode >= 0, done.stderr[-4000:]
+    assert "Fatal" not in done.stderr
+
+
+def test_before_the_kernel_is_there() -> None:
+    """The twin's functions say so, where they need the pure ones."""
+    calls = (
+        "deliver(1)", "sleep(1)", "timeout(None)", "SendFields().send(None)", "RecvFields().send(None)",
+        "SleepFields().send(None)", "YieldFields().send(None)", "ScopeFields().spawn(print)",
+        "CancelScopeFields().__enter__()", "EngineFields().timeout()", "TaskFields()._begin(1, 2, 3, 4, 5)",
+    )  # fmt: skip
+    program = "import bateau, bateau._native as N\nfor call in %r:\n    try: eval('N.' + call)\n    except Exception as error: print(error)\n"
+    done = run(program % (calls,), BATEAU_PURE="1")
+    assert done.returncode == 0, done.stderr
+    assert "has not been imported" in done.stdout
+
+
+def test_a_subinterpreter_does_not_take_the_twin() -> None:
+    pytest.importorskip("_xxsubinterpreters")
+    done = run(
+        """
+        import _xxsubinterpreters as interpreters
+        one = interpreters.create()
+        try: interpreters.run_string(one, "import bateau._native")
+        except Exception as error: print(error)
+        interpreters.destroy(one)
+        import bateau.kernel.twin as twin
+        print(twin.about())
+        """
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("native (C)")
