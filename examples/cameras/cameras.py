@@ -94,7 +94,7 @@ async def frames(camera: Camera) -> AsyncIterator[Frame]:
 @bateau.main
 async def main(most: str = "50") -> None:
     with tempfile.TemporaryDirectory() as folder:
-        library = load(folder)
+        library = await bateau.thread.run(load, folder)
         cameras = [Camera(library, device, fps, int(most)) for device, fps in enumerate((20, 30, 50, 60, 100))]
 
         async def watch(camera: Camera) -> str:

@@ -361,7 +361,7 @@ def test_a_finally_that_takes_too_long(entry, monkeypatch):
             break
         await bateau.checkpoint()
         assert len(log) == 1
-        assert log[0] - begun >= 0.02
+        assert log[0] - begun >= 0.019  # uvloop's clock has whole milliseconds
 
     with pytest.warns(bateau.HazardWarning, match="cleanup_overrun: the closing of .*slow.. used up its budget"):
         entry.run(main)

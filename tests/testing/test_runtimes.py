@@ -332,4 +332,5 @@ def test_a_project_without_async_tests_pays_little(project: Project) -> None:
         "bateau.testing.options",
         "bateau.testing.claiming",
     }
+    loaded -= {"bateau.kernel.twin", "bateau._native"}  # which kernel it is, the fields of the current task depend on
     assert loaded == allowed | {"bateau.testing.plugin"}

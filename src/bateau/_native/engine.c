@@ -279,6 +279,26 @@ engine_call_at(Engine *self, PyObject *const *args, Py_ssize_t nargs)
     return (PyObject *)engine_set_timer(self, when, args[1]);
 }
 
+/* For who looks: the list may be made while another thread's destructor sets or cancels one, so it is asked for again then. */
+static PyObject *
+engine_pending_timers(Engine *self, PyObject *Py_UNUSED(ignored))
+{
+    for (;;) {
+        Py_ssize_t count = self->timers;
+        PyObject *list = PyList_New(count);
+        if (list == NULL) {
+            return NULL;
+        }
+        if (self->timers == count) { /* making the list may have run anything; nothing runs from here on */
+            for (Py_ssize_t i = 0; i < count; i++) {
+                PyList_SET_ITEM(list, i, Py_NewRef(self->heap[i]));
+            }
+            return list;
+        }
+        Py_DECREF(list);
+    }
+}
+
 static PyObject *
 engine_has_timer(Engine *self, PyObject *Py_UNUSED(ignored))
 {
@@ -406,6 +426,7 @@ static PyMethodDef engine_methods[] = {
     {"timeout", (PyCFunction)engine_timeout, METH_NOARGS,
      "How long a poll may block: 0 with work waiting, None with no timer."},
     {"_run_timers", (PyCFunction)engine_run_timers, METH_NOARGS, "Call what is due."},
+    {"_pending_timers", (PyCFunction)engine_pending_timers, METH_NOARGS, "The timers that are set, in no order."},
     {"_has_timer", (PyCFunction)engine_has_timer, METH_NOARGS, "Whether a timer is set."},
     {"turn", (PyCFunction)(void (*)(void))engine_turn, METH_FASTCALL,
      "Run what is due: calls from other threads, timers, then at most ``budget`` task steps."},

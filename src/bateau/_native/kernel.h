@@ -214,6 +214,7 @@ typedef struct {
     PyObject_HEAD
     PyObject **items; /* owned: `size` of them from `head` on, round the end */
     Py_ssize_t head, size, room;
+    PyObject *weakrefs;
 } Ring;
 
 extern PyTypeObject RunningType, NodeType, CancellableType, ScopeType, TaskType, OperationType, EngineType, RingType,

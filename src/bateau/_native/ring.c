@@ -179,6 +179,9 @@ ring_dealloc(Ring *self)
 {
     PyObject_GC_UnTrack(self);
     Py_TRASHCAN_BEGIN(self, ring_dealloc)
+    if (self->weakrefs != NULL) {
+        PyObject_ClearWeakRefs((PyObject *)self);
+    }
     ring_drop_all(self);
     PyMem_Free(self->items);
     Py_TYPE(self)->tp_free((PyObject *)self);
@@ -214,6 +217,7 @@ PyTypeObject RingType = {
     .tp_name = "bateau._native.Deque",
     .tp_doc = "A queue of ready tasks. Iterating it goes over a copy.",
     .tp_basicsize = sizeof(Ring),
+    .tp_weaklistoffset = offsetof(Ring, weakrefs),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_new = ring_make,
     .tp_dealloc = (destructor)ring_dealloc,

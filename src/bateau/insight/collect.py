@@ -157,13 +157,10 @@ class _Collection:
         holds = getattr(host, "holds", None)
         if holds:
             fields["holds"] = tuple(steady(holds.values)[:MOST_LISTED])
-        timers = getattr(host, "_timers", None)
+        pending = getattr(host, "pending_timers", None)
+        timers = pending() if pending is not None else getattr(host, "_timers", None)
         if timers is not None:
-            found = [timer for timer in steady(lambda: timers) if timer.fn is not None]
-            if (
-                found or not getattr(host, "_has_timer", bool)()
-            ):  # else the native engine keeps them to itself: not known
-                self._timers(fields, found, host.now())
+            self._timers(fields, [timer for timer in steady(lambda: timers) if timer.fn is not None], host.now())
         reactor = getattr(host, "reactor", None)
         if reactor is not None:
             self._fds(fields, steady(lambda: reactor._readers), steady(lambda: reactor._writers))
@@ -259,7 +256,7 @@ class _Collection:
             return
         for timer in heapq.nsmallest(MOST_LISTED, timers, key=attrgetter("when")):
             row: dict[str, Any] = {"runtime": fields["id"], "left": timer.when - now}
-            op = getattr(timer.fn, "__self__", None)
+            op = getattr(timer.fn, "__self__", timer.fn)
             task = getattr(op, "task", None)
             row["what"] = getattr(timer.fn, "__qualname__", type(timer.fn).__name__)
             if isinstance(task, Task):

@@ -112,8 +112,11 @@ def resumes(items: Any) -> bool:
 
     True of everything of ours (laws 9 and the rule for operations); others say so with a true attribute ``resumable_next``.
     """
+    # Whose method it is: where the twin has it, its module is not told, and the class's is.
+    owner = next((cls for cls in type(items).__mro__ if "__anext__" in vars(cls)), None)
     ask: Any = getattr(items, "__anext__", None)
-    return getattr(ask, "__module__", "").startswith("bateau.") or bool(getattr(items, "resumable_next", False))
+    module = getattr(ask, "__module__", None) or (owner.__module__ if owner is not None else "")
+    return module.startswith("bateau.") or bool(getattr(items, "resumable_next", False))
 
 
 def as_stages(items: Any, method: str) -> tuple[Stage, ...]:

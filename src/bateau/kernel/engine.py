@@ -243,6 +243,11 @@ class Engine(EngineFields, Host):
 
         return release
 
+    def pending_timers(self) -> list[EngineTimer]:
+        """The timers that are set, in no order; for who looks at a program. May be called on any thread."""
+        mine = [timer for timer in tuple(self._timers) if timer.fn is not None]
+        return mine if native is None else [*mine, *native.EngineFields._pending_timers(self)]
+
     def _timer_cancelled(self) -> None:
         self._husks += 1
         if self._husks > 64 and self._husks * 2 > len(self._timers):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import trio
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 # not a program's: ours and trio's own helpers.
 records: dict[int, Task[Any] | None] = {}
 SYSTEM: Task[Any] | None = None
+# Helpers and keepers of every run, from their spawning on: a keeper that waited for one that had not begun, or for another keeper, would
+# wait for ever.
+ours: WeakSet[trio.lowlevel.Task] = WeakSet()
 
 
 def abort_always(_: Any) -> trio.lowlevel.Abort:
@@ -44,8 +48,10 @@ class Helpers(trio.abc.Instrument):
     def spawn(self, fn: Callable[..., Awaitable[object]], *args: object, name: str) -> trio.lowlevel.Task:
         """Run ``fn(*args)`` beside the run's tasks until it is cancelled. ``RuntimeError`` if the run takes no new tasks."""
         helper = trio.lowlevel.spawn_system_task(self._help, fn, args, name=name)
+        ours.add(helper)
         if self._keeper is None and not self._over:
             self._keeper = trio.lowlevel.spawn_system_task(self._keep, name="bateau keeper of helpers")
+            ours.add(self._keeper)
         return helper
 
     async def _help(self, fn: Callable[..., Awaitable[object]], args: tuple[object, ...]) -> None:
@@ -96,7 +102,7 @@ class Helpers(trio.abc.Instrument):
         nurseries = root.child_nurseries
         for nursery in nurseries[nurseries.index(own) :]:
             for task in nursery.child_tasks:
-                if task is not keeper and task not in self._scopes:
+                if task not in ours:
                     return task
         return None
 

@@ -252,7 +252,8 @@ class TrioServices(Host):
         server = self._server
         if server is None:
             self._spawn_server()
-        elif server.custom_sleep_data is self:
+        elif server.custom_sleep_data is self and getattr(server, "_next_send_fn", None) is None:
+            # The second question is for calls out of a destructor, which the collector may run in the middle of trio's own reschedule().
             trio.lowlevel.reschedule(server)
 
     def _spawn_server(self) -> None:

@@ -249,7 +249,9 @@ def residue(host: Host) -> dict[int, str]:
 def _timers(host: Host) -> list[Any]:
     scheduled = getattr(loop_of(host), "_scheduled", None) or ()
     found = [timer for timer in scheduled if not timer.cancelled()]
-    return [*found, *(timer for timer in getattr(host, "_timers", ()) if getattr(timer, "fn", None) is not None)]
+    pending = getattr(host, "pending_timers", None)
+    timers = pending() if pending is not None else getattr(host, "_timers", ())
+    return [*found, *(timer for timer in timers if getattr(timer, "fn", None) is not None)]
 
 
 def _plain(callback: Callable[..., Any]) -> Any:

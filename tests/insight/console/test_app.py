@@ -89,7 +89,7 @@ def test_tables_and_banner(file):
         assert any(label.startswith("pump [1]") for label in labels)
         await pilot.press("7")
         await pilot.pause()
-        assert "tasks" in text_of(app, "#trend")
+        assert "tasks" in text_of(app, "#text-trends")
 
     drive(find_source(str(file)), script)
 

@@ -87,10 +87,8 @@ def test_each_thread_has_a_file(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
     found_rings = rings(found.directory)
-    assert (
-        sorted(names(ring) & {"left", "right"} for ring in found_rings) == [{"left"}, {"right"}]
-        or len(found_rings) == 2
-    )
+    # A host of another test that still lives would have one, too: an empty one.
+    assert sorted((mine for ring in found_rings if (mine := names(ring) & {"left", "right"})), key=str) == [{"left"}, {"right"}]
     assert all(ring.damaged == [] and ring.closed for ring in found_rings)
 
 
