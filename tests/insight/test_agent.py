@@ -500,3 +500,21 @@ bateau.run(main)
         program.stderr.close()
     assert "running now: 1 task" in path.read_text()
     assert json.dumps(path.read_text())
+
+
+def test_a_fork_after_the_agents_end_closes_nobodys_descriptors() -> None:
+    """Their numbers have been given to others by then."""
+    insight.init().close()
+    pipes = [os.pipe() for _ in range(8)]
+    pid = os.fork()
+    if pid == 0:
+        try:
+            for _, writing in pipes:
+                os.write(writing, b"x")
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    for both in pipes:
+        for fd in both:
+            os.close(fd)

@@ -218,7 +218,7 @@ class Agent:
         self.selector.close()
         for fd in (self._wake_in, self._wake_out):
             os.close(fd)
-        self._wake_out = -1
+        self._wake_in = self._wake_out = -1
         if self.path is not None and self._pid == os.getpid():
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
@@ -226,6 +226,8 @@ class Agent:
     def forget(self) -> None:
         """In a forked child: give back the parent's descriptors, and leave its socket file alone."""
         self._ended.set()
+        if self._wake_in == -1:
+            return  # it was closed before: its descriptors' numbers are somebody else's by now
         for client in tuple(self.clients.values()):
             client.connection.close()
         for listener in self._listeners:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .current import current_host, current_task, foreign_task, tls
 from .operation import NEW, Checkpoint, YieldNow
-from .twin import native
+from .twin import native, replaced
 
 
 def checkpoint() -> Checkpoint:
@@ -47,5 +47,6 @@ def now() -> float:
 
 
 if not TYPE_CHECKING and native is not None:
+    replaced.update(checkpoint=checkpoint, yield_now=yield_now)
     checkpoint = native.checkpoint
     yield_now = native.yield_now

@@ -129,6 +129,11 @@ else:
     RecvFields = native.RecvFields
 
 
+# The pure functions that the twin has taken the place of, by their names (``Scope.spawn``, ``sleep``): who follows a program's steps
+# knows what those do.
+replaced: dict[str, Any] = {}
+
+
 def slots(*names: str) -> tuple[str, ...]:
     """``names``, or nothing where the twin has the fields."""
     return names if native is None else ()
@@ -144,6 +149,7 @@ def twinned(*names: str, final: bool = False) -> Callable[[C], C]:
     def decorate(cls: C) -> C:
         if native is not None:
             for name in names:
+                replaced[f"{cls.__name__}.{name}"] = cls.__dict__[name]
                 native.keep(f"{cls.__name__}.{name}", cls.__dict__[name])
                 delattr(cls, name)
             native.know(cls.__name__, native.finish(cls) if final else cls)
@@ -156,4 +162,5 @@ def keep(**functions: Any) -> None:
     """Give the twin functions that it calls where it does not know better."""
     if native is not None:
         for name, function in functions.items():
+            replaced[name] = function
             native.keep(name, function)

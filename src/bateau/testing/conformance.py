@@ -293,7 +293,9 @@ async def sleepers_wake_in_order(rt: Runtime) -> None:
     order: list[int] = []
 
     async def sleeper(n: int) -> None:
-        await time.sleep(n * 0.05)  # a machine that stands still for longer makes two due at once, and then either may be first
+        await time.sleep(
+            n * 0.05
+        )  # a machine that stands still for longer makes two due at once, and then either may be first
         order.append(n)
 
     async with bateau.scope() as scope:

@@ -88,7 +88,10 @@ def test_each_thread_has_a_file(tmp_path: Path) -> None:
             thread.join()
     found_rings = rings(found.directory)
     # A host of another test that still lives would have one, too: an empty one.
-    assert sorted((mine for ring in found_rings if (mine := names(ring) & {"left", "right"})), key=str) == [{"left"}, {"right"}]
+    assert sorted((mine for ring in found_rings if (mine := names(ring) & {"left", "right"})), key=str) == [
+        {"left"},
+        {"right"},
+    ]
     assert all(ring.damaged == [] and ring.closed for ring in found_rings)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from weakref import ref
 
 from ...channel.mpmc import Receiver
+from ...kernel.twin import replaced
 from . import bytecode as code_
 from .bytecode import Action, Producer
 from .footprint import Footprint
@@ -375,6 +376,8 @@ class Effects:
         if type(callee) is MethodType:
             callee = BoundTo(callee.__self__, callee.__func__)
         function = callee.function if isinstance(callee, BoundTo) else callee
+        if replaced and isinstance(callee, BuiltinFunctionType):
+            function = _pure_form(callee)
         if isinstance(function, FunctionType):
             return given_by(function.__code__)
         if isinstance(callee, CodeType):
@@ -503,3 +506,12 @@ _DOING: dict[str, Callable[[Effects, FrameType, Values, Action], None]] = {
     code_.PLAIN: Effects._do_plain,
     code_.EVERYTHING: Effects._do_everything,
 }
+
+
+def _pure_form(callee: Any) -> Any:
+    """The function of the pure kernel in whose place a function of its twin stands: what it does is known. Else ``callee``."""
+    owner = _self_of(callee)
+    if isinstance(owner, ModuleType):
+        return replaced.get(callee.__name__, callee) if owner.__name__ == "bateau._native" else callee
+    names = (f"{cls.__name__}.{callee.__name__}" for cls in type(owner).__mro__ if cls.__module__.startswith("bateau."))
+    return next((replaced[name] for name in names if name in replaced), callee)
