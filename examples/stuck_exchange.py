@@ -5,8 +5,8 @@
     bateau dump PID                                the same as text
 
 Two banks clear payments over two bounded channels. Each sends all it owes before it takes in what it is owed, so as soon as both owe more than
-a channel holds, each waits for the other to receive. Meanwhile the server answers, so nothing looks wrong from outside. The cure is in the
-program's last lines: receive while you wait to send.
+a channel holds, each waits for the other to receive. Meanwhile the server answers, so nothing looks wrong from outside. The cure is to
+receive while one waits to send: a second task in each bank, or a ``select`` over both.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ class _Result(unittest.TextTestResult):
         self.began = time.monotonic()
         super().startTest(test)
 
-    def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802
+    def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802 (unittest's name)
         super().stopTest(test)
         if (took := time.monotonic() - self.began) > 3.0:
             print(f"slow: {test.id()} {took:.1f} s", file=sys.stderr)

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "target",
         nargs="+",
-        help="a process id, the path of an agent's socket, the port of an agent (:9000), or a file that `bateau dump --json` wrote",
+        help="a process id, the path of an agent's socket, the port of an agent (:9000), a file that `bateau dump --json` wrote, or a core file",
     )
     parser.add_argument(
         "--interval", type=float, default=1.0, metavar="S", help="seconds between snapshots (default: 1)"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 
 from ..insight.client import Client, NoAgent, connect
@@ -23,12 +22,9 @@ def main(args: argparse.Namespace) -> int:
     want = Want(memory=args.memory, context=args.context)
     try:
         sys.stdout.write(_dump(args, want))
-        sys.stdout.flush()
     except InsightError as error:
         print(f"bateau dump: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

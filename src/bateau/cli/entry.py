@@ -7,8 +7,12 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import bateau
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 _EPILOG = """\
 examples:
@@ -37,6 +41,66 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"bateau {bateau.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
+    _add_run(commands)
+    runtimes = commands.add_parser(
+        "runtimes",
+        help="list the runtimes: what is available here, and why not if not",
+        description="List every known runtime, bateau's own and those that others registered, and whether it can run here.",
+    )
+    runtimes.add_argument("--json", action="store_true", help="as JSON, for programs")
+
+    simulated = commands.add_parser(
+        "sim",
+        help="run, explore or replay a scenario in a simulated world",
+        description="Run a scenario (an async function, or a sync one) in a world where time, order, network, disk and faults are "
+        "decided by a seed. What fails is shrunk, told, and replays from its token.",
+    )
+    from .sim import add_arguments
+
+    add_arguments(simulated)
+
+    postmortem = commands.add_parser(
+        "postmortem",
+        help="how a program ended: every task, what it waited on, the last events",
+        description="Tell how a program ended, from the recording that it left (killed, out of memory, crashed) or from a crash report. "
+        "Without FILE: list what has been left.",
+    )
+    from .postmortem import add_arguments as add_postmortem
+
+    add_postmortem(postmortem)
+
+    _add_dump(commands)
+    trim = commands.add_parser(
+        "trim",
+        help="a pasted traceback, without the frames of the runtime",
+        description="Read text with tracebacks (an issue, a log) and print it with each shown as bateau shows its own: the user's "
+        "frames, groups with one part as one trace, spawn sites. Frames of bateau, asyncio, trio and anyio are left out.",
+    )
+    from .trim import add_arguments as add_trim
+
+    add_trim(trim)
+
+    serve = commands.add_parser(
+        "serve",
+        help="serve connections on every core, with supervised workers",
+        description="Run an async function for each connection, in one process per core. SIGTERM or Ctrl-C stops it gracefully, SIGHUP "
+        "replaces the workers one after the other (with new code), a worker that dies is started again.",
+    )
+    from .serve import add_arguments as add_serve
+
+    add_serve(serve)
+
+    console = commands.add_parser("console", help="follow running programs on the screen: a top for tasks")
+    from . import console as console_command
+
+    console.description = console_command.DESCRIPTION
+    console_command.add_arguments(console)
+
+    _add_demo(commands)
+    return parser
+
+
+def _add_run(commands: Commands) -> None:
     run = commands.add_parser(
         "run",
         help="run a program or a function on a chosen runtime",
@@ -80,33 +144,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     rest.required = False  # argparse would name it among what is missing
 
-    runtimes = commands.add_parser(
-        "runtimes",
-        help="list the runtimes: what is available here, and why not if not",
-        description="List every known runtime, bateau's own and those that others registered, and whether it can run here.",
-    )
-    runtimes.add_argument("--json", action="store_true", help="as JSON, for programs")
 
-    simulated = commands.add_parser(
-        "sim",
-        help="run, explore or replay a scenario in a simulated world",
-        description="Run a scenario (an async function, or a sync one) in a world where time, order, network, disk and faults are "
-        "decided by a seed. What fails is shrunk, told, and replays from its token.",
-    )
-    from .sim import add_arguments
-
-    add_arguments(simulated)
-
-    postmortem = commands.add_parser(
-        "postmortem",
-        help="how a program ended: every task, what it waited on, the last events",
-        description="Tell how a program ended, from the recording that it left (killed, out of memory, crashed) or from a crash report. "
-        "Without FILE: list what has been left.",
-    )
-    from .postmortem import add_arguments as add_postmortem
-
-    add_postmortem(postmortem)
-
+def _add_dump(commands: Commands) -> None:
     dump = commands.add_parser(
         "dump",
         help="what every task of a running process is doing, and who waits for whom",
@@ -141,32 +180,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     dump.set_defaults(form="text")
 
-    trim = commands.add_parser(
-        "trim",
-        help="a pasted traceback, without the frames of the runtime",
-        description="Read text with tracebacks (an issue, a log) and print it with each shown as bateau shows its own: the user's "
-        "frames, groups with one part as one trace, spawn sites. Frames of bateau, asyncio, trio and anyio are left out.",
-    )
-    from .trim import add_arguments as add_trim
 
-    add_trim(trim)
-
-    serve = commands.add_parser(
-        "serve",
-        help="serve connections on every core, with supervised workers",
-        description="Run an async function for each connection, in one process per core. SIGTERM or Ctrl-C stops it gracefully, SIGHUP "
-        "replaces the workers one after the other (with new code), a worker that dies is started again.",
-    )
-    from .serve import add_arguments as add_serve
-
-    add_serve(serve)
-
-    console = commands.add_parser("console", help="follow running programs on the screen: a top for tasks")
-    from . import console as console_command
-
-    console.description = console_command.DESCRIPTION
-    console_command.add_arguments(console)
-
+def _add_demo(commands: Commands) -> None:
     demo = commands.add_parser(
         "demo",
         help="crawl a real tree of files over HTTP and prove the result",
@@ -185,7 +200,6 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--limit", type=int, metavar="N", help="visit at most N pages")
     demo.add_argument("--timeout", type=float, default=10.0, metavar="S", help="seconds for one page (default: 10)")
     demo.add_argument("--quiet", "-q", action="store_true", help="no progress line")
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -165,7 +165,7 @@ class AsyncFile(Generic[AnyStr]):
             self._file.close()
 
     async def aclose(self) -> None:
-        """Flush and close, in a thread; harmless when closed. In a cancelled scope too, then raises ``Cancelled``."""
+        """Flush and close, in a thread where that may block; harmless when closed. In a cancelled scope too, then raises ``Cancelled``."""
         if self._file.closed:
             await checkpoint()
             return

@@ -1,4 +1,4 @@
-"""How file operations leave the runtime's thread: today each logical operation is one job on a worker thread.
+"""How file operations leave the runtime's thread: each logical operation is one job on a worker thread (but see ``now``).
 
 Disk calls block, whatever flags their descriptor has. A cancelled operation is awaited and its value kept (see ``thread.run``),
 so a file's position and content are always what its last awaited operation made them.

@@ -26,9 +26,9 @@ class Hazard:
     process. None: there is nothing to set. ``deep``: checked only by ``watch(deep=True)``, since it costs the program something.
     """
 
-    name: ClassVar[str]
-    title: ClassVar[str]
-    remedy: ClassVar[str]
+    name: str
+    title: str
+    remedy: str
     threshold: ClassVar[float | None] = None
     unit: ClassVar[str] = "seconds"
     deep: ClassVar[bool] = False

@@ -9,9 +9,9 @@ class _Reported(Hazard):
     """Nothing is looked for: who meets it, says so."""
 
     def __init__(self, name: str, title: str, remedy: str) -> None:
-        self.name = name  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]  # as the classes of the others have it
-        self.title = title  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
-        self.remedy = remedy  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+        self.name = name
+        self.title = title
+        self.remedy = remedy
 
 
 REPORTED: tuple[Hazard, ...] = (

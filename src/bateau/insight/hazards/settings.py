@@ -47,7 +47,7 @@ class muted:  # noqa: N801  # a context manager, named as the standard library n
         _muted.reset(self._token)
 
 
-class thresholds:  # noqa: N801
+class thresholds:  # noqa: N801  # a context manager, as ``muted``
     """``with thresholds(scheduling_delay=0.5):`` other limits in this block, and in tasks spawned in it, than in the process.
 
     The names are those of hazards, the values in the unit that ``hazards.by_name(name).unit`` says. ``watch(name=value)`` sets them for

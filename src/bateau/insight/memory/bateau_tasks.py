@@ -354,7 +354,8 @@ class BateauTasks:
         objects = self.objects
         try:
             if objects.type_of(items).name in NATIVE_DEQUES:
-                return objects.memory.unpack(_NATIVE_SIZE, items)[0]  # type: ignore[no-any-return]
+                size: int = objects.memory.unpack(_NATIVE_SIZE, items)[0]
+                return size
             return objects.length(items)
         except Fault:
             return None

@@ -73,14 +73,17 @@ class Memory:
 
     def word(self, address: int) -> int:
         """A pointer, or an unsigned 64-bit number."""
+        found: int
         try:
-            return WORD.unpack_from(self.chunks[address >> SHIFT], address & MASK)[0]  # type: ignore[no-any-return]
+            (found,) = WORD.unpack_from(self.chunks[address >> SHIFT], address & MASK)
         except struct.error:
-            return WORD.unpack(self.read(address, 8))[0]  # type: ignore[no-any-return]
+            (found,) = WORD.unpack(self.read(address, 8))
+        return found
 
     def int32(self, address: int) -> int:
         """A signed 32-bit number."""
-        return self.unpack(HALF, address)[0]  # type: ignore[no-any-return]
+        found: int = self.unpack(HALF, address)[0]
+        return found
 
     def byte(self, address: int) -> int:
         """One byte, unsigned."""

@@ -188,7 +188,8 @@ class Objects:
         """A whole number that ``address`` has as attribute ``name``: an ``int``, or a member of a C structure. 0 without one."""
         layout = self.type_of(address).numbers.get(name)
         if layout is not None:
-            return self.memory.unpack(layout, address)[0]  # type: ignore[no-any-return]
+            member: int = self.memory.unpack(layout, address)[0]
+            return member
         value = self.attribute(address, name)
         return self.integer(value) if value else 0
 
@@ -316,9 +317,12 @@ class Objects:
 
     def integer(self, address: int) -> int:
         """An ``int`` of at most 1000 digits (of 30 bits)."""
+        kind: int
+        head: int
+        digit: int
         kind, head, digit = self.memory.unpack(_INTEGER, address)
         if kind == self._exact_int and head == (8 if self.layout.tagged_integers else 1):  # one digit, as most have
-            return digit & 0x3FFFFFFF  # type: ignore[no-any-return]
+            return digit & 0x3FFFFFFF
         (head,) = self.memory.unpack(Struct("<q"), address + _SIZE)
         if self.layout.tagged_integers:
             count, negative = head >> 3, head & 3 == 2
@@ -338,10 +342,12 @@ class Objects:
 
     def real(self, address: int) -> float:
         """A ``float``, or an ``int`` as one."""
+        kind: int
+        value: float
         kind, value = self.memory.unpack(_FLOAT, address)
         info = self.types.get(kind) or self.type_at(kind)
         if info.name == "float":
-            return value  # type: ignore[no-any-return]
+            return value
         if info.flags & _LONG:
             return float(self.integer(address))
         raise Fault(f"no number at {address:#x}")
