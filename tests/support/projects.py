@@ -11,6 +11,8 @@ from pathlib import Path
 
 # Plugins that may be installed here; a project gets those that it is about.
 OTHER_PLUGINS = ("asyncio", "trio", "anyio", "detangle", "simloom", "hypothesispytest")
+# What this suite's surroundings say, which is not meant for a project's own pytest.
+OURS = ("PYTEST", "BATEAU_RUNTIME", "CI", "BUILD_NUMBER", "NO_COLOR", "FORCE_COLOR", "PY_COLORS")
 
 
 @dataclass
@@ -84,6 +86,9 @@ class Project:
         return Done(done.stdout + done.stderr, done.returncode)
 
     def environment(self, **changed: str) -> dict[str, str]:
-        """The environment of that pytest."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "BATEAU_RUNTIME"))}
+        """The environment of that pytest: what it prints doesn't depend on where this suite runs.
+
+        Under `CI` or `BUILD_NUMBER` pytest no longer cuts the lines of its summary, so that whatever a message says is there twice.
+        """
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         return {**kept, "BATEAU_TEST_SETTLE": "0.3", "COLUMNS": "200", **changed}
