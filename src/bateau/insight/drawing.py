@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from .model import Resource, Snapshot, Task
 from .waitgraph import Knot, WaitGraph, find_knots
+from .words import cut
 
 # Beyond this many tasks a picture shows nothing: the knots, and the first of the others.
 MOST_TASKS = 150
@@ -65,7 +66,7 @@ def _graph(snapshot: Snapshot, tasks: Iterable[int] | None) -> tuple[list[tuple[
 
     def resource_node(resource: Resource) -> str:
         name = f"r{resource.id}"
-        nodes.setdefault(name, (name, _shorten(resource.text), "resource", False))
+        nodes.setdefault(name, (name, cut(resource.text, 120), "resource", False))
         return name
 
     for number in chosen:
@@ -121,10 +122,6 @@ def _task_label(snapshot: Snapshot, task: Task) -> str:
     frame = snapshot.at(task.stack)
     where = f"\n{frame.file.rpartition('/')[2]}:{frame.line} in {frame.function}" if frame is not None else ""
     return f"{task.name}{where}"
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= 120 else text[:117] + "..."
 
 
 def _quote(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from .model import Frame, Resource, Snapshot, Task, Wait
 from .waitgraph import Knot, WaitGraph, find_knots, find_timed
+from .words import count, cut, duration
 
 # Names listed before "and N more".
 MOST_NAMES = 4
@@ -75,9 +76,9 @@ class _Teller:
         snapshot, process = self.snapshot, self.snapshot.process
         command = " ".join(process.argv) or process.executable or "?"
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(snapshot.taken_at))
-        yield f"process {process.pid} ({_cut(command, 100)}), Python {process.python or '?'}, {when}"
+        yield f"process {process.pid} ({cut(command, 100)}), Python {process.python or '?'}, {when}"
         yield (
-            f"{_count(len(snapshot.tasks), 'task')}, read {_source(snapshot.source)} in {snapshot.took * 1000:.0f} ms"
+            f"{count(len(snapshot.tasks), 'task')}, read {_source(snapshot.source)} in {snapshot.took * 1000:.0f} ms"
             + ("" if snapshot.exact else "; it went on while it was being read")
         )
         counts: dict[int | None, int] = {}
@@ -85,11 +86,11 @@ class _Teller:
             counts[task.runtime] = counts.get(task.runtime, 0) + 1
         for runtime in snapshot.runtimes:
             thread = self._threads.get(runtime.thread or 0)
-            parts = [_count(counts.get(runtime.id, 0), "task")]
+            parts = [count(counts.get(runtime.id, 0), "task")]
             if runtime.timers is not None:
-                parts.append(_count(runtime.timers, "timer"))
+                parts.append(count(runtime.timers, "timer"))
             if runtime.fds is not None:
-                parts.append(_count(runtime.fds, "descriptor"))
+                parts.append(count(runtime.fds, "descriptor"))
             parts.extend(runtime.holds[:3])
             yield f"runtime {runtime.name} on thread {thread.name if thread else runtime.thread}: {', '.join(parts)}"
         if snapshot.gauges:
@@ -98,12 +99,12 @@ class _Teller:
     # -- what is wrong ----------------------------------------------------------------------------------------------------
 
     def _knot(self, knot: Knot) -> Iterator[str]:
-        certain = "DEADLOCK" if knot.exact else "PROBABLY A DEADLOCK (worked out from another library's frames)"
+        certain = "DEADLOCK" if knot.exact else f"PROBABLY A DEADLOCK ({_basis(self.snapshot.source)})"
         ring = [self.graph.tasks[number] for number in knot.ring]
         if knot.until is not None:
             yield (
-                f"IN EACH OTHER'S WAY: {_count(len(ring), 'task')} can only be freed by each other, or by a timeout in "
-                f"{_seconds(knot.until)}"
+                f"IN EACH OTHER'S WAY: {count(len(ring), 'task')} can only be freed by each other, or by a timeout in "
+                f"{duration(knot.until)}"
             )
         elif len(ring) == 1:
             yield f"{certain}: task {ring[0].name!r} waits for itself, and nobody else can free it"
@@ -129,7 +130,7 @@ class _Teller:
             if not tasks:
                 continue
             yield ""
-            yield f"{title}: {_count(len(tasks), 'task')}"
+            yield f"{title}: {count(len(tasks), 'task')}"
             for group in _groups(tasks, lambda task: (task.stack, task.cancelled))[:10]:
                 yield from _indented(self._group(group))
                 if state == "running":
@@ -141,7 +142,7 @@ class _Teller:
         if not tasks:
             return
         yield ""
-        yield f"waiting: {_count(len(tasks), 'task')}"
+        yield f"waiting: {count(len(tasks), 'task')}"
         resources = self.graph.resources
         groups = _groups(tasks, lambda task: _likeness(task, resources))
         groups.sort(key=len, reverse=True)
@@ -149,7 +150,7 @@ class _Teller:
             yield from _indented(self._group(group))
         rest = groups[width:]
         if rest:
-            yield f"  and {_count(sum(map(len, rest)), 'task')} in {len(rest)} other places"
+            yield f"  and {count(sum(map(len, rest)), 'task')} in {len(rest)} other places"
 
     def _threads_lines(self) -> Iterator[str]:
         others = [
@@ -183,9 +184,9 @@ class _Teller:
             line += f" at {_place(frame)}"
         wait = task.waits
         if wait is not None:
-            line += f" waits{_since(wait)}: {_cut(wait.operation, 160)}"
+            line += f" waits{_since(wait)}: {cut(wait.operation, 160)}"
             if wait.left is not None:
-                line += f" ({_seconds(wait.left)} left)"
+                line += f" ({duration(wait.left)} left)"
         yield line
         if wait is not None:
             yield from _indented(self._freeing(task, wait))
@@ -195,7 +196,7 @@ class _Teller:
         if spawned is not None and names is None and spawned.line and spawned.whose != "bateau":
             yield f"  spawned at {spawned.file}:{spawned.line}"
         for event in task.events[-3:] if names is None else ():
-            yield f"  {_seconds(event.ago)} ago: {event.text}"
+            yield f"  {duration(event.ago)} ago: {event.text}"
 
     def _shown(self, task: Task) -> Frame | None:
         """The line to show. A task that is inside bateau from its first frame on was spawned by somebody."""
@@ -207,7 +208,7 @@ class _Teller:
     def _freeing(self, task: Task, wait: Wait) -> Iterator[str]:
         for arm in wait.arms[:8]:
             last = ", the last that was served" if arm.last else ""
-            yield f"arm {arm.name!r} ({arm.state}{last}): {_cut(arm.operation, 140)}"
+            yield f"arm {arm.name!r} ({arm.state}{last}): {cut(arm.operation, 140)}"
             if arm.resource is not None:
                 yield from _indented(self._who(self.graph.resources.get(arm.resource)))
         if wait.arms:
@@ -348,19 +349,7 @@ def _label(resource: Resource) -> str:
 def _since(wait: Wait) -> str:
     if wait.waited is None or (wait.at_least and wait.waited < 0.05):
         return ""
-    return f" since {'at least ' if wait.at_least else ''}{_seconds(wait.waited)}"
-
-
-def _seconds(value: float) -> str:
-    if value < 0.1:
-        return f"{value * 1000:.0f} ms"
-    if value < 120:
-        return f"{value:.1f} s"
-    return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    return f" since {'at least ' if wait.at_least else ''}{duration(wait.waited)}"
 
 
 def _names(tasks: list[Task]) -> str:
@@ -368,12 +357,15 @@ def _names(tasks: list[Task]) -> str:
     return shown + (f" and {len(tasks) - MOST_NAMES} more" if len(tasks) > MOST_NAMES else "")
 
 
+def _basis(source: str) -> str:
+    """What is known only by inference, in a snapshot of that source."""
+    return (
+        "by who held what when the waits began" if source == "recorder" else "worked out from another library's frames"
+    )
+
+
 def _source(source: str) -> str:
     return {"live": "from inside", "memory": "from its memory"}.get(source, f"from {source}")
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def _indented(lines: Iterable[str]) -> Iterator[str]:

@@ -23,10 +23,10 @@ from ..kernel.errors import PACKAGE_DIR
 from ..kernel.explain import INSTALLED, STDLIB
 from ..kernel.hazard import Finding, publish
 from .hazards import SCHEDULING_DELAY
-from .hazards.base import seconds
 from .hazards.settings import is_muted
 from .hazards.store import amend
 from .watch_look import Seen
+from .words import duration
 
 if TYPE_CHECKING:
     from .watch_loops import WatchedLoop
@@ -159,7 +159,7 @@ class Pulse:
         if self.held(self._answered) > _NOTABLE:
             self.blocked_until = self._answered
         if self._told is not None and self._told is not _NOBODY:
-            amend(self._told, f"it took about {seconds(self.held(self._answered))} in all")
+            amend(self._told, f"it took about {duration(self.held(self._answered))} in all")
         self._asked, self._answered, self._told = None, 0.0, None
 
     def _judge(self, now: float, frame: FrameType, *, exact: bool) -> list[Finding]:

@@ -92,14 +92,19 @@ def note(name: str, message: str, site: tuple[str, int]) -> None:
     """Keep a finding that is told in other words already (a warning of Python's own kind)."""
     quiet = muted.get()
     if name not in quiet and "*" not in quiet:
-        recent.append(Finding(name, message, *site))
+        keep(Finding(name, message, *site))
+
+
+def keep(finding: Finding) -> None:
+    """Keep a finding, for ``recent`` and for recorders, and tell nobody else."""
+    recent.append(finding)
+    for listener in tuple(listeners):
+        listener(finding)
 
 
 def publish(finding: Finding) -> None:
     """Keep a finding, and tell the sinks of it, or else warn."""
-    recent.append(finding)
-    for listener in tuple(listeners):
-        listener(finding)
+    keep(finding)
     if _sinks:
         for sink in tuple(_sinks):
             try:

@@ -151,14 +151,3 @@ def test_histogram():
         "  ≤    4us  ████ 4",
     ]
     assert histogram({"busy": 1.0}) == []
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "-"), (0.0, "0us"), (12e-6, "12us"), (0.0034, "3.4ms"), (0.9999, "1s"), (1.25, "1.25s"), (59.99, "1m00s"),
-        (187, "3m07s"), (7500, "2h05m"), (-0.5, "-500ms"),
-    ],
-)  # fmt: skip
-def test_durations(value, text):
-    assert listing.seconds(value) == text

@@ -198,7 +198,7 @@ def test_notes(tmp_path: Path) -> None:
     remove()
     [ring] = rings(found.directory)
     notes = [ring.text(one.a) for one in ring.records if one.kind == layout.NOTE]
-    assert notes == ["in a task", "of the program", "self_wakes: an example [app.py:1]"]
+    assert notes == ["in a task", "of the program", "hazard self_wakes: an example [app.py:1]"]
 
 
 def test_bateau_run_records_and_tidies_up(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from ..explain import explain_task
 from ..model import Scope, Snapshot, Task
 from ..waitgraph import WaitGraph
-from .listing import longest_waits, place, seconds
+from ..words import duration
+from .listing import longest_waits, place
 from .trends import histogram
 
 # Waiters and children that are listed before the rest is counted.
@@ -21,7 +22,7 @@ def task_text(snapshot: Snapshot, number: int) -> str:
         raise KeyError(number)
     lines = [explain_task(snapshot, number).rstrip(), "", *_life(snapshot, task)]
     if task.events:
-        lines += ["", "noted by the program:", *(f"  {seconds(event.ago)} ago: {event.text}" for event in task.events)]
+        lines += ["", "noted by the program:", *(f"  {duration(event.ago)} ago: {event.text}" for event in task.events)]
     return "\n".join(lines)
 
 
@@ -32,13 +33,13 @@ def _life(snapshot: Snapshot, task: Task) -> Iterator[str]:
         yield f"asked to stop: {task.stopping}"
     yield f"parent: {parent.name!r}" if parent is not None else "parent: none, it is a root"
     for scope in _scopes_around(snapshot, task):
-        left = f", {seconds(scope.left)} left" if scope.left is not None else ""
+        left = f", {duration(scope.left)} left" if scope.left is not None else ""
         yield f"inside {scope.kind} {scope.name} {place(snapshot.frame(scope.site))}{left}".rstrip()
     stats = task.stats
     if stats:
         yield (
-            f"ran {seconds(stats.get('busy'))} in {stats.get('steps', 0):.0f} steps; ready and not yet run "
-            f"{seconds(stats.get('scheduled'))}; waited {seconds(stats.get('idle'))}; woken {stats.get('wakes', 0):.0f} times, "
+            f"ran {duration(stats.get('busy'))} in {stats.get('steps', 0):.0f} steps; ready and not yet run "
+            f"{duration(stats.get('scheduled'))}; waited {duration(stats.get('idle'))}; woken {stats.get('wakes', 0):.0f} times, "
             f"{stats.get('self_wakes', 0):.0f} of them by itself"
         )
         late = histogram(dict(stats))
@@ -71,7 +72,7 @@ def resource_text(snapshot: Snapshot, number: int) -> str:
         capacity = "without a bound" if one.capacity is None else f"of {one.capacity}"
         lines.append(f"fill: {one.used} {capacity}" + (", full" if full else ""))
     longest = longest_waits(snapshot).get(one.id)
-    lines.append(f"waiting: {one.waiting}" + (f", the longest for {seconds(longest)}" if longest is not None else ""))
+    lines.append(f"waiting: {one.waiting}" + (f", the longest for {duration(longest)}" if longest is not None else ""))
     lines += [f"  {_where(snapshot, tasks.get(each))}" for each in one.waiters[:MOST_LISTED]]
     if one.waiting > MOST_LISTED:
         lines.append(f"  and {one.waiting - MOST_LISTED} more")
@@ -102,7 +103,7 @@ def _where(snapshot: Snapshot, task: Task | None) -> str:
     where = place(snapshot.at(task.stack))
     wait = task.waits
     since = (
-        f", for {'at least ' if wait.at_least else ''}{seconds(wait.waited)}"
+        f", for {'at least ' if wait.at_least else ''}{duration(wait.waited)}"
         if wait and wait.waited is not None
         else ""
     )
@@ -130,7 +131,7 @@ def scope_text(snapshot: Snapshot, number: int) -> str:
     if scope.task is not None:
         lines.append(f"block of: {_doing(snapshot, tasks.get(scope.task))}")
     if scope.left is not None:
-        lines.append(f"deadline: {seconds(scope.left)} left")
+        lines.append(f"deadline: {duration(scope.left)} left")
     for word, text in (("cancelled", scope.cancelled), ("asked to stop", scope.stopping)):
         if text is not None:
             lines.append(f"{word}: {text}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..model import Frame, Resource, Runtime, Scope, Snapshot, Task
+from ..words import cut, duration
 
 # Rows made of one table: more than anybody scrolls through, and few enough to redraw ten times a second.
 MOST_ROWS = 500
@@ -157,35 +158,12 @@ def tree(snapshot: Snapshot) -> tuple[list[int], dict[int, list[int]]]:
 # -- words ---------------------------------------------------------------------------------------------------------------
 
 
-def seconds(value: float | None) -> str:
-    """A duration in few characters: ``12us``, ``3.4ms``, ``1.25s``, ``3m07s``, ``2h05m``; ``-`` for None."""
-    if value is None:
-        return "-"
-    if value < 0:
-        return f"-{seconds(-value)}"
-    if value < 0.0009995:
-        return f"{value * 1e6:.0f}us"
-    if value < 0.9995:
-        return f"{value * 1e3:.3g}ms"
-    if value < 59.95:
-        return f"{value:.3g}s"
-    whole = round(value)
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02}m"
-
-
 def place(frame: Frame | None) -> str:
     """``server.py:12 in handle``."""
     if frame is None:
         return ""
     function = frame.function.rpartition("<locals>.")[2]
     return f"{frame.file.rpartition('/')[2]}:{frame.line}" + (f" in {function}" if function else "")
-
-
-def cut(text: str, most: int) -> str:
-    """At most that many characters."""
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def names_of(numbers: Sequence[int], names: dict[int, str], most: int = 2) -> str:
@@ -196,14 +174,14 @@ def names_of(numbers: Sequence[int], names: dict[int, str], most: int = 2) -> st
 
 def _stat(task: Task, name: str) -> str:
     value = task.stats.get(name)
-    return seconds(value) if value is not None else "-"
+    return duration(value) if value is not None else "-"
 
 
 def _task_cells(snapshot: Snapshot, task: Task) -> tuple[str, ...]:
     wait, wakes = task.waits, task.stats.get("wakes")
     idle = _stat(task, "idle")
     if idle == "-" and wait is not None and wait.waited is not None:
-        idle = (">" if wait.at_least else "") + seconds(wait.waited)
+        idle = (">" if wait.at_least else "") + duration(wait.waited)
     frame = snapshot.at(task.stack) or snapshot.frame(task.spawned)
     return (
         str(task.id) if task.id >= 0 else task.library,
@@ -222,7 +200,7 @@ def _resource_cells(one: Resource, names: dict[int, str], longest: float | None)
     used = "-" if one.used is None else f"{one.used}/{one.capacity if one.capacity is not None else '∞'}"
     holders = names_of(one.holders, names) or (f"{len(one.holder_threads)} threads" if one.holder_threads else "")
     freed = {"outside": "the outside", "unknown": "?"}.get(one.freed_by) or names_of(one.satisfiers, names) or "nobody"
-    return (one.kind, cut(one.name or one.text, 50), used, str(one.waiting), holders, freed, seconds(longest))
+    return (one.kind, cut(one.name or one.text, 50), used, str(one.waiting), holders, freed, duration(longest))
 
 
 def _scope_cells(snapshot: Snapshot, scope: Scope, names: dict[int, str]) -> tuple[str, ...]:
@@ -240,7 +218,7 @@ def _scope_cells(snapshot: Snapshot, scope: Scope, names: dict[int, str]) -> tup
     if scope.limit is not None:
         children += f" (limit {scope.limit}, {scope.queued or 0} queued)"
     owner = names.get(scope.task, "") if scope.task is not None else ""
-    return (scope.kind, scope.name, children, owner, place(snapshot.frame(scope.site)), seconds(scope.left), state)
+    return (scope.kind, scope.name, children, owner, place(snapshot.frame(scope.site)), duration(scope.left), state)
 
 
 def _runtime_cells(one: Runtime, tasks: int, names: dict[int, str], threads: dict[int, str]) -> tuple[str, ...]:

@@ -84,8 +84,3 @@ class Hazard:
         lines += [f"    {each}" for each in finding.evidence]
         lines += [f"  what to do: {finding.remedy or self.remedy}", f"  more: {finding.chapter}"]
         return "\n".join(lines)
-
-
-def seconds(value: float) -> str:
-    """A duration, as a person would say it."""
-    return f"{value:.2g} s" if value < 10 else f"{value:.0f} s"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from ...kernel.cancellation import CancelNode
 from ...kernel.cleanup import Cleanup
-from .base import Found, Hazard, seconds
+from ..words import duration
+from .base import Found, Hazard
 
 if TYPE_CHECKING:
     from ..watch_look import Look, Seen
@@ -36,7 +37,7 @@ class CancellationIgnored(Hazard):
                 yield from self.found(
                     seen.key,
                     seen,
-                    f"task {seen.name!r} was cancelled {seconds(look.now - since)} ago or more ({why}), and has not ended",
+                    f"task {seen.name!r} was cancelled {duration(look.now - since)} ago or more ({why}), and has not ended",
                 )
         look.memory[self.name] = now
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from .base import Found, Hazard, seconds
+from ..words import duration
+from .base import Found, Hazard
 
 if TYPE_CHECKING:
     from ..watch_look import Look, Seen
@@ -30,7 +31,7 @@ class ChannelStayedFull(Hazard):
             yield from self.found(
                 id(channel),
                 senders[0],
-                f"{channel.describe()} has been full for {seconds(look.now - since)}, and {len(senders)} "
+                f"{channel.describe()} has been full for {duration(look.now - since)}, and {len(senders)} "
                 f"{'task waits' if len(senders) == 1 else 'tasks wait'} to send",
                 evidence=[_doing(look, task) for task in receivers],
             )

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ...kernel.resource import OUTSIDE
-from .base import Found, Hazard, seconds
+from ..words import duration
+from .base import Found, Hazard
 
 if TYPE_CHECKING:
     from ..watch_look import Look
@@ -43,7 +44,7 @@ class LockHeldAcrossIO(Hazard):
                         (holder.key, id(op.resource)),
                         holder,
                         f"task {holder.name!r} holds {op.resource.describe()} while it waits: {holder.op.describe()}; task "
-                        f"{seen.name!r} has waited for the lock for {seconds(look.waited(seen))}",
+                        f"{seen.name!r} has waited for the lock for {duration(look.waited(seen))}",
                         sites=(("the lock is awaited", *seen.site[:2]),),
                     )
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from .base import Found, Hazard, seconds
+from ..words import duration
+from .base import Found, Hazard
 
 if TYPE_CHECKING:
     from ..watch_look import Look
@@ -45,6 +46,6 @@ class LostWakeup(Hazard):
                 yield from self.found(
                     (seen.key, id(future)),
                     seen,
-                    f"what task {seen.name!r} awaits was completed {seconds(look.now - since)} ago or more, off the loop's "
+                    f"what task {seen.name!r} awaits was completed {duration(look.now - since)} ago or more, off the loop's "
                     f"thread, and the {look.loop.kind} loop, which sleeps, was not woken",
                 )

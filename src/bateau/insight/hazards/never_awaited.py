@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...kernel.errors import user_site
-from ...kernel.hazard import Finding, muted, recent
+from ...kernel.hazard import Finding, keep, muted
 from .base import Hazard
 
 
@@ -36,7 +36,7 @@ def listen(hazard: NeverAwaited) -> Callable[[], None]:
         filename, lineno = origin[0][:2] if origin else user_site(sys._getframe(1))
         code = coro.cr_code
         if not {hazard.name, "*"} & muted.get():
-            recent.append(
+            keep(
                 Finding(
                     hazard.name,
                     f"coroutine {coro.__qualname__!r} was never awaited: nothing happened",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from .base import Found, Hazard, seconds
+from ..words import duration
+from .base import Found, Hazard
 
 if TYPE_CHECKING:
     from ..watch_look import Look, Seen
@@ -42,6 +43,6 @@ class OutlierSleeper(Hazard):
                     yield from self.found(
                         seen.key,
                         seen,
-                        f"task {seen.name!r} has waited for {seconds(age)} ({what}), where {len(group) - 1} others "
-                        f"at the same line wait for {seconds(usual)} at most, but for a tenth of them",
+                        f"task {seen.name!r} has waited for {duration(age)} ({what}), where {len(group) - 1} others "
+                        f"at the same line wait for {duration(usual)} at most, but for a tenth of them",
                     )

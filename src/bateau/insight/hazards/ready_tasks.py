@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
-from .base import Found, Hazard, seconds
+from ..words import duration
+from .base import Found, Hazard
 
 if TYPE_CHECKING:
     from ..watch_look import Look, Seen
@@ -33,7 +34,7 @@ class Starvation(Hazard):
                 yield from self.found(
                     seen.key,
                     seen,
-                    f"task {seen.name!r} has been ready to run for {seconds(look.now - since)}, and was not run",
+                    f"task {seen.name!r} has been ready to run for {duration(look.now - since)}, and was not run",
                 )
 
 
@@ -54,7 +55,7 @@ class SelfWakes(Hazard):
                 yield from self.found(
                     seen.key,
                     seen,
-                    f"task {seen.name!r} has only let others run, and not waited for anything, for {seconds(look.now - since)}",
+                    f"task {seen.name!r} has only let others run, and not waited for anything, for {duration(look.now - since)}",
                 )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from .base import Found, Hazard, seconds
+from ..words import duration
+from .base import Found, Hazard
 
 if TYPE_CHECKING:
     from ..watch_look import Seen
@@ -34,7 +35,7 @@ class SchedulingDelay(Hazard):
         return self.found(
             (id(loop.source), filename, lineno),
             seen,
-            f"{who} {what} the {loop.kind} loop for {seconds(held)} so far, at {place}",
+            f"{who} {what} the {loop.kind} loop for {duration(held)} so far, at {place}",
             (filename, lineno),
             evidence=[f"called by {name}:{line} in {fn}" for name, line, fn in stack[1:]],
         )

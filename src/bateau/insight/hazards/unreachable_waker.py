@@ -12,7 +12,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from ...kernel.resource import Primitive
-from .base import Found, Hazard, seconds
+from ..words import duration
+from .base import Found, Hazard
 
 if TYPE_CHECKING:
     from ..watch_look import Look, Seen
@@ -46,7 +47,7 @@ class UnreachableWaker(Hazard):
                 yield from self.found(
                     (seen.key, id(op)),
                     seen,
-                    f"task {seen.name!r} has waited for {seconds(look.waited(seen))}: {op.describe()}, "
+                    f"task {seen.name!r} has waited for {duration(look.waited(seen))}: {op.describe()}, "
                     "to which nothing else in the program refers",
                 )
 

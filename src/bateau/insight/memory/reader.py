@@ -21,6 +21,7 @@ from .bateau_tasks import BateauTasks
 from .core import CoreMemory
 from .draft import Draft
 from .errors import Fault, MemoryReadError, NotPython
+from .findings import findings
 from .interpreter import Python, ThreadState, find_python
 from .process import ProcessMemory
 from .runtimes import loops, merged, thread_names
@@ -110,6 +111,7 @@ class _Reading:
         draft, runtimes, threads = parts[-1]  # the list has the main interpreter last
         if len(parts) > 1:
             draft.gap(f"{len(parts) - 1} sub-interpreters were not read")
+        reported = findings(draft)
         gaps = tuple(what if count == 1 else f"{what} ({count} times)" for what, count in draft.gaps.items())
         resources = draft.finished_resources()
         if not self.source.live:
@@ -128,6 +130,7 @@ class _Reading:
             scopes=draft.finished_scopes(),
             resources=resources,
             threads=tuple(threads),
+            findings=reported,
             gaps=gaps,
         )
 

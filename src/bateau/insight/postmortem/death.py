@@ -7,9 +7,10 @@ import sysconfig
 from typing import Any, cast
 
 from ...kernel.errors import PACKAGE_DIR
-from ..model import Frame, Process, Resource, Runtime, Snapshot, Task, TaskState, Thread, Wait, Whose
+from ..model import Finding, Frame, Process, Resource, Runtime, Snapshot, Task, TaskState, Thread, Wait, Whose
 from ..recorder import layout as at
 from ..recorder.files import is_alive
+from ..recorder.found import from_words
 from ..recorder.reading import Place, Record, Recorded, RingFile, Slot, argv_of
 from .cluster import cluster_of
 from .report import End, Happening, Report
@@ -88,6 +89,7 @@ class _Reader:
             for address, slots in waiting.items():
                 self.resources[address] = self._resource(ring, address, slots)
         self.tasks.sort(key=lambda task: task.id)
+        findings = self._findings()
         return Snapshot(
             taken_at=self.now,
             process=self._process(),
@@ -99,8 +101,21 @@ class _Reader:
             tasks=tuple(self.tasks),
             resources=tuple(self.resources.values()),
             threads=tuple(threads),
+            findings=findings,
             gaps=tuple(recorded.damaged),
         )
+
+    def _findings(self) -> tuple[Finding, ...]:
+        """The hazards that were reported, as far as the rings go back, oldest first."""
+        found: list[Finding] = []
+        for ring in self.recorded.rings:
+            for record in ring.records:
+                parts = from_words(ring.text(record.a)) if record.kind == at.NOTE else None
+                if parts is not None:
+                    name, message, file, line = parts
+                    site = self._frames([Place(file, "", line)])[0]
+                    found.append(Finding(name, message, site, ago=self.now - ring.wall(record.time)))
+        return tuple(sorted(found, key=lambda finding: -(finding.ago or 0.0)))
 
     def _process(self) -> Process:
         if not self.recorded.rings:

@@ -6,13 +6,17 @@ import re
 import time
 from collections import Counter
 
-from ..model import Frame, Snapshot, Task
+from ..explain import explain_knot
+from ..model import Finding, Frame, Snapshot, Task
+from ..waitgraph import find_knots
+from ..words import count, duration
 from .death import whose
 from .report import Error, Report
 
 # What is told in full; more tasks at one line are counted.
 _TASKS = 200
 _EVENTS = 40
+_FINDINGS = 10
 _ERROR_FRAMES = 12
 
 
@@ -28,6 +32,10 @@ def tell(report: Report, *, tasks: int = _TASKS, events: int = _EVENTS) -> str:
         lines += ["", f"The exception, in {report.thread or 'the main thread'}:", *_error(report.error, "  ")]
     if report.fatal:
         lines += ["", "What the interpreter wrote:", *("  " + line for line in report.fatal.splitlines())]
+    for finding in snapshot.findings[-_FINDINGS:]:
+        lines += ["", *_finding(snapshot, finding)]
+    for knot in find_knots(snapshot):
+        lines += ["", *explain_knot(snapshot, knot).splitlines()]
     lines += ["", *_tasks(snapshot, tasks)]
     if report.timeline:
         lines += ["", *_timeline(report, events)]
@@ -51,13 +59,13 @@ def tell_end(report: Report) -> list[str]:
             silent = max(0.0, end.at - snapshot.taken_at)
             total = (float(lasted) if isinstance(lasted, (int, float)) else 0.0) + silent
             lines.append(
-                f"on {thread}: task {task.name!r} was running, for {_span(total)}{_line(' since it last waited at', _site(snapshot, task))}"
+                f"on {thread}: task {task.name!r} was running, for {duration(total)}{_line(' since it last waited at', _site(snapshot, task))}"
             )
         elif runtime.ext.get("closed"):
             lines.append(f"on {thread}: the loop had ended")
         elif snapshot.source == "recorder":
             lines.append(
-                f"on {thread}: nobody was running; the last event was {_span(max(0.0, end.at - snapshot.taken_at))} before"
+                f"on {thread}: nobody was running; the last event was {duration(max(0.0, end.at - snapshot.taken_at))} before"
             )
     return lines
 
@@ -80,8 +88,7 @@ def _tasks(snapshot: Snapshot, most: int) -> list[str]:
     counts = Counter(task.state for task in alive)
     summary = ", ".join(f"{number} {state}" for state, number in counts.most_common())
     lines = [
-        f"{len(alive)} task{'s' * (len(alive) != 1)} {'were' if len(alive) != 1 else 'was'} alive"
-        + (f": {summary}" if alive else "")
+        f"{count(len(alive), 'task')} {'were' if len(alive) != 1 else 'was'} alive" + (f": {summary}" if alive else "")
     ]
     names = {task.id: task.name for task in snapshot.tasks}
     resources = {resource.id: resource for resource in snapshot.resources}
@@ -111,12 +118,21 @@ def _tasks(snapshot: Snapshot, most: int) -> list[str]:
     return lines
 
 
+def _finding(snapshot: Snapshot, finding: Finding) -> list[str]:
+    """A hazard that was reported before the end."""
+    when = f" {duration(finding.ago)} before" if finding.ago is not None else ""
+    lines = [f"FOUND{when}: {finding.hazard}: {finding.message}"]
+    if (frame := snapshot.frame(finding.site)) is not None:
+        lines.append(f"  at {_place(frame)}")
+    return lines
+
+
 def _state(task: Task) -> str:
     if task.waits is not None:
-        waited = f" for {_span(task.waits.waited)}" if task.waits.waited is not None else ""
+        waited = f" for {duration(task.waits.waited)}" if task.waits.waited is not None else ""
         return f"waits{waited}: {task.waits.operation}"
     since = task.ext.get("since")
-    lasted = f" for {_span(float(since))}" if isinstance(since, (int, float)) else ""
+    lasted = f" for {duration(float(since))}" if isinstance(since, (int, float)) else ""
     words = {
         "running": "was running",
         "ready": f"was ready to run{lasted}",
@@ -163,12 +179,6 @@ def _place(frame: Frame) -> str:
 
 def _line(word: str, frame: Frame | None) -> str:
     return f"{word} {frame.file}:{frame.line}" if frame is not None else ""
-
-
-def _span(seconds: float) -> str:
-    if seconds >= 1:
-        return f"{seconds:.1f} s"
-    return f"{seconds * 1e3:.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.0f} us"
 
 
 def _clock(at: float) -> str:

@@ -23,6 +23,7 @@ from ...kernel.errors import Cancelled
 from ...kernel.explain import all_tasks
 from ...kernel.host import Host
 from . import files, layout
+from .found import to_words
 from .writer import PureRing, about
 
 # How much a file remembers: 6 MiB for each thread that runs tasks.
@@ -204,7 +205,7 @@ class Recording:
         file = self._files.get(get_ident()) or next(iter(self._files.values()), None)
         if file is not None:
             task = current_task_or_none()
-            file.ring.note(task.id if task is not None else 0, str(finding))
+            file.ring.note(task.id if task is not None else 0, to_words(finding))
 
     def close(self) -> None:
         """Stop recording, and remove the files unless they were to be kept. Idempotent."""
