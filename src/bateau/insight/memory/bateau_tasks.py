@@ -7,6 +7,7 @@ from struct import Struct
 from typing import Any
 
 from ..model import Runtime, Wait
+from .asyncio_waits import AsyncioWaits
 from .draft import Draft
 from .errors import Fault
 from .fields import Fields
@@ -22,6 +23,7 @@ TASK, SCOPE, RESOURCE, HOST = (
 NATIVE_DEQUES = {"bateau._native.Deque", "bateau._native.Ring"}
 _NATIVE_SIZE = Struct("<32xq")  # behind the items and the head
 _PARKED = 1
+_ASYNCIOS = frozenset(("_asyncio.Future", "_asyncio.Task", "asyncio.futures.Future", "asyncio.tasks.Task"))
 MAX_NODES = 10_000_000
 # Attributes that name who has a resource: a task, or a set, dictionary or list of them.
 _HOLDERS = ("_owner", "_maker", "holder", "_writer", "_readers", "_held", "_borrowers", "task")
@@ -54,6 +56,8 @@ class BateauTasks:
             ("ended", "background", "started", "scheduled"),
         )
         self._operation = Fields(self.objects, ("resource", "when"), ("state",))
+        # For what tasks of ours await of asyncio's, on the native runtime.
+        self._asyncio = AsyncioWaits(draft) if "asyncio.tasks" in modules else None
         # By host: how far its clock is ahead of ours.
         self._offsets: dict[int, float] = {}
 
@@ -82,6 +86,8 @@ class BateauTasks:
         for address, fields, chain, values in waits:  # once all have their ids
             try:
                 self._state(address, fields, chain, values)
+                if chain is not None and self._asyncio is not None and not self._asyncio.is_plain(fields["stack"]):
+                    self._asyncio.blocks(address, chain, fields["stack"])
             except (Fault, UnicodeDecodeError):
                 fields["state"] = "unknown"
                 self.draft.gap("what a task waits on could not be read")
@@ -260,6 +266,12 @@ class BateauTasks:
             return  # on something of asyncio's or trio's, which was read there
         elif scheduled or chain is None or not chain.leaf:
             fields["state"] = "ready"
+        elif self._asyncio is not None and _ASYNCIOS & self.objects.type_of(chain.leaf).names:
+            wait = self._asyncio.of(fields["id"], chain, chain.leaf, fields["stack"])
+            if wait is None:
+                fields["state"] = "ready"  # the future is done
+            else:
+                fields["waits"] = wait
         else:
             kind = self.objects.type_of(chain.leaf).name
             draft.resource(chain.leaf, "future", f"{kind} at {chain.leaf:#x}", library="other", inferred=True)
