@@ -798,8 +798,8 @@ about(BateauRing *ring, PyObject *thing)
         made.attribute = attribute_name == Py_None ? NULL : Py_NewRef(attribute_name);
         made.holders = (char)holders;
     }
+    PyErr_Clear(); /* what has no answer has no words; and a type may not be asked anything while an exception is set */
     made.offset = place_of(type, made.attribute != NULL ? made.attribute : names.resource);
-    PyErr_Clear();
     Py_XDECREF(answer);
     if (PySet_Add(ring->kept, (PyObject *)type) < 0) {
         PyErr_Clear();

@@ -159,7 +159,23 @@ update_reading(PyObject *self)
 {
     Stream *s = fields(self);
     int reads = s->started && !s->closing && !s->paused && !s->read_eof;
-    return set_interest(self, reads ? s->interest | (uint32_t)EPOLLIN : s->interest & ~(uint32_t)EPOLLIN);
+    if (set_interest(self, reads ? s->interest | (uint32_t)EPOLLIN : s->interest & ~(uint32_t)EPOLLIN) < 0) {
+        return fail(self, "Fatal read error on socket transport"); /* epoll has no room: nobody would ever hear of its data */
+    }
+    return 0;
+}
+
+/* Want less. Where even that fails (the descriptor was closed under us) nothing is registered any more, and the end goes on. */
+static int
+reduce_interest(PyObject *self, uint32_t without)
+{
+    if (set_interest(self, fields(self)->interest & ~without) < 0) {
+        if (!PyErr_ExceptionMatches(PyExc_OSError)) {
+            return -1;
+        }
+        PyErr_Clear();
+    }
+    return 0;
 }
 
 /* ---- the queue ---------------------------------------------------------------------------------------------------------- */
@@ -365,8 +381,11 @@ write_bytes(PyObject *self, PyObject *owner, Py_buffer *view)
             return -1;
         }
     }
-    if (queue_push(s, owner, sent) < 0 || set_interest(self, s->interest | (uint32_t)EPOLLOUT) < 0) {
+    if (queue_push(s, owner, sent) < 0) {
         return -1;
+    }
+    if (set_interest(self, s->interest | (uint32_t)EPOLLOUT) < 0) {
+        return fail(self, "Fatal write error on socket transport"); /* what is queued would never be sent */
     }
     return maybe_pause(self);
 }
@@ -458,7 +477,9 @@ write_ready(PyObject *self)
             }
             int error = errno;
             queue_clear(s);
-            set_interest(self, s->interest & ~(uint32_t)EPOLLOUT);
+            if (reduce_interest(self, EPOLLOUT) < 0) {
+                return -1;
+            }
             errno = error;
             return fail_errno(self, "Fatal write error on socket transport");
         }
@@ -786,7 +807,7 @@ stream_clear_queue(PyObject *self, PyObject *unused)
 {
     Stream *s = fields(self);
     queue_clear(s);
-    if (set_interest(self, s->interest & ~(uint32_t)EPOLLOUT) < 0) {
+    if (reduce_interest(self, EPOLLOUT) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -796,7 +817,7 @@ stream_clear_queue(PyObject *self, PyObject *unused)
 static PyObject *
 stream_stop_reading(PyObject *self, PyObject *unused)
 {
-    if (set_interest(self, fields(self)->interest & ~(uint32_t)EPOLLIN) < 0) {
+    if (reduce_interest(self, EPOLLIN) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;

@@ -162,8 +162,12 @@ class Listener(Resource):
         for watch in self._watches:
             watch.close()
         self._closed = True
+        failed: OSError | None = None
         for sock in self._socks:
-            sock.close()
+            try:
+                sock.close()
+            except OSError as error:
+                failed = error  # told when all is done that has to be done
         while (op := self._for_slot.pop()) is not None:
             op.fail(Closed(f"{name} is closed"))
         for accept in tuple(self._short):
@@ -172,6 +176,8 @@ class Listener(Resource):
         on_close, self._on_close = self._on_close, None
         if on_close is not None:
             on_close()
+        if failed is not None:
+            raise OSError(failed.errno, f"{failed.strerror}: a socket of {name} was closed behind bateau's back")
 
     def aclose(self) -> Awaitable[None]:
         """``close``, then a cancellation check."""

@@ -40,7 +40,7 @@ class SendFile(StreamWriting[int]):
         stream = self.stream
         stream._check_free(stream._writer, self, "write")
         try:
-            stream._check_writable()
+            stream._check_writable(self.sent)
         except OSError:
             self._end()
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import sys
 from collections.abc import Callable
@@ -98,10 +99,20 @@ class SocketOwner:
         if watch.closed:
             return
         watch.close()
-        self._sock.close()
-        on_close, self._on_close = self._on_close, None
-        if on_close is not None:
-            on_close()
+        try:
+            self._sock.close()
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            raise OSError(
+                errno.EBADF,
+                f"{self._describe()} was closed behind bateau's back (its descriptor was not valid any more): "
+                "only the stream itself may close it, else the number can be another's when it does",
+            ) from error
+        finally:
+            on_close, self._on_close = self._on_close, None
+            if on_close is not None:
+                on_close()
 
     @property
     def closed(self) -> bool:

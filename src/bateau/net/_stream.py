@@ -116,15 +116,17 @@ class SocketStream(SocketOwner, AsyncStream):
 
     # -- shared by the operations ---------------------------------------------------------------------------------------
 
-    def _check_writable(self) -> None:
-        """Raise the reason why nothing can be sent any more, if there is one."""
+    def _check_writable(self, sent: int = 0) -> None:
+        """Raise the reason why nothing can be sent any more, if there is one. ``sent``: bytes of this write that had gone out."""
         if self._watch.closed:
             raise self._watch.closed_error()
         if self._eof_sent:
             raise Closed(f"{self._describe()}: write_eof was called; nothing can be sent after the end")
         broken = self._broken
         if broken is not None:
-            again = Broken(str(broken), sent=broken.sent)
+            # A reader may have met the loss first: of what went out it knew nothing.
+            text = f"{broken} ({sent} bytes of this write had gone out)" if sent else str(broken)
+            again = Broken(text, sent=sent or broken.sent)
             again.errno = broken.errno
             raise again
 
@@ -280,7 +282,7 @@ class StreamWrite(StreamWriting[None]):
         stream = self.stream
         if stream._broken is not None or stream._eof_sent or stream._watch.closed:
             self.given_up()
-            stream._check_writable()
+            stream._check_writable(self.sent)
         writer = stream._writer
         if writer is not None and writer is not self:
             stream._check_free(writer, self, "write")

@@ -5,6 +5,7 @@ It is an asyncio event loop as well, from the moment asyncio is imported: see ``
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import sys
@@ -98,7 +99,12 @@ class Reactor:
             if not known:
                 self._epoll.register(fd, self._mask(fd))
             elif new:
-                self._epoll.modify(fd, self._mask(fd))
+                try:
+                    self._epoll.modify(fd, self._mask(fd))
+                except FileNotFoundError:
+                    # The kernel has forgotten it: it was closed by a stranger, and the number is another's now.
+                    (self._readers if table is self._writers else self._writers).pop(fd, None)
+                    self._epoll.register(fd, self._mask(fd))
         except BaseException:
             if new:
                 del table[fd]
@@ -108,10 +114,15 @@ class Reactor:
         """Take ``fd`` out of ``table``."""
         if table.pop(fd, None) is None:
             return
-        if fd in self._readers or fd in self._writers:
-            self._epoll.modify(fd, self._mask(fd))
-        else:
-            self._epoll.unregister(fd)
+        try:
+            if fd in self._readers or fd in self._writers:
+                self._epoll.modify(fd, self._mask(fd))
+            else:
+                self._epoll.unregister(fd)
+        except OSError as error:
+            # It was closed by a stranger, so the kernel has taken it out already. Whoever closes must get to the end of it.
+            if error.errno not in (errno.EBADF, errno.ENOENT):
+                raise
 
     def _mask(self, fd: int) -> int:
         return (select.EPOLLIN | select.EPOLLRDHUP if fd in self._readers else 0) | (

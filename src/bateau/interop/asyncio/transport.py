@@ -238,9 +238,11 @@ class StreamTransport(_StreamCore):
         finally:
             self._stop_reading()
             self._clear_queue()  # both let go of the registration, before the number is given back
-            self._sock.close()
-            self._leave_server()
-            self._drop()
-            waiter = self._empty_waiter
-            if waiter is not None and not waiter.done():
-                waiter.set_exception(ConnectionError("Connection is closed by peer"))
+            try:
+                self._sock.close()
+            finally:  # a descriptor closed under us makes that fail: it is told, and the server gets its place back
+                self._leave_server()
+                self._drop()
+                waiter = self._empty_waiter
+                if waiter is not None and not waiter.done():
+                    waiter.set_exception(ConnectionError("Connection is closed by peer"))
