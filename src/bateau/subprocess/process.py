@@ -264,7 +264,10 @@ class Process(Primitive):
 
     def _wait_in_thread(self) -> None:
         """Without pidfds: wait, without reaping, on a thread of its own."""
-        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        try:
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:
+            pass  # somebody else has reaped it: it is dead all the same, and ``_exited`` knows what that means
         try:
             self._host.call_threadsafe(self._exited)
         except RuntimeError:
