@@ -12,6 +12,7 @@ import bateau.time
 from bateau import insight
 from bateau.channel import channel
 from bateau.kernel import instrument, twin
+from bateau.sync import AbandonedLock, Condition, Event, Lock, OwnershipError, Semaphore
 
 pytestmark = pytest.mark.skipif(twin.native is None, reason="the kernel is pure here")
 
@@ -102,6 +103,85 @@ async def sending():
     rx.close()
 
 
+async def event():
+    flag = Event()
+    flag.set()
+    assert await flag.wait() is True and flag.is_set()
+    flag.clear()
+    async with bateau.scope() as scope:
+        scope.spawn(flag.wait)
+        await bateau.yield_now()
+        flag.set()
+    flag.clear()
+    async with bateau.scope() as scope:
+        scope.spawn(flag.wait)
+        await bateau.yield_now()
+        scope.cancel()
+
+
+async def lock():
+    lock = Lock()
+    async with lock:
+        pass
+    assert await lock.acquire() is True
+    lock.release()
+    with pytest.raises(OwnershipError):
+        lock.release()
+
+
+async def contended_lock():
+    lock = Lock()
+
+    async def contend():
+        async with lock:
+            await bateau.yield_now()
+
+    async with bateau.scope() as scope:
+        for _ in range(3):
+            scope.spawn(contend)
+        await bateau.yield_now()
+        scope.spawn(contend).cancel()
+    async with bateau.scope() as scope:
+        scope.spawn(lock.acquire)  # which never releases it
+        await bateau.yield_now()
+        with pytest.raises(AbandonedLock):
+            await lock.acquire()
+
+
+async def semaphore():
+    permits = Semaphore(2)
+    async with permits:
+        await permits.acquire()
+        async with bateau.scope() as scope:
+            scope.spawn(permits.acquire)
+            scope.spawn(permits.acquire)
+            await bateau.yield_now()
+            permits.release(2)
+    permits.release()
+
+
+async def condition():
+    changed = Condition()
+
+    async def waiting():
+        async with changed:
+            await changed.wait()
+
+    async with bateau.scope() as scope:
+        for _ in range(3):
+            scope.spawn(waiting)
+        await bateau.yield_now()
+        async with changed:
+            changed.notify()
+            changed.notify_all()
+    async with bateau.scope() as scope:
+        scope.spawn(waiting)
+        await bateau.yield_now()
+        scope.cancel()
+    with pytest.raises(OwnershipError):
+        await changed.wait()
+
+
 async def throwing():
     """An exception thrown into an operation where it is suspended; a coroutine closed there."""
     wait = bateau.yield_now().__await__()
@@ -127,9 +207,10 @@ async def misusing():
 
 
 CASES = [
-    yielding, spawning, joining, failing, cancelling, timing, expiring, sleeping, sending, throwing, misusing
+    yielding, spawning, joining, failing, cancelling, timing, expiring, sleeping, sending, throwing, misusing,
+    event, lock, contended_lock, semaphore, condition,
 ]  # fmt: skip
-SLOW = {failing, cancelling, sending, expiring, joining}
+SLOW = {failing, cancelling, sending, expiring, joining, event, contended_lock, semaphore, condition}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)

@@ -15,7 +15,7 @@ deliver(PyObject *module, PyObject *thing)
         return PyObject_CallOneArg(kept[K_DELIVER], thing);
     }
     Operation *op = (Operation *)waiting;
-    if (op->state == PARKED && (op->resource == NULL || op->sub != NULL)) {
+    if (op->state == PARKED && (op->resource == NULL || op->sub != NULL || op->bound)) {
         return PyObject_CallOneArg(kept[K_DELIVER], thing);
     }
     if (op->state != PARKED) {

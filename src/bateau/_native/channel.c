@@ -4,15 +4,7 @@
    The short way is open to an operation if its end was used before by the running task and needs no further check
    (`_at_home`), and nothing is cancelled. It does not call Python but for a select's `claim`, and for `admit`. */
 #include "operation.h"
-
-typedef struct {
-    PyObject_HEAD
-    PyObject *weakrefs;
-    PyObject *home, *mutex, *name;
-    unsigned long thread;
-} Primitive;
-
-#define PRIMITIVE_OBJECTS(X) X(home) X(mutex) X(name)
+#include "primitive.h"
 
 typedef struct {
     Primitive base;
@@ -36,42 +28,9 @@ typedef struct {
     PyObject *end, *item;
 } EndOperation;
 
-static PyTypeObject PrimitiveType, QueueStateType, EndType, SenderType, ReceiverType, SendType, RecvType;
+static PyTypeObject QueueStateType, EndType, SenderType, ReceiverType, SendType, RecvType;
 
 /* -- the fields ------------------------------------------------------------------------------------------------------------ */
-
-static int
-primitive_traverse(Primitive *self, visitproc visit, void *arg)
-{
-    PRIMITIVE_OBJECTS(VISIT_FIELD)
-    return 0;
-}
-
-static int
-primitive_clear(Primitive *self)
-{
-    PRIMITIVE_OBJECTS(CLEAR_FIELD)
-    return 0;
-}
-
-static void
-primitive_dealloc(Primitive *self)
-{
-    PyObject_GC_UnTrack(self);
-    if (self->weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    primitive_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
-
-static PyMemberDef primitive_members[] = {
-    FIELD(Primitive, home, "_home"),
-    FIELD(Primitive, mutex, "mutex"),
-    FIELD(Primitive, name, "name"),
-    {"_thread", Py_T_ULONG, offsetof(Primitive, thread), 0, NULL},
-    {NULL, 0, 0, 0, NULL},
-};
 
 static int
 state_traverse(QueueState *self, visitproc visit, void *arg)
@@ -379,7 +338,6 @@ receiver_anext(End *self)
         .tp_methods = methods,                                                                                         \
     };
 
-BASE_TYPE(PrimitiveType, Primitive, primitive, "PrimitiveFields", NULL, primitive_members, NULL, NULL)
 BASE_TYPE(EndType, End, end, "EndFields", NULL, end_members, NULL, NULL)
 
 static PyTypeObject QueueStateType = {
@@ -453,7 +411,7 @@ WAIT_TYPE(RecvType, recv, "RecvFields")
 int
 kernel_channel_ready(PyObject *module)
 {
-    PyTypeObject *types[] = {&PrimitiveType, &QueueStateType, &EndType, &SenderType, &ReceiverType, &SendType, &RecvType};
+    PyTypeObject *types[] = {&QueueStateType, &EndType, &SenderType, &ReceiverType, &SendType, &RecvType};
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         if (PyModule_AddType(module, types[i]) < 0) {
             return -1;

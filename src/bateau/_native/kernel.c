@@ -2,7 +2,7 @@
 #include "kernel.h"
 
 /* Raised whenever something agreed with kernel/twin.py changes, so that an old build is not used with new sources. */
-#define KERNEL_VERSION 1
+#define KERNEL_VERSION 2
 
 PyObject *kept[K_COUNT];
 PyTypeObject *known[C_COUNT];
@@ -41,6 +41,20 @@ static const char *const kept_names[K_COUNT] = {
     [K_PARK] = "park",
     [K_ALL_MUST_SUCCEED] = "all_must_succeed",
     [K_NOWHERE] = "nowhere",
+    [K_ACQUIRED] = "acquired",
+    [K_NOTHING] = "nothing",
+    [K_EVENT_SET] = "Event.set",
+    [K_EVENT_CLEAR] = "Event.clear",
+    [K_LOCK_RELEASE] = "Lock.release",
+    [K_LOCK_AEXIT] = "Lock.__aexit__",
+    [K_LOCK_OWNER_ENDED] = "lock_owner_ended",
+    [K_SEMAPHORE_RELEASE] = "Semaphore.release",
+    [K_SEMAPHORE_AEXIT] = "Semaphore.__aexit__",
+    [K_CONDITION_AWAIT] = "condition wait.__await__",
+    [K_CONDITION_REST] = "condition_rest",
+    [K_CONDITION_NOTIFY] = "Condition.notify",
+    [K_CONDITION_NOTIFY_ALL] = "Condition.notify_all",
+    [K_CONDITION_AEXIT] = "Condition.__aexit__",
 };
 
 static const char *const known_names[C_COUNT] = {
@@ -51,12 +65,18 @@ static const char *const known_names[C_COUNT] = {
     [C_ENGINE] = "Engine",
     [C_CANCEL_SCOPE] = "CancelScope",
     [C_RAISING_TIMEOUT] = "RaisingTimeout",
+    [C_LOCK] = "Lock",
+    [C_SEMAPHORE] = "Semaphore",
     [C_YIELD] = "YieldNow",
     [C_CHECKPOINT] = "Checkpoint",
     [C_SEND] = "Send",
     [C_RECV] = "Recv",
     [C_NEXT] = "Next",
     [C_SLEEP] = "Sleep",
+    [C_EVENT_WAIT] = "event wait",
+    [C_LOCK_ACQUIRE] = "lock acquire",
+    [C_SEMAPHORE_ACQUIRE] = "semaphore acquire",
+    [C_CONDITION_WAIT] = "condition wait",
 };
 
 #define DEFINE_NAME(n) PyObject *str_##n;
@@ -241,7 +261,9 @@ bateau_kernel_exec(PyObject *module)
     if (PyModule_AddIntConstant(module, "VERSION", KERNEL_VERSION) < 0 || PyModule_AddFunctions(module, functions) < 0 ||
         PyModule_AddType(module, &RunningType) < 0 || kernel_ring_ready(module) < 0 || kernel_scope_ready(module) < 0 ||
         kernel_task_ready(module) < 0 || kernel_operation_ready(module) < 0 || kernel_engine_ready(module) < 0 ||
-        kernel_wait_ready(module) < 0 || kernel_channel_ready(module) < 0 ||
+        kernel_wait_ready(module) < 0 || kernel_primitive_ready(module) < 0 || kernel_channel_ready(module) < 0 ||
+        kernel_sync_ready(module) < 0 || kernel_event_ready(module) < 0 || kernel_lock_ready(module) < 0 ||
+        kernel_semaphore_ready(module) < 0 || kernel_condition_ready(module) < 0 ||
         kernel_timer_ready(module) < 0 || kernel_timeout_ready(module) < 0 || kernel_sleep_ready(module) < 0 ||
         kernel_cancel_ready(module) < 0) {
         return -1;

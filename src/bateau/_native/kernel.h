@@ -171,6 +171,7 @@ typedef struct Operation {
     struct WaitQueue *queue;
     char state;
     char phase;
+    char bound; /* parked, and not to be taken back any more: see condition.c */
 } Operation;
 
 /* bateau.kernel.resource.WaitQueue: the operations parked on one resource, first in, first out. */
@@ -256,6 +257,20 @@ enum kept_name {
     K_PARK,
     K_ALL_MUST_SUCCEED,
     K_NOWHERE,
+    K_ACQUIRED,
+    K_NOTHING,
+    K_EVENT_SET,
+    K_EVENT_CLEAR,
+    K_LOCK_RELEASE,
+    K_LOCK_AEXIT,
+    K_LOCK_OWNER_ENDED,
+    K_SEMAPHORE_RELEASE,
+    K_SEMAPHORE_AEXIT,
+    K_CONDITION_AWAIT,
+    K_CONDITION_REST,
+    K_CONDITION_NOTIFY,
+    K_CONDITION_NOTIFY_ALL,
+    K_CONDITION_AEXIT,
     K_COUNT
 };
 extern PyObject *kept[K_COUNT];
@@ -268,6 +283,8 @@ enum known_class {
     C_ENGINE,
     C_CANCEL_SCOPE,
     C_RAISING_TIMEOUT,
+    C_LOCK,
+    C_SEMAPHORE,
     /* Those that `finish` has made final; see wait.c. */
     C_YIELD,
     C_CHECKPOINT,
@@ -275,11 +292,30 @@ enum known_class {
     C_RECV,
     C_NEXT,
     C_SLEEP,
+    C_EVENT_WAIT,
+    C_LOCK_ACQUIRE,
+    C_SEMAPHORE_ACQUIRE,
+    C_CONDITION_WAIT,
     C_COUNT
 };
 extern PyTypeObject *known[C_COUNT];
 
-enum seen_class { SEEN_TASK, SEEN_ENGINE, SEEN_NODE, SEEN_SENDER, SEEN_RECEIVER, SEEN_STATE, SEEN_COUNT };
+enum seen_class {
+    SEEN_TASK,
+    SEEN_ENGINE,
+    SEEN_NODE,
+    SEEN_SENDER,
+    SEEN_RECEIVER,
+    SEEN_STATE,
+    SEEN_QUEUE,
+    SEEN_PLACES,
+    SEEN_PLACED,
+    SEEN_EVENT,
+    SEEN_LOCK,
+    SEEN_SEMAPHORE,
+    SEEN_CONDITION,
+    SEEN_COUNT
+};
 extern PyTypeObject *seen[SEEN_COUNT];
 
 /* What this thread runs, or NULL. Borrowed: the thread-local object of kernel/current.py owns it. */
@@ -299,7 +335,8 @@ running_task(void)
     X(_failed) X(fire) X(claim) X(wake) X(push) X(pop) X(finish) X(child_ended) X(cr_frame) X(_admit) X(ended)         \
     X(throw) X(close) X(send) X(resume_aborted) X(name) X(background) X(priority) X(_timers) X(first_id) \
     X(_expire) X(_due) X(unregister) X(tb_next) X(satisfied) X(_come_home) X(admit) \
-    X(park) X(end) X(spawn) X(idle) X(instrument)
+    X(park) X(end) X(spawn) X(idle) X(instrument) X(owner) X(release) X(turn_to_lock) X(_watch) X(_note_taken)           \
+    X(_note_returned) X(__aenter__) X(__aexit__)
 #define DECLARE_NAME(n) extern PyObject *str_##n;
 NAMES(DECLARE_NAME)
 #undef DECLARE_NAME
@@ -363,6 +400,12 @@ int kernel_timeout_ready(PyObject *module);
 int kernel_sleep_ready(PyObject *module);
 int kernel_cancel_ready(PyObject *module);
 int kernel_channel_ready(PyObject *module);
+int kernel_primitive_ready(PyObject *module);
+int kernel_sync_ready(PyObject *module);
+int kernel_event_ready(PyObject *module);
+int kernel_lock_ready(PyObject *module);
+int kernel_semaphore_ready(PyObject *module);
+int kernel_condition_ready(PyObject *module);
 
 /* -- making types --------------------------------------------------------------------------------------------------- */
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 C = TypeVar("C", bound=type)
 
-_WANTED = 1  # the version of what is agreed between these files and those in C; see ``kernel.c``
+_WANTED = 2  # the version of what is agreed between these files and those in C; see ``kernel.c``
 _NOT_BUILT = "the C extension was not built (a C compiler is needed when bateau is installed)"
 
 
@@ -108,6 +108,45 @@ if TYPE_CHECKING or native is None:
 
     class RecvFields(_Nothing):
         __slots__ = ()
+
+    class NothingFields(_Nothing):
+        __slots__ = ()
+
+    class TrueFields(_Nothing):
+        __slots__ = ()
+
+    class SyncFields(_Nothing):
+        __slots__ = ()
+
+    class PlaceQueueFields(_Nothing):
+        __slots__ = ()
+
+    class PlacedFields(_Nothing):
+        __slots__ = ()
+
+    class EventFields(_Nothing):
+        __slots__ = ()
+
+    class EventWaitFields(_Nothing):
+        __slots__ = ()
+
+    class LockFields(_Nothing):
+        __slots__ = ()
+
+    class LockAcquireFields(_Nothing):
+        __slots__ = ()
+
+    class SemaphoreFields(_Nothing):
+        __slots__ = ()
+
+    class SemaphoreAcquireFields(_Nothing):
+        __slots__ = ()
+
+    class ConditionFields(_Nothing):
+        __slots__ = ()
+
+    class ConditionWaitFields(_Nothing):
+        __slots__ = ()
 else:
     RunningFields = native.RunningFields
     NodeFields = native.NodeFields
@@ -127,6 +166,19 @@ else:
     SleepFields = native.SleepFields
     SendFields = native.SendFields
     RecvFields = native.RecvFields
+    NothingFields = native.NothingFields
+    TrueFields = native.TrueFields
+    SyncFields = native.SyncFields
+    PlaceQueueFields = native.PlaceQueueFields
+    PlacedFields = native.PlacedFields
+    EventFields = native.EventFields
+    EventWaitFields = native.EventWaitFields
+    LockFields = native.LockFields
+    LockAcquireFields = native.LockAcquireFields
+    SemaphoreFields = native.SemaphoreFields
+    SemaphoreAcquireFields = native.SemaphoreAcquireFields
+    ConditionFields = native.ConditionFields
+    ConditionWaitFields = native.ConditionWaitFields
 
 
 # The pure functions that the twin has taken the place of, by their names (``Scope.spawn``, ``sleep``): who follows a program's steps
@@ -139,20 +191,20 @@ def slots(*names: str) -> tuple[str, ...]:
     return names if native is None else ()
 
 
-def twinned(*names: str, final: bool = False) -> Callable[[C], C]:
+def twinned(*names: str, final: bool = False, known_as: str | None = None) -> Callable[[C], C]:
     """Decorate a class whose methods ``names`` the twin has as well: its C base's show through, and it keeps the pure ones.
 
     ``final``: the class is that of a hot operation, and the twin derives one from it for those that it makes itself, whose
-    objects cost next to nothing.
+    objects cost next to nothing. ``known_as``: its name there, if others have the same name here.
     """
 
     def decorate(cls: C) -> C:
         if native is not None:
             for name in names:
                 replaced[f"{cls.__name__}.{name}"] = cls.__dict__[name]
-                native.keep(f"{cls.__name__}.{name}", cls.__dict__[name])
+                native.keep(f"{known_as or cls.__name__}.{name}", cls.__dict__[name])
                 delattr(cls, name)
-            native.know(cls.__name__, native.finish(cls) if final else cls)
+            native.know(known_as or cls.__name__, native.finish(cls) if final else cls)
         return cls
 
     return decorate

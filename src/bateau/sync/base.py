@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from ..kernel.current import current_task_or_none, tls
 from ..kernel.operation import Operation
 from ..kernel.resource import Flavour, Primitive, WaitQueue
+from ..kernel.twin import NothingFields, SyncFields, TrueFields, keep, slots, twinned
 
 if TYPE_CHECKING:
     from ..kernel.task import Task
 
 
-class Nothing:
+@twinned("__await__")
+class Nothing(NothingFields):
     """An awaitable that is ready: what an ``__aexit__`` that never suspends returns, without making a coroutine."""
 
     __slots__ = ()
@@ -23,7 +25,8 @@ class Nothing:
         return _EXHAUSTED  # type: ignore[return-value]  # pyright: ignore[reportReturnType]  # an exhausted iterator is all that await needs
 
 
-class _True:
+@twinned("__await__")
+class _True(TrueFields):
     """An awaitable that is ready and gives True: an acquire done on the spot."""
 
     __slots__ = ()
@@ -36,6 +39,7 @@ class _True:
 _EXHAUSTED: Iterator[None] = iter(())
 NOTHING = Nothing()
 ACQUIRED = _True()
+keep(nothing=NOTHING, acquired=ACQUIRED)
 
 
 class _LocalEntry:
@@ -55,13 +59,13 @@ class _LocalEntry:
 _LOCAL_ENTRY = _LocalEntry()
 
 
-class SyncPrimitive(Primitive):
+class SyncPrimitive(SyncFields, Primitive):
     """A primitive with one queue of waiting operations.
 
     Invariant: ``_queue`` changes only inside a transition: under ``mutex`` (shared) or on the home thread (local).
     """
 
-    __slots__ = ("_queue",)
+    __slots__ = slots("_queue")
 
     def __init__(self, *, name: str | None, flavour: Flavour | None, queue: WaitQueue | None = None) -> None:
         super().__init__(name=name, flavour=flavour)

@@ -7,14 +7,16 @@ The lock is taken again whatever happens, also when cancelled: the caller's ``as
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
+from ..kernel.cancellation import make_cancelled
 from ..kernel.current import current_task
 from ..kernel.errors import Cancelled
-from ..kernel.operation import Operation
+from ..kernel.operation import NEW, STEP_BUDGET, Operation, _thrown
 from ..kernel.resource import Flavour
+from ..kernel.twin import ConditionFields, ConditionWaitFields, keep, slots, twinned
 from .base import Nothing, SyncPrimitive, check_count
 from .errors import AbandonedLock, OwnershipError
 from .lock import Lock, LockStatistics, _Acquire
@@ -31,14 +33,15 @@ class ConditionStatistics(NamedTuple):
     lock_statistics: LockStatistics
 
 
-class Condition(SyncPrimitive):
+@twinned("wait", "notify", "notify_all", "__aenter__", "__aexit__")
+class Condition(ConditionFields, SyncPrimitive):
     """Tasks wait, under ``lock`` (one of its own unless given), until others notify them: ``async with condition:``.
 
     It has the flavour of its lock. ``wait``, ``notify`` and ``notify_all`` raise ``OwnershipError`` unless the caller holds the
     lock. Raises ``TypeError`` for a ``lock`` that is not a ``Lock``, ``ValueError`` for a ``flavour`` that is not the lock's.
     """
 
-    __slots__ = ("lock",)
+    __slots__ = slots("lock")
     kind = "condition"
 
     def __init__(self, lock: Lock | None = None, *, name: str | None = None, flavour: Flavour | None = None) -> None:
@@ -81,30 +84,13 @@ class Condition(SyncPrimitive):
 
     # -- waiting and notifying -----------------------------------------------------------------------------------------
 
-    async def wait(self) -> bool:
+    def wait(self) -> Operation[bool]:
         """Release the lock, wait to be notified, acquire the lock again; gives True.
 
         A cancellation point. The lock is held again also when this raises; a cancelled wait has used up no notification.
         Look at the condition again afterwards: another task may have been faster. ``wait_for`` does that.
         """
-        wait = _Wait(self)
-        try:
-            await wait
-        except (OwnershipError, AbandonedLock, GeneratorExit):
-            raise  # the lock was not given up, can't be had again, or this coroutine is closed and can't wait
-        except BaseException:
-            # A wait that was cancelled before it began has not given the lock up (``owner`` is unknown then).
-            if wait.owner is not None and self.lock._owner != wait.owner:
-                await self._reacquire()
-            if wait.notified:  # the host could not keep a native cancellation for later: somebody else is to be woken
-                with self._transition():
-                    self._notify(1)
-            raise
-        if self.lock._owner != wait.owner:  # a native cancellation, kept for later, ended the wait for the lock
-            with self._transition():
-                self.lock._queue.discard(wait)
-            await self._reacquire()
-        return True
+        return _Wait(self)
 
     async def wait_for(self, predicate: Callable[[], T]) -> T:
         """Wait until ``predicate()``, a sync function, is true; returns what it gave. The lock is held when it is called.
@@ -114,19 +100,6 @@ class Condition(SyncPrimitive):
         while not (result := predicate()):
             await self.wait()
         return result
-
-    async def _reacquire(self) -> None:
-        """Take the lock again, shielded from our cancellations; a native one is kept for the next wait."""
-        native: BaseException | None = None
-        while True:
-            try:
-                await _Reacquire(self.lock)
-                break
-            except Cancelled as exc:
-                native = native or exc
-        if native is not None:
-            task = current_task()
-            task.host.rearm(task, native)
 
     def notify(self, n: int = 1) -> None:
         """Wake the ``n`` tasks that have waited longest (or all, if fewer wait). Never suspends."""
@@ -163,14 +136,16 @@ class Condition(SyncPrimitive):
         return f" ({len(self._queue)} waiting)"
 
 
-class _Wait(PlacedAcquire):
+@twinned("__await__", final=True, known_as="condition wait")
+class _Wait(ConditionWaitFields, PlacedAcquire):
     """Waiting to be notified, then for the lock: a notified operation stays parked and moves to the queue of the lock.
 
     Registering releases the lock. From being notified on, it can't be aborted: it will have the lock, and a cancellation comes
     at the next wait. Invariant: ``resource`` is the condition until it is notified, the lock from then on; their mutex is one.
     """
 
-    __slots__ = ("condition", "notified", "owner")
+    __slots__ = slots("condition", "notified", "owner")
+    selectable = False  # its end is the lock, which belongs to the task that waits
     resource: SyncPrimitive
 
     def __init__(self, condition: Condition) -> None:
@@ -178,6 +153,54 @@ class _Wait(PlacedAcquire):
         self.condition = condition
         self.notified = False
         self.owner: Owner | None = None
+
+    def __await__(self) -> Generator[Any, Any, bool]:
+        fresh = self.state is NEW
+        wait: Any = Operation.__await__(self)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        return self._keeping_the_lock(wait) if fresh else wait  # which says that it was awaited before
+
+    def _keeping_the_lock(self, wait: Generator[Any, Any, bool]) -> Generator[Any, Any, bool]:
+        """Do ``wait``, and hold the lock afterwards, however it has ended."""
+        condition = self.condition
+        lock = condition.lock
+        try:
+            yield from wait
+        except (OwnershipError, AbandonedLock, GeneratorExit):
+            raise  # the lock was not given up, can't be had again, or this coroutine is closed and can't wait
+        except BaseException:
+            # A wait that was cancelled before it began has not given the lock up (``owner`` is unknown then).
+            if self.owner is not None and lock._owner != self.owner:
+                yield from _reacquire(lock)
+            if self.notified:  # the host could not keep a native cancellation for later: somebody else is to be woken
+                with condition._transition():
+                    condition._notify(1)
+            raise
+        if lock._owner != self.owner:  # a native cancellation, kept for later, ended the wait for the lock
+            with condition._transition():
+                lock._queue.discard(self)
+            yield from _reacquire(lock)
+        return True
+
+    def _rest(self, thrown: BaseException | None) -> Generator[Any, Any, bool]:
+        """For the twin, whose parked wait was aborted, or had an exception ``thrown`` into it: what there is left to do."""
+        return self._keeping_the_lock(self._ended(thrown))
+
+    def _ended(self, thrown: BaseException | None) -> Generator[Any, Any, bool]:
+        """The end of a wait that was suspended; see ``_wait`` and ``Operation.__await__``."""
+        task = self.task
+        assert task is not None
+        try:
+            if thrown is None:
+                raise make_cancelled(task)
+            _thrown(self, task, thrown)
+        finally:
+            task.waiting = None
+            task.budget = STEP_BUDGET
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        return True
+        yield  # type: ignore[unreachable]  # makes it a generator
 
     def poll(self) -> bool:
         condition = self.condition
@@ -228,11 +251,28 @@ class _Wait(PlacedAcquire):
         return f"{'acquire of' if self.notified else 'wait for'} {self.resource.describe()}"
 
 
+keep(condition_rest=_Wait._rest)
+
+
 class _Reacquire(_Acquire):
     """Taking the lock again, whether cancelled or not."""
 
     __slots__ = ()
     shielded = True
+
+
+def _reacquire(lock: Lock) -> Generator[Any, Any, None]:
+    """Take the lock again, shielded from our cancellations; a native one is kept for the next wait."""
+    native: BaseException | None = None
+    while True:
+        try:
+            yield from _Reacquire(lock).__await__()
+            break
+        except Cancelled as exc:
+            native = native or exc
+    if native is not None:
+        task = current_task()
+        task.host.rearm(task, native)
 
 
 def _not_held(condition: Condition, who: str, what: str) -> OwnershipError:

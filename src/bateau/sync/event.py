@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from ..kernel.operation import Operation
 from ..kernel.resource import Flavour
+from ..kernel.twin import EventFields, EventWaitFields, slots, twinned
 from .base import QueuedWait, SyncPrimitive
 
 
@@ -16,10 +17,11 @@ class EventStatistics(NamedTuple):
     tasks_waiting: int
 
 
-class Event(SyncPrimitive):
+@twinned("is_set", "set", "clear", "wait")
+class Event(EventFields, SyncPrimitive):
     """A flag, false at first. ``set()`` wakes everybody who waits; those who wait later go straight on, until ``clear()``."""
 
-    __slots__ = ("_flag",)
+    __slots__ = slots("_flag")
     kind = "event"
 
     def __init__(self, *, name: str | None = None, flavour: Flavour | None = None) -> None:
@@ -54,7 +56,8 @@ class Event(SyncPrimitive):
         return f" ({'set' if self._flag else 'not set'}{self._waiting()})"
 
 
-class _Wait(QueuedWait):
+@twinned(final=True, known_as="event wait")
+class _Wait(EventWaitFields, QueuedWait):
     """Waiting for the flag."""
 
     __slots__ = ()

@@ -19,6 +19,7 @@ from ..kernel.explain import suspended_at
 from ..kernel.hazard import report
 from ..kernel.operation import PARKED, Operation
 from ..kernel.resource import OUTSIDE, Flavour
+from ..kernel.twin import LockAcquireFields, LockFields, keep, slots, twinned
 from .base import ACQUIRED, NOTHING, Nothing, SyncPrimitive
 from .errors import AbandonedLock, OwnershipError
 from .owners import Owner, caller, has_ended, name_of, owner_of, tasks_among, unwatch_end, watch_end
@@ -37,7 +38,8 @@ class LockStatistics(NamedTuple):
     tasks_waiting: int
 
 
-class Lock(SyncPrimitive):
+@twinned("acquire", "release", "__aenter__", "__aexit__")
+class Lock(LockFields, SyncPrimitive):
     """A mutual exclusion lock for tasks: ``async with lock:``. Not re-entrant.
 
     Those who wait get it in the order in which they asked. The task that acquired it must release it; where no task runs,
@@ -49,7 +51,7 @@ class Lock(SyncPrimitive):
     and the line at which the holder waits. None: never.
     """
 
-    __slots__ = ("_owner", "_watched", "patience")
+    __slots__ = slots("_owner", "_watched", "patience")
     kind = "lock"
     _queue: PlaceQueue
 
@@ -211,10 +213,14 @@ class Lock(SyncPrimitive):
         return f" (held by {name_of(owner)}{ended}{self._waiting()})"
 
 
-class _Acquire(PlacedAcquire):
+keep(lock_owner_ended=Lock._owner_ended)
+
+
+@twinned(final=True, known_as="lock acquire")
+class _Acquire(LockAcquireFields, PlacedAcquire):
     """Waiting to own a lock. ``owner`` is set from registering on."""
 
-    __slots__ = ("owner", "timer")
+    __slots__ = slots("owner", "timer")
     resource: Lock
 
     def poll(self) -> bool:

@@ -55,9 +55,12 @@ def watch_end(owner: Owner, key: object, fn: Callable[[Task[Any]], None]) -> Non
     if isinstance(owner, int):
         return
     if owner.at_end is None:
+        made: dict[
+            object, Callable[[Task[Any]], None]
+        ] = {}  # before the look: making it may run the collector, and that anything
         with _making:
             if owner.at_end is None:
-                owner.at_end = {}
+                owner.at_end = made
     calls = cast("dict[object, Callable[[Task[Any]], None]] | None", owner.at_end)
     if calls is None or key in calls:  # None: it has just ended, on its own thread
         return

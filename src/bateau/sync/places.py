@@ -8,30 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..kernel.operation import Operation
 from ..kernel.resource import Resource, WaitQueue
+from ..kernel.twin import PlacedFields, PlaceQueueFields, slots
 
 
-class PlacedAcquire(Operation[bool]):
+class PlacedAcquire(PlacedFields, Operation[bool]):
     """The base of the operations that wait in a ``PlaceQueue``. ``place`` is set from registering on."""
 
-    __slots__ = ("place",)
-    place: int
+    __slots__ = slots("place")
+    if TYPE_CHECKING:
+        place: int
     ticket: Ticket | None = None
 
     def describe(self) -> str:
         return f"acquire of {self.resource.describe()}"
 
 
-class PlaceQueue(WaitQueue):
+class PlaceQueue(PlaceQueueFields, WaitQueue):
     """A FIFO in which each operation has a number.
 
     Invariant: the numbers of the operations in it rise from head to tail.
     """
 
-    __slots__ = ("_drawn",)
+    __slots__ = slots("_drawn")
 
     def __init__(self) -> None:
         super().__init__()

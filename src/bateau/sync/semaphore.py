@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from ..kernel.current import current_task_or_none
 from ..kernel.operation import Operation
 from ..kernel.resource import OUTSIDE, Flavour
+from ..kernel.twin import SemaphoreAcquireFields, SemaphoreFields, slots, twinned
 from .base import ACQUIRED, NOTHING, Nothing, SyncPrimitive, check_count
 from .places import PlacedAcquire, PlaceQueue, Ticket, TicketMixin
 
@@ -27,14 +28,15 @@ class SemaphoreStatistics(NamedTuple):
     tasks_waiting: int
 
 
-class Semaphore(SyncPrimitive):
+@twinned("acquire", "release", "__aenter__", "__aexit__")
+class Semaphore(SemaphoreFields, SyncPrimitive):
     """``value`` permits; ``async with semaphore:`` takes one and gives it back. Waiters are served in order.
 
     Anybody may release, also who never acquired. ``max_value`` bounds the free permits: a release beyond it raises
     ``ValueError``. Raises ``ValueError`` for a negative ``value`` or one above ``max_value``.
     """
 
-    __slots__ = ("_held", "_value", "max_value")
+    __slots__ = slots("_held", "_value", "max_value")
     kind = "semaphore"
     _queue: PlaceQueue
 
@@ -173,7 +175,8 @@ class BoundedSemaphore(Semaphore):
         super().__init__(value, max_value=value, name=name, flavour=flavour)
 
 
-class _Acquire(PlacedAcquire):
+@twinned(final=True, known_as="semaphore acquire")
+class _Acquire(SemaphoreAcquireFields, PlacedAcquire):
     """Waiting for a permit."""
 
     __slots__ = ()
