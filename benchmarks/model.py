@@ -17,13 +17,22 @@ class Stopwatch:
     """CPU and wall time between ``start`` and ``stop``, summed over all uses.
 
     A case wraps what it measures in ``with clock:`` and leaves its preparations outside. CPU time is that of the whole
-    process (user + system), so a thread that a system starts in secret is counted too.
+    process (user + system), so a thread that a system starts in secret is counted too; what other processes took (a
+    server in C, forked workers) they tell themselves, and it is added by ``add``.
     """
 
-    __slots__ = ("_began", "system", "user", "wall")
+    __slots__ = ("_began", "memory", "note", "operations", "system", "tiny", "user", "wall")
 
-    def __init__(self) -> None:
+    def __init__(self, *, tiny: bool = False) -> None:
+        self.tiny = tiny
+        """Nobody looks at the figure, only whether it comes: a load of a given duration may be shorter."""
         self.user = self.system = self.wall = 0.0
+        self.memory = 0
+        """Bytes, in cases that measure memory."""
+        self.operations: int | None = None
+        """How many operations were done, where it is not the case's to choose (a load of a given duration)."""
+        self.note = ""
+        """What a reader of the figure must know about this run: a size that was cut down, a latency."""
         self._began: tuple[float, float, float] | None = None
 
     @property
@@ -48,6 +57,12 @@ class Stopwatch:
         self.system += usage.ru_stime - self._began[1]
         self.wall += wall - self._began[2]
         self._began = None
+
+    def add(self, user: float, system: float, wall: float = 0.0) -> None:
+        """Count seconds that another process has measured of itself."""
+        self.user += user
+        self.system += system
+        self.wall += wall
 
     def __enter__(self) -> Stopwatch:
         self.start()
@@ -82,6 +97,21 @@ class Case:
     """The only families that can express the case; None: all of the workload's."""
     busy: bool = True
     """Never idle while measured: wall time well above CPU time then means that others took the core."""
+    unit: str = "ns"
+    """What the figure is: "ns" of CPU time, or "bytes" of memory, per operation."""
+    whole: bool = False
+    """One repetition is all there is, as long as it is: nothing to calibrate, no warm-up (a load of a given duration)."""
+    tiny: int | None = None
+    """How many operations ``--check`` asks for; None: about 20."""
+    programs: tuple[str, ...] = ()
+    """The C programs of ``benchmarks/c`` that the case needs on every system; without them it is left out."""
+    tools: tuple[str, ...] = ()
+    """The commands that it needs on the PATH."""
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it has to be found out how often it must be repeated to last."""
+        return not self.whole and self.unit == "ns"
 
     def size(self, quick: bool) -> int | None:
         """The fixed size of one repetition, or None where it is calibrated."""

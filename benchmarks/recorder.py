@@ -18,11 +18,11 @@ from importlib import import_module
 import bateau
 from bateau.insight.recorder import recording
 
+from . import programs
 from .model import Measured, Stopwatch
-from .runner import cores, echo_client
-from .workloads.tcp_echo import CLIENT_CPU_VARIABLE, CLIENT_VARIABLE
+from .runner import cores
 
-CASES = {"switch": "100_tasks", "lock": "", "channel": "", "spawn_join": "", "tcp_echo": "stream"}
+CASES = {"switch": "100_tasks", "lock": "", "channel": "", "spawn_join": "", "tcp_echo": "stream_50x64B"}
 
 
 def once(fn: Measured, count: int, folder: str | None) -> float:
@@ -67,10 +67,10 @@ def main() -> None:
         os.sched_setaffinity(0, {own})
     writer = "in C" if recording.native_ring() is not None else "in Python"
     print(f"the recorder's writer {writer}; per operation: without, with, the difference")
-    with echo_client() as client, tempfile.TemporaryDirectory(prefix="bateau-bench-") as folder:
-        os.environ[CLIENT_VARIABLE] = str(client)
+    with programs.compiled(["echo_client"]) as compiled, tempfile.TemporaryDirectory(prefix="bateau-bench-") as folder:
+        os.environ[programs.DIRECTORY] = str(compiled)
         if other is not None:
-            os.environ[CLIENT_CPU_VARIABLE] = str(other)
+            os.environ[programs.CLIENT_CPU] = str(other)
         for name in args.only.split(","):
             workload = import_module(f"benchmarks.workloads.{name}").WORKLOAD
             for case in workload.cases:

@@ -17,52 +17,61 @@ from pathlib import Path
 from statistics import median
 from typing import cast
 
-from .model import Case, Workload
-from .runner import Outcome, Plan, Sample
+from .model import Case
+from .runner import Cell, Key, Outcome, Plan, Sample
 
+PACKAGES = ("bateau", "uvloop", "rloop", "rsloop", "zuvloop", "trio", "curio", "anyio", "caio", "uvicorn", "httptools")
 DISTURBED = 1.15
 """A case that never idles but took this much more wall than CPU time did not have its core for itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One system in one case. Times in nanoseconds per operation."""
+    """One system in one case: its CPU time in nanoseconds per operation, or its memory in bytes, as the unit says."""
 
     workload: str
     case: str
     system: str
     rounds: int
     operations: int
-    cpu_ns: float
+    unit: str
+    figure: float
     spread: float
-    """Half of (highest - lowest) CPU time, as a part of the median."""
+    """Half of (highest - lowest), as a part of the median."""
     system_share: float
     """The part of the CPU time that was spent in the operating system."""
     wall_ns: float
     ratio: float | None
-    """Median over the rounds of (this system's CPU time / the baseline's in the same round); None without a baseline."""
+    """Median over the rounds of (this system's figure / the baseline's in the same round); None without a baseline."""
     disturbed: bool
+    note: str
+    """What the run with the median figure had to say."""
+
+
+def by_cell(samples: Sequence[Sample]) -> dict[Key, list[Sample]]:
+    """The samples of each (workload, case, system), in the order of the rounds."""
+    found: dict[Key, list[Sample]] = {}
+    for sample in samples:
+        found.setdefault(sample.key, []).append(sample)
+    return found
 
 
 def summarise(outcome: Outcome, plan: Plan, baseline: str) -> list[Row]:
     """All rows, in the plan's order."""
-    by_cell: dict[tuple[str, str, str], list[Sample]] = {}
-    for sample in outcome.samples:
-        by_cell.setdefault((sample.workload, sample.case, sample.system), []).append(sample)
+    found = by_cell(outcome.samples)
     rows: list[Row] = []
-    for workload in plan.workloads:
-        for case in workload.cases:
-            base = {s.round: s.cpu_ns for s in by_cell.get((workload.name, case.name, baseline), [])}
-            for system in plan.systems:
-                if samples := by_cell.get((workload.name, case.name, system.name)):
-                    rows.append(_row(samples, case, base))
+    for cell in plan.cells:
+        if samples := found.get(cell.key):
+            base = {s.round: s.figure for s in found.get((cell.workload.name, cell.case.name, baseline), [])}
+            rows.append(_row(samples, cell.case, base))
     return rows
 
 
 def _row(samples: Sequence[Sample], case: Case, base: Mapping[int, float]) -> Row:
     first = samples[0]
-    cpu = [s.cpu_ns for s in samples]
-    ratios = [s.cpu_ns / base[s.round] for s in samples if s.round in base]
+    figures = [s.figure for s in samples]
+    middle = median(figures)
+    ratios = [s.figure / base[s.round] for s in samples if s.round in base]
     used = sum(s.result.user + s.result.system for s in samples)
     return Row(
         workload=first.workload,
@@ -70,19 +79,21 @@ def _row(samples: Sequence[Sample], case: Case, base: Mapping[int, float]) -> Ro
         system=first.system,
         rounds=len(samples),
         operations=first.operations,
-        cpu_ns=median(cpu),
-        spread=(max(cpu) - min(cpu)) / 2 / median(cpu),
-        system_share=sum(s.result.system for s in samples) / used,
+        unit=case.unit,
+        figure=middle,
+        spread=(max(figures) - min(figures)) / 2 / middle,
+        system_share=sum(s.result.system for s in samples) / used if used else 0.0,
         wall_ns=median(s.wall_ns for s in samples),
         ratio=median(ratios) if ratios else None,
-        disturbed=case.busy and median(s.wall_ns / s.cpu_ns for s in samples) > DISTURBED,
+        disturbed=case.busy and case.unit == "ns" and median(s.wall_ns / s.cpu_ns for s in samples) > DISTURBED,
+        note=min(samples, key=lambda s: abs(s.figure - middle)).result.note,
     )
 
 
 def conditions() -> dict[str, object]:
     """What the figures depend on and a reader elsewhere cannot see."""
     versions: dict[str, str] = {}
-    for package in ("bateau", "uvloop", "trio", "anyio"):
+    for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
@@ -129,74 +140,88 @@ def _commit() -> str | None:
     return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
-HEADINGS = ("system", "CPU ns/op", "±", "× {baseline}", "wall ns/op", "ops/run")
+def _headings(unit: str, baseline: str) -> tuple[str, ...]:
+    figure = ("bytes/op",) if unit == "bytes" else ("CPU ns/op",)
+    return ("system", *figure, "±", f"× {baseline}", "wall ns/op", "ops/run", "")
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     return (
         row.system,
-        f"{'~' if row.disturbed else ''}{row.cpu_ns:,.0f}",
+        f"{'~' if row.disturbed else ''}{row.figure:,.0f}",
         f"{row.spread:.0%}",
         "-" if row.ratio is None else f"{row.ratio:.2f}",
         f"{row.wall_ns:,.0f}",
         f"{row.operations:,}",
+        row.note,
     )
 
 
-def _tables(rows: Sequence[Row], plan: Plan) -> list[tuple[str, list[Row]]]:
+def tables(rows: Sequence[Row], plan: Plan) -> list[tuple[str, list[Row]]]:
     """Title and rows of each case that has rows."""
-    tables: list[tuple[str, list[Row]]] = []
-    for workload in plan.workloads:
-        for case in workload.cases:
-            found = [row for row in rows if (row.workload, row.case) == (workload.name, case.name)]
-            if found:
-                tables.append((_title(workload, case, plan), found))
-    return tables
+    groups: dict[tuple[str, str], tuple[Cell, list[Row]]] = {}
+    for cell in plan.cells:
+        groups.setdefault(cell.key[:2], (cell, []))
+    for row in rows:
+        groups[row.workload, row.case][1].append(row)
+    return [(_title(cell, plan), found) for cell, found in groups.values() if found]
 
 
-def _title(workload: Workload, case: Case, plan: Plan) -> str:
-    size = case.size(plan.quick)
-    at_a_time = f", {size:,} at a time" if size else ""
-    return f"{workload.name} / {case.name} (1 op = 1 {case.operation}{at_a_time})"
+def _title(cell: Cell, plan: Plan) -> str:
+    size = cell.case.size(plan.quick)
+    at_a_time = f", {size:,} at a time" if size and size > 1 else ""
+    return f"{cell.workload.name} / {cell.case.name} (1 op = 1 {cell.case.operation}{at_a_time})"
+
+
+def aligned(lines: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Columns of one width each, the first ``left`` ones flush left. A last column of notes is not padded."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    out: list[str] = []
+    for line in lines:
+        parts = [
+            part.ljust(width) if column < left or column == len(widths) - 1 else part.rjust(width)
+            for column, (part, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        out.append("  ".join(parts).rstrip())
+    return out
 
 
 def text(rows: Sequence[Row], plan: Plan, baseline: str) -> str:
     """Aligned tables for a terminal."""
-    headings = tuple(heading.format(baseline=baseline) for heading in HEADINGS)
-    cells = {id(row): _cells(row) for row in rows}
-    widths = [
-        max([len(heading), *(len(cell[column]) for cell in cells.values())]) for column, heading in enumerate(headings)
-    ]
-
-    def line(parts: Sequence[str]) -> str:
-        return "  ".join(
-            part.rjust(width) if column else part.ljust(width)
-            for column, (part, width) in enumerate(zip(parts, widths, strict=True))
-        )
-
     out: list[str] = []
-    for title, found in _tables(rows, plan):
-        out += ["", title, line(headings), *(line(cells[id(row)]) for row in found)]
+    for title, found in tables(rows, plan):
+        lines = [_headings(found[0].unit, baseline), *(_cells(row) for row in found)]
+        out += ["", title, *aligned(lines)]
     return "\n".join(out[1:])
 
 
-def markdown(rows: Sequence[Row], plan: Plan, baseline: str, outcome: Outcome, about: Mapping[str, object]) -> str:
-    """The same as a page, with the command that made it and the conditions."""
+def markdown_table(lines: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """The first line is the heading; the first ``left`` columns and the last one are flush left."""
+    head, *body = lines
+    rule = [" --- " if i < left or i == len(head) - 1 else " ---: " for i in range(len(head))]
+    return [f"| {' | '.join(head)} |", f"|{'|'.join(rule)}|", *(f"| {' | '.join(line)} |" for line in body)]
+
+
+def markdown(
+    rows: Sequence[Row], plan: Plan, baseline: str, outcome: Outcome, about: Mapping[str, object], extra: Sequence[str]
+) -> str:
+    """The same as a page, with the command that made it and the conditions; ``extra`` lines come before the tables."""
     out = ["# Benchmark results", "", f"    {about['command']}", "", "| | |", "| --- | --- |"]
     out += [f"| {key} | {_plain(value)} |" for key, value in about.items() if key != "command"]
     out += [
+        f"| took | {outcome.seconds / 60:.1f} minutes |",
         "",
         f"CPU time is user + system of the measured process, per operation: median of {plan.rounds} rounds, ± half the range.",
         f"`× {baseline}` is the median of the ratios within one round: below 1 is less CPU than {baseline}.",
         "`~`: the process did not have its core for itself. How to read on: `benchmarks/README.md`.",
+        *extra,
     ]
-    headings = [heading.format(baseline=baseline) for heading in HEADINGS]
-    for title, found in _tables(rows, plan):
-        out += ["", f"## {title}", "", f"| {' | '.join(headings)} |", "| --- |" + " ---: |" * (len(headings) - 1)]
-        out += [f"| {' | '.join(_cells(row))} |" for row in found]
+    for title, found in tables(rows, plan):
+        lines = [_headings(found[0].unit, baseline), *(_cells(row) for row in found)]
+        out += ["", f"## {title}", "", *markdown_table(lines)]
     if outcome.failures or outcome.left_out:
         out += ["", "## Not measured", "", *(f"- {what}" for what in outcome.left_out)]
-        out += [f"- {'/'.join(cell)}: {why.splitlines()[-1]}" for cell, why in outcome.failures.items()]
+        out += [f"- {'/'.join(key)}: {why.splitlines()[-1]}" for key, why in outcome.failures.items()]
     if outcome.interrupted:
         out += ["", "The run was interrupted; later rounds are missing."]
     return "\n".join(out) + "\n"
@@ -219,6 +244,7 @@ def as_json(rows: Sequence[Row], plan: Plan, baseline: str, outcome: Outcome, ab
         "quick": plan.quick,
         "baseline": baseline,
         "interrupted": outcome.interrupted,
+        "seconds": outcome.seconds,
         "rows": [asdict(row) for row in rows],
         "samples": [asdict(sample) for sample in outcome.samples],
         "left_out": outcome.left_out,

@@ -12,33 +12,57 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from . import programs
 from .model import Case, Workload
 from .systems import System
 from .worker import Request, Result
-from .workloads.tcp_echo import CLIENT_CPU_VARIABLE, CLIENT_VARIABLE
 
 ROOT = Path(__file__).resolve().parent.parent
+
+Key = tuple[str, str, str]
+"""The names of workload, case and system."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One thing to measure."""
+
+    workload: Workload
+    case: Case
+    system: System
+
+    @property
+    def key(self) -> Key:
+        return self.workload.name, self.case.name, self.system.name
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to run and how long."""
 
-    workloads: Sequence[Workload]
-    systems: Sequence[System]
+    cells: Sequence[Cell]
+    """In the order in which they are run and shown: the systems of a case follow one another."""
     rounds: int
     target: float
     """CPU seconds per measurement."""
     quick: bool
     pin: bool
-    process_timeout: float = 120.0
+    process_timeout: float = 180.0
     """Wall seconds after which a measuring process is killed and its measurement counts as failed."""
+
+    def seconds(self) -> float:
+        """About how long it will take, on a machine with nothing else to do: what starts and warm-ups add is from experience."""
+        each = {"whole": 2.5, "long": 2.5 + self.target, "usual": 0.35 + 1.25 * self.target}
+        kinds = [
+            "whole" if c.case.whole else "long" if c.case.fixed and c.case.fixed > 50_000 else "usual"
+            for c in self.cells
+        ]
+        return sum(each[kind] for kind in kinds) * (self.rounds + 0.7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +76,12 @@ class Sample:
     result: Result
 
     @property
+    def key(self) -> Key:
+        return self.workload, self.case, self.system
+
+    @property
     def operations(self) -> int:
-        return self.result.n * self.result.repetitions
+        return self.result.operations
 
     @property
     def cpu_ns(self) -> float:
@@ -65,26 +93,62 @@ class Sample:
         """Wall-clock nanoseconds per operation."""
         return self.result.wall / self.operations * 1e9
 
+    @property
+    def figure(self) -> float:
+        """What the case is about: bytes per operation where it measures memory, else CPU nanoseconds."""
+        return self.result.memory / self.operations if self.result.memory else self.cpu_ns
+
 
 @dataclass(slots=True)
 class Outcome:
     """All that a run has found, also when it was interrupted."""
 
     samples: list[Sample] = field(default_factory=list[Sample])
-    failures: dict[tuple[str, str, str], str] = field(default_factory=dict[tuple[str, str, str], str])
+    failures: dict[Key, str] = field(default_factory=dict[Key, str])
     """Why (workload, case, system) has no figures."""
     left_out: list[str] = field(default_factory=list[str])
     """What could not even be tried here, and why."""
+    seconds: float = 0.0
+    """How long it took."""
     interrupted: bool = False
 
 
 def missing_modules(system: System) -> list[str]:
     """The modules that the system needs and this Python has not."""
-    return [name for name in system.requires if importlib.util.find_spec(name) is None]
+    return [name for name in system.requires if not _importable(name)]
+
+
+def _importable(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # a parent package
+        return False
+
+
+def runnable(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
+    """The cells that can be measured here, and one line for each reason for which others can't."""
+    reasons: dict[str, None] = {}
+    found: list[Cell] = []
+    lacking: dict[str, str] = {}
+    if programs.compiler() is None:
+        lacking["c"] = "a C compiler on Linux (install gcc, or set CC)"
+    for cell in cells:
+        if missing := missing_modules(cell.system):
+            hint = f" ({cell.system.hint})" if cell.system.hint else ""
+            reasons[f"{cell.system.name}: no module {', '.join(missing)} in {sys.executable}{hint}"] = None
+        elif cell.case.programs and lacking:
+            reasons[f"{cell.workload.name}/{cell.case.name}: needs {lacking['c']}"] = None
+        elif absent := [tool for tool in cell.case.tools if shutil.which(tool) is None]:
+            reasons[
+                f"{cell.workload.name}/{cell.case.name}: no command {', '.join(absent)} (apt-get install {absent[0]})"
+            ] = None
+        else:
+            found.append(cell)
+    return found, list(reasons)
 
 
 def cores(pin: bool) -> tuple[int | None, int | None]:
-    """The core for the measured process and that for the echo client; None: leave it to the operating system."""
+    """The core for the measured process and that for its load; None: leave it to the operating system."""
     if not pin or not hasattr(os, "sched_getaffinity"):
         return None, None
     allowed = sorted(os.sched_getaffinity(0))
@@ -92,93 +156,88 @@ def cores(pin: bool) -> tuple[int | None, int | None]:
     return allowed[-1], allowed[0]
 
 
-@contextmanager
-def echo_client() -> Generator[Path | None]:
-    """The compiled client of ``tcp_echo``, in a temporary directory; None where it cannot be compiled."""
-    compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")
-    if compiler is None or not sys.platform.startswith("linux"):
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="bateau-bench-") as directory:
-        program = Path(directory, "echo_client")
-        source = Path(__file__).with_name("echo_client.c")
-        subprocess.run([compiler, "-O2", "-o", str(program), str(source)], check=True, timeout=120)
-        yield program
-
-
-def ask(request: Request, system: System, client: Path | None, client_cpu: int | None, timeout: float) -> Result:
-    """Let a fresh process perform the request; raises RuntimeError with the reason if it cannot."""
-    environment = {**os.environ, **system.environment}
-    if client is not None:
-        environment[CLIENT_VARIABLE] = str(client)
+def environment(directory: Path, client_cpu: int | None) -> dict[str, str]:
+    """The environment of measured processes, but for what their system adds."""
+    found = {**os.environ, programs.DIRECTORY: str(directory)}
     if client_cpu is not None:
-        environment[CLIENT_CPU_VARIABLE] = str(client_cpu)
-    command = [sys.executable, "-m", "benchmarks.worker", json.dumps(asdict(request))]
+        found[programs.CLIENT_CPU] = str(client_cpu)
+    return found
+
+
+def ask(request: Request, system: System, environ: Mapping[str, str], timeout: float) -> Result:
+    """Let a fresh process perform the request; raises RuntimeError with the reason if it cannot."""
+    return Result(**json.loads(_worker([json.dumps(asdict(request))], system, environ, timeout)))
+
+
+def check(system: System, cells: Sequence[Cell], environ: Mapping[str, str], timeout: float = 120.0) -> dict[str, str]:
+    """Let a fresh process run each case once, tiny; returns what failed, by name. Raises RuntimeError if it says nothing."""
+    names = json.dumps([(cell.workload.name, cell.case.name) for cell in cells])
+    answer = _worker(["--check", system.name, names], system, environ, timeout)
+    found: dict[str, str] = json.loads(answer)
+    return found
+
+
+def _worker(arguments: Sequence[str], system: System, environ: Mapping[str, str], timeout: float) -> str:
+    """The last line that a measuring process writes; raises RuntimeError with its message if it fails."""
+    command = [sys.executable, "-m", "benchmarks.worker", *arguments]
     try:
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout)
+        done = subprocess.run(
+            command, cwd=ROOT, env={**environ, **system.environment}, capture_output=True, text=True, timeout=timeout
+        )
     except subprocess.TimeoutExpired as error:
         # Its text= does not reach the partial output of a killed process: that is bytes.
         said = error.stderr.decode(errors="replace").strip() if isinstance(error.stderr, bytes) else ""
         raise RuntimeError(f"{said}\nno result after {timeout:.0f} s: killed".lstrip()) from None
-    if done.returncode != 0:
+    if done.returncode != 0 or not done.stdout.strip():
         raise RuntimeError(done.stderr.strip() or f"ended with status {done.returncode} and no message")
-    return Result(**json.loads(done.stdout))
+    return done.stdout.strip().splitlines()[-1]
 
 
 def run(plan: Plan, progress: Callable[[str], None]) -> Outcome:
     """Carry out the plan. A failed measurement is recorded and not tried again; Ctrl-C returns what there is."""
     outcome = Outcome()
     cpu, client_cpu = cores(plan.pin)
-    with echo_client() as client:
-        if client is None and any(workload.name == "tcp_echo" for workload in plan.workloads):
-            outcome.left_out.append("tcp_echo: its client needs Linux and a C compiler (install gcc, or set CC)")
-        cells = [
-            (workload, case, system)
-            for workload in plan.workloads
-            if workload.name != "tcp_echo" or client is not None
-            for case in workload.cases
-            for system in plan.systems
-            if workload.runs_on(case, system.family)
-        ]
+    began = time.monotonic()
+    needed = [name for cell in plan.cells for name in cell.case.programs]
+    with programs.compiled(needed) as directory:
+        environ = environment(directory, client_cpu)
 
-        def measure(request: Request, system: System, step: str) -> Result | None:
-            cell = (request.workload, request.case, request.system)
-            if cell in outcome.failures:
+        def measure(cell: Cell, request: Request, step: str) -> Result | None:
+            if cell.key in outcome.failures:
                 return None
-            progress(f"{step} {'/'.join(cell)}")
+            progress(f"{step} {'/'.join(cell.key)}")
             try:
-                return ask(request, system, client, client_cpu, plan.process_timeout)
+                return ask(request, cell.system, environ, plan.process_timeout)
             except RuntimeError as error:
-                outcome.failures[cell] = str(error)
+                outcome.failures[cell.key] = str(error)
                 return None
 
         try:
-            requests: dict[tuple[str, str, str], Request] = {}
-            for workload, case, system in cells:
-                request = Request(workload.name, case.name, system.name, plan.quick, plan.target, cpu)
-                if found := measure(request, system, "calibrate"):
-                    cell = (workload.name, case.name, system.name)
-                    requests[cell] = replace(request, n=found.n, repetitions=found.repetitions)
+            requests: dict[Key, Request] = {}
+            for cell in plan.cells:
+                request = Request(*cell.key, plan.quick, plan.target, cpu)
+                if not cell.case.calibrated:
+                    requests[cell.key] = replace(request, n=cell.case.size(plan.quick))
+                elif found := measure(cell, request, "calibrate"):
+                    requests[cell.key] = replace(request, n=found.n, repetitions=found.repetitions)
             for number in range(1, plan.rounds + 1):
-                for workload, case, system in rotated(cells, number, len(plan.systems)):
-                    cell = (workload.name, case.name, system.name)
-                    if cell in requests and (
-                        result := measure(requests[cell], system, f"round {number}/{plan.rounds}")
+                for cell in rotated(plan.cells, number):
+                    if (request := requests.get(cell.key)) and (
+                        result := measure(cell, request, f"round {number}/{plan.rounds}")
                     ):
-                        outcome.samples.append(Sample(*cell, number, result))
+                        outcome.samples.append(Sample(*cell.key, number, result))
         except KeyboardInterrupt:
             outcome.interrupted = True
+    outcome.seconds = time.monotonic() - began
     return outcome
 
 
-def rotated(
-    cells: Sequence[tuple[Workload, Case, System]], by: int, systems: int
-) -> Iterator[tuple[Workload, Case, System]]:
+def rotated(cells: Sequence[Cell], by: int) -> Iterator[Cell]:
     """The cells, case by case, the systems of each case rotated."""
-    groups: dict[tuple[str, str], list[tuple[Workload, Case, System]]] = {}
+    groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
-        groups.setdefault((cell[0].name, cell[1].name), []).append(cell)
+        groups.setdefault(cell.key[:2], []).append(cell)
     for group in groups.values():
-        start = by % systems % len(group)
+        start = by % len(group)
         yield from group[start:]
         yield from group[:start]

@@ -6,7 +6,24 @@ from importlib import import_module
 
 from ..model import Workload
 
-NAMES = ("spawn_join", "switch", "channel", "lock", "timeout", "timers", "cancel", "files", "tcp_echo", "hosted")
+NAMES = (
+    "spawn_join",
+    "switch",
+    "channel",
+    "lock",
+    "timeout",
+    "timers",
+    "cancel",
+    "memory",
+    "startup",
+    "files",
+    "offload",
+    "tcp_echo",
+    "udp_echo",
+    "crowd",
+    "hosted",
+    "http",
+)
 """In the order in which they are run and shown."""
 
 

@@ -1,15 +1,17 @@
-"""Cancelling ten thousand parked tasks at once.
+"""Cancelling very many waiting tasks at once.
 
-One operation is one task: cancelled, unwound, ended and joined. The spawning and parking before it is not measured. Each
-task waits on an event of its own that nobody sets, and has no cleanup.
+One operation is one task: cancelled, unwound, ended and joined. No task has any cleanup.
 
 Cases
-  10k_parked  10k tasks (2k with --quick) in one scope; cancel the scope and leave it.
+  10k_parked  10k tasks (2k with --quick) in one scope, each waiting on an event of its own that nobody sets; cancel the scope and leave
+              it. The spawning and parking before it is not measured.
+  sleepers    100k tasks (10k with --quick) that sleep for an hour: spawning, parking, cancelling and joining them, all of it measured.
 
 Where semantics differ
   * ``asyncio.TaskGroup`` has no ``cancel()`` (before Python 3.15): each task is cancelled by a call, then the group is left.
-    The other three cancel their scope by one call.
-  * asyncio delivers one cancellation; trio, anyio and bateau cancel whatever the task awaits until it leaves the scope. No
+    curio has ``cancel_remaining``. The other three cancel their scope by one call.
+  * curio's spawning and cancelling look through its whole ready queue: it has only the 10k.
+  * asyncio and curio deliver one cancellation; trio, anyio and bateau cancel whatever the task awaits until it leaves the scope. No
     task here awaits anything further.
   * bateau records reason and origin of the cancellation.
 """
@@ -19,6 +21,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..model import Case, Measured, Stopwatch, Workload
+
+HOUR = 3600
 
 
 def asyncio_side() -> Mapping[str, Measured]:
@@ -41,7 +45,25 @@ def asyncio_side() -> Mapping[str, Measured]:
                 task.cancel()
         clock.stop()
 
-    return {"10k_parked": parked}
+    async def sleepers(n: int, clock: Stopwatch) -> None:
+        started = 0
+
+        async def sleep() -> None:
+            nonlocal started
+            started += 1
+            await asyncio.sleep(HOUR)
+            raise AssertionError("nobody sleeps to the end")
+
+        with clock:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(sleep()) for _ in range(n)]
+                while started < n:
+                    await asyncio.sleep(0)
+                for task in tasks:
+                    task.cancel()
+        assert started == n
+
+    return {"10k_parked": parked, "sleepers": sleepers}
 
 
 def trio_side() -> Mapping[str, Measured]:
@@ -62,6 +84,47 @@ def trio_side() -> Mapping[str, Measured]:
                 await trio.lowlevel.checkpoint()
             clock.start()
             nursery.cancel_scope.cancel()
+        clock.stop()
+
+    async def sleepers(n: int, clock: Stopwatch) -> None:
+        started = 0
+
+        async def sleep() -> None:
+            nonlocal started
+            started += 1
+            await trio.sleep(HOUR)
+            raise AssertionError("nobody sleeps to the end")
+
+        with clock:
+            async with trio.open_nursery() as nursery:
+                for _ in range(n):
+                    nursery.start_soon(sleep)
+                while started < n:
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+        assert started == n
+
+    return {"10k_parked": parked, "sleepers": sleepers}
+
+
+def curio_side() -> Mapping[str, Measured]:
+    import curio
+
+    async def parked(n: int, clock: Stopwatch) -> None:
+        started = 0
+
+        async def park() -> None:
+            nonlocal started
+            started += 1
+            await curio.Event().wait()
+
+        async with curio.TaskGroup() as group:
+            for _ in range(n):
+                await group.spawn(park)
+            while started < n:
+                await curio.sleep(0)
+            clock.start()
+            await group.cancel_remaining()
         clock.stop()
 
     return {"10k_parked": parked}
@@ -88,11 +151,30 @@ def anyio_side() -> Mapping[str, Measured]:
             group.cancel_scope.cancel()
         clock.stop()
 
-    return {"10k_parked": parked}
+    async def sleepers(n: int, clock: Stopwatch) -> None:
+        started = 0
+
+        async def sleep() -> None:
+            nonlocal started
+            started += 1
+            await anyio.sleep(HOUR)
+            raise AssertionError("nobody sleeps to the end")
+
+        with clock:
+            async with anyio.create_task_group() as group:
+                for _ in range(n):
+                    group.start_soon(sleep)
+                while started < n:
+                    await anyio.lowlevel.checkpoint()
+                group.cancel_scope.cancel()
+        assert started == n
+
+    return {"10k_parked": parked, "sleepers": sleepers}
 
 
 def bateau_side() -> Mapping[str, Measured]:
     import bateau
+    import bateau.time
     from bateau.sync import Event
 
     async def parked(n: int, clock: Stopwatch) -> None:
@@ -112,12 +194,45 @@ def bateau_side() -> Mapping[str, Measured]:
             scope.cancel()
         clock.stop()
 
-    return {"10k_parked": parked}
+    async def sleepers(n: int, clock: Stopwatch) -> None:
+        started = 0
+
+        async def sleep() -> None:
+            nonlocal started
+            started += 1
+            await bateau.time.sleep(HOUR)
+            raise AssertionError("nobody sleeps to the end")
+
+        with clock:
+            async with bateau.scope() as scope:
+                for _ in range(n):
+                    scope.spawn(sleep)
+                while started < n:
+                    await bateau.yield_now()
+                scope.cancel()
+        assert started == n
+
+    return {"10k_parked": parked, "sleepers": sleepers}
 
 
 WORKLOAD = Workload(
     "cancel",
     "Cancel ten thousand parked tasks",
-    (Case("10k_parked", "cancelled task", fixed=10_000, fixed_quick=2_000),),
-    {"asyncio": asyncio_side, "trio": trio_side, "anyio": anyio_side, "bateau": bateau_side},
+    (
+        Case("10k_parked", "cancelled task", fixed=10_000, fixed_quick=2_000),
+        Case(
+            "sleepers",
+            "task",
+            fixed=100_000,
+            fixed_quick=10_000,
+            families=("asyncio", "trio", "anyio", "bateau"),
+        ),
+    ),
+    {
+        "asyncio": asyncio_side,
+        "trio": trio_side,
+        "curio": curio_side,
+        "anyio": anyio_side,
+        "bateau": bateau_side,
+    },
 )

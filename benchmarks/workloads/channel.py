@@ -14,17 +14,26 @@ Where semantics differ
     bateau's, trio's and anyio's senders could be cloned. Here the consumer counts its messages on every side, and all
     producers share one sender.
   * trio and anyio go through the scheduler at every send and receive, even when there is room: their policy is fairness
-    first. asyncio gives way only when it must wait; bateau also when a task's step budget is used up.
+    first. asyncio and curio give way only when they must wait; bateau also when a task's step budget is used up.
+  * The floor is a ``deque`` between generators that a loop resumes: no scheduler, no tasks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Generator, Mapping
 
 from ..model import Case, Measured, Stopwatch, Workload
 
 PRODUCERS = 4
 CAPACITY = 64
+
+
+def check(total: int, n: int) -> None:
+    """That the consumer got what the producers of n messages sent: each counts from 0."""
+    each = n // PRODUCERS
+    if total != (expected := PRODUCERS * each * (each - 1) // 2):
+        raise AssertionError(f"the messages add up to {total}, not {expected}")
 
 
 def asyncio_side() -> Mapping[str, Measured]:
@@ -43,10 +52,11 @@ def asyncio_side() -> Mapping[str, Measured]:
                 group.create_task(pong())
                 for i in range(n):
                     await there.put(i)
-                    await back.get()
+                    assert await back.get() == i
 
     async def mpsc(n: int, clock: Stopwatch) -> None:
         queue: asyncio.Queue[int] = asyncio.Queue(CAPACITY)
+        total = 0
 
         async def produce(count: int) -> None:
             for i in range(count):
@@ -57,7 +67,8 @@ def asyncio_side() -> Mapping[str, Measured]:
                 for _ in range(PRODUCERS):
                     group.create_task(produce(n // PRODUCERS))
                 for _ in range(n):
-                    await queue.get()
+                    total += await queue.get()
+        check(total, n)
 
     return {"ping_pong": ping_pong, "mpsc": mpsc}
 
@@ -78,10 +89,11 @@ def trio_side() -> Mapping[str, Measured]:
                 nursery.start_soon(pong)
                 for i in range(n):
                     await there_tx.send(i)
-                    await back_rx.receive()
+                    assert await back_rx.receive() == i
 
     async def mpsc(n: int, clock: Stopwatch) -> None:
         tx, rx = trio.open_memory_channel[int](CAPACITY)
+        total = 0
 
         async def produce(count: int) -> None:
             for i in range(count):
@@ -92,7 +104,45 @@ def trio_side() -> Mapping[str, Measured]:
                 for _ in range(PRODUCERS):
                     nursery.start_soon(produce, n // PRODUCERS)
                 for _ in range(n):
-                    await rx.receive()
+                    total += await rx.receive()
+        check(total, n)
+
+    return {"ping_pong": ping_pong, "mpsc": mpsc}
+
+
+def curio_side() -> Mapping[str, Measured]:
+    import curio
+
+    async def ping_pong(n: int, clock: Stopwatch) -> None:
+        there: curio.Queue = curio.Queue(1)
+        back: curio.Queue = curio.Queue(1)
+
+        async def pong() -> None:
+            for _ in range(n):
+                await back.put(await there.get())
+
+        with clock:
+            async with curio.TaskGroup() as group:
+                await group.spawn(pong)
+                for i in range(n):
+                    await there.put(i)
+                    assert await back.get() == i
+
+    async def mpsc(n: int, clock: Stopwatch) -> None:
+        queue: curio.Queue = curio.Queue(CAPACITY)
+        total = 0
+
+        async def produce(count: int) -> None:
+            for i in range(count):
+                await queue.put(i)
+
+        with clock:
+            async with curio.TaskGroup() as group:
+                for _ in range(PRODUCERS):
+                    await group.spawn(produce, n // PRODUCERS)
+                for _ in range(n):
+                    total += await queue.get()
+        check(total, n)
 
     return {"ping_pong": ping_pong, "mpsc": mpsc}
 
@@ -113,10 +163,11 @@ def anyio_side() -> Mapping[str, Measured]:
                 group.start_soon(pong)
                 for i in range(n):
                     await there_tx.send(i)
-                    await back_rx.receive()
+                    assert await back_rx.receive() == i
 
     async def mpsc(n: int, clock: Stopwatch) -> None:
         tx, rx = anyio.create_memory_object_stream[int](CAPACITY)
+        total = 0
 
         async def produce(count: int) -> None:
             for i in range(count):
@@ -127,7 +178,8 @@ def anyio_side() -> Mapping[str, Measured]:
                 for _ in range(PRODUCERS):
                     group.start_soon(produce, n // PRODUCERS)
                 for _ in range(n):
-                    await rx.receive()
+                    total += await rx.receive()
+        check(total, n)
 
     return {"ping_pong": ping_pong, "mpsc": mpsc}
 
@@ -149,10 +201,11 @@ def bateau_side() -> Mapping[str, Measured]:
                 scope.spawn(pong)
                 for i in range(n):
                     await there_tx.send(i)
-                    await back_rx.recv()
+                    assert await back_rx.recv() == i
 
     async def mpsc(n: int, clock: Stopwatch) -> None:
         tx, rx = channel(CAPACITY)
+        total = 0
 
         async def produce(count: int) -> None:
             for i in range(count):
@@ -163,7 +216,49 @@ def bateau_side() -> Mapping[str, Measured]:
                 for _ in range(PRODUCERS):
                     scope.spawn(produce, n // PRODUCERS)
                 for _ in range(n):
-                    await rx.recv()
+                    total += await rx.recv()
+        check(total, n)
+
+    return {"ping_pong": ping_pong, "mpsc": mpsc}
+
+
+def floor_side() -> Mapping[str, Measured]:
+    async def ping_pong(n: int, clock: Stopwatch) -> None:
+        there: deque[int] = deque(maxlen=1)
+        back: deque[int] = deque(maxlen=1)
+
+        def pong() -> Generator[None, None, None]:
+            while True:
+                back.append(there.popleft())
+                yield
+
+        answer = pong()
+        with clock:
+            for i in range(n):
+                there.append(i)
+                next(answer)
+                assert back.popleft() == i
+
+    async def mpsc(n: int, clock: Stopwatch) -> None:
+        queue: deque[int] = deque(maxlen=CAPACITY)
+        total = 0
+
+        def produce(count: int) -> Generator[None, None, None]:
+            for i in range(count):
+                if len(queue) == CAPACITY:
+                    yield
+                queue.append(i)
+
+        with clock:
+            producers = deque(produce(n // PRODUCERS) for _ in range(PRODUCERS))
+            while producers:
+                if next(producers[0], 0) is None:
+                    producers.rotate()
+                else:
+                    producers.popleft()
+                while queue:
+                    total += queue.popleft()
+        check(total, n)
 
     return {"ping_pong": ping_pong, "mpsc": mpsc}
 
@@ -172,5 +267,12 @@ WORKLOAD = Workload(
     "channel",
     "Hand values between tasks through bounded channels",
     (Case("ping_pong", "round trip"), Case("mpsc", "message", multiple=PRODUCERS)),
-    {"asyncio": asyncio_side, "trio": trio_side, "anyio": anyio_side, "bateau": bateau_side},
+    {
+        "asyncio": asyncio_side,
+        "trio": trio_side,
+        "curio": curio_side,
+        "anyio": anyio_side,
+        "bateau": bateau_side,
+        "floor": floor_side,
+    },
 )

@@ -12,6 +12,9 @@ Where semantics differ
     scope joins.
   * Python's garbage collector is on. With 100k live tasks it is a large part of every figure; a system pays for each
     tracked object that it keeps per task.
+  * curio's spawning gives way, and looks through its whole ready queue each time: 100k at once would take minutes, so it has
+    only the batches.
+  * The floor makes bare coroutines and runs each by one ``send``.
   * trio runs the tasks of a tick in an order that it shuffles; the others run them first come, first served.
 """
 
@@ -68,6 +71,25 @@ def trio_side() -> Mapping[str, Measured]:
     return {"one_scope": one_scope, "batches_of_100": batches_of_100}
 
 
+def curio_side() -> Mapping[str, Measured]:
+    import curio
+
+    async def child() -> None:
+        pass
+
+    async def batch(n: int) -> None:
+        async with curio.TaskGroup() as group:
+            for _ in range(n):
+                await group.spawn(child)
+
+    async def batches_of_100(n: int, clock: Stopwatch) -> None:
+        with clock:
+            for _ in range(n // BATCH):
+                await batch(BATCH)
+
+    return {"batches_of_100": batches_of_100}
+
+
 def anyio_side() -> Mapping[str, Measured]:
     import anyio
 
@@ -112,12 +134,49 @@ def bateau_side() -> Mapping[str, Measured]:
     return {"one_scope": one_scope, "batches_of_100": batches_of_100}
 
 
+def floor_side() -> Mapping[str, Measured]:
+    async def child() -> None:
+        pass
+
+    def run_all(count: int) -> None:
+        for coroutine in [child() for _ in range(count)]:
+            try:
+                coroutine.send(None)
+            except StopIteration:
+                continue
+            raise AssertionError("a coroutine without an await has suspended")
+
+    async def one_scope(n: int, clock: Stopwatch) -> None:
+        with clock:
+            run_all(n)
+
+    async def batches_of_100(n: int, clock: Stopwatch) -> None:
+        with clock:
+            for _ in range(n // BATCH):
+                run_all(BATCH)
+
+    return {"one_scope": one_scope, "batches_of_100": batches_of_100}
+
+
 WORKLOAD = Workload(
     "spawn_join",
     "Spawn and join tasks that end at once",
     (
-        Case("one_scope", "task", fixed=100_000, fixed_quick=10_000),
+        Case(
+            "one_scope",
+            "task",
+            fixed=100_000,
+            fixed_quick=10_000,
+            families=("asyncio", "trio", "anyio", "bateau", "floor"),
+        ),
         Case("batches_of_100", "task", multiple=BATCH),
     ),
-    {"asyncio": asyncio_side, "trio": trio_side, "anyio": anyio_side, "bateau": bateau_side},
+    {
+        "asyncio": asyncio_side,
+        "trio": trio_side,
+        "curio": curio_side,
+        "anyio": anyio_side,
+        "bateau": bateau_side,
+        "floor": floor_side,
+    },
 )
