@@ -349,7 +349,7 @@ WORKLOAD = Workload(
     "memory",
     "Bytes of a task and of a connection that wait",
     (
-        Case("idle_task", "task", fixed=10_000, fixed_quick=2_000, busy=False, unit="bytes", tiny=2000),
+        Case("idle_task", "task", fixed=10_000, fixed_quick=2_000, busy=False, unit="bytes", tiny=500),
         Case(
             "connection",
             "connection",
