@@ -1,0 +1,624 @@
+"""Every native call by itself, ten thousand times: no reference, no block of memory is left over. And none is forgotten here.
+
+`test_leaks.py` repeats what programs do; this file goes through what `bateau._native` exports. A new function, method or kind
+of operation has to be added to one of the tables, else the test that counts them fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import mmap
+import socket
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from contextvars import copy_context
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import bateau
+import bateau.time
+from bateau import sync
+from bateau.channel import channel
+from bateau.interop.asyncio import is_native, new_event_loop
+from bateau.kernel import cancellation, twin
+from bateau.kernel.current import current_host, current_task
+from support.loops import Recorder
+
+pytestmark = pytest.mark.skipif(twin.native is None or not is_native(), reason="the kernel is pure here")
+
+native: Any = twin.native
+
+ROUNDS = 10_000
+# What the interpreter itself may keep meanwhile: free lists, caches, the counters' own integers.
+SLACK = 300
+DONE = 4
+
+
+class Token:
+    """What calls are given, to see whether they keep it."""
+
+
+def nothing(*_: object) -> None:
+    """What is called in vain."""
+
+
+def measure(call: Callable[[], object], token: Token, rounds: int = ROUNDS) -> None:
+    """Repeat ``call`` and compare."""
+
+    def repeat(times: int) -> None:
+        for _ in range(times):
+            call()
+
+    repeat(100)
+    gc.collect()
+    references, blocks = sys.getrefcount(token), sys.getallocatedblocks()
+    repeat(rounds)
+    gc.collect()
+    more = sys.getallocatedblocks() - blocks
+    assert more < SLACK, f"{more} blocks of memory are left over by {rounds} rounds"
+    more = sys.getrefcount(token) - references
+    assert not more, f"{more} references are left over by {rounds} rounds"
+
+
+quiet = contextlib.suppress(Exception)
+
+# ---- in no program ---------------------------------------------------------------------------------------------------------
+
+# name of the type, then of what each of these calls is about
+PLAIN: dict[str, tuple[str, ...]] = {}
+_plain: dict[str, Callable[[Token], Callable[[], object]]] = {}
+
+
+def plain(**names: str) -> Callable[[Any], Any]:
+    def register(make: Callable[[Token], Callable[[], object]]) -> Any:
+        _plain[make.__name__] = make
+        for owner, methods in names.items():
+            PLAIN[owner] = (*PLAIN.get(owner, ()), *methods.split())
+        return make
+
+    return register
+
+
+@plain(Deque="append appendleft popleft clear __iter__ __len__ __getitem__ __setitem__ __delitem__")
+def deque(token: Token) -> Callable[[], object]:
+    queue = native.Deque()
+
+    def call() -> None:
+        for _ in range(5):
+            queue.append(token)
+            queue.appendleft(token)
+        assert queue.popleft() is token
+        assert list(queue)[-1] is token and len(queue) == 9 and queue[2] is token
+        queue[1] = token
+        del queue[3]
+        for wrong in (lambda: queue[100], lambda: queue["x"]):
+            with contextlib.suppress(IndexError, TypeError):
+                wrong()
+        with contextlib.suppress(IndexError):
+            del queue[100]
+        queue.clear()
+        with contextlib.suppress(IndexError):
+            queue.popleft()
+
+    return call
+
+
+@plain(WaitQueue="__iter__ __len__ __contains__ add add_first discard pop peek")
+def wait_queue(token: Token) -> Callable[[], object]:
+    queue = native.WaitQueue()
+
+    def operation() -> Any:
+        op = native.SendFields()
+        op.item, op.state = token, DONE
+        return op
+
+    def call() -> None:
+        one, two = operation(), operation()
+        queue.add(one)
+        queue.add_first(two)
+        assert one in queue and token not in queue and list(queue) == [two, one] and len(queue) == 2
+        assert queue.peek() is two and queue.pop() is two
+        queue.discard(one)
+        queue.discard(two)
+        assert queue.pop() is None and queue.peek() is None
+        with contextlib.suppress(TypeError):
+            queue.add(token)
+        queue.add(one)
+        queue.clear() if hasattr(queue, "clear") else queue.discard(one)
+
+    return call
+
+
+@plain(module="claim keep know track last_number count_from")
+def functions(token: Token) -> Callable[[], object]:
+    def call() -> None:
+        with contextlib.suppress(RuntimeError):
+            native.claim()
+        native.keep("no such name", token)
+        native.know("no such name", Token)
+        native.track(token)
+        native.count_from(native.last_number())
+        for wrong in (native.keep, native.know, native.track, native.count_from):
+            with contextlib.suppress(TypeError):
+                wrong()
+            with contextlib.suppress(TypeError):
+                wrong(token)
+
+    return call
+
+
+@plain(Ring="spawn step idle park wake cancel end adopt note close")
+def ring(token: Token) -> Callable[[], object]:
+    from bateau.insight.recorder.writer import about
+    from bateau.kernel.errors import Cancelled
+
+    class Task:
+        scope = coro = None
+        _name = "x"
+
+        def __init__(self) -> None:
+            self.id, self.waiting, self.held = 5, SimpleNamespace(resource=token), token
+
+    def make() -> tuple[Any, Any]:
+        records, tasks, texts = 64, 64, 1 << 16
+        tasks_at = 4096 + records * 32
+        texts_at = tasks_at + tasks * 96
+        memory = mmap.mmap(-1, (texts_at + texts + 4095) // 4096 * 4096)
+        memory[:8] = b"BATEAUFR"
+        memory[64:112] = struct.pack("<6Q", 4096, records, tasks_at, tasks, texts_at, texts)
+        memory[2080:2088] = (8).to_bytes(8, "little")
+        return memory, native.Ring(memory, about, Cancelled, False)
+
+    memory, written = make()
+    error = ValueError(token)
+    node = SimpleNamespace(task=None, record=SimpleNamespace(reason="why"), token=token)
+    count = 0
+
+    def call() -> None:
+        nonlocal memory, written, count
+        task = Task()
+        for method in ("spawn", "step", "park", "wake", "adopt"):
+            getattr(written, method)(task)
+            with contextlib.suppress(TypeError):
+                getattr(written, method)()
+        written.idle()
+        with quiet:
+            written.cancel(node, 1)
+        written.end(task, error)
+        written.note(5, "words")
+        with contextlib.suppress(TypeError):
+            written.note(5, token)
+        count += 1
+        if not count % 100:
+            written.close()
+            written.close()
+            memory.close()
+            memory, written = make()
+
+    return call
+
+
+@plain(EngineFields="_drop_timers", EngineTimer="cancel")
+def engine(token: Token) -> Callable[[], object]:
+    from bateau.runtimes.native import NativeEngine
+
+    def call() -> None:
+        made = NativeEngine()
+        made.call_at(1e12, lambda: token)
+        made.call_at(1e12, lambda: token).cancel()
+        native.EngineFields._drop_timers(made)
+        made.call_at(1e12, lambda: token)
+        made.close()
+
+    return call
+
+
+@pytest.mark.parametrize("name", _plain)
+def test_calls(name: str) -> None:
+    token = Token()
+    measure(_plain[name](token), token, ROUNDS // 10 if name == "engine" else ROUNDS)
+
+
+# ---- fields ------------------------------------------------------------------------------------------------------------------
+
+TYPES = {name: kind for name, kind in vars(native).items() if isinstance(kind, type)}
+FIELDS = {"member_descriptor", "getset_descriptor"}
+# What is made by its maker alone; their fields are gone through with their calls.
+MADE_ELSEWHERE = {"Ring": ring, "EngineTimer": engine, "Handle": None, "TimerHandle": None, "LoopCore": None}
+# What may not be set to anything: a program that does has its queue taken away (test_misuse.py).
+ANYTHING = sorted(TYPES.keys() - MADE_ELSEWHERE.keys())
+
+
+@pytest.mark.parametrize("name", ANYTHING)
+def test_fields(name: str) -> None:
+    """Each field read, set, deleted, and dropped with its owner."""
+    kind, token = TYPES[name], Token()
+    fields = [key for each in kind.__mro__ for key, value in vars(each).items() if type(value).__name__ in FIELDS]
+    values = (token, 1, 1.5, "x", None, True)
+
+    def call() -> None:
+        thing = kind()
+        for field in fields:
+            for value in values:
+                with contextlib.suppress(TypeError, AttributeError, ValueError, OverflowError):
+                    setattr(thing, field, value)
+            with contextlib.suppress(AttributeError):
+                getattr(thing, field)
+            with contextlib.suppress(TypeError, AttributeError):
+                delattr(thing, field)
+            with contextlib.suppress(TypeError, AttributeError, ValueError):
+                setattr(thing, field, token)
+        if issubclass(kind, native.OperationFields):
+            thing.state = DONE  # else it says that nobody awaited it
+
+    measure(call, token, 500)
+
+
+# ---- operations --------------------------------------------------------------------------------------------------------------
+
+
+def blocking(world: SimpleNamespace) -> dict[str, Callable[[], Any]]:
+    """For each kind of operation, one that has to wait."""
+
+    def wait_for_condition() -> Any:
+        if not world.condition.locked():  # a wait that was closed by hand could not take it back
+            assert world.condition.lock.try_acquire()
+        return world.condition.wait()
+
+    return {
+        "YieldFields": bateau.yield_now,
+        "CheckpointFields": bateau.checkpoint,
+        "SleepFields": lambda: bateau.time.sleep(1000),
+        "SendFields": lambda: world.full.send(world.token),
+        "RecvFields": world.empty.recv,
+        "LockAcquireFields": world.held.acquire,
+        "SemaphoreAcquireFields": world.taken.acquire,
+        "EventWaitFields": world.event.wait,
+        "ConditionWaitFields": wait_for_condition,
+    }
+
+
+# Every kind of operation, and what all of them have.
+OPERATIONS = set(blocking(SimpleNamespace(full=channel(1)[0], empty=channel(1)[1], held=sync.Lock(), taken=sync.Semaphore(1),
+                                          event=sync.Event(), condition=sync.Condition())))  # fmt: skip
+OF_OPERATIONS = {"__iter__", "__next__", "__del__", "__await__", "send", "throw", "close"}
+# Bases, and what is ready at once: `call` below awaits them.
+PARTS = {"OperationFields", "PlacedFields", "NothingFields", "TrueFields"}
+
+
+@contextlib.asynccontextmanager
+async def world(token: Token) -> Any:
+    """Things to wait for, none of which will come."""
+    full, keep_receiver = channel(1)
+    keep_sender, empty = channel(1)
+    await full.send(token)
+    made = SimpleNamespace(
+        token=token, full=full, empty=empty, held=sync.Lock(), taken=sync.Semaphore(1), event=sync.Event(),
+        condition=sync.Condition(),
+    )  # fmt: skip
+    hold = sync.Event()
+
+    async def holder() -> None:
+        async with made.held, made.taken:
+            await hold.wait()
+
+    async with bateau.scope() as scope, made.condition:
+        scope.spawn(holder)
+        for _ in range(3):
+            await bateau.yield_now()
+        yield made
+        hold.set()
+    for end in (full, keep_receiver, keep_sender, empty):
+        end.close()
+
+
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
+def test_operations(name: str) -> None:
+    """Stepped by hand: begun and thrown into, begun and closed, dropped unawaited; awaited twice."""
+    token = Token()
+
+    async def main() -> None:
+        async with world(token) as things:
+            make, task = blocking(things)[name], current_task()
+
+            def call() -> None:
+                task.budget = 100
+                wait = make().__await__()
+                with contextlib.suppress(StopIteration):
+                    assert next(wait) is not token
+                with pytest.raises((KeyError, RuntimeError)):
+                    wait.throw(KeyError(token))
+                task.budget = 0  # others come first
+                wait = make().__await__()
+                assert next(wait) is None
+                with pytest.raises(KeyError):
+                    wait.throw(KeyError(token))
+                task.budget = 100
+                op = make()
+                wait = iter(op) if hasattr(op, "__iter__") else op.__await__()
+                with contextlib.suppress(StopIteration):
+                    wait.send(None)
+                wait.close()
+                for again in (lambda: op.__await__().send(None), lambda: wait.send(None), lambda: next(wait)):
+                    with contextlib.suppress(RuntimeError, StopIteration):
+                        again()
+                with contextlib.suppress(RuntimeError, TypeError, KeyError):
+                    wait.throw(KeyError)
+                wait.close()
+                unused = make()
+                unused.state = DONE
+
+            measure(call, token, ROUNDS // 5)
+            wait_again = things.condition.lock
+            if not wait_again.locked():
+                wait_again.try_acquire()
+
+    bateau.run(main, runtime="native")
+
+
+# ---- in a program ------------------------------------------------------------------------------------------------------------
+
+IN_PROGRAM = {
+    "EngineFields": "wake start call_at timeout _run_timers _pending_timers _has_timer turn",
+    "TaskFields": "_begin finish",
+    "ScopeFields": "spawn child_ended",
+    "CancelScopeFields": "__enter__ __exit__",
+    "SenderFields": "send",
+    "ReceiverFields": "recv __anext__",
+    "EventFields": "is_set set clear wait",
+    "LockFields": "acquire release __aenter__ __aexit__",
+    "SemaphoreFields": "acquire release __aenter__ __aexit__",
+    "ConditionFields": "wait notify notify_all __aenter__ __aexit__",
+    "NothingFields": "__iter__ __next__ __await__",
+    "TrueFields": "__iter__ __next__ __await__",
+    "OperationFields": "__del__",
+    "PlacedFields": "__del__",
+    "module": "yield_now checkpoint finish timeout sleep deliver",
+}
+
+
+def test_calls_in_a_program() -> None:
+    token = Token()
+
+    async def some(rounds: int) -> None:
+        host: Any = current_host()
+        sender, receiver = channel(2)
+        lock, semaphore, event, condition = sync.Lock(), sync.Semaphore(2), sync.Event(), sync.Condition()
+
+        async def waiter(*_: Any) -> Token:
+            async with condition:
+                await condition.wait()
+            await event.wait()
+            return token
+
+        for _ in range(rounds):
+            host.call_at(0, lambda: token)
+            host.call_at(1e12, token.__repr__).cancel()
+            host._run_timers()
+            assert not any(timer.fn is token.__repr__ for timer in host._pending_timers())
+            host._has_timer(), host.timeout()
+            with native.timeout(100), cancellation.CancelScope():
+                await native.sleep(0)
+                await native.checkpoint()
+            native.deliver(current_task())
+            await sender.send(token)
+            await sender.send(token)
+            assert await receiver.recv() is token
+            assert await anext(receiver) is token
+            async with bateau.scope() as scope:
+                tasks = [scope.spawn(waiter, token, name="x") for _ in range(3)]
+                await native.yield_now()
+                async with condition:
+                    condition.notify()
+                    condition.notify_all()
+                event.set()
+                assert event.is_set()
+                assert await tasks[0] is token
+            event.clear()
+            async with lock, semaphore:
+                await semaphore.acquire()
+                semaphore.release()
+            await lock.acquire()
+            lock.release()
+            for wrong in (lambda: host.call_at(token), lambda: native.sleep(token), lambda: native.timeout(token),
+                          lambda: scope.spawn(token), lock.release, condition.notify):  # fmt: skip
+                with contextlib.suppress(TypeError, ValueError, RuntimeError):
+                    wrong()
+        sender.close()
+        receiver.close()
+
+    async def main() -> None:
+        await some(100)
+        gc.collect()
+        references, blocks = sys.getrefcount(token), sys.getallocatedblocks()
+        await some(ROUNDS // 5)
+        gc.collect()
+        assert sys.getallocatedblocks() - blocks < SLACK
+        assert sys.getrefcount(token) - references == 0
+
+    bateau.run(main, runtime="native")
+
+
+# ---- on the loop -------------------------------------------------------------------------------------------------------------
+
+ON_LOOP = {
+    "LoopCore": "call_soon call_soon_threadsafe call_at call_later time get_debug create_future _run_once _add_reader _add_writer "
+    "_remove_reader _remove_writer _add_callback _write_to_self _timer_handle_cancelled _core_registered _core_descriptors _core_close",
+    "Handle": "cancel cancelled get_context _run __repr__",
+    "TimerHandle": "when",
+    "StreamCore": "write writelines set_protocol get_protocol pause_reading resume_reading is_reading is_closing get_write_buffer_size "
+    "_begin _start_reading _stop_reading _clear_queue _maybe_pause_protocol _drop",
+    "module": "make_stream_core",
+}  # fmt: skip
+
+
+def handles(loop: Any, token: Token) -> Iterator[Callable[[], object]]:
+    """What a loop is asked for, and the fields of what it gives."""
+    context = copy_context()
+    here, there = socket.socketpair()
+
+    def schedule() -> None:
+        for handle in (
+            loop.call_soon(nothing, token),
+            loop.call_soon(nothing, token, context=context),
+            loop.call_soon_threadsafe(nothing, token),
+            loop.call_at(0, nothing, token),
+            loop.call_later(100, nothing, token, token, token, token),
+        ):
+            repr(handle), handle.get_context(), handle.cancelled()
+            for field in ("_callback", "_args", "_context", "_loop", "_source_traceback", "_cancelled"):
+                getattr(handle, field)
+            getattr(handle, "when", int)(), getattr(handle, "_scheduled", 0), getattr(handle, "_when", 0)
+            handle._run()
+            handle.cancel()
+            handle.cancel()
+        for wrong in (
+            lambda: loop.call_soon(),
+            lambda: loop.call_at("x", nothing),
+            lambda: loop.call_later(1, nothing, wrong=token),
+        ):
+            with contextlib.suppress(TypeError):
+                wrong()
+        timer = loop.call_later(100, nothing, token)
+        loop._timer_handle_cancelled(timer)
+        timer.cancel()
+        loop._add_callback(asyncio.Handle(nothing, (token,), loop)) if not loop.get_debug() else None
+        loop.time(), loop.create_future(), loop._write_to_self()
+        loop.stop()
+        loop.run_forever()
+
+    def watch() -> None:
+        for fd in (here.fileno(), there.fileno()):
+            loop._add_reader(fd, nothing, token)
+            loop._add_reader(fd, nothing, token)
+            loop._add_writer(fd, nothing, token)
+        assert loop._core_registered(here) == 3 and here.fileno() in loop._core_descriptors()
+        for fd in (here.fileno(), there.fileno()):
+            loop._remove_reader(fd)
+            loop._remove_writer(fd)
+            loop._remove_writer(fd)
+        for wrong in (-1, token, 1 << 40):
+            with contextlib.suppress(ValueError, OSError, OverflowError):
+                loop._add_reader(wrong, nothing, token)
+
+    def fields() -> None:
+        for name in ("_stopping", "_debug", "_closed", "_thread_id", "_ready", "_scheduled", "_core_future_type"):
+            value = getattr(loop, name)
+            if name not in ("_ready", "_scheduled"):
+                setattr(loop, name, value)
+
+    yield schedule
+    yield watch
+    yield fields
+    here.close()
+    there.close()
+
+
+def test_calls_on_the_loop() -> None:
+    token, loop = Token(), new_event_loop()
+    try:
+        for call in handles(loop, token):
+            measure(call, token, ROUNDS // 4)
+    finally:
+        loop.close()
+
+
+def test_loops_and_what_they_hold() -> None:
+    """Made, given things to keep, and closed with them."""
+    token = Token()
+
+    def call() -> None:
+        loop = new_event_loop()
+        loop.call_soon(nothing, token)
+        loop.call_later(100, nothing, token)
+        loop.close()
+
+    measure(call, token, 300)
+
+
+def test_calls_on_transports() -> None:
+    from bateau.interop.asyncio import transport as module
+
+    token = Token()
+    core = module._StreamCore
+
+    class Plain(Recorder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.token = token
+
+    async def one() -> None:
+        loop: Any = asyncio.get_running_loop()
+        here, there = socket.socketpair()
+        here.setblocking(False)
+        transport, protocol = await loop.create_connection(Plain, sock=here)
+        assert transport.get_protocol() is protocol
+        for data in (b"1", bytearray(b"2"), memoryview(b"3"), bytes(300_000)):
+            transport.write(data)
+        transport.writelines([b"4", b"5"])
+        for wrong in (lambda: transport.write(token), lambda: transport.writelines(token), lambda: transport.writelines([token]),
+                      lambda: transport._begin(loop, here, 1, protocol), lambda: transport.set_protocol()):  # fmt: skip
+            with contextlib.suppress(TypeError, RuntimeError):
+                wrong()
+        (
+            transport.pause_reading(),
+            transport.resume_reading(),
+            transport._start_reading(),
+            transport._maybe_pause_protocol(),
+        )
+        transport.is_reading(), transport.is_closing(), transport.get_write_buffer_size()
+        transport.set_protocol(protocol)
+        there.send(b"x")
+        await protocol.until(lambda: protocol.data)
+        for name, field in vars(core).items():
+            if type(field).__name__ in FIELDS:
+                value = getattr(transport, name)
+                with contextlib.suppress(AttributeError, TypeError):
+                    setattr(transport, name, value)
+        transport._stop_reading(), transport._clear_queue()
+        transport.abort()
+        await protocol.lost
+        there.close()
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        measure(lambda: runner.run(one()), token, 500)
+    base = type("Base", (), {})
+    measure(lambda: native.make_stream_core(asyncio.transports._FlowControlMixin, asyncio.BufferedProtocol), token, 50)
+    with contextlib.suppress(TypeError):
+        native.make_stream_core(base)
+
+
+# ---- none is forgotten ---------------------------------------------------------------------------------------------------------
+
+
+def exported() -> set[str]:
+    """Every function, and every method of every type, that is written in C."""
+    from bateau.interop.asyncio import transport
+
+    found = {
+        f"module.{name}" for name, thing in vars(native).items() if type(thing).__name__ == "builtin_function_or_method"
+    }
+    for name, kind in {**TYPES, "StreamCore": transport._StreamCore}.items():
+        for key, value in vars(kind).items():
+            if type(value).__name__ in ("method_descriptor", "wrapper_descriptor", "classmethod_descriptor"):
+                found.add(f"{name}.{key}")
+    return found
+
+
+def test_every_native_call_is_gone_through() -> None:
+    covered = {f"{name}.{method}" for name, methods in PLAIN.items() for method in methods}
+    covered |= {
+        f"{name}.{method}" for table in (IN_PROGRAM, ON_LOOP) for name, text in table.items() for method in text.split()
+    }
+    covered |= {f"{name}.{method}" for name in OPERATIONS for method in OF_OPERATIONS}
+    missing = exported() - covered
+    assert not missing, (
+        f"add {sorted(missing)} to a table of this file, with a call that shows that nothing is left over"
+    )
+    gone = covered - exported()
+    assert not gone, f"{sorted(gone)} are in the tables, and are no more"
