@@ -39,12 +39,8 @@ engine_observe(Engine *engine, PyObject *event, Task *task)
 {
     PyObject *instrument = Py_NewRef(engine->instrument);
     BateauRing *ring = bateau_ring_of(instrument);
-    if (ring != NULL && event == str_step) {
-        bateau_ring_step(ring, (uint64_t)task->id);
-    } else if (ring != NULL && event == str_wake) {
-        bateau_ring_wake(ring, (uint64_t)task->id);
-    } else if (ring != NULL && event == str_idle) {
-        bateau_ring_idle(ring);
+    if (ring != NULL) {
+        bateau_ring_tell(ring, event, task);
     } else {
         PyObject *error = event != str_end ? NULL : is_set(task->error) ? task->error : Py_None;
         PyObject *result = PyObject_CallMethodObjArgs(instrument, event, (PyObject *)task, error, NULL);

@@ -154,6 +154,7 @@ typedef struct {
     PyObject *inner; /* `node`: the innermost node entered */
     PyObject *parked, *scope, *send, *starting, *throwing, *waiting;
     long long id;
+    unsigned int recorder, recorder_slot; /* which flight recorder has it (0: none), and where; see recorder.c */
     int site_offset;
     int budget;
     char background, ended, error_seen, foreign, scheduled, started;

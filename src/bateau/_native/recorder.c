@@ -10,7 +10,6 @@
 #include "recorder.h"
 #include <string.h>
 #include <time.h>
-#include "structmember.h"
 #if defined(__x86_64__)
 #include <x86intrin.h>
 #define TICKS() __rdtsc()
@@ -24,12 +23,13 @@
 
 enum { HOT_AT = 2048 };
 enum { HOT_HEAD, HOT_TASK, HOT_STEP, HOT_IDLE, HOT_TEXTS, HOT_SLOTS, HOT_LOST_TASKS, HOT_LOST_TEXTS, HOT_STATE };
-enum { SPAWN = 1, STEP, IDLE, PARK, WAKE, CANCEL, END, NOTE };
-enum { NEW = 1, READY, WAITING, FOREIGN, ENDED };
+enum { SPAWN = 1, STEP, IDLE, PARK, WAKE, CANCEL, END, NOTE, TAIL = 15 };
+enum { IS_NEW = 1, IS_READY, IS_WAITING, IS_FOREIGN, HAS_ENDED };
 enum { RETURNED, FAILED, CANCELLED };
-enum { AUTO_NAME = 1, OUTCOME_SHIFT = 4 };
+enum { AUTO_NAME = 1, OUTCOME_SHIFT = 8 };
 enum { WORDS = 1, FRAME, STACK };
 enum { DEPTH = 24, KEPT_FREE = 256 };
+#define LONG (1u << 27)
 #define NO_ROOM UINT32_MAX /* of a frame or stack that found none: it is not tried again */
 
 static const uint64_t FACTORS[12] = {
@@ -38,18 +38,23 @@ static const uint64_t FACTORS[12] = {
 };
 
 typedef struct {
-    uint64_t time, who;
-    uint32_t a, b, number, check;
-} Record;
+    uint64_t x, y; /* y: the number of 32 bits, and above it the tag */
+} Unit;
 
 typedef struct {
-    uint64_t id;
-    uint32_t state, flags;
-    uint64_t since, spawned, parent, address, number, holder;
-    uint32_t name, site, stack, operation, kind, label, reason, check;
+    /* its state */
+    uint64_t since, holder;
+    uint64_t state; /* and above it the checksum: stored in one */
+    /* what it waits on */
+    uint64_t address, number;
+    uint32_t stack, operation, kind, label, wait_check, spare;
+    /* which task it is */
+    uint64_t id, spawned, parent;
+    uint32_t name, site, reason, flags, identity_check, rest[5];
 } Slot;
 
-_Static_assert(sizeof(Record) == 32 && sizeof(Slot) == 96, "the layout's sizes");
+_Static_assert(sizeof(Unit) == 16 && sizeof(Slot) == 128, "the layout's sizes");
+_Static_assert(offsetof(Slot, address) == 24 && offsetof(Slot, id) == 64, "the layout's parts");
 
 /* The compiler must not move stores across: a kill may come between any two. (Other processors don't matter: who reads a live
  * file checks what it read.) */
@@ -157,8 +162,9 @@ typedef struct {
     uint32_t words;      /* the kind of a resource, or the name of an operation's class */
     char holders;        /* whether its holders are asked for */
     PyObject *attribute; /* its name or number, or NULL */
-    /* Where in an instance that, or an operation's resource, is kept; -1: it has to be asked for. */
-    Py_ssize_t offset;
+    PyObject *owner;     /* its one holder, or NULL */
+    /* Where in an instance these, or an operation's resource, are kept; -1: they have to be asked for. */
+    Py_ssize_t offset, owner_offset;
 } About;
 
 struct BateauRing {
@@ -166,14 +172,18 @@ struct BateauRing {
     Py_buffer view;
     char *base; /* NULL once closed */
     int busy;   /* calls that are writing: what they ask may run Python code, that of close() too, which leaves them the map */
-    uint64_t *hot, seed, number;
-    Record *records;
-    uint64_t record_mask;
+    uint64_t *hot, seed;
+    uint64_t number;  /* units written */
+    uint64_t fresh;   /* the time at which the running task parked, if nothing but the engine has run since; else 0 */
+    uint32_t serial;  /* which Ring of this process this is: a task's slot is one of it */
+    unsigned lap_shift;
+    Unit *units;
+    uint64_t unit_mask;
     Slot *slots;
     uint32_t slot_count, slots_used;
     char *texts;
     uint64_t texts_size, texts_used;
-    Map tasks;  /* id -> slot + 1 */
+    Map tasks;  /* id -> slot + 1, of tasks that are not the native kernel's: those know it themselves */
     Map places; /* frames and stacks, by what they are made of -> text */
     Map types;  /* address of a type -> index of its About + 1 */
     About *abouts;
@@ -265,23 +275,32 @@ folded(uint64_t total)
 }
 
 static inline void
-put(BateauRing *ring, uint64_t time, unsigned kind, uint64_t task, uint32_t a, uint32_t b)
+write_unit(BateauRing *ring, uint64_t number, uint64_t x, uint32_t y, uint32_t top)
 {
-    uint64_t number = ++ring->number;
-    Record *record = &ring->records[(number - 1) & ring->record_mask];
-    uint64_t who = (task & 0x00FFFFFFFFFFFFFFu) | (uint64_t)kind << 56;
-    record->number = 0;
+    uint64_t index = (number - 1) & ring->unit_mask;
+    Unit *unit = &ring->units[index];
+    top |= (uint32_t)((number - 1) >> ring->lap_shift & 7) << 24;
+    uint64_t total = x * FACTORS[0] ^ (y | (uint64_t)top << 32) * FACTORS[1] ^ (ring->seed ^ index) * FACTORS[2];
+    unit->x = x;
     BARRIER();
-    record->time = time;
-    record->who = who;
-    record->a = a;
-    record->b = b;
-    record->check = folded(time * FACTORS[0] ^ who * FACTORS[1] ^ (a | (uint64_t)b << 32) * FACTORS[2]
-                           ^ ((uint64_t)(uint32_t)number ^ ring->seed) * FACTORS[3]);
+    unit->y = y | (uint64_t)(top | folded(total) >> 8) << 32;
+}
+
+static inline void
+record(BateauRing *ring, uint64_t time, unsigned kind, uint64_t task, uint32_t a, uint32_t b)
+{
+    uint64_t number = ring->number + 1, rest = a | (uint64_t)b << 32;
+    if (rest == 0 && task >> 32 == 0) {
+        write_unit(ring, number, time, (uint32_t)task, kind << 28);
+        ring->number = number;
+    }
+    else {
+        write_unit(ring, number, time, (uint32_t)task, kind << 28 | LONG);
+        write_unit(ring, number + 1, rest, (uint32_t)(task >> 32), (uint32_t)TAIL << 28);
+        ring->number = number + 1;
+    }
     BARRIER();
-    record->number = (uint32_t)number;
-    BARRIER();
-    ring->hot[HOT_HEAD] = number;
+    ring->hot[HOT_HEAD] = ring->number;
 }
 
 /* ---- texts and stacks ---------------------------------------------------------------------------------------------------- */
@@ -639,35 +658,59 @@ id_of(PyObject *task)
     return value;
 }
 
-static inline void
-spoil(Slot *slot)
+/* A task of the native kernel, which knows its slot; else NULL. */
+static inline Task *
+own_task(PyObject *task)
 {
-    slot->check = ~slot->check;
-    BARRIER();
+    return is_a(task, &TaskType, &seen[SEEN_TASK]) ? (Task *)task : NULL;
 }
 
 static inline void
-seal(BateauRing *ring, Slot *slot)
+seal_state(BateauRing *ring, Slot *slot, uint32_t state, uint64_t since, uint64_t holder)
 {
-    uint64_t words[11];
-    memcpy(words, slot, sizeof words);
-    uint64_t total = ring->seed * FACTORS[11] ^ (uint64_t)slot->reason * FACTORS[11];
-    for (int i = 0; i < 11; i++) {
-        total ^= words[i] * FACTORS[i];
-    }
+    uint64_t total = since * FACTORS[0] ^ holder * FACTORS[1] ^ (state | (uint64_t)slot->wait_check << 32) * FACTORS[2]
+                     ^ (ring->seed ^ slot->identity_check) * FACTORS[3];
+    slot->since = since;
+    slot->holder = holder;
     BARRIER();
-    slot->check = folded(total);
+    slot->state = state | (uint64_t)folded(total) << 32;
+    BARRIER();
+}
+
+/* Between these two and seal_state() the slot is nobody's: its checksums contradict each other. */
+static inline void
+seal_wait(BateauRing *ring, Slot *slot)
+{
+    uint64_t total = ring->seed * FACTORS[4] ^ slot->address * FACTORS[5] ^ slot->number * FACTORS[6]
+                     ^ (slot->stack | (uint64_t)slot->operation << 32) * FACTORS[7]
+                     ^ (slot->kind | (uint64_t)slot->label << 32) * FACTORS[8];
+    slot->wait_check = folded(total);
+    BARRIER();
+}
+
+static void
+seal_identity(BateauRing *ring, Slot *slot)
+{
+    uint64_t total = ring->seed * FACTORS[6] ^ slot->id * FACTORS[7] ^ slot->spawned * FACTORS[8] ^ slot->parent * FACTORS[9]
+                     ^ (slot->name | (uint64_t)slot->site << 32) * FACTORS[10]
+                     ^ (slot->reason | (uint64_t)slot->flags << 32) * FACTORS[11];
+    slot->identity_check = folded(total);
+    BARRIER();
 }
 
 static inline Slot *
-slot_of(BateauRing *ring, uint64_t id)
+slot_of(BateauRing *ring, PyObject *task, uint64_t id)
 {
+    Task *own = own_task(task);
+    if (own != NULL) {
+        return own->recorder == ring->serial ? &ring->slots[own->recorder_slot] : NULL;
+    }
     uint32_t index = id == 0 ? 0 : map_get(&ring->tasks, id); /* 0 is a free place of the map */
     return index == 0 ? NULL : &ring->slots[index - 1];
 }
 
 static Slot *
-take_slot(BateauRing *ring, uint64_t id)
+take_slot(BateauRing *ring, PyObject *task, uint64_t id)
 {
     uint32_t index;
     if (id == 0) {
@@ -675,7 +718,7 @@ take_slot(BateauRing *ring, uint64_t id)
     }
     if (ring->freed_count > KEPT_FREE || (ring->freed_count && ring->slots_used == ring->slot_count)) {
         index = ring->freed[ring->freed_first];
-        ring->freed_first = (ring->freed_first + 1) % ring->freed_room;
+        ring->freed_first = (ring->freed_first + 1) & (ring->freed_room - 1);
         ring->freed_count--;
     }
     else if (ring->slots_used < ring->slot_count) {
@@ -686,35 +729,43 @@ take_slot(BateauRing *ring, uint64_t id)
         ring->hot[HOT_LOST_TASKS]++;
         return NULL;
     }
-    if (map_put(&ring->tasks, id, index + 1) < 0) {
+    Task *own = own_task(task);
+    if (own != NULL) {
+        own->recorder = ring->serial;
+        own->recorder_slot = index;
+    }
+    else if (map_put(&ring->tasks, id, index + 1) < 0) {
         return NULL;
     }
     return &ring->slots[index];
 }
 
+/* A task that has ended gives its slot back; it is readable until many more have. */
 static void
-give_slot(BateauRing *ring, uint64_t id)
+give_slot(BateauRing *ring, PyObject *task, uint64_t id, Slot *slot)
 {
-    uint32_t index = id == 0 ? 0 : map_get(&ring->tasks, id);
-    if (index == 0) {
-        return;
+    Task *own = own_task(task);
+    if (own != NULL) {
+        own->recorder = 0;
     }
-    map_drop(&ring->tasks, id);
+    else {
+        map_drop(&ring->tasks, id);
+    }
     if (ring->freed_count == ring->freed_room) {
-        uint32_t room = ring->freed_room ? ring->freed_room * 2 : 1024;
+        uint32_t room = ring->freed_room ? ring->freed_room * 2 : 1024; /* a power of two */
         uint32_t *freed = PyMem_Malloc(room * sizeof *freed);
         if (freed == NULL) {
             return; /* one slot less */
         }
         for (uint32_t i = 0; i < ring->freed_count; i++) {
-            freed[i] = ring->freed[(ring->freed_first + i) % ring->freed_room];
+            freed[i] = ring->freed[(ring->freed_first + i) & (ring->freed_room - 1)];
         }
         PyMem_Free(ring->freed);
         ring->freed = freed;
         ring->freed_first = 0;
         ring->freed_room = room;
     }
-    ring->freed[(ring->freed_first + ring->freed_count++) % ring->freed_room] = index - 1;
+    ring->freed[(ring->freed_first + ring->freed_count++) & (ring->freed_room - 1)] = (uint32_t)(slot - ring->slots);
 }
 
 static uint32_t
@@ -738,43 +789,93 @@ site_of(BateauRing *ring, PyObject *task)
     return site;
 }
 
-/* The slot of a task, made from what the task says of itself if it has none. */
-static Slot *
-enter(BateauRing *ring, PyObject *task, uint64_t id, uint64_t time)
+/* What a task says of itself, in a struct: name, spawn site, parent. */
+static void
+describe(BateauRing *ring, Slot *made, PyObject *task)
 {
-    Slot *slot = take_slot(ring, id);
-    if (slot == NULL) {
-        return NULL;
-    }
-    Slot made = {.id = id, .state = NEW, .since = time, .spawned = time};
     PyObject *name = attribute(task, names.private_name);
     if (name == NULL) {
         name = attribute(task, names.name);
     }
     if (name != NULL && name != Py_None) {
-        made.name = text(ring, name, 0);
+        made->name = text(ring, name, 0);
     }
     Py_XDECREF(name);
-    if (made.name == 0) {
+    if (made->name == 0) {
         PyObject *coro = attribute(task, names.coro);
         PyObject *qualname = coro != NULL ? attribute(coro, names.qualname) : NULL;
-        made.name = text(ring, qualname, 1);
-        made.flags |= AUTO_NAME;
+        made->name = text(ring, qualname, 1);
+        made->flags |= AUTO_NAME;
         Py_XDECREF(qualname);
         Py_XDECREF(coro);
     }
-    made.site = site_of(ring, task);
+    made->site = site_of(ring, task);
     PyObject *scope = attribute(task, names.scope);
     PyObject *parent = scope != NULL && scope != Py_None ? attribute(scope, names.task) : NULL;
     if (parent != NULL && parent != Py_None) {
-        made.parent = id_of(parent);
+        made->parent = id_of(parent);
     }
     Py_XDECREF(parent);
     Py_XDECREF(scope);
-    spoil(slot);
-    made.check = slot->check;
-    *slot = made;
-    seal(ring, slot);
+}
+
+/* The same of a task of the native kernel, read from its fields: nothing here runs Python code. */
+static void
+describe_own(BateauRing *ring, Slot *made, Task *task)
+{
+    if (is_set(task->name)) {
+        made->name = text(ring, task->name, 0);
+    }
+    if (made->name == 0 && is_set(task->coro)) {
+#if PY_VERSION_HEX < 0x030E0000
+        if (PyCoro_CheckExact(task->coro)) {
+            made->name = text(ring, ((PyCoroObject *)task->coro)->cr_qualname, 1);
+        }
+        else
+#endif
+        {
+            PyObject *qualname = attribute(task->coro, names.qualname);
+            made->name = text(ring, qualname, 1);
+            Py_XDECREF(qualname);
+        }
+        made->flags |= AUTO_NAME;
+    }
+    if (task->site_code != NULL && PyCode_Check(task->site_code)) {
+        Place place = {(PyCodeObject *)task->site_code, task->site_offset};
+        made->site = stack_text(ring, &place, 1);
+    }
+    else {
+        made->site = pair_text(ring, task->site_code);
+    }
+    if (is_set(task->scope) && PyObject_TypeCheck(task->scope, &NodeType)) {
+        PyObject *parent = ((Node *)task->scope)->task;
+        made->parent = is_set(parent) ? id_of(parent) : 0;
+    }
+}
+
+/* The slot of a task, made from what the task says of itself if it has none. */
+static Slot *
+enter(BateauRing *ring, PyObject *task, uint64_t id, uint64_t time)
+{
+    Slot *slot = take_slot(ring, task, id);
+    if (slot == NULL) {
+        return NULL;
+    }
+    Slot made = {.id = id, .spawned = time};
+    Task *own = own_task(task);
+    if (own != NULL) {
+        describe_own(ring, &made, own);
+    }
+    else {
+        describe(ring, &made, task);
+    }
+    /* Which task it is comes first, and contradicts the state until that is sealed. */
+    memcpy(&slot->id, &made.id, sizeof made - offsetof(Slot, id));
+    BARRIER();
+    seal_identity(ring, slot);
+    memcpy(&slot->address, &made.address, offsetof(Slot, id) - offsetof(Slot, address));
+    seal_wait(ring, slot);
+    seal_state(ring, slot, IS_NEW, time, 0);
     return slot;
 }
 
@@ -791,15 +892,17 @@ about(BateauRing *ring, PyObject *thing)
         return 0;
     }
     PyObject *answer = PyObject_CallOneArg(ring->about, (PyObject *)type);
-    PyObject *words = NULL, *attribute_name = Py_None;
+    PyObject *words = NULL, *attribute_name = Py_None, *owner = Py_None;
     int holders = 0;
-    if (answer != NULL && PyArg_ParseTuple(answer, "OOp", &words, &attribute_name, &holders)) {
+    if (answer != NULL && PyArg_ParseTuple(answer, "OOpO", &words, &attribute_name, &holders, &owner)) {
         made.words = text(ring, words, 1);
         made.attribute = attribute_name == Py_None ? NULL : Py_NewRef(attribute_name);
         made.holders = (char)holders;
+        made.owner = owner == Py_None ? NULL : Py_NewRef(owner);
     }
     PyErr_Clear(); /* what has no answer has no words; and a type may not be asked anything while an exception is set */
     made.offset = place_of(type, made.attribute != NULL ? made.attribute : names.resource);
+    made.owner_offset = made.owner != NULL ? place_of(type, made.owner) : -1;
     Py_XDECREF(answer);
     if (PySet_Add(ring->kept, (PyObject *)type) < 0) {
         PyErr_Clear();
@@ -809,6 +912,7 @@ about(BateauRing *ring, PyObject *thing)
         About *abouts = PyMem_Realloc(ring->abouts, room * sizeof *abouts);
         if (abouts == NULL) {
             Py_XDECREF(made.attribute);
+            Py_XDECREF(made.owner);
             return 0;
         }
         ring->abouts = abouts;
@@ -821,8 +925,18 @@ about(BateauRing *ring, PyObject *thing)
 
 /* Who holds a resource: the first of its holders. */
 static uint64_t
-holder_of(PyObject *resource)
+holder_of(PyObject *resource, const About *found)
 {
+    if (found->owner != NULL) {
+        PyObject *owner = placed(resource, found->owner_offset, found->owner);
+        Task *own = owner != NULL ? own_task(owner) : NULL;
+        uint64_t id = own != NULL ? (uint64_t)own->id : 0;
+        if (own == NULL && owner != NULL && owner != Py_None && !PyLong_Check(owner)) { /* a number: a thread's */
+            id = id_of(owner);
+        }
+        Py_XDECREF(owner);
+        return id;
+    }
     PyObject *holders = PyObject_CallMethodNoArgs(resource, names.holders);
     PyObject *iterator = holders != NULL ? PyObject_GetIter(holders) : NULL;
     PyObject *first = iterator != NULL ? PyIter_Next(iterator) : NULL;
@@ -858,7 +972,7 @@ wait_on(BateauRing *ring, Slot *slot, PyObject *operation)
         }
         Py_XDECREF(value);
         if (found.holders) {
-            slot->holder = holder_of(resource);
+            slot->holder = holder_of(resource, &found);
         }
     }
     Py_DECREF(resource);
@@ -870,97 +984,45 @@ void
 bateau_ring_step(BateauRing *ring, uint64_t task)
 {
     if (ring->base != NULL) {
-        uint64_t time = now(ring);
+        uint64_t time = ring->fresh != 0 ? ring->fresh : now(ring);
+        ring->fresh = 0;
         ring->hot[HOT_TASK] = task;
         ring->hot[HOT_STEP] = time;
         ring->hot[HOT_IDLE] = 0;
-        put(ring, time, STEP, task, 0, 0);
+        record(ring, time, STEP, task, 0, 0);
     }
+}
+
+static inline void
+rest(BateauRing *ring, uint64_t time)
+{
+    ring->hot[HOT_TASK] = 0;
+    ring->hot[HOT_IDLE] = time;
 }
 
 void
 bateau_ring_idle(BateauRing *ring)
 {
+    ring->fresh = 0;
     if (ring->base != NULL && ring->hot[HOT_TASK] != 0) {
         uint64_t time = now(ring);
-        ring->hot[HOT_TASK] = 0;
-        ring->hot[HOT_IDLE] = time;
-        put(ring, time, IDLE, 0, 0, 0);
+        rest(ring, time);
+        record(ring, time, IDLE, 0, 0, 0);
     }
 }
 
-void
-bateau_ring_wake(BateauRing *ring, uint64_t task)
+static void
+wake(BateauRing *ring, PyObject *task)
 {
     if (ring->base == NULL) {
         return;
     }
-    uint64_t time = now(ring);
-    Slot *slot = slot_of(ring, task);
+    uint64_t id = id_of(task), time = now(ring);
+    Slot *slot = slot_of(ring, task, id);
     if (slot != NULL) {
-        spoil(slot);
-        slot->state = READY;
-        slot->since = time;
-        seal(ring, slot);
+        seal_state(ring, slot, IS_READY, time, slot->holder);
     }
-    put(ring, time, WAKE, task, (uint32_t)ring->hot[HOT_TASK], 0);
-}
-
-static void
-park(BateauRing *ring, uint64_t id, PyObject *task, PyObject *operation, PyObject *coro, int running)
-{
-    Place places[DEPTH];
-    size_t count = running ? running_stack(places) : 0;
-    if (count == 0 && coro != NULL) {
-        count = suspended_stack(coro, places);
-    }
-    uint32_t stack = stack_text(ring, places, count);
-    uint64_t time = now(ring);
-    Slot *slot = slot_of(ring, id);
-    if (slot == NULL && task != NULL) {
-        slot = enter(ring, task, id, time);
-    }
-    uint32_t words = 0;
-    if (slot != NULL) {
-        Slot wait = {0};
-        if (operation != NULL) {
-            wait_on(ring, &wait, operation); /* may run Python code: the slot is touched after it */
-            slot = slot_of(ring, id);
-        }
-        if (slot != NULL) {
-            spoil(slot);
-            slot->state = operation != NULL ? WAITING : FOREIGN;
-            slot->since = time;
-            slot->stack = stack;
-            slot->address = wait.address;
-            slot->number = wait.number;
-            slot->holder = wait.holder;
-            slot->operation = wait.operation;
-            slot->kind = wait.kind;
-            slot->label = wait.label;
-            seal(ring, slot);
-            words = wait.operation;
-        }
-    }
-    if (ring->hot[HOT_TASK] == id) {
-        ring->hot[HOT_TASK] = 0;
-        ring->hot[HOT_IDLE] = time;
-    }
-    put(ring, time, PARK, id, words, stack);
-}
-
-void
-bateau_ring_park(BateauRing *ring, uint64_t task, PyObject *operation, PyObject *coro)
-{
-    if (ring->base != NULL) {
-        park(ring, task, NULL, operation, coro, 1);
-    }
-}
-
-BateauRing *
-bateau_ring_of(PyObject *instrument)
-{
-    return instrument != NULL && ring_type != NULL && Py_IS_TYPE(instrument, ring_type) ? (BateauRing *)instrument : NULL;
+    record(ring, time, WAKE, id, (uint32_t)ring->hot[HOT_TASK], 0);
 }
 
 /* Around whatever may run Python code between two uses of the map. */
@@ -974,18 +1036,138 @@ begin(BateauRing *ring)
     return 1;
 }
 
-static PyObject *
+static void
 leave(BateauRing *ring)
 {
     if (--ring->busy == 0 && ring->base == NULL) {
         PyBuffer_Release(&ring->view);
     }
-    Py_RETURN_NONE;
+}
+
+/* `operation`: what the task waits on, NULL for something foreign. `running`: the task is, so that its stack is taken from the running
+ * frames; with none of it running, the stack is read from `coro` (NULL: there is none to read). */
+static void
+park(BateauRing *ring, PyObject *task, PyObject *operation, PyObject *coro, int running)
+{
+    Place places[DEPTH];
+    size_t count = running ? running_stack(places) : 0;
+    if (count == 0 && coro != NULL) {
+        count = suspended_stack(coro, places);
+    }
+    uint64_t id = id_of(task);
+    Slot *slot, wait = {.stack = stack_text(ring, places, count)};
+    if (operation != NULL) {
+        wait_on(ring, &wait, operation); /* may run Python code: the slot is looked for after it */
+    }
+    uint64_t time = now(ring);
+    slot = slot_of(ring, task, id);
+    if (slot == NULL) {
+        slot = enter(ring, task, id, time);
+    }
+    if (slot != NULL) {
+        if (slot->address != wait.address || slot->number != wait.number || slot->stack != wait.stack
+            || slot->operation != wait.operation || slot->kind != wait.kind || slot->label != wait.label) {
+            memcpy(&slot->address, &wait.address, offsetof(Slot, wait_check) - offsetof(Slot, address));
+            BARRIER();
+            seal_wait(ring, slot);
+        }
+        seal_state(ring, slot, operation != NULL ? IS_WAITING : IS_FOREIGN, time, wait.holder);
+    }
+    if (ring->hot[HOT_TASK] == id) {
+        rest(ring, time);
+        ring->fresh = time;
+    }
+    record(ring, time, PARK, id, wait.operation, wait.stack);
+}
+
+static void
+spawn(BateauRing *ring, PyObject *task)
+{
+    uint64_t id = id_of(task), time = now(ring);
+    Slot *slot = slot_of(ring, task, id);
+    if (slot != NULL) { /* it waited for its place, or starts again */
+        seal_state(ring, slot, IS_READY, time, slot->holder);
+        return;
+    }
+    slot = enter(ring, task, id, time);
+    record(ring, time, SPAWN, id, slot != NULL ? slot->name : 0, slot != NULL ? slot->site : 0);
+}
+
+static void
+end(BateauRing *ring, PyObject *task, PyObject *error)
+{
+    uint64_t id = id_of(task), time = now(ring);
+    uint32_t outcome = RETURNED, type = 0;
+    if (error != Py_None) {
+        int cancelled = PyObject_IsInstance(error, ring->cancelled);
+        PyErr_Clear();
+        outcome = cancelled == 1 ? CANCELLED : FAILED;
+        PyObject *name = PyType_GetQualName(Py_TYPE(error));
+        type = text(ring, name, 1);
+        Py_XDECREF(name);
+        PyErr_Clear();
+    }
+    Slot *slot = slot_of(ring, task, id);
+    if (slot != NULL) {
+        seal_state(ring, slot, HAS_ENDED | outcome << OUTCOME_SHIFT, time, slot->holder);
+        give_slot(ring, task, id, slot);
+    }
+    if (ring->hot[HOT_TASK] == id) {
+        rest(ring, time);
+    }
+    record(ring, time, END, id, outcome, type);
+}
+
+/* A task waits for `task.waiting`, or for something foreign if that is None: which is told once the task is suspended, from the
+ * engine's own frames. */
+static void
+park_task(BateauRing *ring, PyObject *task)
+{
+    know_task(task);
+    PyObject *operation = placed(task, in_task.waiting, names.waiting);
+    int waits = operation != NULL && operation != Py_None;
+    PyObject *coro = waits ? NULL : attribute(task, names.coro);
+    park(ring, task, waits ? operation : NULL, coro == Py_None ? NULL : coro, waits);
+    Py_XDECREF(coro);
+    Py_XDECREF(operation);
+}
+
+void
+bateau_ring_tell(BateauRing *ring, PyObject *event, Task *task)
+{
+    if (event == str_wake) {
+        wake(ring, (PyObject *)task);
+    }
+    else if (event == str_idle) {
+        bateau_ring_idle(ring);
+    }
+    else if (event == str_step) {
+        bateau_ring_step(ring, (uint64_t)task->id);
+    }
+    else if (begin(ring)) {
+        if (event == str_park) {
+            park_task(ring, (PyObject *)task);
+        }
+        else if (event == str_spawn) {
+            spawn(ring, (PyObject *)task);
+        }
+        else if (event == str_end) {
+            end(ring, (PyObject *)task, is_set(task->error) ? task->error : Py_None);
+        }
+        leave(ring);
+    }
+}
+
+BateauRing *
+bateau_ring_of(PyObject *instrument)
+{
+    return instrument != NULL && ring_type != NULL && Py_IS_TYPE(instrument, ring_type) ? (BateauRing *)instrument : NULL;
 }
 
 static PyObject *
 ring_step(BateauRing *ring, PyObject *task)
 {
+    ring->fresh = 0; /* another engine than the native one: who knows what it did since */
     bateau_ring_step(ring, id_of(task));
     Py_RETURN_NONE;
 }
@@ -1000,45 +1182,28 @@ ring_idle(BateauRing *ring, PyObject *Py_UNUSED(ignored))
 static PyObject *
 ring_wake(BateauRing *ring, PyObject *task)
 {
-    bateau_ring_wake(ring, id_of(task));
+    wake(ring, task);
     Py_RETURN_NONE;
 }
 
 static PyObject *
 ring_spawn(BateauRing *ring, PyObject *task)
 {
-    if (!begin(ring)) {
-        Py_RETURN_NONE;
+    if (begin(ring)) {
+        spawn(ring, task);
+        leave(ring);
     }
-    uint64_t id = id_of(task), time = now(ring);
-    Slot *slot = slot_of(ring, id);
-    if (slot != NULL) { /* it waited for its place, or starts again */
-        spoil(slot);
-        slot->state = READY;
-        slot->since = time;
-        seal(ring, slot);
-        return leave(ring);
-    }
-    slot = enter(ring, task, id, time);
-    put(ring, time, SPAWN, id, slot != NULL ? slot->name : 0, slot != NULL ? slot->site : 0);
-    return leave(ring);
+    Py_RETURN_NONE;
 }
 
 static PyObject *
 ring_park(BateauRing *ring, PyObject *task)
 {
-    if (!begin(ring)) {
-        Py_RETURN_NONE;
+    if (begin(ring)) {
+        park_task(ring, task);
+        leave(ring);
     }
-    know_task(task);
-    PyObject *operation = placed(task, in_task.waiting, names.waiting);
-    int waits = operation != NULL && operation != Py_None;
-    PyObject *coro = waits ? NULL : attribute(task, names.coro);
-    /* A wait on something foreign is told once the task is suspended, from the engine's own frames. */
-    park(ring, id_of(task), task, waits ? operation : NULL, coro == Py_None ? NULL : coro, waits);
-    Py_XDECREF(coro);
-    Py_XDECREF(operation);
-    return leave(ring);
+    Py_RETURN_NONE;
 }
 
 static PyObject *
@@ -1048,20 +1213,20 @@ ring_adopt(BateauRing *ring, PyObject *task)
         Py_RETURN_NONE;
     }
     uint64_t id = id_of(task);
-    if (slot_of(ring, id) != NULL) {
-        return leave(ring);
+    if (slot_of(ring, task, id) == NULL) {
+        PyObject *operation = attribute(task, names.waiting);
+        PyObject *coro = attribute(task, names.coro);
+        if (operation != NULL && operation != Py_None) {
+            park(ring, task, operation, coro == Py_None ? NULL : coro, 0);
+        }
+        else {
+            enter(ring, task, id, now(ring));
+        }
+        Py_XDECREF(coro);
+        Py_XDECREF(operation);
     }
-    PyObject *operation = attribute(task, names.waiting);
-    PyObject *coro = attribute(task, names.coro);
-    if (operation != NULL && operation != Py_None) {
-        park(ring, id, task, operation, coro == Py_None ? NULL : coro, 0);
-    }
-    else {
-        enter(ring, task, id, now(ring));
-    }
-    Py_XDECREF(coro);
-    Py_XDECREF(operation);
-    return leave(ring);
+    leave(ring);
+    Py_RETURN_NONE;
 }
 
 static PyObject *
@@ -1080,17 +1245,19 @@ ring_cancel(BateauRing *ring, PyObject *const *args, Py_ssize_t count)
         uint32_t words = text(ring, reason, 0);
         uint64_t id = id_of(task);
         int inside = task != args[0];
-        Slot *slot = slot_of(ring, id);
+        Slot *slot = slot_of(ring, task, id);
         if (slot != NULL && !inside) {
-            spoil(slot);
             slot->reason = words;
-            seal(ring, slot);
+            BARRIER();
+            seal_identity(ring, slot);
+            seal_state(ring, slot, (uint32_t)slot->state, slot->since, slot->holder);
         }
-        put(ring, now(ring), CANCEL, id, words, (uint32_t)inside);
+        record(ring, now(ring), CANCEL, id, words, (uint32_t)inside);
     }
     Py_XDECREF(task);
     Py_XDECREF(reason);
-    return leave(ring);
+    leave(ring);
+    Py_RETURN_NONE;
 }
 
 static PyObject *
@@ -1100,35 +1267,11 @@ ring_end(BateauRing *ring, PyObject *const *args, Py_ssize_t count)
         PyErr_SetString(PyExc_TypeError, "end takes a task and its error");
         return NULL;
     }
-    if (!begin(ring)) {
-        Py_RETURN_NONE;
+    if (begin(ring)) {
+        end(ring, args[0], args[1]);
+        leave(ring);
     }
-    uint64_t id = id_of(args[0]), time = now(ring);
-    uint32_t outcome = RETURNED, type = 0;
-    if (args[1] != Py_None) {
-        int cancelled = PyObject_IsInstance(args[1], ring->cancelled);
-        PyErr_Clear();
-        outcome = cancelled == 1 ? CANCELLED : FAILED;
-        PyObject *name = PyType_GetQualName(Py_TYPE(args[1]));
-        type = text(ring, name, 1);
-        Py_XDECREF(name);
-        PyErr_Clear();
-    }
-    Slot *slot = slot_of(ring, id);
-    if (slot != NULL) {
-        spoil(slot);
-        slot->state = ENDED;
-        slot->flags |= outcome << OUTCOME_SHIFT;
-        slot->since = time;
-        seal(ring, slot);
-        give_slot(ring, id);
-    }
-    if (ring->hot[HOT_TASK] == id) {
-        ring->hot[HOT_TASK] = 0;
-        ring->hot[HOT_IDLE] = time;
-    }
-    put(ring, time, END, id, outcome, type);
-    return leave(ring);
+    Py_RETURN_NONE;
 }
 
 static PyObject *
@@ -1138,11 +1281,11 @@ ring_note(BateauRing *ring, PyObject *const *args, Py_ssize_t count)
         PyErr_SetString(PyExc_TypeError, "note takes the id of a task (or 0) and a str");
         return NULL;
     }
-    if (!begin(ring)) {
-        Py_RETURN_NONE;
+    if (begin(ring)) {
+        record(ring, now(ring), NOTE, number_of(args[0]), text(ring, args[1], 0), 0);
+        leave(ring);
     }
-    put(ring, now(ring), NOTE, number_of(args[0]), text(ring, args[1], 0), 0);
-    return leave(ring);
+    Py_RETURN_NONE;
 }
 
 /* ---- the type --------------------------------------------------------------------------------------------------------------------- */
@@ -1168,7 +1311,7 @@ field(const char *base, size_t at)
 }
 
 static PyObject *
-ring_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+recorder_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     PyObject *map, *about_function, *cancelled;
     int counts;
@@ -1189,7 +1332,7 @@ ring_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
              texts_at = field(base, 96), size = (uint64_t)ring->view.len;
     ring->texts_size = field(base, 104);
     if (size < 4096 || memcmp(base, "BATEAUFR", 8) != 0 || ring_count == 0 || (ring_count & (ring_count - 1)) != 0
-        || ring_at > size || ring_count > (size - ring_at) / sizeof(Record) || tasks_at > size || tasks >= UINT32_MAX
+        || ring_at > size || ring_count > (size - ring_at) / sizeof(Unit) || tasks_at > size || tasks >= UINT32_MAX
         || tasks > (size - tasks_at) / sizeof(Slot) || texts_at > size || ring->texts_size > size - texts_at) {
         Py_DECREF(ring);
         PyErr_SetString(PyExc_ValueError, "this buffer has not been prepared as a recorder's file");
@@ -1197,8 +1340,13 @@ ring_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     ring->hot = (uint64_t *)(ring->base + HOT_AT);
     ring->seed = field(base, 128);
-    ring->records = (Record *)(ring->base + ring_at);
-    ring->record_mask = ring_count - 1;
+    ring->units = (Unit *)(ring->base + ring_at);
+    ring->unit_mask = ring_count - 1;
+    while (ring_count >>= 1) {
+        ring->lap_shift++;
+    }
+    static uint32_t serials;
+    ring->serial = ++serials != 0 ? serials : ++serials; /* a task's 0 is none */
     ring->slots = (Slot *)(ring->base + tasks_at);
     ring->slot_count = (uint32_t)tasks;
     ring->texts = ring->base + texts_at;
@@ -1245,6 +1393,7 @@ ring_dealloc(BateauRing *ring)
     }
     for (uint32_t i = 0; i < ring->about_count; i++) {
         Py_XDECREF(ring->abouts[i].attribute);
+        Py_XDECREF(ring->abouts[i].owner);
     }
     PyMem_Free(ring->abouts);
     PyMem_Free(ring->freed);
@@ -1277,7 +1426,7 @@ static PyMethodDef ring_methods[] = {
 
 static PyType_Slot ring_slots[] = {
     {Py_tp_doc, "Ring(map, about, cancelled, counts)\n--\n\nThe writer of one recorder file. See bateau.insight.recorder.writer."},
-    {Py_tp_new, ring_new},
+    {Py_tp_new, recorder_new},
     {Py_tp_traverse, ring_traverse},
     {Py_tp_clear, ring_clear},
     {Py_tp_dealloc, ring_dealloc},

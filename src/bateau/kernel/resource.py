@@ -31,6 +31,9 @@ class Resource:
 
     __slots__ = ()
     kind: ClassVar[str] = "resource"
+    # The name of the attribute with the one task that holds it, beside whose `holders` it stands; what is no task there is a holder
+    # that is none. It can be read for less than `holders` costs, which matters to who writes down every wait.
+    held_by: ClassVar[str | None] = None
     # The lock of the ``shared`` flavour; None for ``local`` resources and those of the kernel itself.
     mutex: Any = None
 

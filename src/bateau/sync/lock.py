@@ -53,6 +53,7 @@ class Lock(LockFields, SyncPrimitive):
 
     __slots__ = slots("_owner", "_watched", "patience")
     kind = "lock"
+    held_by = "_owner"
     _queue: PlaceQueue
 
     def __init__(

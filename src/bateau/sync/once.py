@@ -41,6 +41,7 @@ class Once(SyncPrimitive, Generic[T]):
 
     __slots__ = ("_maker", "_state", "_value")
     kind = "once"
+    held_by = "_maker"
 
     def __init__(self, *, name: str | None = None, flavour: Flavour | None = None) -> None:
         super().__init__(name=name, flavour=flavour)

@@ -199,6 +199,7 @@ class _Entry(Resource):
 
     __slots__ = ("key", "map", "mutex", "queue", "task")
     kind = "computation"
+    held_by = "task"
 
     def __init__(self, owner: OnceMap[Any, Any], key: Any) -> None:
         self.map = owner

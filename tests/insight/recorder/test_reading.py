@@ -32,7 +32,7 @@ async def program() -> None:
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("sample")
-    with recording.record(folder, keep=True, fatal=False, records=128, tasks=32, texts=4096) as found:
+    with recording.record(folder, keep=True, fatal=False, records=256, tasks=32, texts=4096) as found:
         bateau.run(program, runtime="native")
     [path] = found.directory.glob("*.ring")
     return path.read_bytes()
@@ -101,63 +101,91 @@ def test_cut_files(tmp_path_factory: pytest.TempPathFactory, sample: bytes, size
     check(folder, true, sample[: size % len(sample)])
 
 
-def test_every_single_bit_of_a_record_counts(tmp_path: Path, sample: bytes) -> None:
+def test_every_single_bit_of_a_unit_counts(tmp_path: Path, sample: bytes) -> None:
     true = read(tmp_path, sample)
-    place = true.header.ring_at + 5 * layout.RECORD.size
-    assert layout.record_is_sound(true.header.seed, sample[place : place + 32])
-    for bit in range(256):
-        raw = bytearray(sample[place : place + 32])
-        raw[bit // 8] ^= 1 << bit % 8
-        assert not layout.record_is_sound(true.header.seed, bytes(raw)), bit
+    seed, count = true.header.seed, true.header.ring_count
+    for index in (2, 5):
+        place = true.header.ring_at + index * layout.UNIT.size
+        assert layout.unit_number(seed, index, count, *layout.UNIT.unpack_from(sample, place)) == index + 1
+        for bit in range(128):
+            raw = bytearray(sample[place : place + 16])
+            raw[bit // 8] ^= 1 << bit % 8
+            assert layout.unit_number(seed, index, count, *layout.UNIT.unpack(raw)) == 0, bit
+
+
+def test_a_unit_is_none_elsewhere_in_the_ring(tmp_path: Path, sample: bytes) -> None:
+    true = read(tmp_path, sample)
+    raw = bytearray(sample)
+    start = true.header.ring_at
+    raw[start : start + 16], raw[start + 64 : start + 80] = sample[start + 64 : start + 80], sample[start : start + 16]
+    found = read(tmp_path, bytes(raw))
+    assert set(found.records) < set(true.records) and any("torn or damaged" in one for one in found.damaged)
 
 
 def test_every_single_bit_of_a_slot_counts(tmp_path: Path, sample: bytes) -> None:
     true = read(tmp_path, sample)
-    slot = sample[true.header.tasks_at : true.header.tasks_at + 96]
-    for bit in range(768):
+    place = true.header.tasks_at
+    slot = sample[place : place + layout.SLOT_SIZE]
+    assert reading._slot(true.header.seed, slot) in true.slots.values()
+    spare = {*range(60, 64), *range(108, 128)}
+    for bit in range(len(slot) * 8):
         raw = bytearray(slot)
         raw[bit // 8] ^= 1 << bit % 8
-        assert layout.slot_check(true.header.seed, bytes(raw)) != int.from_bytes(raw[92:], "little"), bit
+        assert (reading._slot(true.header.seed, bytes(raw)) is None) == (bit // 8 not in spare), bit
+
+
+def test_the_parts_of_a_slot_belong_together(tmp_path: Path, sample: bytes) -> None:
+    """A state isn't read with what another task, or another wait of the same task, has left, whichever part a kill has stopped at."""
+    true = read(tmp_path, sample)
+    place = true.header.tasks_at
+    slots = [sample[place + at : place + at + 128] for at in range(0, 20 * 128, 128)]
+    first, other = next((a, b) for a in slots for b in slots if a[24:60] != b[24:60] and a != b)
+    for start, end in ((0, 24), (24, 64), (64, 128)):
+        mixed = first[:start] + other[start:end] + first[end:]
+        assert reading._slot(true.header.seed, mixed) is None
 
 
 def test_a_record_of_another_file_is_none_here(tmp_path: Path, sample: bytes) -> None:
-    with recording.record(tmp_path, keep=True, fatal=False, records=128, tasks=32, texts=4096) as found:
+    with recording.record(tmp_path, keep=True, fatal=False, records=256, tasks=32, texts=4096) as found:
         bateau.run(program, runtime="native")
     [path] = found.directory.glob("*.ring")
     other = path.read_bytes()
-    start, end = 4096, 4096 + 128 * 32
+    start, end = 4096, 4096 + 256 * 16
     mixed = read(tmp_path / "mixed", sample[:start] + other[start:end] + sample[end:])
     assert mixed.records == [] and any("torn or damaged" in one for one in mixed.damaged)
 
 
-def test_the_torn_record_of_a_kill_is_left_out_and_counted(tmp_path: Path, sample: bytes) -> None:
+@pytest.mark.parametrize("units", [1, 2])
+def test_the_torn_record_of_a_kill_is_left_out_and_counted(tmp_path: Path, sample: bytes, units: int) -> None:
+    """A kill between the stores of a unit, and one between the units of a record."""
     true = read(tmp_path, sample)
     raw = bytearray(sample)
-    last = true.header.ring_at + (true.records[-1].number - 1) % true.header.ring_count * 32
-    raw[last + 24 : last + 28] = bytes(4)  # the state between the first store and the last
+    last = [one for one in true.records if (one.a or one.b) == (units == 2) or units == 2 and (one.a or one.b)][-1]
+    later = [one for one in true.records if one.number > last.number]
+    place = true.header.ring_at + (last.number - 1) * 16
+    for at in range(place if units == 1 else place + 16, true.header.ring_at + true.header.ring_count * 16, 16):
+        raw[at + 8 : at + 16] = bytes(8)  # the state after the first store
     found = read(tmp_path, bytes(raw))
-    assert found.records == true.records[:-1]
-    assert any("1 record torn" in one for one in found.damaged)
+    assert found.records == [one for one in true.records if one.number < last.number]
+    assert len(later) < 10 and any("left out" in one for one in found.damaged)
 
 
 def test_numbers_begin_anew(tmp_path: Path, sample: bytes) -> None:
-    """Record 2**32 + 1 has the number 1 and comes last."""
+    """After eight times round the ring the numbers begin at 1, and what has them is newer."""
     true = read(tmp_path, sample)
     raw = bytearray(sample)
-    base = (1 << 32) - 10
-    count = true.header.ring_count
-    raw[4096 : 4096 + count * 32] = bytes(count * 32)
+    count, seed = true.header.ring_count, true.header.seed
+    raw[4096 : 4096 + count * 16] = bytes(count * 16)
     for step in range(20):
-        number = (base + step) & 0xFFFFFFFF
-        if number == 0:
-            continue
-        time = 1000 + step
-        who = 1 | layout.STEP << 56
-        check = layout.record_check(true.header.seed, time, who, 0, 0, number)
-        place = 4096 + ((base + step - 1) % count) * 32
-        raw[place : place + 32] = layout.RECORD.pack(time, who, 0, 0, number, check)
+        whole = layout.LAPS * count - 10 + step
+        tag = layout.unit_tag(seed, 1000 + step, 1, layout.STEP << 28, whole, count)
+        place = 4096 + (whole - 1) % count * 16
+        raw[place : place + 16] = layout.UNIT.pack(1000 + step, 1, tag)
     found = read(tmp_path, bytes(raw))
-    assert [one.time for one in found.records] == [1000 + step for step in range(20) if step != 10]
+    assert [one.time for one in found.records] == [1000 + step for step in range(20)]
+    assert [one.number for one in found.records] == [layout.LAPS * count - 10 + step for step in range(11)] + [
+        *range(1, 10)
+    ]
 
 
 @pytest.mark.parametrize("raw", [b"", b"x", b"BATEAUFR", bytes(5000), b"BATEAUFR" + bytes(5000)])
@@ -180,7 +208,7 @@ def test_headers_that_contradict_themselves(tmp_path: Path, sample: bytes) -> No
         header._replace(ring_count=100),
         header._replace(tasks_at=0),
         header._replace(texts_at=1 << 62),
-        header._replace(record_size=0),
+        header._replace(unit_size=0),
     ):
         with pytest.raises(ReadError, match="contradicts itself"):
             read(tmp_path, changed.packed() + sample[2048:])

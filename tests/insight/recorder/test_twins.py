@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +102,11 @@ def test_the_same_program_leaves_the_same_records(tmp_path: Path, choose: Any) -
     kinds = {layout.KINDS[one.kind] for one in found[0].records}
     assert kinds == set(layout.KINDS[1:]), "the program makes every kind of event"
     assert found[0].hot[layout.HOT_HEAD] == found[1].hot[layout.HOT_HEAD] == found[0].records[-1].number
+    assert [one.number for one in found[0].records] == [one.number for one in found[1].records]
     slots = [
         [
             (
-                ring.task_name(slot.id).rstrip("0123456789"), slot.state, slot.flags, ring.text(slot.operation), ring.text(slot.kind),
+                ring.task_name(slot.id).rstrip("0123456789"), slot.state, slot.flags, slot.outcome, ring.text(slot.operation), ring.text(slot.kind),
                 ring.text(slot.label), ring.text(slot.reason), ring.stack(slot.site), bool(slot.address), bool(slot.holder),
             )
             for slot in ring.slots.values()
@@ -119,8 +121,9 @@ def test_what_is_recorded(tmp_path: Path, choose: Any, pure: bool) -> None:
     choose(pure)
     ring = record(tmp_path)
     assert ring.closed and ring.damaged == []
-    numbers = [one.number for one in ring.records]
-    assert numbers == list(range(1, len(numbers) + 1))
+    assert ring.records[0].number == 1
+    for one, following in pairwise(ring.records):
+        assert following.number == one.number + (2 if one.a or one.b else 1)
     times = [one.time for one in ring.records]
     assert times == sorted(times)
     [named] = [slot for slot in ring.slots.values() if ring.task_name(slot.id) == "named"]
@@ -149,8 +152,8 @@ def test_the_ring_is_bounded_and_the_living_are_kept(tmp_path: Path, choose: Any
             early.cancel("enough")
 
     ring = record(tmp_path, main, records=64)
-    assert len(ring.records) == 64 and ring.damaged == []
-    assert ring.records[-1].number > 200
+    assert 40 < len(ring.records) < 64 and ring.damaged == []
+    assert ring.hot[layout.HOT_HEAD] > 200
     spawned = [one for one in ring.records if one.kind == layout.SPAWN]
     assert spawned == [], "long overwritten"
     [early] = [slot for slot in ring.slots.values() if ring.task_name(slot.id) == "early"]

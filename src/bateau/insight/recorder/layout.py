@@ -5,12 +5,14 @@ One file per thread that runs tasks. All numbers are little-endian; times are na
 * ``header``, 2,048 bytes, written once, its CRC-32 in the last four;
 * ``hot words``, 64-bit, each stored whole: what a watchdog wants to see without reading anything else. They are hints: a reader of
   a file that may be damaged goes by the records;
-* ``ring``: the last ``ring_count`` records (a power of two) of 32 bytes. Record number ``n`` (from 1) is at ``(n - 1) % ring_count``;
-* ``tasks``: a slot of 96 bytes for each task that lives, and for some that have ended. A ring forgets; this does not;
+* ``ring``: the last records, in ``ring_count`` units (a power of two) of 16 bytes. A record is one unit, or two of which the second
+  has what the first has no room for. Unit number ``n`` (from 1) is at ``(n - 1) % ring_count``;
+* ``tasks``: a slot of 128 bytes for each task that lives, and for some that have ended. A ring forgets; this does not. What changes with
+  every wait is in one cache line, and there apart from what changes only when a task waits elsewhere than the last time;
 * ``texts``: names, frames and stacks, each written once and referred to by its place. It only grows, up to its size.
 
-Records and slots carry a checksum, made with a number that is this file's alone. It is written last and spoiled first, so that what
-a kill has torn, or a damaged disk changed, is seen as such and left out.
+Units and the parts of slots carry checksums, made with a number that is this file's alone, so that what a kill has torn, or a damaged
+disk changed, is seen as such and left out.
 """
 
 from __future__ import annotations
@@ -20,18 +22,18 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 MAGIC: Final = b"BATEAUFR"
-VERSION: Final = 1
+VERSION: Final = 2
 HEADER_SIZE: Final = 4096
 CRC_AT: Final = 2044
 HOT_AT: Final = 2048
 
 # magic, version, header size, file size, pid, flags, thread, native thread, monotonic ns, wall ns, ring at, ring count, tasks at,
-# task count, texts at, texts size, start of the process (clock ticks after boot), record size, slot size, seed, boot id, Python's
+# task count, texts at, texts size, start of the process (clock ticks after boot), unit size, slot size, seed, boot id, Python's
 # version, bateau's, name of the thread, argv (separated by NUL)
 HEADER = Struct("<8sIIQIIQQQQQQQQQQQIIQ16s48s16s64s1024s")
 
 # The hot words, by their index.
-HOT_HEAD: Final = 0  # records written
+HOT_HEAD: Final = 0  # units written
 HOT_TASK: Final = 1  # whose step is under way (0: nobody's)
 HOT_STEP: Final = 2  # since when
 HOT_IDLE: Final = 3  # since when nobody's is (0: somebody's is)
@@ -44,9 +46,14 @@ HOT_COUNT: Final = 9
 OPEN: Final = 1
 CLOSED: Final = 2
 
-# time; task (56 bits) and kind (8 bits); two numbers, by kind; the record's number (its low 32 bits); the checksum
-RECORD = Struct("<QQIIII")
-# Kinds of records, and what the two numbers are.
+# A unit: a number of 64 bits and one of 32, and the tag: the kind (4 bits), whether a tail follows (1), which time round the ring (3), the
+# checksum (24). In a record's first unit the numbers are the time and the task (its low half); in the tail what the record says, and the
+# task's upper half. There is a tail only where one of these is not 0.
+UNIT = Struct("<QII")
+LAPS: Final = 8
+LONG: Final = 1 << 27
+TAIL: Final = 15
+# Kinds of records, and what the two numbers are that a tail has in one.
 SPAWN: Final = 1  # the name (text), the site (stack)
 STEP: Final = 2
 IDLE: Final = 3  # (no task) the loop looks outside, and the last step has ended neither in a wait nor in an end
@@ -60,18 +67,25 @@ RETURNED: Final = 0
 FAILED: Final = 1
 CANCELLED: Final = 2
 
-# id (0: free); state, flags; since when; spawned when; parent's id; the resource's address; its number (a descriptor, a task's id);
-# who held it when the wait began; name (text), site (stack); stack, operation (text); the resource's kind, its name (texts);
-# reason of a cancellation (text), the checksum
-SLOT = Struct("<QIIQQQQQQIIIIIIII")
+# A slot has three parts. Which task it is: id (0: free), spawned when, parent's id, name (text), site (stack), reason of a cancellation
+# (text), flags, the checksum. What it waits on, or has waited on last: the resource's address, its number (a descriptor, a task's id),
+# the stack, the operation (text), the resource's kind and name (texts), the checksum. Its state: since when, who held that resource when
+# the wait began (a task's id), the state and (from 8 bits up) how it ended, the checksum: that one of all three, so that no state is read
+# together with what another task, or another wait, has left.
+STATE = Struct("<QQII")
+WAIT = Struct("<QQIIIIII")
+IDENTITY = Struct("<QQQIIIII")
+WAIT_AT: Final = STATE.size
+IDENTITY_AT: Final = 64
+SLOT_SIZE: Final = 128
+OUTCOME_SHIFT: Final = 8
 NEW: Final = 1
 READY: Final = 2
 WAITING: Final = 3
 FOREIGN: Final = 4
 ENDED: Final = 5
-# Flags of a slot: the name is the function's, and the task's number belongs to it; how it ended (two bits).
+# Flags of a slot: the name is the function's, and the task's number belongs to it.
 AUTO_NAME: Final = 1
-OUTCOME_SHIFT: Final = 4
 
 # A text: its kind (8 bits) and size (24 bits), the CRC-32 of both and the content; then the content, padded to 8 bytes. It is
 # referred to by its place in units of 8 bytes. 0 is no text.
@@ -90,30 +104,52 @@ FACTORS: Final = (
     0x8EBC6AF09C88C6E3, 0x589965CC75374CC3, 0x1D8E4E27C47D124F, 0xEB44ACCAB455D165, 0x2F9BE6CC5BE4F515, 0x9FB21C651E98DF25,
 )  # fmt: skip
 
-_RECORD_WORDS = Struct("<QQQI")
-_SLOT_WORDS = Struct("<11QI")
+_WAIT_WORDS = Struct("<QQQQ")
+_IDENTITY_WORDS = Struct("<QQQQQ")
 
 
-def record_check(seed: int, time: int, who: int, a: int, b: int, number: int) -> int:
-    """The checksum of a record."""
-    f = FACTORS
-    total = ((time * f[0]) ^ (who * f[1]) ^ ((a | b << 32) * f[2]) ^ ((number ^ seed) * f[3])) & MASK
-    return (total ^ (total >> 32)) & 0xFFFFFFFF
-
-
-def record_is_sound(seed: int, raw: bytes) -> bool:
-    """Whether the 32 bytes are a record that was written whole."""
-    time, who, a, b, number, check = RECORD.unpack(raw)
-    return bool(number) and record_check(seed, time, who, a, b, number) == int(check)
-
-
-def slot_check(seed: int, raw: bytes) -> int:
-    """The checksum of a slot: of its first 92 bytes."""
-    total = seed * FACTORS[11]
-    for word, factor in zip(_SLOT_WORDS.unpack(raw[:92]), FACTORS, strict=True):
-        total ^= word * factor
+def _folded(total: int) -> int:
     total &= MASK
     return (total ^ (total >> 32)) & 0xFFFFFFFF
+
+
+def unit_tag(seed: int, x: int, y: int, top: int, number: int, count: int) -> int:
+    """The tag of unit ``number`` of a ring of ``count``: ``top`` is the kind, as it stands in a tag, and ``LONG``."""
+    index = number - 1
+    top |= (index // count % LAPS) << 24
+    f = FACTORS
+    total = (x * f[0]) ^ ((y | top << 32) * f[1]) ^ ((seed ^ index % count) * f[2])
+    return top | _folded(total) >> 8
+
+
+def unit_number(seed: int, index: int, count: int, x: int, y: int, tag: int) -> int:
+    """Which unit this is, that stands at ``index``: from 1 to ``LAPS * count``; 0 if it was not written whole."""
+    number = (tag >> 24) % LAPS * count + index + 1
+    return number if tag and unit_tag(seed, x, y, tag >> 27 << 27, number, count) == tag else 0
+
+
+def wait_check(seed: int, raw: bytes) -> int:
+    """The checksum of what a slot says of a wait: of the 32 bytes before it."""
+    f = FACTORS
+    total = seed * f[4]
+    for word, factor in zip(_WAIT_WORDS.unpack(raw[:32]), f[5:9], strict=True):
+        total ^= word * factor
+    return _folded(total)
+
+
+def identity_check(seed: int, raw: bytes) -> int:
+    """The checksum of which task a slot is of: of the 40 bytes before it."""
+    f = FACTORS
+    total = seed * f[6]
+    for word, factor in zip(_IDENTITY_WORDS.unpack(raw[:40]), f[7:12], strict=True):
+        total ^= word * factor
+    return _folded(total)
+
+
+def state_check(seed: int, since: int, holder: int, state: int, wait: int, identity: int) -> int:
+    """The checksum of a slot's state, with the checksums of its other parts."""
+    f = FACTORS
+    return _folded((since * f[0]) ^ (holder * f[1]) ^ ((state | wait << 32) * f[2]) ^ ((seed ^ identity) * f[3]))
 
 
 def text_entry(kind: int, content: bytes) -> bytes:
@@ -142,7 +178,7 @@ class Header(NamedTuple):
     texts_at: int
     texts_size: int
     started: int
-    record_size: int
+    unit_size: int
     slot_size: int
     seed: int
     boot: bytes

@@ -19,7 +19,9 @@ _HOT = Struct(f"<{at.HOT_COUNT}Q")
 
 
 class Record(NamedTuple):
-    """One event. ``time``: nanoseconds of the recorded machine's monotonic clock. ``a``, ``b``: see ``layout``."""
+    """One event. ``number``: of its first unit, from 1 on and then anew after ``LAPS`` times round the ring. ``time``: nanoseconds of the
+    recorded machine's monotonic clock. ``a``, ``b``: see ``layout``.
+    """
 
     number: int
     time: int
@@ -35,6 +37,7 @@ class Slot(NamedTuple):
     id: int
     state: int
     flags: int
+    outcome: int
     since: int
     spawned: int
     parent: int
@@ -189,11 +192,11 @@ def _header(path: Path, raw: bytes) -> at.Header:
     if zlib.crc32(raw[: at.CRC_AT]) != int.from_bytes(raw[at.CRC_AT : at.CRC_AT + 4], "little"):
         raise ReadError(f"the header of {path} is damaged: nothing in it can be trusted")
     parts = header.ring_at, header.tasks_at, header.texts_at
-    ring, tasks = header.ring_count * at.RECORD.size, header.task_count * at.SLOT.size
-    sizes = header.record_size, header.slot_size
+    ring, tasks = header.ring_count * at.UNIT.size, header.task_count * at.SLOT_SIZE
+    sizes = header.unit_size, header.slot_size
     if (
         parts != (at.HEADER_SIZE, at.HEADER_SIZE + ring, at.HEADER_SIZE + ring + tasks)
-        or sizes != (at.RECORD.size, at.SLOT.size)
+        or sizes != (at.UNIT.size, at.SLOT_SIZE)
         or header.ring_count.bit_count() != 1
     ):
         raise ReadError(f"the header of {path} contradicts itself: nothing in it can be trusted")
@@ -201,43 +204,64 @@ def _header(path: Path, raw: bytes) -> at.Header:
 
 
 def _records(header: at.Header, raw: bytes, damaged: list[str], name: str) -> list[Record]:
+    units = _units(header, raw, damaged, name)
     found: list[Record] = []
-    mask = header.ring_count - 1
-    ring = raw[header.ring_at : header.ring_at + header.ring_count * at.RECORD.size]
-    ring = ring[: len(ring) // at.RECORD.size * at.RECORD.size]
-    seed = header.seed
     torn = 0
-    for index, (time, who, a, b, number, check) in enumerate(at.RECORD.iter_unpack(ring)):
-        if number == 0:
-            torn += check != 0 or time != 0  # a place that was never written is no loss
-        elif (number - 1) & mask != index or at.record_check(seed, time, who, a, b, number) != check:
-            torn += 1
+    for place, (number, x, y, tag) in enumerate(units):
+        kind = tag >> 28
+        if kind == at.TAIL:
+            continue  # it came with the unit before it; without that it is what a newer record has left of an old one
+        if not tag & at.LONG:
+            found.append(Record(number, x, kind, y, 0, 0))
+            continue
+        following, rest, upper, end = units[place + 1] if place + 1 < len(units) else (0, 0, 0, 0)
+        if following == number % (at.LAPS * header.ring_count) + 1 and end >> 28 == at.TAIL:
+            found.append(Record(number, x, kind, y | upper << 32, rest & 0xFFFFFFFF, rest >> 32))
         else:
-            found.append(Record(number, time, who >> 56, who & (1 << 56) - 1, a, b))
+            torn += 1
+    if torn:
+        damaged.append(f"{name}: {torn} record{'s' * (torn != 1)} without the second half, and left out")
+    return found
+
+
+def _units(header: at.Header, raw: bytes, damaged: list[str], name: str) -> list[tuple[int, int, int, int]]:
+    """Number, contents and tag of the units that were written whole, oldest first."""
+    count = header.ring_count
+    ring = raw[header.ring_at : header.ring_at + count * at.UNIT.size]
+    ring = ring[: len(ring) // at.UNIT.size * at.UNIT.size]
+    seed = header.seed
+    found: list[tuple[int, int, int, int]] = []
+    torn = 0
+    for index, (x, y, tag) in enumerate(at.UNIT.iter_unpack(ring)):
+        number = at.unit_number(seed, index, count, x, y, tag)
+        if number:
+            found.append((number, x, y, tag))
+        else:
+            torn += bool(tag or x or y)  # a place that was never written is no loss
     if torn:
         damaged.append(f"{name}: {torn} record{'s' * (torn != 1)} torn or damaged, and left out")
-    if found:  # numbers have 32 bits, and may have begun anew
-        first = found[0].number
-        found.sort(key=lambda record: (record.number - first + (1 << 31)) & 0xFFFFFFFF)
+    if found:  # numbers begin anew
+        whole = at.LAPS * count
+        first = found[0][0]
+        found.sort(key=lambda unit: (unit[0] - first + whole // 2) % whole)
     return found
 
 
 def _slots(header: at.Header, raw: bytes, damaged: list[str], name: str) -> dict[int, Slot]:
     found: dict[int, Slot] = {}
     torn = 0
-    size = at.SLOT.size
+    size = at.SLOT_SIZE
     table = raw[header.tasks_at : header.tasks_at + header.task_count * size]
     table = table[: len(table) // size * size]
-    ids = memoryview(table).cast("Q").tolist()[:: size // 8]
+    words = memoryview(table).cast("Q")
+    ids = words[at.IDENTITY_AT // 8 :: size // 8].tolist()
     for index, task in enumerate(ids):
         if not task:
             continue
-        part = table[index * size : (index + 1) * size]
-        values = at.SLOT.unpack(part)
-        if at.slot_check(header.seed, part) != values[-1]:
+        slot = _slot(header.seed, table[index * size : (index + 1) * size])
+        if slot is None:
             torn += 1
             continue
-        slot = Slot(*values[:-1])
         other = found.get(slot.id)
         if other is None or other.state == at.ENDED:  # a task that was started again has left its first slot behind
             found[slot.id] = slot
@@ -246,6 +270,23 @@ def _slots(header: at.Header, raw: bytes, damaged: list[str], name: str) -> dict
             f"{name}: the entr{'ies' if torn != 1 else 'y'} of {torn} task{'s' * (torn != 1)} torn or damaged, and left out"
         )
     return found
+
+
+def _slot(seed: int, raw: bytes) -> Slot | None:
+    """A slot of which every part was written whole; else None."""
+    since, holder, state, check = at.STATE.unpack_from(raw)
+    address, number, stack, operation, kind, label, wait, _ = at.WAIT.unpack_from(raw, at.WAIT_AT)
+    task, spawned, parent, name, site, reason, flags, identity = at.IDENTITY.unpack_from(raw, at.IDENTITY_AT)
+    if (
+        at.state_check(seed, since, holder, state, wait, identity) != check
+        or at.wait_check(seed, raw[at.WAIT_AT :]) != wait
+        or at.identity_check(seed, raw[at.IDENTITY_AT :]) != identity
+    ):
+        return None
+    outcome, state = state >> at.OUTCOME_SHIFT, state & (1 << at.OUTCOME_SHIFT) - 1
+    return Slot(
+        task, state, flags, outcome, since, spawned, parent, address, number, holder, name, site, stack, operation, kind, label, reason
+    )  # fmt: skip
 
 
 def find_recording(path: Path) -> Path:

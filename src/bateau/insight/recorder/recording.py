@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import mmap as mmap_module
 import os
 import secrets
 import sys
 import time
 from _thread import get_ident, get_native_id
+from contextlib import suppress
 from importlib import import_module
 from mmap import mmap
 from pathlib import Path
@@ -30,6 +32,8 @@ from .writer import PureRing, about
 RECORDS = 1 << 16
 TASKS = 1 << 15
 TEXTS = 1 << 20
+# MADV_POPULATE_WRITE, from Linux 5.14 on; an older one refuses it.
+_POPULATE_WRITE = 23
 # Threads that are recorded at once; a file stays with its thread's ident, which the next thread may get.
 _MOST_FILES = 64
 
@@ -50,13 +54,13 @@ class _File:
     def __init__(self, path: Path, host: Host, sizes: tuple[int, int, int]) -> None:
         records, tasks, texts = sizes
         ring_at = layout.HEADER_SIZE
-        tasks_at = ring_at + records * layout.RECORD.size
-        texts_at = tasks_at + tasks * layout.SLOT.size
+        tasks_at = ring_at + records * layout.UNIT.size
+        texts_at = tasks_at + tasks * layout.SLOT_SIZE
         whole = texts_at + texts
         header = layout.Header(
             layout.MAGIC, layout.VERSION, layout.HEADER_SIZE, whole, os.getpid(), layout.RIDES if host.rides else 0,
             host.thread_id, get_native_id() if host.thread_id == get_ident() else 0, time.monotonic_ns(), time.time_ns(),
-            ring_at, records, tasks_at, tasks, texts_at, texts, files.started_at(), layout.RECORD.size, layout.SLOT.size,
+            ring_at, records, tasks_at, tasks, texts_at, texts, files.started_at(), layout.UNIT.size, layout.SLOT_SIZE,
             secrets.randbits(64), _boot_id(), sys.version.split()[0].encode(), bateau.__version__.encode(),
             f"{host.name} on {_thread_name(host.thread_id)}".encode()[:64], "\0".join(sys.argv).encode("utf-8", "replace")[:1024],
         )  # fmt: skip
@@ -70,6 +74,10 @@ class _File:
             raise
         finally:
             os.close(fd)
+        if sys.platform == "linux":
+            with suppress(OSError, ValueError):
+                # Once round the ring touches all of it: here at once, instead of a fault every 256 units in the middle of a step.
+                self.view.madvise(_POPULATE_WRITE, 0, tasks_at & -mmap_module.PAGESIZE)
         self.path = path
         self._word(layout.HOT_TEXTS, 8)  # place 0 is no text
         self._word(layout.HOT_STATE, layout.OPEN)
@@ -272,8 +280,8 @@ def record(
     """Record what every task of this process does, in files that survive it: the flight recorder. Returns the recording.
 
     ``directory``: where its folder is made; None takes ``BATEAU_RECORDER_DIR``, else the user's runtime folder. Each thread that runs
-    tasks gets a file that remembers the last ``records`` events (rounded up to a power of two; 32 bytes each), ``tasks`` living tasks
-    (96 bytes each; further ones are counted), and ``texts`` bytes of names and stacks. All of it is allocated at once. ``keep``:
+    tasks gets a file that remembers the last ``records`` steps (rounded up to a power of two; 16 bytes each; other events take the room
+    of two), ``tasks`` living tasks (128 bytes each; further ones are counted), and ``texts`` bytes of names and stacks. All of it is allocated at once. ``keep``:
     leave the files there when the program ends in order. ``fatal``: have the interpreter write all threads' stacks beside them when a
     signal kills it, unless ``faulthandler`` is in use already.
 

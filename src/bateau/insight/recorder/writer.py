@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import sys
 from collections import deque
-from itertools import count
 from mmap import mmap
 from time import monotonic_ns
 from types import CodeType, FrameType
@@ -21,7 +20,7 @@ from ...kernel.instrument import Instrument
 from ...kernel.operation import Operation
 from ...kernel.resource import Resource
 from . import layout as at
-from .layout import RECORD, SLOT, record_check, slot_check, text_entry
+from .layout import IDENTITY, STATE, UNIT, WAIT, identity_check, state_check, text_entry, unit_tag, wait_check
 
 if TYPE_CHECKING:
     from ...kernel.cancellation import CancelNode
@@ -36,33 +35,36 @@ _LONGEST = 1024
 _Place = tuple[CodeType, int]
 
 
-def about(cls: type[Any]) -> tuple[str, str | None, bool]:
-    """Of an operation's class: its name in words. Of a resource's: its kind, the attribute that names or numbers one, and whether
-    its holders are known.
+def about(cls: type[Any]) -> tuple[str, str | None, bool, str | None]:
+    """Of an operation's class: its name in words. Of a resource's: its kind, the attribute that names or numbers one, whether its
+    holders are known, and the attribute with the holder where there can be but one.
     """
     if issubclass(cls, Operation):
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", cls.__name__.strip("_")).lower(), None, False
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", cls.__name__.strip("_")).lower(), None, False, None
     kind = str(getattr(cls, "kind", cls.__name__))
     named = "id" if kind == "task" else next((name for name in ("fd", "name") if hasattr(cls, name)), None)
-    return kind, named, getattr(cls, "holders", Resource.holders) is not Resource.holders
+    known = getattr(cls, "holders", Resource.holders) is not Resource.holders
+    # The attribute is the word of the class that says who holds it: one that says otherwise has not spoken of it.
+    owner = next((base.__dict__.get("held_by") for base in cls.__mro__ if "holders" in base.__dict__), None)
+    return kind, named, known, owner
 
 
 class PureRing(Instrument):
     """The writer of one file, whose header has been written into ``view``."""
 
-    __slots__ = ("_abouts", "_clock", "_freed", "_hot", "_numbers", "_seed", "_slots", "_texts", "_view", "header")
+    __slots__ = ("_abouts", "_clock", "_freed", "_hot", "_seed", "_slots", "_texts", "_units", "_view", "header")
 
     def __init__(self, view: mmap, header: at.Header) -> None:
         self._view: mmap | None = view
         self._hot = memoryview(view)[at.HOT_AT : at.HOT_AT + 8 * at.HOT_COUNT].cast("Q")
         self.header = header
-        self._numbers = count(1)
+        self._units = 0
         self._seed = header.seed
         # The slots of the tasks that live; those that are free again, longest first; texts by what they say.
         self._slots: dict[int, int] = {}
         self._freed: deque[int] = deque()
         self._texts: dict[Any, int] = {}
-        self._abouts: dict[type[Any], tuple[int, str | None, bool]] = {}
+        self._abouts: dict[type[Any], tuple[int, str | None, bool, str | None]] = {}
         self._clock = monotonic_ns
 
     # -- what it is told -----------------------------------------------------------------------------------------------------
@@ -134,7 +136,7 @@ class PureRing(Instrument):
         if error is not None:
             outcome = at.CANCELLED if isinstance(error, Cancelled) else at.FAILED
             kind = self._text(type(error).__qualname__, lasting=True)
-        slot = self._change(task.id, {"state": at.ENDED, "since": time, "outcome": outcome})
+        slot = self._change(task.id, {"state": at.ENDED | outcome << at.OUTCOME_SHIFT, "since": time})
         if slot is not None:
             del self._slots[task.id]
             self._freed.append(slot)
@@ -158,13 +160,20 @@ class PureRing(Instrument):
         view = self._view
         if view is None:
             return
-        whole = next(self._numbers)
-        number = whole & 0xFFFFFFFF
-        who = task & (1 << 56) - 1 | kind << 56
-        place = self.header.ring_at + ((whole - 1) & (self.header.ring_count - 1)) * RECORD.size
-        view[place + 24 : place + 28] = b"\0\0\0\0"  # the number: from here on it is torn
-        RECORD.pack_into(view, place, time, who, a, b, number, record_check(self._seed, time, who, a, b, number))
-        self._hot[at.HOT_HEAD] = whole
+        number = self._units + 1
+        long = a or b or task >> 32
+        self._units += 2 if long else 1  # first: another thread's collector may end a task in here
+        if long:
+            self._unit(view, number, time, task & 0xFFFFFFFF, kind << 28 | at.LONG)
+            self._unit(view, number + 1, a | b << 32, task >> 32, at.TAIL << 28)
+        else:
+            self._unit(view, number, time, task, kind << 28)
+        self._hot[at.HOT_HEAD] = self._units
+
+    def _unit(self, view: mmap, number: int, x: int, y: int, top: int) -> None:
+        header = self.header
+        tag = unit_tag(self._seed, x, y, top, number, header.ring_count)
+        UNIT.pack_into(view, header.ring_at + ((number - 1) & (header.ring_count - 1)) * UNIT.size, x, y, tag)
 
     def _rest(self, time: int) -> None:
         self._hot[at.HOT_TASK] = 0
@@ -186,7 +195,7 @@ class PureRing(Instrument):
 
     def _wait(self, operation: Operation[Any]) -> dict[str, int]:
         resource = operation.resource
-        words, attribute, holders = self._about(type(resource))
+        words, attribute, holders, owner = self._about(type(resource))
         found = {"operation": self._about(type(operation))[0], "kind": words, "address": id(resource)}
         value = getattr(resource, attribute, None) if attribute is not None else None
         if isinstance(value, str):
@@ -194,15 +203,15 @@ class PureRing(Instrument):
         elif isinstance(value, int):
             found["number"] = value & at.MASK
         if holders:
-            holder = next(iter(resource.holders()), None)
-            found["holder"] = holder.id if holder is not None else 0
+            holder = getattr(resource, owner) if owner is not None else next(iter(resource.holders()), None)
+            found["holder"] = getattr(holder, "id", 0)  # a thread, which may hold it too, has none
         return found
 
-    def _about(self, cls: type[Any]) -> tuple[int, str | None, bool]:
+    def _about(self, cls: type[Any]) -> tuple[int, str | None, bool, str | None]:
         known = self._abouts.get(cls)
         if known is None:
-            words, attribute, holders = about(cls)
-            known = self._abouts[cls] = self._text(words, lasting=True), attribute, holders
+            words, attribute, holders, owner = about(cls)
+            known = self._abouts[cls] = self._text(words, lasting=True), attribute, holders, owner
         return known
 
     def _enter(self, task: Task[Any], time: int) -> dict[str, int] | None:
@@ -226,7 +235,7 @@ class PureRing(Instrument):
         parent = task.scope.task.id if task.scope is not None and task.scope.task is not None else 0
         slot = {"id": task.id, "state": at.NEW, "flags": flags, "since": time, "spawned": time, "parent": parent}
         slot |= {"name": name, "site": site}
-        self._write(index, [slot.get(field, 0) for field in _FIELDS])
+        self._write(index, slot)
         return slot
 
     def _change(self, task: int, fields: dict[str, int]) -> int | None:
@@ -235,24 +244,24 @@ class PureRing(Instrument):
         index = self._slots.get(task)
         if view is None or index is None:
             return None
-        values = list(SLOT.unpack_from(view, self.header.tasks_at + index * SLOT.size))[:-1]
-        for field, value in fields.items():
-            if field == "outcome":
-                values[2] |= value << at.OUTCOME_SHIFT
-            else:
-                values[_INDEX[field]] = value
-        self._write(index, values)
+        place = self.header.tasks_at + index * at.SLOT_SIZE
+        values = dict(zip(_FIELDS, _parts(view, place), strict=True))
+        self._write(index, values | fields)
         return index
 
-    def _write(self, index: int, values: list[int]) -> None:
+    def _write(self, index: int, fields: dict[str, int]) -> None:
         view = self._view
         assert view is not None
-        place = self.header.tasks_at + index * SLOT.size
-        raw = SLOT.pack(*values, 0)
-        check = slot_check(self._seed, raw).to_bytes(4, "little")
-        view[place + 92 : place + 96] = bytes(255 - byte for byte in view[place + 92 : place + 96])
-        view[place : place + 92] = raw[:92]
-        view[place + 92 : place + 96] = check
+        place = self.header.tasks_at + index * at.SLOT_SIZE
+        since, holder, state, *others = [fields.get(field, 0) for field in _FIELDS]
+        wait = WAIT.pack(*others[:6], 0, 0)
+        identity = IDENTITY.pack(*others[6:], 0)
+        checks = wait_check(self._seed, wait), identity_check(self._seed, identity)
+        # The state goes first and comes last: without it the rest is nothing.
+        view[place + 20 : place + 24] = bytes(255 - byte for byte in view[place + 20 : place + 24])
+        WAIT.pack_into(view, place + at.WAIT_AT, *others[:6], checks[0], 0)
+        IDENTITY.pack_into(view, place + at.IDENTITY_AT, *others[6:], checks[1])
+        STATE.pack_into(view, place, since, holder, state, state_check(self._seed, since, holder, state, *checks))
 
     # -- texts -----------------------------------------------------------------------------------------------------------------
 
@@ -311,10 +320,17 @@ class PureRing(Instrument):
 
 
 _FIELDS = (
-    "id", "state", "flags", "since", "spawned", "parent", "address", "number", "holder",
-    "name", "site", "stack", "operation", "kind", "label", "reason",
+    "since", "holder", "state",
+    "address", "number", "stack", "operation", "kind", "label",
+    "id", "spawned", "parent", "name", "site", "reason", "flags",
 )  # fmt: skip
-_INDEX = {field: index for index, field in enumerate(_FIELDS)}
+
+
+def _parts(view: mmap, place: int) -> list[int]:
+    """A slot's fields, as in ``_FIELDS``."""
+    state = STATE.unpack_from(view, place)[:3]
+    wait = WAIT.unpack_from(view, place + at.WAIT_AT)[:6]
+    return [*state, *wait, *IDENTITY.unpack_from(view, place + at.IDENTITY_AT)[:7]]
 
 
 def _line(code: CodeType, offset: int) -> int:
