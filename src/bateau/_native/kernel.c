@@ -55,6 +55,18 @@ static const char *const kept_names[K_COUNT] = {
     [K_CONDITION_NOTIFY] = "Condition.notify",
     [K_CONDITION_NOTIFY_ALL] = "Condition.notify_all",
     [K_CONDITION_AEXIT] = "Condition.__aexit__",
+    [K_SIDE_READY] = "Side.ready",
+    [K_FD_AWAIT] = "FdOperation.__await__",
+    [K_FD_STOPPED] = "fd_stopped",
+    [K_REACTOR_IS_AWAITED] = "reactor_find_awaited",
+    [K_REACTOR_CONTROL] = "Reactor._control",
+    [K_REACTOR_POLL] = "Reactor.poll",
+    [K_STREAM_READ] = "SocketStream.read",
+    [K_STREAM_READ_POLL] = "stream_read_poll",
+    [K_STREAM_READ_FAILED] = "stream_read_failed",
+    [K_STREAM_WRITE] = "SocketStream.write",
+    [K_STREAM_WRITE_POLL] = "stream_write_poll",
+    [K_STREAM_WRITE_FAILED] = "stream_write_failed",
 };
 
 static const char *const known_names[C_COUNT] = {
@@ -77,6 +89,8 @@ static const char *const known_names[C_COUNT] = {
     [C_LOCK_ACQUIRE] = "lock acquire",
     [C_SEMAPHORE_ACQUIRE] = "semaphore acquire",
     [C_CONDITION_WAIT] = "condition wait",
+    [C_STREAM_READ] = "StreamRead",
+    [C_STREAM_WRITE] = "StreamWrite",
 };
 
 #define DEFINE_NAME(n) PyObject *str_##n;
@@ -265,7 +279,8 @@ bateau_kernel_exec(PyObject *module)
         kernel_sync_ready(module) < 0 || kernel_event_ready(module) < 0 || kernel_lock_ready(module) < 0 ||
         kernel_semaphore_ready(module) < 0 || kernel_condition_ready(module) < 0 ||
         kernel_timer_ready(module) < 0 || kernel_timeout_ready(module) < 0 || kernel_sleep_ready(module) < 0 ||
-        kernel_cancel_ready(module) < 0) {
+        kernel_cancel_ready(module) < 0 || kernel_fd_ready(module) < 0 || kernel_socket_ready(module) < 0 ||
+        kernel_reactor_ready(module) < 0) {
         return -1;
     }
     return 0;

@@ -272,6 +272,18 @@ enum kept_name {
     K_CONDITION_NOTIFY,
     K_CONDITION_NOTIFY_ALL,
     K_CONDITION_AEXIT,
+    K_SIDE_READY,
+    K_FD_AWAIT,
+    K_FD_STOPPED,
+    K_REACTOR_IS_AWAITED,
+    K_REACTOR_CONTROL,
+    K_REACTOR_POLL,
+    K_STREAM_READ,
+    K_STREAM_READ_POLL,
+    K_STREAM_READ_FAILED,
+    K_STREAM_WRITE,
+    K_STREAM_WRITE_POLL,
+    K_STREAM_WRITE_FAILED,
     K_COUNT
 };
 extern PyObject *kept[K_COUNT];
@@ -297,6 +309,8 @@ enum known_class {
     C_LOCK_ACQUIRE,
     C_SEMAPHORE_ACQUIRE,
     C_CONDITION_WAIT,
+    C_STREAM_READ,
+    C_STREAM_WRITE,
     C_COUNT
 };
 extern PyTypeObject *known[C_COUNT];
@@ -315,6 +329,9 @@ enum seen_class {
     SEEN_LOCK,
     SEEN_SEMAPHORE,
     SEEN_CONDITION,
+    SEEN_SIDE,
+    SEEN_WATCH,
+    SEEN_STREAM,
     SEEN_COUNT
 };
 extern PyTypeObject *seen[SEEN_COUNT];
@@ -337,7 +354,8 @@ running_task(void)
     X(throw) X(close) X(send) X(resume_aborted) X(name) X(background) X(priority) X(_timers) X(first_id) \
     X(_expire) X(_due) X(unregister) X(tb_next) X(satisfied) X(_come_home) X(admit) \
     X(park) X(end) X(spawn) X(idle) X(instrument) X(owner) X(release) X(turn_to_lock) X(_watch) X(_note_taken)           \
-    X(_note_returned) X(__aenter__) X(__aexit__)
+    X(_note_returned) X(__aenter__) X(__aexit__) X(add) X(disarm) X(lone) X(poll) X(register) X(abort)                      \
+    X(check_home) X(given_up) X(_nobodys)
 #define DECLARE_NAME(n) extern PyObject *str_##n;
 NAMES(DECLARE_NAME)
 #undef DECLARE_NAME
@@ -407,6 +425,9 @@ int kernel_event_ready(PyObject *module);
 int kernel_lock_ready(PyObject *module);
 int kernel_semaphore_ready(PyObject *module);
 int kernel_condition_ready(PyObject *module);
+int kernel_fd_ready(PyObject *module);
+int kernel_socket_ready(PyObject *module);
+int kernel_reactor_ready(PyObject *module);
 
 /* -- making types --------------------------------------------------------------------------------------------------- */
 

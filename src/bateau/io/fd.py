@@ -24,6 +24,7 @@ from ..kernel.errors import Closed, Stopped, WrongRuntime
 from ..kernel.operation import ABORTED, DONE, FIRED, NEW, PARKED, STEP_BUDGET, RetryOperation, yield_once
 from ..kernel.resource import OUTSIDE, Resource
 from ..kernel.swallowed import check_swallowed
+from ..kernel.twin import FdOperationFields, FdWatchFields, SideFields, keep, slots, twinned
 
 if TYPE_CHECKING:
     from ..kernel.host import Host
@@ -69,7 +70,8 @@ def turns_of(host: Host) -> Turns | None:
     return found
 
 
-class Side:
+@twinned("ready")
+class Side(SideFields):
     """One direction of an ``FdWatch``: who waits for it, and where it is registered.
 
     Invariants: ``host`` is not None iff ``fd`` is registered there in this direction. Every operation in ``waiters`` is
@@ -79,7 +81,7 @@ class Side:
     It does not know its watch, so that there is no reference cycle and what is dropped is freed at once.
     """
 
-    __slots__ = ("closed", "drained", "fd", "host", "in_host", "quiet", "turns", "waiters", "write")
+    __slots__ = slots("closed", "drained", "fd", "host", "in_host", "quiet", "turns", "waiters", "write")
 
     def __init__(self, fd: int, write: bool) -> None:
         self.fd = fd
@@ -157,6 +159,20 @@ class Side:
                 self.discard(op)
                 op.fire()
 
+    def lost(self) -> None:
+        """The fd was closed behind bateau's back, and its number is another's now, who watches it: who waits for the old one is told."""
+        self.host = None
+        self.quiet = False
+        self.closed = True
+        waiters, self.waiters = self.waiters, []
+        for op in waiters:
+            if op.state is PARKED and op.claim():
+                op.fail(
+                    Closed(
+                        f"{op.resource.describe()} was closed behind bateau's back: descriptor {self.fd} is another one's now"
+                    )
+                )
+
     def disarm(self) -> None:
         """Take the registration out, if there is one."""
         host, self.host = self.host, None
@@ -168,13 +184,13 @@ class Side:
                 host.remove_reader(self.fd)
 
 
-class FdWatch(Resource):
+class FdWatch(FdWatchFields, Resource):
     """The readiness of one file descriptor, which should be non-blocking. It belongs to the runtime that first waits on it.
 
     ``label`` is what messages call it, a text or a function that makes one.
     """
 
-    __slots__ = ("__weakref__", "_home", "_label", "_thread", "closed", "fd", "reading", "writing")
+    __slots__ = slots("__weakref__", "_home", "_label", "_thread", "closed", "fd", "reading", "writing")
     kind: ClassVar[str] = "fd"
 
     def __init__(self, fd: int, *, label: str | Callable[[], str] | None = None) -> None:
@@ -270,13 +286,14 @@ class FdWatch(Resource):
         return f"<{type(self).__name__} {self.describe()}{', closed' if self.closed else ''}>"
 
 
-class FdOperation(RetryOperation[T]):
+@twinned("__await__")
+class FdOperation(FdOperationFields, RetryOperation[T]):
     """Base of every wait on an fd: a subclass's ``poll`` tries the system call; this class parks on the side.
 
     A subclass that keeps something while it waits gives it up in ``given_up``.
     """
 
-    __slots__ = ("side",)
+    __slots__ = slots("side")
     # Whether it waits on one side only, so that there is no other to leave when it is fired.
     lone = True
 
@@ -385,6 +402,16 @@ class FdOperation(RetryOperation[T]):
         if self.state is PARKED:
             side.discard(self)
             self.state = FIRED
+
+
+def _stopped(op: FdOperation[Any]) -> None:
+    """For the twin: its scope was asked to stop while ``op`` made another attempt in vain."""
+    if op.ends_on_stop:
+        op.given_up()
+        raise Stopped("the scope was asked to stop")
+
+
+keep(fd_stopped=_stopped)
 
 
 class FdsOperation(FdOperation[T]):

@@ -147,6 +147,33 @@ if TYPE_CHECKING or native is None:
 
     class ConditionWaitFields(_Nothing):
         __slots__ = ()
+
+    class SideFields(_Nothing):
+        __slots__ = ()
+
+    class FdWatchFields(_Nothing):
+        __slots__ = ()
+
+    class FdOperationFields(_Nothing):
+        __slots__ = ()
+
+    class ReactorFields(_Nothing):
+        __slots__ = ()
+
+    class SocketOwnerFields(_Nothing):
+        __slots__ = ()
+
+    class SocketStreamFields(_Nothing):
+        __slots__ = ()
+
+    class StreamOperationFields(_Nothing):
+        __slots__ = ()
+
+    class StreamReadFields(_Nothing):
+        __slots__ = ()
+
+    class StreamWriteFields(_Nothing):
+        __slots__ = ()
 else:
     RunningFields = native.RunningFields
     NodeFields = native.NodeFields
@@ -179,6 +206,15 @@ else:
     SemaphoreAcquireFields = native.SemaphoreAcquireFields
     ConditionFields = native.ConditionFields
     ConditionWaitFields = native.ConditionWaitFields
+    SideFields = native.SideFields
+    FdWatchFields = native.FdWatchFields
+    FdOperationFields = native.FdOperationFields
+    ReactorFields = native.ReactorFields
+    SocketOwnerFields = native.SocketOwnerFields
+    SocketStreamFields = native.SocketStreamFields
+    StreamOperationFields = native.StreamOperationFields
+    StreamReadFields = native.StreamReadFields
+    StreamWriteFields = native.StreamWriteFields
 
 
 # The pure functions that the twin has taken the place of, by their names (``Scope.spawn``, ``sleep``): who follows a program's steps

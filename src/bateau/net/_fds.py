@@ -33,9 +33,9 @@ class SendFds(StreamWrite):
             self.state = ABORTED
             raise ValueError("send_fds needs at least one byte of data: descriptors travel with a byte")
 
-    def send(self) -> int:
+    def send_some(self) -> int:
         if self.sent or not self.fds:
-            return super().send()
+            return super().send_some()
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, self.fds)]
         return self.stream._sock.sendmsg([self.data], rights)
 

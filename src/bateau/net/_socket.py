@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import errno
 import socket
 import sys
@@ -11,9 +12,20 @@ from typing import Any, TypeVar
 from ..io.fd import FdOperation, FdWatch, Side
 from ..kernel.errors import user_site
 from ..kernel.hazard import report
+from ..kernel.twin import SocketOwnerFields, native, slots
 from ._errors import Address, format_address
 
 T = TypeVar("T")
+
+
+def _real_number(sock: socket.socket) -> int:
+    """For the twin, which makes system calls by itself: the real descriptor of a plain socket, plus one; else 0.
+
+    A subclass may do anything in its methods, and a simulated socket has a number that means nothing to the system: then its
+    methods are called.
+    """
+    return _socket.socket.fileno(sock) + 1 if type(sock) is socket.socket else 0
+
 
 
 class SocketView:
@@ -76,10 +88,10 @@ class SocketWatch(FdWatch):
             _held.discard(self._sock)
 
 
-class SocketOwner:
+class SocketOwner(SocketOwnerFields):
     """The base of streams, listeners and datagram sockets. It owns ``_sock``: nobody else closes it."""
 
-    __slots__ = ("__weakref__", "_family", "_on_close", "_site", "_sock", "_watch")
+    __slots__ = slots("__weakref__", "_family", "_on_close", "_site", "_sock", "_watch")
     _kind = "socket"
 
     def __init__(self, sock: socket.socket, *, on_close: Callable[[], None] | None = None) -> None:
@@ -89,6 +101,8 @@ class SocketOwner:
         self._on_close = on_close
         self._site = user_site(sys._getframe(2))
         self._watch = SocketWatch(sock, self._kind)
+        if native is not None:
+            self._number = _real_number(sock)
 
     def close(self) -> None:
         """Close the socket now, without suspending; tasks that wait on it wake with ``Closed``. Idempotent.

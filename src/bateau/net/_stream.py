@@ -13,13 +13,22 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Callable
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ..io.abc import DEFAULT_SIZE, READ, WRITE, AsyncStream
 from ..io.fd import FdOperation, FdsOperation, Side
 from ..kernel.current import current_task_or_none
 from ..kernel.errors import Broken, Busy, Closed, WouldBlock
 from ..kernel.operation import ABORTED, FIRED, NEW, PARKED
+from ..kernel.twin import (
+    SocketStreamFields,
+    StreamOperationFields,
+    StreamReadFields,
+    StreamWriteFields,
+    keep,
+    slots,
+    twinned,
+)
 from ._errors import check_count, translated
 from ._socket import SocketOwner
 
@@ -29,13 +38,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class SocketStream(SocketOwner, AsyncStream):
+@twinned("read", "recv", "sendall", "write")
+class SocketStream(SocketStreamFields, SocketOwner, AsyncStream):
     """A connected TCP (or any stream) socket. Made by ``connect_tcp``, a ``Listener`` or ``from_socket``.
 
     See ``bateau.io.AsyncStream`` for what every stream promises.
     """
 
-    __slots__ = ("_broken", "_eof_sent", "_reader", "_writer")
+    __slots__ = slots("_broken", "_eof_sent", "_reader", "_writer")
     _kind = "TCP stream"
 
     def __init__(self, sock: socket.socket, *, on_close: Callable[[], None] | None = None) -> None:
@@ -151,10 +161,10 @@ class SocketStream(SocketOwner, AsyncStream):
         return found
 
 
-class StreamReading(FdOperation[T]):
+class StreamReading(StreamOperationFields, FdOperation[T]):
     """What the reading operations share: the reader's place."""
 
-    __slots__ = ("stream",)
+    __slots__ = slots("stream")
 
     def __init__(self, stream: SocketStream) -> None:
         super().__init__(stream._watch, stream._watch.reading)
@@ -172,8 +182,9 @@ class StreamReading(FdOperation[T]):
         return f"read from {self.stream._describe()}"
 
 
-class StreamRead(StreamReading[bytes]):
-    __slots__ = ("n",)
+@twinned(final=True)
+class StreamRead(StreamReadFields, StreamReading[bytes]):
+    __slots__ = slots("n")
 
     def __init__(self, stream: SocketStream, n: int) -> None:
         # The chain of ``super().__init__`` written out, here and in ``StreamWrite``: it costs as much as the system call.
@@ -191,6 +202,8 @@ class StreamRead(StreamReading[bytes]):
         if reader is not None and reader is not self:
             stream._check_free(reader, self, "read")
         side = self.side
+        if side.closed:
+            raise stream._watch.closed_error()
         if side.quiet:
             return False  # the last read took all there was, and no event came since
         n = self.n
@@ -200,14 +213,18 @@ class StreamRead(StreamReading[bytes]):
             side.drain()
             return False
         except OSError as error:
-            self.given_up()
-            raise stream._translated(error) from error
+            self.failed(error)
         if data and len(data) < n:
             side.drain()
         if reader is not None:
             stream._reader = None
         self.value = data
         return True
+
+    def failed(self, error: OSError) -> NoReturn:
+        """The system call has failed."""
+        self.given_up()
+        raise self.stream._translated(error) from error
 
 
 class _ReadInto(StreamReading[int]):
@@ -237,10 +254,10 @@ class _ReadInto(StreamReading[int]):
         super().given_up()
 
 
-class StreamWriting(FdOperation[T]):
+class StreamWriting(StreamOperationFields, FdOperation[T]):
     """What the writing operations share: the writer's place."""
 
-    __slots__ = ("stream",)
+    __slots__ = slots("stream")
     selectable = False  # it sends in pieces
 
     def __init__(self, stream: SocketStream) -> None:
@@ -259,10 +276,11 @@ class StreamWriting(FdOperation[T]):
         return f"write to {self.stream._describe()}"
 
 
-class StreamWrite(StreamWriting[None]):
+@twinned(final=True)
+class StreamWrite(StreamWriteFields, StreamWriting[None]):
     """Sends all; between two attempts ``sent`` bytes are out, and giving up then breaks the stream (law 9)."""
 
-    __slots__ = ("data", "sent", "total")
+    __slots__ = slots("data", "sent", "total")
 
     def __init__(self, stream: SocketStream, data: ReadableBuffer) -> None:
         self.state = ABORTED
@@ -280,29 +298,34 @@ class StreamWrite(StreamWriting[None]):
 
     def poll(self) -> bool:
         stream = self.stream
-        if stream._broken is not None or stream._eof_sent or stream._watch.closed:
+        if stream._broken is not None or stream._eof_sent or self.side.closed:
             self.given_up()
             stream._check_writable(self.sent)
+            raise stream._watch.closed_error()
         writer = stream._writer
         if writer is not None and writer is not self:
             stream._check_free(writer, self, "write")
         total = self.total
         try:
             while self.sent < total:
-                self.sent += self.send()
+                self.sent += self.send_some()
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
-            found = stream._translated(error, self.sent)
-            self.sent = total  # told already
-            self.given_up()
-            raise found from error
+            self.failed(error)
         if writer is not None:
             stream._writer = None
         self.data = None
         return True
 
-    def send(self) -> int:
+    def failed(self, error: OSError) -> NoReturn:
+        """The system call has failed."""
+        found = self.stream._translated(error, self.sent)
+        self.sent = self.total  # told already
+        self.given_up()
+        raise found from error
+
+    def send_some(self) -> int:
         """One attempt to send what is left; returns how many bytes went."""
         sent = self.sent
         return self.stream._sock.send(memoryview(self.data)[sent:] if sent else self.data)
@@ -317,6 +340,14 @@ class StreamWrite(StreamWriting[None]):
             )
         self.data = None
         super().given_up()
+
+
+keep(
+    stream_read_poll=StreamRead.poll,
+    stream_read_failed=StreamRead.failed,
+    stream_write_poll=StreamWrite.poll,
+    stream_write_failed=StreamWrite.failed,
+)
 
 
 def _flat(data: ReadableBuffer) -> tuple[memoryview, int]:

@@ -11,9 +11,13 @@ import select
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from sys import modules
 from typing import Any, TypeVar
 
 from ..kernel.engine import Engine, SchedulingPolicy
+from ..kernel.errors import Deadlock
+from ..kernel.explain import explain_deadlock
+from ..kernel.twin import ReactorFields, keep, native, twinned
 from .base import Runtime
 from .engine_session import EngineSession
 from .forking import forked_error
@@ -24,6 +28,12 @@ T = TypeVar("T")
 _READ = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP if hasattr(select, "epoll") else 0
 _WRITE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR if hasattr(select, "epoll") else 0
 
+
+# How epoll_ctl is called.
+_ADD, _REMOVE, _CHANGE = 1, 2, 3
+
+# How many events may come that concern nobody before the epoll set is made anew.
+MOST_STRAYS = 100
 
 # Seconds; epoll counts milliseconds in 32 bits, and a poll that ends early for nothing is harmless.
 LONGEST_POLL = 86400.0
@@ -46,24 +56,35 @@ class _Eventfd:
             self._close(fd)
 
 
-class Reactor:
+@twinned("is_awaited", "poll", "_control")
+class Reactor(ReactorFields):
     """The driver: fd readiness by epoll, a thread-safe wake by eventfd, the monotonic clock.
 
     Invariant: an fd is registered with epoll iff it is in ``_readers`` or ``_writers``; whoever closes an fd removes it
-    here first (one owner closes, so that a reused number can never be mistaken for it).
+    here first (one owner closes, so that a reused number can never be mistaken for it). An fd that somebody else has closed is
+    found out when its number is registered again, or removed: who waited for it is told then.
     """
 
     now = staticmethod(time.monotonic)
 
     def __init__(self) -> None:
+        self._strays = 0
         self._epoll = select.epoll()
+        self._tell_twin()
         # None once closed. ``wake`` takes it first, and so keeps the descriptor open until it has written.
         self._eventfd: _Eventfd | None = _Eventfd()
         self._wake_fd = self._eventfd.fd
-        self._epoll.register(self._wake_fd, select.EPOLLIN)
+        self._control(_ADD, self._wake_fd, select.EPOLLIN)
         self._readers: dict[int, Callable[[], None]] = {}
         self._writers: dict[int, Callable[[], None]] = {}
-        self._awaited: tuple[dict[int, Callable[[], None]], int, Callable[[], None]] | None = None
+        # The fd, and whether it is a writer, that was found awaited last.
+        self._awaited: tuple[int, bool] | None = None
+
+    def _tell_twin(self) -> None:
+        """The twin makes its system calls on the epoll set itself, if that is open, and a real one (a simulated one has another class)."""
+        if native is not None:
+            epoll = self._epoll
+            self._epoll_fd = -1 if epoll.closed or type(epoll).__module__ != "select" else epoll.fileno()
 
     def wake(self) -> None:
         """From any thread: end a poll that blocks, or make the next one return at once."""
@@ -85,43 +106,86 @@ class Reactor:
             if fd == self._wake_fd:
                 os.eventfd_read(fd)
                 continue
+            called = False
             if mask & _READ and (reader := self._readers.get(fd)) is not None:
+                called = True
                 reader()
             if mask & _WRITE and (writer := self._writers.get(fd)) is not None:
+                called = True
                 writer()
+            if not called:
+                self._nobodys(fd)
 
     def watch(self, table: dict[int, Callable[[], None]], fd: int, fn: Callable[[], None]) -> None:
         """Add or replace the callback of ``fd`` in ``table`` (readers or writers)."""
         known = fd in self._readers or fd in self._writers
-        new = fd not in table
+        old = table.get(fd)
         table[fd] = fn
         try:
             if not known:
-                self._epoll.register(fd, self._mask(fd))
-            elif new:
-                try:
-                    self._epoll.modify(fd, self._mask(fd))
-                except FileNotFoundError:
-                    # The kernel has forgotten it: it was closed by a stranger, and the number is another's now.
-                    (self._readers if table is self._writers else self._writers).pop(fd, None)
-                    self._epoll.register(fd, self._mask(fd))
+                self._control(_ADD, fd, self._mask(fd))
+            elif old != fn:
+                self._change(table, fd, fn, old)
         except BaseException:
-            if new:
-                del table[fd]
+            if old is None:
+                table.pop(fd, None)
             raise
+
+    def _change(
+        self, table: dict[int, Callable[[], None]], fd: int, fn: Callable[[], None], old: Callable[[], None] | None
+    ) -> None:
+        """``fn`` joins or replaces what is registered for ``fd``, if that is the same fd still."""
+        try:
+            self._control(_CHANGE, fd, self._mask(fd))
+        except FileNotFoundError:
+            # epoll has forgotten it, so it was closed, and this is another one under the same number.
+            other = self._writers if table is self._readers else self._readers
+            beside = other.pop(fd, None)
+            self._control(_ADD, fd, self._mask(fd))
+            for stale in (old, beside):
+                tell = getattr(getattr(stale, "__self__", None), "lost", None)  # of a side of ``bateau.io.fd``
+                if tell is not None:
+                    tell()
+
+    def _control(self, op: int, fd: int, mask: int) -> None:
+        """What epoll_ctl does."""
+        if op == _ADD:
+            self._epoll.register(fd, mask)
+        elif op == _CHANGE:
+            self._epoll.modify(fd, mask)
+        else:
+            self._epoll.unregister(fd)
+
+    def _nobodys(self, fd: int) -> None:
+        """An event came that concerns nobody: mostly it was on its way while its registration was taken out.
+
+        But an fd that was closed behind our back, of which a duplicate lives on, can't be taken out any more: its number says
+        nothing to epoll, or means another. Its events would come for ever, so a new set takes the old one's place.
+        """
+        self._strays += 1
+        if self._strays < MOST_STRAYS:
+            return
+        self._strays = 0
+        old, self._epoll = self._epoll, select.epoll()
+        self._tell_twin()
+        old.close()
+        self._control(_ADD, self._wake_fd, select.EPOLLIN)
+        for known in {**self._readers, **self._writers}:
+            try:
+                self._control(_ADD, known, self._mask(known))
+            except OSError:
+                continue  # closed as well: there is nothing that could bring an event
 
     def unwatch(self, table: dict[int, Callable[[], None]], fd: int) -> None:
         """Take ``fd`` out of ``table``."""
         if table.pop(fd, None) is None:
             return
+        op = _CHANGE if fd in self._readers or fd in self._writers else _REMOVE
         try:
-            if fd in self._readers or fd in self._writers:
-                self._epoll.modify(fd, self._mask(fd))
-            else:
-                self._epoll.unregister(fd)
+            self._control(op, fd, self._mask(fd))
         except OSError as error:
-            # It was closed by a stranger, so the kernel has taken it out already. Whoever closes must get to the end of it.
-            if error.errno not in (errno.EBADF, errno.ENOENT):
+            # Closed behind our back, which took it out already.
+            if error.errno not in (errno.ENOENT, errno.EBADF):
                 raise
 
     def _mask(self, fd: int) -> int:
@@ -137,15 +201,19 @@ class Reactor:
     def is_awaited(self, own: int) -> bool:
         """Whether an fd other than ``own`` may still bring something to somebody. The last answer is tried first."""
         last = self._awaited
-        if last is not None and last[0].get(last[1]) is last[2] and not _is_idle(last[2]):
-            return True
-        for table in (self._readers, self._writers):
-            for fd, fn in table.items():
+        if last is not None:
+            fn = (self._writers if last[1] else self._readers).get(last[0])
+            if fn is not None and last[0] != own and not _is_idle(fn):
+                return True
+        self._awaited = self._find_awaited(own)
+        return self._awaited is not None
+
+    def _find_awaited(self, own: int) -> tuple[int, bool] | None:
+        for writes in (False, True):
+            for fd, fn in (self._writers if writes else self._readers).items():
                 if fd != own and not _is_idle(fn):
-                    self._awaited = table, fd, fn
-                    return True
-        self._awaited = None
-        return False
+                    return fd, writes
+        return None
 
     def close(self) -> None:
         """Free the epoll set and the wake-up."""
@@ -154,8 +222,12 @@ class Reactor:
         self._readers.clear()
         self._writers.clear()
         self._epoll.close()
+        self._tell_twin()
         self._eventfd = None
         self._wake_fd = -1
+
+
+keep(reactor_find_awaited=Reactor._find_awaited)
 
 
 def _is_idle(fn: Callable[[], None]) -> bool:
@@ -204,12 +276,20 @@ class NativeEngine(Engine):
         return super().is_stuck()
 
     def advance(self) -> None:
-        if self.aio is None and asyncio_is_ready():  # imported by another thread
+        if self.aio is None and "asyncio" in modules and asyncio_is_ready():  # imported by another thread
             attach(self)
         if self.aio is not None:
             self.aio.advance()
-        else:
-            super().advance()
+            return
+        # ``Engine.advance`` written out: a connection that sends one message at a time comes by here for each.
+        self.turn()
+        main = self.main
+        if (main is not None and main.ended) or self.aio is not None:
+            return
+        timeout = self.timeout()
+        if timeout is None and not self.reactor.is_awaited(-1) and self.is_stuck():
+            raise Deadlock(explain_deadlock(self.roots))
+        self.reactor.poll(timeout)
 
     def asyncio_side(self) -> Any:
         """Make its asyncio side (an ``AsyncioSide``). Called once, when asyncio has been imported."""
