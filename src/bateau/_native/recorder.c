@@ -53,6 +53,12 @@ typedef struct {
     uint32_t name, site, reason, flags, identity_check, rest[5];
 } Slot;
 
+/* The middle part, as it is found out, and who holds the resource. */
+typedef struct {
+    uint64_t address, number, holder;
+    uint32_t stack, operation, kind, label;
+} Wait;
+
 _Static_assert(sizeof(Unit) == 16 && sizeof(Slot) == 128, "the layout's sizes");
 _Static_assert(offsetof(Slot, address) == 24 && offsetof(Slot, id) == 64, "the layout's parts");
 
@@ -301,6 +307,7 @@ record(BateauRing *ring, uint64_t time, unsigned kind, uint64_t task, uint32_t a
     }
     BARRIER();
     ring->hot[HOT_HEAD] = ring->number;
+    __builtin_prefetch(&ring->units[(ring->number + 4) & ring->unit_mask], 1);
 }
 
 /* ---- texts and stacks ---------------------------------------------------------------------------------------------------- */
@@ -709,6 +716,13 @@ slot_of(BateauRing *ring, PyObject *task, uint64_t id)
     return index == 0 ? NULL : &ring->slots[index - 1];
 }
 
+/* It will be written to: where a system call was made since, it is not in the cache any more. */
+static inline void
+fetch(Slot *slot)
+{
+    __builtin_prefetch(slot, 1); /* NULL does no harm */
+}
+
 static Slot *
 take_slot(BateauRing *ring, PyObject *task, uint64_t id)
 {
@@ -949,30 +963,30 @@ holder_of(PyObject *resource, const About *found)
 }
 
 static void
-wait_on(BateauRing *ring, Slot *slot, PyObject *operation)
+wait_on(BateauRing *ring, Wait *wait, PyObject *operation)
 {
     uint32_t of_operation = about(ring, operation);
-    slot->operation = of_operation ? ring->abouts[of_operation - 1].words : 0;
+    wait->operation = of_operation ? ring->abouts[of_operation - 1].words : 0;
     PyObject *resource = placed(operation, of_operation ? ring->abouts[of_operation - 1].offset : -1, names.resource);
     if (resource == NULL || resource == Py_None) {
         Py_XDECREF(resource);
         return;
     }
-    slot->address = (uint64_t)(uintptr_t)resource;
+    wait->address = (uint64_t)(uintptr_t)resource;
     uint32_t of_resource = about(ring, resource);
     if (of_resource != 0) {
         About found = ring->abouts[of_resource - 1]; /* a copy: the table may move */
-        slot->kind = found.words;
+        wait->kind = found.words;
         PyObject *value = found.attribute != NULL ? placed(resource, found.offset, found.attribute) : NULL;
         if (value != NULL && PyUnicode_Check(value)) {
-            slot->label = text(ring, value, 0);
+            wait->label = text(ring, value, 0);
         }
         else {
-            slot->number = number_of(value);
+            wait->number = number_of(value);
         }
         Py_XDECREF(value);
         if (found.holders) {
-            slot->holder = holder_of(resource, &found);
+            wait->holder = holder_of(resource, &found);
         }
     }
     Py_DECREF(resource);
@@ -1017,8 +1031,10 @@ wake(BateauRing *ring, PyObject *task)
     if (ring->base == NULL) {
         return;
     }
-    uint64_t id = id_of(task), time = now(ring);
+    uint64_t id = id_of(task);
     Slot *slot = slot_of(ring, task, id);
+    fetch(slot);
+    uint64_t time = now(ring);
     if (slot != NULL) {
         seal_state(ring, slot, IS_READY, time, slot->holder);
     }
@@ -1049,25 +1065,31 @@ leave(BateauRing *ring)
 static void
 park(BateauRing *ring, PyObject *task, PyObject *operation, PyObject *coro, int running)
 {
+    uint64_t id = id_of(task);
+    fetch(slot_of(ring, task, id));
     Place places[DEPTH];
     size_t count = running ? running_stack(places) : 0;
     if (count == 0 && coro != NULL) {
         count = suspended_stack(coro, places);
     }
-    uint64_t id = id_of(task);
-    Slot *slot, wait = {.stack = stack_text(ring, places, count)};
+    Wait wait = {.stack = stack_text(ring, places, count)};
     if (operation != NULL) {
         wait_on(ring, &wait, operation); /* may run Python code: the slot is looked for after it */
     }
     uint64_t time = now(ring);
-    slot = slot_of(ring, task, id);
+    Slot *slot = slot_of(ring, task, id);
     if (slot == NULL) {
         slot = enter(ring, task, id, time);
     }
     if (slot != NULL) {
         if (slot->address != wait.address || slot->number != wait.number || slot->stack != wait.stack
             || slot->operation != wait.operation || slot->kind != wait.kind || slot->label != wait.label) {
-            memcpy(&slot->address, &wait.address, offsetof(Slot, wait_check) - offsetof(Slot, address));
+            slot->address = wait.address;
+            slot->number = wait.number;
+            slot->stack = wait.stack;
+            slot->operation = wait.operation;
+            slot->kind = wait.kind;
+            slot->label = wait.label;
             BARRIER();
             seal_wait(ring, slot);
         }
