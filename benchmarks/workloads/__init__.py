@@ -14,6 +14,7 @@ NAMES = (
     "timeout",
     "timers",
     "cancel",
+    "sleepers",
     "memory",
     "startup",
     "files",

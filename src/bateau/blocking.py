@@ -24,6 +24,7 @@ from .kernel.errors import Cancelled, CancelRecord, Deadlock, NestedRun, user_si
 from .kernel.hazard import report
 from .kernel.operation import ABORTED, NEW, Operation
 from .kernel.task import Task
+from .kernel.twin import Children
 from .runtimes import registry
 from .runtimes.base import Runtime, Session
 
@@ -202,7 +203,7 @@ def _adopt(engine: Any, child: Task[Any], caller: Task[Any]) -> None:
     node = caller.node
     child.parent = node
     if node.children is None:
-        node.children = {}
+        node.children = Children()
     node.children[child] = None
     child.effective = node.effective
     child.stopping = node.stopping

@@ -54,6 +54,11 @@ def scope(
     return made
 
 
+keep(scope=scope)
+if not TYPE_CHECKING and native is not None:
+    scope = native.scope
+
+
 def timeout(seconds: float | None) -> RaisingTimeout:
     """A block that may take ``seconds`` (None: for ever) from entering, then is cancelled and raises ``TimeoutError``.
 

@@ -15,6 +15,9 @@ deliver(PyObject *module, PyObject *thing)
         return PyObject_CallOneArg(kept[K_DELIVER], thing);
     }
     Operation *op = (Operation *)waiting;
+    if (Py_IS_TYPE(op, known[C_PASSAGE])) {
+        Py_RETURN_NONE; /* shielded: the cancellation reaches the children instead */
+    }
     if (op->state == PARKED && (op->resource == NULL || op->sub != NULL || op->bound)) {
         return PyObject_CallOneArg(kept[K_DELIVER], thing);
     }

@@ -163,6 +163,9 @@ step(Engine *self, Running *running, PyObject *outer, Task *task, BateauRing *ri
         }
     }
     if (how == PYGEN_NEXT) {
+        if (task->spawned && !task->hidden && !task->ended) {
+            task_hide_parts(task);
+        }
         if (value == Py_None) {
             status = engine_enqueue(self, task);
         } else if (value == kept[K_PARK] && !is_set(task->throwing)) {

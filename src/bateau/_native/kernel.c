@@ -67,13 +67,17 @@ static const char *const kept_names[K_COUNT] = {
     [K_STREAM_WRITE] = "SocketStream.write",
     [K_STREAM_WRITE_POLL] = "stream_write_poll",
     [K_STREAM_WRITE_FAILED] = "stream_write_failed",
+    [K_SCOPE_ENTER] = "Scope.__aenter__",
+    [K_SCOPE_EXIT] = "Scope.__aexit__",
+    [K_SCOPE] = "scope",
+    [K_DEFAULT_BUDGET] = "default_budget",
+    [K_SETTLE] = "settle",
 };
 
 static const char *const known_names[C_COUNT] = {
     [C_TASK] = "Task",
     [C_SCOPE] = "Scope",
     [C_OPERATION] = "Operation",
-    [C_DRAIN] = "Drain",
     [C_ENGINE] = "Engine",
     [C_CANCEL_SCOPE] = "CancelScope",
     [C_RAISING_TIMEOUT] = "RaisingTimeout",
@@ -91,6 +95,8 @@ static const char *const known_names[C_COUNT] = {
     [C_CONDITION_WAIT] = "condition wait",
     [C_STREAM_READ] = "StreamRead",
     [C_STREAM_WRITE] = "StreamWrite",
+    [C_PASSAGE] = "Passage",
+    [C_JOIN] = "Join",
 };
 
 #define DEFINE_NAME(n) PyObject *str_##n;
@@ -139,6 +145,9 @@ know(PyObject *module, PyObject *args)
     for (int i = 0; i < C_COUNT; i++) {
         if (strcmp(known_names[i], name) == 0 && known[i] == NULL) {
             known[i] = (PyTypeObject *)Py_NewRef(type);
+            if (i == C_TASK) {
+                task_settle_class(known[i]);
+            }
             break;
         }
     }
@@ -174,6 +183,7 @@ keep_placeholders(void)
         case K_PARK:
         case K_PACKAGE_DIR:
         case K_ALL_MUST_SUCCEED:
+        case K_DEFAULT_BUDGET:
             break;
         default:
             kept[i] = Py_NewRef(function);
@@ -273,14 +283,16 @@ bateau_kernel_exec(PyObject *module)
         return -1;
     }
     if (PyModule_AddIntConstant(module, "VERSION", KERNEL_VERSION) < 0 || PyModule_AddFunctions(module, functions) < 0 ||
-        PyModule_AddType(module, &RunningType) < 0 || kernel_ring_ready(module) < 0 || kernel_scope_ready(module) < 0 ||
+        PyModule_AddType(module, &RunningType) < 0 || kernel_ring_ready(module) < 0 ||
+        kernel_children_ready(module) < 0 || kernel_scope_ready(module) < 0 ||
         kernel_task_ready(module) < 0 || kernel_operation_ready(module) < 0 || kernel_engine_ready(module) < 0 ||
         kernel_wait_ready(module) < 0 || kernel_primitive_ready(module) < 0 || kernel_channel_ready(module) < 0 ||
         kernel_sync_ready(module) < 0 || kernel_event_ready(module) < 0 || kernel_lock_ready(module) < 0 ||
         kernel_semaphore_ready(module) < 0 || kernel_condition_ready(module) < 0 ||
         kernel_timer_ready(module) < 0 || kernel_timeout_ready(module) < 0 || kernel_sleep_ready(module) < 0 ||
         kernel_cancel_ready(module) < 0 || kernel_fd_ready(module) < 0 || kernel_socket_ready(module) < 0 ||
-        kernel_reactor_ready(module) < 0) {
+        kernel_reactor_ready(module) < 0 ||
+        kernel_block_ready(module) < 0 || kernel_join_ready(module) < 0) {
         return -1;
     }
     return 0;

@@ -111,11 +111,21 @@ typedef struct {
 #define NODE_OBJECTS(X) X(parent) X(children) X(task) X(record) X(effective) X(stopping)
 
 /* bateau.kernel.cancellation.CancelNode. */
-typedef struct {
+typedef struct Node {
     PyObject_HEAD
     PyObject *weakrefs;
     PyObject *parent, *children, *task, *record, *effective, *stopping;
+    /* Its place among its parent's children. Borrowed, all three: that Children owns the nodes in it (see children.c). */
+    struct Node *before, *after;
+    struct Children *among;
 } Node;
+
+/* What `children` of a node is: an insertion-ordered set of nodes, with the part of a dictionary's interface that is used. */
+typedef struct Children {
+    PyObject_HEAD
+    Node *first, *last; /* owned, with all that are between them */
+    Py_ssize_t size;
+} Children;
 
 #define CANCELLABLE_OBJECTS(X) X(deadline_at) X(host_data) X(on_stop_calls) X(relative) X(site) X(timer) X(site_code)
 
@@ -158,6 +168,8 @@ typedef struct {
     int site_offset;
     int budget;
     char background, ended, error_seen, foreign, scheduled, started;
+    char spawned; /* made by scope_spawn */
+    char hidden;  /* its coroutine and context are out of the collector's lists: see task_hide_parts */
 } Task;
 
 #define OPERATION_OBJECTS(X) X(error) X(resource) X(task) X(value) X(watcher) X(sub)
@@ -220,7 +232,7 @@ typedef struct {
 } Ring;
 
 extern PyTypeObject RunningType, NodeType, CancellableType, ScopeType, TaskType, OperationType, EngineType, RingType,
-    WaitQueueType, TimerType;
+    WaitQueueType, TimerType, ChildrenType;
 
 /* -- what Python gave us -------------------------------------------------------------------------------------------- */
 
@@ -284,6 +296,11 @@ enum kept_name {
     K_STREAM_WRITE,
     K_STREAM_WRITE_POLL,
     K_STREAM_WRITE_FAILED,
+    K_SCOPE_ENTER,
+    K_SCOPE_EXIT,
+    K_SCOPE,
+    K_DEFAULT_BUDGET,
+    K_SETTLE,
     K_COUNT
 };
 extern PyObject *kept[K_COUNT];
@@ -292,7 +309,6 @@ enum known_class {
     C_TASK,
     C_SCOPE,
     C_OPERATION,
-    C_DRAIN,
     C_ENGINE,
     C_CANCEL_SCOPE,
     C_RAISING_TIMEOUT,
@@ -311,6 +327,8 @@ enum known_class {
     C_CONDITION_WAIT,
     C_STREAM_READ,
     C_STREAM_WRITE,
+    C_PASSAGE,
+    C_JOIN,
     C_COUNT
 };
 extern PyTypeObject *known[C_COUNT];
@@ -353,7 +371,7 @@ running_task(void)
     X(_failed) X(fire) X(claim) X(wake) X(push) X(pop) X(finish) X(child_ended) X(cr_frame) X(_admit) X(ended)         \
     X(throw) X(close) X(send) X(resume_aborted) X(name) X(background) X(priority) X(_timers) X(first_id) \
     X(_expire) X(_due) X(unregister) X(tb_next) X(satisfied) X(_come_home) X(admit) \
-    X(park) X(end) X(spawn) X(idle) X(instrument) X(owner) X(release) X(turn_to_lock) X(_watch) X(_note_taken)           \
+    X(coro) X(context) X(park) X(end) X(spawn) X(idle) X(instrument) X(owner) X(release) X(turn_to_lock) X(_watch) X(_note_taken)           \
     X(_note_returned) X(__aenter__) X(__aexit__) X(add) X(disarm) X(lone) X(poll) X(register) X(abort)                      \
     X(check_home) X(given_up) X(_nobodys)
 #define DECLARE_NAME(n) extern PyObject *str_##n;
@@ -396,10 +414,22 @@ observe(Engine *engine, PyObject *event, Task *task)
 }
 int engine_enqueue(Engine *engine, Task *task);        /* make ready; plain engines only */
 int task_finish(Task *task, PyObject *value, PyObject *error); /* error: NULL or a cancellation */
+Task *task_new(void); /* for scope_spawn: all fields zero, hidden from the collector until it has ended */
+void task_hide_parts(Task *task);
 void task_track(Task *task);
+void task_settle_class(PyTypeObject *type);
 int task_begin(Task *task, PyObject *host, PyObject *coro, PyObject *scope, PyObject *name, PyObject *context);
-PyObject *scope_child_ended(Scope *scope, Task *task); /* scope.child_ended(task) */
+int scope_child_ended(Scope *scope, Task *task);       /* scope.child_ended(task): 0, or -1 with an exception */
+int scope_satisfy_drain(Scope *scope);                 /* its last foreground child has ended: 0, or -1 with an exception */
+PyObject *scope_aenter(Scope *scope, PyObject *ignored);
+PyObject *scope_aexit(Scope *scope, PyObject *const *args, Py_ssize_t nargs);
+PyObject *task_await(PyObject *task);
+PyObject *task_join(PyObject *task, PyObject *ignored);
+int task_tell_joiners(Task *task);                     /* task._tell_joiners() */
 int operation_fire(Operation *op, PyObject *value);    /* op.fire(value) */
+
+int node_join(Node *parent, Node *child); /* parent.children[child] = None: 0, or -1 with an exception */
+void node_leave(Node *child);             /* wherever it is; may drop the last reference to it */
 
 #define STEP_BUDGET 64 /* as in kernel/operation.py */
 
@@ -413,9 +443,12 @@ int kernel_task_ready(PyObject *module);
 int kernel_operation_ready(PyObject *module);
 int kernel_engine_ready(PyObject *module);
 int kernel_ring_ready(PyObject *module);
+int kernel_children_ready(PyObject *module);
 int kernel_wait_ready(PyObject *module);
 int kernel_timer_ready(PyObject *module);
 int kernel_timeout_ready(PyObject *module);
+int kernel_block_ready(PyObject *module);
+int kernel_join_ready(PyObject *module);
 int kernel_sleep_ready(PyObject *module);
 int kernel_cancel_ready(PyObject *module);
 int kernel_channel_ready(PyObject *module);
@@ -433,6 +466,7 @@ int kernel_reactor_ready(PyObject *module);
 
 #define FIELD(struct_, member, name_) {name_, _Py_T_OBJECT, offsetof(struct_, member), 0, NULL}
 #define FIELD_SET(struct_, member, name_) {name_, Py_T_OBJECT_EX, offsetof(struct_, member), 0, NULL}
+#define FIELD_SEEN(struct_, member, name_) {name_, _Py_T_OBJECT, offsetof(struct_, member), Py_READONLY, NULL}
 #define VISIT_FIELD(f) Py_VISIT(self->f);
 #define CLEAR_FIELD(f) Py_CLEAR(self->f);
 

@@ -158,15 +158,7 @@ scope_short_way(Scope *self)
 static int
 scope_admit(Scope *self, Engine *engine, Task *task)
 {
-    if (!is_set(self->base.node.children)) {
-        PyObject *children = PyDict_New();
-        if (children == NULL) {
-            return -1;
-        }
-        put(self->base.node.children, children);
-        Py_DECREF(children);
-    }
-    if (PyDict_SetItem(self->base.node.children, (PyObject *)task, Py_None) < 0) {
+    if (node_join(&self->base.node, &task->node) < 0) {
         return -1;
     }
     observe(engine, str_spawn, task);
@@ -174,6 +166,9 @@ scope_admit(Scope *self, Engine *engine, Task *task)
     task->started = 1;
     return engine_enqueue(engine, task);
 }
+
+/* A scope with so many children alive spawns them faster than it runs them: they will see a collection before they run. */
+#define MANY_ALIVE 200
 
 static PyObject *
 scope_spawn(Scope *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -225,15 +220,16 @@ scope_spawn(Scope *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwna
     if (context == NULL) {
         goto end;
     }
-    task = (Task *)known[C_TASK]->tp_alloc(known[C_TASK], 0);
-    if (task != NULL) {
-        PyObject_GC_UnTrack(task); /* until it has ended: see task_track */
-    }
+    task = task_new();
     if (task == NULL || task_begin(task, (PyObject *)engine, coro, (PyObject *)self, name, context) < 0) {
         goto end;
     }
     task->site_code = (PyObject *)PyFrame_GetCode(frame);
     task->site_offset = PyFrame_GetLasti(frame);
+    task->spawned = 1;
+    if (self->foreground >= MANY_ALIVE) {
+        task_hide_parts(task);
+    }
     /* Calling fn may have run anything: that the scope was cancelled is in `effective` then. */
     if (is_set(task->node.effective) || self->closing || self->host != (PyObject *)engine) {
         PyObject *admitted = PyObject_CallMethodObjArgs((PyObject *)self, str__admit, task, Py_False, NULL);
@@ -253,7 +249,7 @@ end:
 }
 
 /* What scope.child_ended(task) does for a child that simply returned; else the pure one. */
-PyObject *
+int
 scope_child_ended(Scope *self, Task *task)
 {
     PyObject *children = self->base.node.children;
@@ -261,33 +257,20 @@ scope_child_ended(Scope *self, Task *task)
                     PyObject_TypeCheck(task->error, (PyTypeObject *)kept[K_CANCELLED]);
     if (task->background || is_set(self->limit) || is_set(self->queued) || (is_set(task->error) && !cancelled) ||
         is_set(task->starting) || self->policy != kept[K_ALL_MUST_SUCCEED] || children == NULL ||
-        !PyDict_CheckExact(children) || plain_engine(task) == NULL) {
-        return PyObject_CallFunctionObjArgs(kept[K_SCOPE_CHILD_ENDED], self, task, NULL);
+        task->node.among != (Children *)children || plain_engine(task) == NULL) {
+        PyObject *done = PyObject_CallFunctionObjArgs(kept[K_SCOPE_CHILD_ENDED], self, task, NULL);
+        Py_XDECREF(done);
+        return done == NULL ? -1 : 0;
     }
-    if (PyDict_DelItem(children, (PyObject *)task) < 0) {
-        return NULL;
-    }
+    node_leave(&task->node); /* the caller owns it as well */
     if (cancelled && is_set(self->base.node.record)) { /* the default policy has nothing to say to it */
         self->base.cancelled_caught = 1;
     }
     self->foreground--;
     if (self->foreground == 0 && is_set(self->drain)) {
-        PyObject *drain = Py_NewRef(self->drain);
-        PyObject *satisfied = PyObject_CallMethod(drain, "satisfied", NULL), *fired = Py_NewRef(Py_None);
-        if (satisfied == Py_True) {
-            put(self->drain, NULL);
-            Py_SETREF(fired, PyObject_CallMethodOneArg(drain, str_fire, Py_None));
-        }
-        Py_DECREF(drain);
-        if (satisfied == NULL || fired == NULL) {
-            Py_XDECREF(satisfied);
-            Py_XDECREF(fired);
-            return NULL;
-        }
-        Py_DECREF(satisfied);
-        Py_DECREF(fired);
+        return scope_satisfy_drain(self);
     }
-    Py_RETURN_NONE;
+    return 0;
 }
 
 static PyObject *
@@ -297,12 +280,17 @@ scope_child_ended_method(Scope *self, PyObject *task)
         PyErr_SetString(PyExc_TypeError, "child_ended takes a task");
         return NULL;
     }
-    return scope_child_ended(self, (Task *)task);
+    if (scope_child_ended(self, (Task *)task) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
 }
 
 static PyMethodDef scope_methods[] = {
     {"spawn", (PyCFunction)(void (*)(void))scope_spawn, METH_FASTCALL | METH_KEYWORDS,
      "spawn($self, fn, /, *args, name=None, background=False, priority=0)\n--\n\nStart ``fn(*args)`` as a child task."},
+    {"__aenter__", (PyCFunction)scope_aenter, METH_NOARGS, "Enter the block."},
+    {"__aexit__", (PyCFunction)(void (*)(void))scope_aexit, METH_FASTCALL, "Wait for the children, and leave the block."},
     {"child_ended", (PyCFunction)scope_child_ended_method, METH_O, "Called by the task, once each time it ends."},
     {NULL, NULL, 0, NULL},
 };

@@ -38,6 +38,7 @@ static PyMemberDef node_members[] = {
     FIELD(Node, record, "record"),
     FIELD(Node, effective, "effective"),
     FIELD(Node, stopping, "stopping"),
+    FIELD_SEEN(Node, after, "_after"),
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -56,6 +57,59 @@ PyTypeObject NodeType = {
 
 /* -- Task -------------------------------------------------------------------------------------------------------------- */
 
+/* A task that is alive is left out of the collector's lists: its scope or engine owns it, and of 100,000 of them each collection would
+   visit every field. So are its coroutine and its context, from its first suspension on, or from its spawning where it is one of many.
+   They are back in them from its end on, or when its engine closes (Engine.close). Objects of the interpreter's own classes can't be freed
+   while they are out of them, so they are back before the task lets go of them, whoever makes it do so. */
+void
+task_hide_parts(Task *self)
+{
+    PyObject_GC_UnTrack(self->coro);
+    PyObject_GC_UnTrack(self->context);
+    self->hidden = 1;
+}
+
+static inline void
+show(PyObject *part)
+{
+    if (part != NULL && PyObject_IS_GC(part) && !PyObject_GC_IsTracked(part)) {
+        PyObject_GC_Track(part);
+    }
+}
+
+static void
+show_parts(Task *self)
+{
+    if (!self->hidden) {
+        return;
+    }
+    self->hidden = 0;
+    if (self->coro != NULL && Py_IS_TYPE(self->coro, &PyCoro_Type)) {
+        show(self->coro);
+    }
+    if (self->context != NULL && PyContext_CheckExact(self->context)) {
+        show(self->context);
+    }
+}
+
+void
+task_track(Task *self)
+{
+    if (!PyObject_GC_IsTracked((PyObject *)self)) {
+        PyObject_GC_Track(self);
+    }
+    show_parts(self);
+}
+
+static int
+task_setattro(PyObject *self, PyObject *name, PyObject *value)
+{
+    if (name == str_coro || name == str_context) {
+        show_parts((Task *)self);
+    }
+    return PyObject_GenericSetAttr(self, name, value);
+}
+
 static int
 task_traverse(Task *self, visitproc visit, void *arg)
 {
@@ -70,6 +124,28 @@ task_clear(Task *self)
     return node_clear(&self->node);
 }
 
+#define SELDOM(X)                                                                                                                        \
+    X(error) X(extra) X(name) X(at_end) X(context) X(delivered) X(face) X(guard) X(host_task) X(joiners) X(parked) X(send) X(starting)   \
+        X(throwing) X(waiting)
+#define ALSO(f) | (uintptr_t)self->f
+
+/* The same, for a task that most often has few of its fields set when it is freed. */
+static void
+task_clear_few(Task *self)
+{
+    if ((0 SELDOM(ALSO) ALSO(node.task) ALSO(node.children) ALSO(node.record) ALSO(node.effective) ALSO(node.stopping)) != 0) {
+        task_clear(self);
+        return;
+    }
+    Py_CLEAR(self->site_code);
+    Py_CLEAR(self->value);
+    Py_CLEAR(self->coro);
+    Py_CLEAR(self->inner);
+    Py_CLEAR(self->host);
+    Py_CLEAR(self->scope);
+    Py_CLEAR(self->node.parent);
+}
+
 static void
 task_dealloc(Task *self)
 {
@@ -77,8 +153,79 @@ task_dealloc(Task *self)
     if (self->node.weakrefs != NULL) {
         PyObject_ClearWeakRefs((PyObject *)self);
     }
+    show_parts(self);
     task_clear(self);
     Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+/* -- making and freeing those that scopes spawn ------------------------------------------------------------------------------- */
+
+/* The public class is written in Python, over these fields, and adds none of its own: `task_settle_class` gives it a way to be freed
+   without the general one of such classes, and the memory of its tasks is kept for the next ones. */
+#define FREE_TASKS 128
+
+static struct {
+    PyObject *free[FREE_TASKS]; /* without a reference count, all fields zero; each still owns a reference to its class */
+    int count;
+} pool;
+
+static void
+pooled_dealloc(Task *self)
+{
+    PyObject *task = (PyObject *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    Py_TRASHCAN_BEGIN(self, pooled_dealloc) /* its value may be another task's handle, and so on */
+    if (self->node.weakrefs != NULL) {
+        PyObject_ClearWeakRefs(task);
+    }
+    show_parts(self);
+    task_clear_few(self);
+    if (type == known[C_TASK] && pool.count < FREE_TASKS && !PyObject_GC_IsFinalized(task)) {
+        self->id = 0;
+        self->site_offset = self->budget = 0;
+        self->background = self->ended = self->error_seen = self->foreign = self->scheduled = self->started = 0;
+        self->spawned = 0;
+        pool.free[pool.count++] = task;
+    } else {
+        PyObject_GC_Del(self);
+        Py_DECREF(type);
+    }
+    Py_TRASHCAN_END
+}
+
+/* Called with the public class, once. */
+void
+task_settle_class(PyTypeObject *type)
+{
+    if ((type->tp_flags & Py_TPFLAGS_HEAPTYPE) && type->tp_dictoffset == 0 && type->tp_finalize == NULL &&
+        type->tp_basicsize == (Py_ssize_t)sizeof(Task) && type->tp_itemsize == 0) {
+        type->tp_dealloc = (destructor)pooled_dealloc;
+    }
+}
+
+/* A task with all fields zero, out of the collector's lists. */
+Task *
+task_new(void)
+{
+    PyTypeObject *type = known[C_TASK];
+    if (pool.count > 0) {
+        PyObject *task = pool.free[--pool.count];
+        _Py_NewReference(task);
+        return (Task *)task;
+    }
+    if (type->tp_dealloc != (destructor)pooled_dealloc) {
+        PyObject *made = type->tp_alloc(type, 0);
+        if (made != NULL) {
+            PyObject_GC_UnTrack(made);
+        }
+        return (Task *)made;
+    }
+    Task *task = PyObject_GC_New(Task, type);
+    if (task != NULL) {
+        memset((char *)task + sizeof(PyObject), 0, sizeof(Task) - sizeof(PyObject));
+    }
+    return task;
 }
 
 int
@@ -109,21 +256,22 @@ static long long numbers; /* the `id` of the task made last */
 int
 task_begin(Task *self, PyObject *host, PyObject *coro, PyObject *scope, PyObject *name, PyObject *context)
 {
+    /* All fields are NULL. */
     self->id = ++numbers;
-    put(self->node.task, self);
-    put(self->inner, self);
-    put(self->host, host);
-    put(self->coro, coro);
-    put(self->context, context);
+    self->node.task = Py_NewRef((PyObject *)self);
+    self->inner = Py_NewRef((PyObject *)self);
+    self->host = Py_NewRef(host);
+    self->coro = Py_NewRef(coro);
+    self->context = Py_XNewRef(context);
     if (name != NULL && name != Py_None) {
-        put(self->name, name);
+        self->name = Py_NewRef(name);
     }
     if (scope != NULL && scope != Py_None) {
         Node *parent = (Node *)scope;
-        put(self->scope, scope);
-        put(self->node.parent, scope);
-        put(self->node.effective, parent->effective);
-        put(self->node.stopping, parent->stopping);
+        self->scope = Py_NewRef(scope);
+        self->node.parent = Py_NewRef(scope);
+        self->node.effective = Py_XNewRef(parent->effective);
+        self->node.stopping = Py_XNewRef(parent->stopping);
     }
     self->budget = STEP_BUDGET;
     return 0;
@@ -137,7 +285,7 @@ task_begin_method(Task *self, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     PyObject *scope = args[2];
-    if (is_set(self->coro) || !PyObject_TypeCheck(args[0], &EngineType) || !is_plain((Engine *)args[0]) ||
+    if (self->coro != NULL || self->host != NULL || self->inner != NULL || !PyObject_TypeCheck(args[0], &EngineType) || !is_plain((Engine *)args[0]) ||
         (scope != Py_None && !PyObject_TypeCheck(scope, &ScopeType))) {
         PyObject *whole[6] = {(PyObject *)self, args[0], args[1], args[2], args[3], args[4]};
         PyObject *result = PyObject_Vectorcall(kept[K_TASK_BEGIN], whole, 6, NULL);
@@ -167,24 +315,14 @@ count_from(PyObject *module, PyObject *number)
     Py_RETURN_NONE;
 }
 
-/* A task that is alive is left out of the collector's lists: its scope or engine owns it, and of 100,000 of them each
-   collection would visit every field. It is back in them from its end on, or when its engine closes (Engine.close). */
-void
-task_track(Task *self)
-{
-    if (!PyObject_GC_IsTracked((PyObject *)self)) {
-        PyObject_GC_Track(self);
-    }
-}
-
 static PyObject *
 track(PyObject *module, PyObject *thing)
 {
     if (PyObject_TypeCheck(thing, &TaskType)) {
         Task *task = (Task *)thing;
         task_track(task);
-        if (is_set(task->waiting) && PyObject_IS_GC(task->waiting) && !PyObject_GC_IsTracked(task->waiting)) {
-            PyObject_GC_Track(task->waiting);
+        if (is_set(task->waiting)) {
+            show(task->waiting);
         }
     }
     Py_RETURN_NONE;
@@ -256,7 +394,8 @@ task_finish(Task *self, PyObject *value, PyObject *error)
     if (self->ended) {
         return 0;
     }
-    if (plain_engine(self) == NULL) { /* an observer is to be told, or another host's ways are to be gone */
+    Engine *engine = plain_engine(self);
+    if (engine == NULL) { /* an observer is to be told, or another host's ways are to be gone */
         task_track(self);
         PyObject *done = PyObject_CallFunctionObjArgs(kept[K_TASK_FINISH], self, value, error != NULL ? error : Py_None, NULL);
         Py_XDECREF(done);
@@ -265,7 +404,7 @@ task_finish(Task *self, PyObject *value, PyObject *error)
     Py_INCREF(self); /* the scope may hold the last reference */
     int status = -1;
     self->ended = 1;
-    task_track(self);
+    show_parts(self);
     Py_CLEAR(self->context);
     Py_CLEAR(self->delivered);
     put(self->value, value);
@@ -277,7 +416,7 @@ task_finish(Task *self, PyObject *value, PyObject *error)
             goto end;
         }
     }
-    Engine *engine = plain_engine(self);
+    engine = plain_engine(self);
     if (engine != NULL) {
         observe(engine, str_end, self);
     } else if (tell_instrument_of_end(self) < 0) {
@@ -285,21 +424,25 @@ task_finish(Task *self, PyObject *value, PyObject *error)
     }
     if (is_set(self->scope)) {
         PyObject *scope = Py_NewRef(self->scope);
-        PyObject *result = Py_IS_TYPE(scope, known[C_SCOPE])
-                               ? scope_child_ended((Scope *)scope, self)
-                               : PyObject_CallMethodOneArg(scope, str_child_ended, (PyObject *)self);
+        int told = 0;
+        if (Py_IS_TYPE(scope, known[C_SCOPE])) {
+            told = scope_child_ended((Scope *)scope, self);
+        } else {
+            PyObject *result = PyObject_CallMethodOneArg(scope, str_child_ended, (PyObject *)self);
+            told = result == NULL ? -1 : 0;
+            Py_XDECREF(result);
+        }
         Py_DECREF(scope);
-        if (result == NULL) {
+        if (told < 0) {
             goto end;
         }
-        Py_DECREF(result);
     }
     if (self->ended) { /* a supervisor may have restarted it */
         put(self->node.task, NULL);
         if (self->inner == (PyObject *)self) { /* else a scope was left open in it: whoever leaves that will be told so */
             put(self->inner, kept[K_NOWHERE]);
         }
-        if (is_set(self->joiners) && task_tell(self, "_tell_joiners") < 0) {
+        if (is_set(self->joiners) && task_tell_joiners(self) < 0) {
             goto end;
         }
     }
@@ -308,6 +451,9 @@ task_finish(Task *self, PyObject *value, PyObject *error)
     }
     status = 0;
 end:
+    if (Py_REFCNT(self) > 2) { /* with ours and our caller's it goes at once; with a handle elsewhere it may be part of a cycle */
+        task_track(self);
+    }
     Py_DECREF(self);
     return status;
 }
@@ -329,7 +475,10 @@ task_finish_method(Task *self, PyObject *const *args, Py_ssize_t nargs)
     Py_RETURN_NONE;
 }
 
+static PyAsyncMethods task_async = {.am_await = task_await};
+
 static PyMethodDef task_methods[] = {
+    {"join", task_join, METH_NOARGS, "The operation that ``await task`` runs, for ``select``."},
     {"_begin", (PyCFunction)(void (*)(void))task_begin_method, METH_FASTCALL, "Set every field but the site."},
     {"finish", (PyCFunction)(void (*)(void))task_finish_method, METH_FASTCALL, "The coroutine has ended; called once, by the host."},
     {NULL, NULL, 0, NULL},
@@ -380,6 +529,8 @@ PyTypeObject TaskType = {
     .tp_weaklistoffset = offsetof(Node, weakrefs),
     .tp_new = PyType_GenericNew,
     .tp_dealloc = (destructor)task_dealloc,
+    .tp_as_async = &task_async,
+    .tp_setattro = task_setattro,
     .tp_traverse = (traverseproc)task_traverse,
     .tp_clear = (inquiry)task_clear,
     .tp_members = task_members,

@@ -3,7 +3,7 @@
    The short way in: the scope is fresh and not cancelled, and the engine is no asyncio loop. The short way out: the block
    ends without an exception, in the task that entered it, as the innermost, and nothing is cancelled in or around it. Then
    there is nothing to decide, and leaving is unlinking. See `enter` and `leave` in kernel/cancellation.py. */
-#include "operation.h"
+#include "block.h"
 #include <math.h>
 
 static int
@@ -12,46 +12,42 @@ is_known_scope(Cancellable *self)
     return Py_IS_TYPE(self, known[C_RAISING_TIMEOUT]) || Py_IS_TYPE(self, known[C_CANCEL_SCOPE]);
 }
 
-static PyObject *
-scope_enter(Cancellable *self, PyObject *Py_UNUSED(ignored))
+/* Whether `node` may be entered by the short way: it is fresh, and nothing is cancelled in it yet. */
+int
+block_can_enter(Cancellable *self, Task *task, Engine *engine)
 {
-    Task *task = running_task();
-    Engine *engine = task != NULL ? plain_engine(task) : NULL;
-    if (engine == NULL || !is_known_scope(self) || is_set(engine->native_cancelling) || is_set(self->node.task) ||
-        is_set(self->node.record) || is_set(self->node.children) || task->inner == NULL ||
-        !is_a(task->inner, &NodeType, &seen[SEEN_NODE])) {
-        return PyObject_CallOneArg(kept[K_CANCEL_SCOPE_ENTER], (PyObject *)self);
-    }
-    double when = Py_HUGE_VAL;
+    return engine != NULL && !is_set(engine->native_cancelling) && !is_set(self->node.task) && !is_set(self->node.record) &&
+           !is_set(self->node.children) && task->inner != NULL && is_a(task->inner, &NodeType, &seen[SEEN_NODE]);
+}
+
+/* What `enter` does, `Cancellable._enter` and `_arm` with it. 0, or -1 with an exception. */
+int
+block_enter(Cancellable *self, Task *task, Engine *engine)
+{
+    double when = Py_HUGE_VAL, now = 0.0;
+    int has_now = 0;
     if (is_set(self->relative)) {
-        double seconds = PyFloat_AsDouble(self->relative), now;
+        double seconds = PyFloat_AsDouble(self->relative);
         if ((seconds == -1.0 && PyErr_Occurred()) || engine_now(engine, &now) < 0) {
-            return NULL;
+            return -1;
         }
+        has_now = seconds > 0.0; /* no time passes in here that a timer of this length would notice */
         when = now + seconds;
         PyObject *deadline = PyFloat_FromDouble(when);
         if (deadline == NULL) {
-            return NULL;
+            return -1;
         }
         put(self->deadline_at, deadline);
         Py_DECREF(deadline);
     } else if (is_set(self->deadline_at)) {
         when = PyFloat_AsDouble(self->deadline_at);
         if (when == -1.0 && PyErr_Occurred()) {
-            return NULL;
+            return -1;
         }
     }
     Node *parent = (Node *)task->inner;
-    if (!is_set(parent->children)) {
-        PyObject *children = PyDict_New();
-        if (children == NULL) {
-            return NULL;
-        }
-        put(parent->children, children);
-        Py_DECREF(children);
-    }
-    if (PyDict_SetItem(parent->children, (PyObject *)self, Py_None) < 0) {
-        return NULL;
+    if (node_join(parent, &self->node) < 0) {
+        return -1;
     }
     put(self->node.task, task);
     put(self->node.parent, parent);
@@ -60,25 +56,65 @@ scope_enter(Cancellable *self, PyObject *Py_UNUSED(ignored))
         put(self->node.effective, parent->effective);
     }
     put(task->inner, self);
-    if (when != Py_HUGE_VAL) { /* Cancellable._arm */
-        double now;
-        if (engine_now(engine, &now) < 0) {
-            return NULL;
+    if (when != Py_HUGE_VAL) {
+        if (!has_now && engine_now(engine, &now) < 0) {
+            return -1;
         }
         if (when <= now) {
             PyObject *expired = PyObject_CallMethodNoArgs((PyObject *)self, str__expire);
             if (expired == NULL) {
-                return NULL;
+                return -1;
             }
             Py_DECREF(expired);
         } else {
             Timer *timer = engine_set_timer(engine, when, (PyObject *)self);
             if (timer == NULL) {
-                return NULL;
+                return -1;
             }
             put(self->timer, timer);
             Py_DECREF(timer);
         }
+    }
+    return 0;
+}
+
+/* Whether `node` may be left by the short way, with no exception: by the task that entered it, as the innermost, nothing cancelled. */
+int
+block_can_leave(Cancellable *self, Task *task, Engine *engine)
+{
+    PyObject *parent = self->node.parent;
+    return engine != NULL && !is_set(engine->native_cancelling) && self->node.task == (PyObject *)task &&
+           task->inner == (PyObject *)self && !is_set(self->node.record) && parent != NULL &&
+           is_a(parent, &NodeType, &seen[SEEN_NODE]) && !is_set(((Node *)parent)->effective) &&
+           (!is_set(self->timer) || Py_IS_TYPE(self->timer, &TimerType));
+}
+
+void
+block_leave(Cancellable *self, Task *task)
+{
+    PyObject *parent = Py_NewRef(self->node.parent);
+    if (is_set(self->timer)) {
+        PyObject *timer = self->timer;
+        self->timer = NULL;
+        timer_cancel((Timer *)timer);
+        Py_DECREF(timer);
+    }
+    put(task->inner, parent);
+    node_leave(&self->node); /* the caller owns it as well */
+    put(task->delivered, NULL);
+    Py_DECREF(parent);
+}
+
+static PyObject *
+scope_enter(Cancellable *self, PyObject *Py_UNUSED(ignored))
+{
+    Task *task = running_task();
+    Engine *engine = task != NULL ? plain_engine(task) : NULL;
+    if (!is_known_scope(self) || !block_can_enter(self, task, engine)) {
+        return PyObject_CallOneArg(kept[K_CANCEL_SCOPE_ENTER], (PyObject *)self);
+    }
+    if (block_enter(self, task, engine) < 0) {
+        return NULL;
     }
     return Py_NewRef((PyObject *)self);
 }
@@ -88,36 +124,14 @@ scope_exit(Cancellable *self, PyObject *const *args, Py_ssize_t nargs)
 {
     Task *task = running_task();
     Engine *engine = task != NULL ? plain_engine(task) : NULL;
-    PyObject *parent = self->node.parent;
-    if (nargs != 3 || args[1] != Py_None || engine == NULL || !is_known_scope(self) ||
-        is_set(engine->native_cancelling) || self->node.task != (PyObject *)task ||
-        task->inner != (PyObject *)self || is_set(self->node.record) || parent == NULL ||
-        !is_a(parent, &NodeType, &seen[SEEN_NODE]) || is_set(((Node *)parent)->effective) ||
-        (is_set(self->timer) && !Py_IS_TYPE(self->timer, &TimerType))) {
+    if (nargs != 3 || args[1] != Py_None || !is_known_scope(self) || !block_can_leave(self, task, engine)) {
         PyObject *whole[4] = {(PyObject *)self, Py_None, Py_None, Py_None};
         for (Py_ssize_t i = 0; i < nargs && i < 3; i++) {
             whole[i + 1] = args[i];
         }
         return PyObject_Vectorcall(kept[K_CANCEL_SCOPE_EXIT], whole, 4, NULL);
     }
-    Py_INCREF(parent);
-    if (is_set(self->timer)) {
-        PyObject *timer = self->timer;
-        self->timer = NULL;
-        timer_cancel((Timer *)timer);
-        Py_DECREF(timer);
-    }
-    put(task->inner, parent);
-    PyObject *children = ((Node *)parent)->children;
-    if (children != NULL && PyDict_CheckExact(children) && PyDict_DelItem(children, (PyObject *)self) < 0) {
-        if (!PyErr_ExceptionMatches(PyExc_KeyError)) {
-            Py_DECREF(parent);
-            return NULL;
-        }
-        PyErr_Clear();
-    }
-    put(task->delivered, NULL);
-    Py_DECREF(parent);
+    block_leave(self, task);
     Py_RETURN_FALSE;
 }
 

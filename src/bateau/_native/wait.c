@@ -299,10 +299,13 @@ operation_parked(PyObject **result)
 }
 
 /* The wait is over, one way or the other. */
-static void
-leave_wait(Operation *self)
+void
+operation_leave_wait(Operation *self)
 {
     self->phase = OVER;
+    if (!PyObject_GC_IsTracked((PyObject *)self)) { /* a sleep, hidden while it waited */
+        PyObject_GC_Track(self);
+    }
     if (self->task != NULL && is_a(self->task, &TaskType, &seen[SEEN_TASK])) {
         Task *task = (Task *)self->task;
         task->budget = STEP_BUDGET;
@@ -339,11 +342,11 @@ operation_continue(Operation *self, PyObject *arg, PyObject **result)
     }
     if (self->state == FIRED) {
         self->state = DONE;
-        leave_wait(self);
+        operation_leave_wait(self);
         return outcome(self, result);
     }
     if (self->state == ABORTED) {
-        leave_wait(self);
+        operation_leave_wait(self);
         if (self->task == NULL || !is_a(self->task, &TaskType, &seen[SEEN_TASK])) {
             PyErr_SetString(PyExc_RuntimeError, "an aborted operation has no task");
             *result = NULL;
@@ -360,7 +363,7 @@ thrown_into(Operation *self, PyObject *error)
 {
     PyObject *decided = PyObject_CallFunctionObjArgs(kept[K_THROWN], (PyObject *)self,
                                                      self->task != NULL ? self->task : Py_None, error, NULL);
-    leave_wait(self);
+    operation_leave_wait(self);
     Py_XDECREF(decided);
     return decided == NULL ? -1 : 0;
 }

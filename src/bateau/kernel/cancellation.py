@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from .current import current_task, current_task_or_none, foreign_task, tls
 from .errors import Cancelled, CancelRecord, ScopeError, WrongRuntime, user_site
-from .twin import CancellableFields, CancelScopeFields, NodeFields, keep, native, slots, twinned
+from .twin import CancellableFields, CancelScopeFields, Children, NodeFields, keep, native, slots, twinned
 
 if TYPE_CHECKING:
     from .host import Host, Timer
@@ -177,7 +177,7 @@ class Listener(CancelNode):
         """Become a leaf of ``parent``; what has reached the parent already is heard at once."""
         self.parent = parent
         if parent.children is None:
-            parent.children = {}
+            parent.children = Children()
         parent.children[self] = None
         self.stopping = parent.stopping
         self.effective = parent.effective
@@ -241,7 +241,7 @@ def enter(node: Cancellable) -> Task[Any]:
     node.task = task
     node.parent = parent
     if parent.children is None:
-        parent.children = {}
+        parent.children = Children()
     parent.children[node] = None
     node.stopping = parent.stopping
     if node.record is not None:  # cancelled before it was entered

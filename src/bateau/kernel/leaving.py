@@ -8,6 +8,7 @@ from .cleanup import Cleanup
 from .errors import Cancelled, CancelRecord
 from .operation import NEW, Operation
 from .task import Join, Task
+from .twin import DrainFields, PassageFields, slots, twinned
 
 if TYPE_CHECKING:
     from .scope import Scope
@@ -18,10 +19,10 @@ T = TypeVar("T")
 FROM_OUTSIDE = "the task was cancelled by code outside bateau"
 
 
-class Drain(Operation[None]):
+class Drain(DrainFields, Operation[None]):
     """A scope's wait for its children. Shielded: cancellation reaches the children instead."""
 
-    __slots__ = ("background", "scope")
+    __slots__ = slots("background", "scope")
     shielded = True
     keeps_grant = False
 
@@ -52,6 +53,13 @@ class Drain(Operation[None]):
 
     def describe(self) -> str:
         return f"end of the children of {self.scope.describe()}"
+
+
+@twinned(final=True)  # pure Python has no use for it
+class Passage(PassageFields, Drain):
+    """The twin's way through a block's door, as one operation: entering, or waiting for the children and leaving."""
+
+    __slots__ = ()
 
 
 class ShieldedJoin(Join[T]):

@@ -33,7 +33,7 @@ from .resource import Resource
 from .restarting import hurry, restart
 from .starting import Starting
 from .task import Task
-from .twin import ScopeFields, keep, slots, twinned
+from .twin import Children, ScopeFields, keep, slots, twinned
 
 if TYPE_CHECKING:
     from .token import Token
@@ -46,12 +46,12 @@ run_blocking: Callable[..., Coroutine[Any, Any, Any]] | None = None
 
 # The default policy. It keeps nothing, so all scopes share it, and know by its identity that a success needs no thought.
 ALL_MUST_SUCCEED = AllMustSucceed()
-keep(all_must_succeed=ALL_MUST_SUCCEED, as_coroutine=as_coroutine)
+keep(all_must_succeed=ALL_MUST_SUCCEED, as_coroutine=as_coroutine, default_budget=DEFAULT_BUDGET)
 
 _new_task: Callable[[type[Task[Any]]], Task[Any]] = Task.__new__
 
 
-@twinned("spawn", "child_ended")
+@twinned("spawn", "child_ended", "__aenter__", "__aexit__")
 class Scope(ScopeFields, Cancellable, Resource):
     """Owns the tasks spawned in it. Made by ``bateau.scope()``; use with ``async with``.
 
@@ -251,7 +251,7 @@ class Scope(ScopeFields, Cancellable, Resource):
 
     def _admit(self, task: Task[Any], background: bool) -> None:
         if self.children is None:
-            self.children = {}
+            self.children = Children()
         self.children[task] = None
         if task.host.instrument is not None:
             task.host.instrument.spawn(task)
@@ -406,15 +406,22 @@ class Scope(ScopeFields, Cancellable, Resource):
         return self
 
     async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+        native: BaseException | None = None,
     ) -> bool | None:
+        # ``native``: a cancellation that foreign code threw into the wait for the children, while the twin had that.
         host, parent, task = self._host, self.parent, self.task
         assert host is not None and parent is not None and task is not None
         if current_task_or_none() is not task:
             leave(self, exc)  # raises, naming both tasks
         self._closing = True
-        cancelled: BaseException | None = None
+        cancelled = native
         failure: BaseException | None = None
+        if native is not None and self.effective is None:
+            self._cancel(CancelRecord(FROM_OUTSIDE))
         if exc is not None:
             host.sync(task)
             cancelled, failure = host.split_cancelled(exc)
@@ -452,7 +459,7 @@ class Scope(ScopeFields, Cancellable, Resource):
             try:
                 raise error
             finally:
-                del error, failure, cancelled, exc  # the traceback holds this frame: a cycle otherwise
+                del error, failure, cancelled, exc, native  # the traceback holds this frame: a cycle otherwise
         if cancelled is not None:
             if absorbed or cancelled is exc:
                 return absorbed

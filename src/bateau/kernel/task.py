@@ -15,7 +15,7 @@ from .foreign import explain_foreign
 from .operation import STEP_BUDGET, Guard, Operation
 from .recursion import shorten_recursion
 from .resource import OUTSIDE, Resource, WaitQueue
-from .twin import TaskFields, keep, native, slots, twinned
+from .twin import JoinFields, TaskFields, keep, native, slots, twinned
 
 if TYPE_CHECKING:
     from .host import Host
@@ -97,7 +97,7 @@ class Outcome(Generic[T_co]):
         return "<Outcome cancelled>" if self.cancelled else f"<Outcome error={self.error!r}>"
 
 
-@twinned("_begin", "finish")
+@twinned("_begin", "finish", "__await__", "join")
 class Task(TaskFields, CancelNode, Resource, Generic[T_co]):
     """A running piece of a program; await it for its result.
 
@@ -407,10 +407,11 @@ NOWHERE = CancelNode()
 keep(nowhere=NOWHERE, cancelled=Cancelled, package_dir=PACKAGE_DIR)
 
 
-class Join(Operation[T]):
+@twinned(final=True)
+class Join(JoinFields, Operation[T]):
     """Waiting for a task to end."""
 
-    __slots__ = ("target",)
+    __slots__ = slots("target")
 
     def __init__(self, target: Task[T]) -> None:
         super().__init__(target)
@@ -456,6 +457,9 @@ def settle(op: Operation[Any], task: Task[Any]) -> None:
         op.fail(op.error)
     else:
         op.fire(op.value)
+
+
+keep(settle=settle)
 
 
 def _as_task_cancelled(who: str, error: BaseException) -> TaskCancelled:

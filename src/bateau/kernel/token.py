@@ -398,7 +398,7 @@ class BoundScope(Scope):
         self._link.open()
         return self
 
-    async def __aexit__(
+    async def __aexit__(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]  # the twin's argument is for a Scope itself
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> bool | None:
         try:

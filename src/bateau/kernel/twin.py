@@ -103,6 +103,15 @@ if TYPE_CHECKING or native is None:
     class SleepFields(_Nothing):
         __slots__ = ()
 
+    class DrainFields(_Nothing):
+        __slots__ = ()
+
+    class PassageFields(_Nothing):
+        __slots__ = ()
+
+    class JoinFields(_Nothing):
+        __slots__ = ()
+
     class SendFields(_Nothing):
         __slots__ = ()
 
@@ -174,7 +183,11 @@ if TYPE_CHECKING or native is None:
 
     class StreamWriteFields(_Nothing):
         __slots__ = ()
+
+    # What ``children`` of a node is: the nodes below it, in the order in which they came.
+    Children = dict[Any, None]
 else:
+    Children = native.Children
     RunningFields = native.RunningFields
     NodeFields = native.NodeFields
     CancellableFields = native.CancellableFields
@@ -191,6 +204,9 @@ else:
     ReceiverFields = native.ReceiverFields
     CancelScopeFields = native.CancelScopeFields
     SleepFields = native.SleepFields
+    DrainFields = native.DrainFields
+    PassageFields = native.PassageFields
+    JoinFields = native.JoinFields
     SendFields = native.SendFields
     RecvFields = native.RecvFields
     NothingFields = native.NothingFields

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from struct import Struct
 from typing import Any
 
@@ -25,6 +26,7 @@ _NATIVE_SIZE = Struct("<32xq")  # behind the items and the head
 _PARKED = 1
 _ASYNCIOS = frozenset(("_asyncio.Future", "_asyncio.Task", "asyncio.futures.Future", "asyncio.tasks.Task"))
 MAX_NODES = 10_000_000
+CHILDREN = "bateau._native.Children"
 # Attributes that name who has a resource: a task, or a set, dictionary or list of them.
 _HOLDERS = ("_owner", "_maker", "holder", "_writer", "_readers", "_held", "_borrowers", "task")
 # And who could end a wait on it, who does not hold it.
@@ -163,7 +165,7 @@ class BateauTasks:
                     self._scope(node)
                     children = objects.path(node, "children")
                 if children:
-                    nodes.extend(key for key, _ in objects.dict_items(children))
+                    nodes.extend(self._nodes_in(children))
             except (Fault, UnicodeDecodeError):
                 self.draft.gap("a part of the tree of scopes could not be read")
         return tasks
@@ -313,7 +315,7 @@ class BateauTasks:
             text = f"await of {described}"
         elif verb.endswith("acquire"):
             text = f"acquire of {described}"
-        elif verb == "drain":
+        elif verb in ("drain", "passage"):
             text = f"end of the children of {described}"
         return text, resource, objects.is_true(objects.class_attribute(info, "shielded"))
 
@@ -379,7 +381,7 @@ class BateauTasks:
             draft.could_free(address, address)
             return
         if SCOPE in names:
-            for child, _ in self._children(address):
+            for child in self._children(address):
                 draft.could_free(address, child)
             return
         slots = objects.type_of(address).slots
@@ -394,11 +396,27 @@ class BateauTasks:
         if "senders" in slots and "receivers" in slots:
             self._channel(address, found, verb.startswith("send"))
 
-    def _children(self, scope: int) -> list[tuple[int, int]]:
+    def _children(self, scope: int) -> list[int]:
         children = self.objects.path(scope, "children")
         if not children:
             return []
-        return [pair for pair in self.objects.dict_items(children) if self.objects.is_a(pair[0], TASK)]
+        return [node for node in self._nodes_in(children) if self.objects.is_a(node, TASK)]
+
+    def _nodes_in(self, children: int) -> Iterator[int]:
+        """The nodes below a node: the keys of a dictionary, or, in the twin's kernel, a list whose links are in the nodes."""
+        objects = self.objects
+        if objects.type_of(children).name != CHILDREN:
+            yield from (key for key, _ in objects.dict_items(children))
+            return
+        node = objects.path(children, "_first")
+        if not node:
+            return
+        after = objects.type_of(node).slots["_after"]  # of the class that all nodes have in common
+        for _ in range(MAX_NODES):  # a list that changes under the reader's eyes may lead anywhere
+            yield node
+            node = objects.memory.word(node + after)
+            if not node:
+                return
 
     def _members(self, value: int) -> list[int]:
         """The tasks in an attribute: itself, or what a container has."""

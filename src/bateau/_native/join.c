@@ -1,0 +1,166 @@
+/* Awaiting a task: the operation of `await task`, and the telling of those who await one that has ended. */
+#include "operation.h"
+
+typedef struct {
+    Operation op;
+    PyObject *target;
+} Join;
+
+static int
+join_traverse(Join *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->target);
+    return operation_traverse(&self->op, visit, arg);
+}
+
+static int
+join_clear(Join *self)
+{
+    Py_CLEAR(self->target);
+    return operation_clear(&self->op);
+}
+
+static void
+join_dealloc(Join *self)
+{
+    PyObject_GC_UnTrack(self); /* of classes written in Python, which call the finaliser */
+    if (self->op.weakrefs != NULL) {
+        PyObject_ClearWeakRefs((PyObject *)self);
+    }
+    join_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+/* Only a `Join` itself: its subclass that can't be cancelled has the pure kernel's ways. And only of a task that has not failed. */
+static PySendResult
+join_first(Join *self, PyObject *arg, PyObject **result)
+{
+    Task *task = running_task();
+    Engine *engine = task != NULL ? plain_engine(task) : NULL;
+    Task *target = self->target != NULL && is_a(self->target, &TaskType, &seen[SEEN_TASK]) ? (Task *)self->target : NULL;
+    if (engine == NULL || target == NULL || !is_final(&self->op) || self->op.state != NEW || task->budget <= 0 ||
+        task_is_cancelled(task) || target == task || target->host != task->host ||
+        (target->ended && is_set(target->error))) {
+        return operation_begin_pure(&self->op, K_OPERATION_AWAIT, arg, result);
+    }
+    task->budget--;
+    if (target->ended) {
+        target->error_seen = 1;
+        self->op.state = DONE;
+        self->op.phase = OVER;
+        *result = Py_NewRef(target->value != NULL ? target->value : Py_None);
+        return PYGEN_RETURN;
+    }
+    if (!is_set(target->joiners)) {
+        PyObject *made = WaitQueueType.tp_alloc(&WaitQueueType, 0);
+        if (made == NULL) {
+            goto failed;
+        }
+        if (!is_set(target->joiners)) { /* making it may have run a finaliser */
+            put(target->joiners, made);
+        }
+        Py_DECREF(made);
+    }
+    if (!Py_IS_TYPE(target->joiners, &WaitQueueType)) {
+        PyErr_SetString(PyExc_TypeError, "those who await a task are kept in a WaitQueue");
+        goto failed;
+    }
+    if (operation_park(&self->op, task, (WaitQueue *)target->joiners) < 0) {
+        goto failed;
+    }
+    return operation_parked(result);
+failed:
+    self->op.state = ABORTED;
+    self->op.phase = OVER;
+    *result = NULL;
+    return PYGEN_ERROR;
+}
+
+static PySendResult
+join_step(Operation *self, PyObject *arg, PyObject **result)
+{
+    if (self->sub != NULL) {
+        return operation_pass_on(self, arg, result);
+    }
+    return self->phase == BEFORE ? join_first((Join *)self, arg, result) : operation_continue(self, arg, result);
+}
+
+ITERATOR(join, join_step)
+
+PyObject *
+task_join(PyObject *task, PyObject *Py_UNUSED(ignored))
+{
+    Join *op = (Join *)final_new(C_JOIN);
+    if (op != NULL) {
+        put(op->target, task);
+        put(op->op.resource, task);
+    }
+    return (PyObject *)op;
+}
+
+PyObject *
+task_await(PyObject *task)
+{
+    return task_join(task, NULL); /* its own iterator */
+}
+
+/* `Task._tell_joiners`: 0, or -1 with an exception. */
+int
+task_tell_joiners(Task *self)
+{
+    WaitQueue *queue = (WaitQueue *)Py_NewRef(self->joiners);
+    int status = 0, failed;
+    Operation *op;
+    while (status == 0 && (op = wait_queue_pop(queue, &failed)) != NULL) {
+        self->error_seen = 1;
+        if (Py_IS_TYPE(op, known[C_JOIN]) && !is_set(self->error)) {
+            status = operation_fire(op, self->value != NULL ? self->value : Py_None);
+        } else {
+            PyObject *done = PyObject_CallFunctionObjArgs(kept[K_SETTLE], op, self, NULL);
+            Py_XDECREF(done);
+            status = done == NULL ? -1 : 0;
+        }
+        Py_DECREF(op);
+    }
+    Py_DECREF(queue);
+    return status < 0 || failed ? -1 : 0;
+}
+
+static PyMemberDef join_members[] = {
+    FIELD(Join, target, "target"),
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyMethodDef join_methods[] = {
+    {"send", (PyCFunction)join_send, METH_O, "Resume it."},
+    {"throw", (PyCFunction)(void (*)(void))parked_throw, METH_FASTCALL, "Throw an exception in where it waits."},
+    {"close", (PyCFunction)parked_close, METH_NOARGS, "Give it up."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyAsyncMethods join_async = {.am_await = operation_await, .am_send = (sendfunc)join_step};
+
+static PyTypeObject JoinType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "bateau._native.JoinFields",
+    .tp_basicsize = sizeof(Join),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .tp_base = &OperationType,
+    .tp_weaklistoffset = offsetof(Operation, weakrefs),
+    .tp_new = PyType_GenericNew,
+    .tp_dealloc = (destructor)join_dealloc,
+    .tp_finalize = (destructor)operation_finalize,
+    .tp_traverse = (traverseproc)join_traverse,
+    .tp_clear = (inquiry)join_clear,
+    .tp_as_async = &join_async,
+    .tp_iter = PyObject_SelfIter,
+    .tp_iternext = (iternextfunc)join_next,
+    .tp_members = join_members,
+    .tp_methods = join_methods,
+};
+
+int
+kernel_join_ready(PyObject *module)
+{
+    return PyModule_AddType(module, &JoinType);
+}
