@@ -14,7 +14,6 @@ NAMES = (
     "timeout",
     "timers",
     "cancel",
-    "sleepers",
     "memory",
     "startup",
     "files",

@@ -134,6 +134,36 @@ def wait_queue(token: Token) -> Callable[[], object]:
     return call
 
 
+@plain(Children="__iter__ __len__ __contains__ __setitem__ __delitem__ pop")
+def children(token: Token) -> Callable[[], object]:
+    class Node(native.NodeFields):
+        kept = token
+
+    def call() -> None:
+        here, there, nodes = native.Children(), native.Children(), [Node() for _ in range(4)]
+        for node in (*nodes, *nodes):
+            node.record = token
+            here[node] = None
+        assert list(here) == nodes and len(here) == 4 and nodes[1] in here and token not in here
+        del here[nodes[1]]
+        assert here.pop(nodes[2]) is None and here.pop(nodes[2], token) is token and here.pop(token, 1) == 1
+        there[nodes[1]] = None
+        for wrong in (
+            lambda: here.pop(nodes[1]),
+            lambda: here.__delitem__(nodes[1]),
+            lambda: there.__setitem__(nodes[0], None),
+            lambda: there.__setitem__(token, None),
+            lambda: there.__delitem__(token),
+            lambda: there.pop(),
+        ):
+            with pytest.raises((KeyError, RuntimeError, TypeError)):
+                wrong()
+        assert list(here) == [nodes[0], nodes[3]] and list(there) == [nodes[1]]
+        nodes[0].children = there  # is dropped with it
+
+    return call
+
+
 @plain(module="claim keep know track last_number count_from")
 def functions(token: Token) -> Callable[[], object]:
     def call() -> None:
@@ -280,6 +310,8 @@ def blocking(world: SimpleNamespace) -> dict[str, Callable[[], Any]]:
         "SemaphoreAcquireFields": world.taken.acquire,
         "EventWaitFields": world.event.wait,
         "ConditionWaitFields": wait_for_condition,
+        "JoinFields": lambda: world.asleep.join(),
+        "PassageFields": lambda: world.scope.__aexit__(None, None, None),
     }
 
 
@@ -288,7 +320,7 @@ OPERATIONS = set(blocking(SimpleNamespace(full=channel(1)[0], empty=channel(1)[1
                                           event=sync.Event(), condition=sync.Condition())))  # fmt: skip
 OF_OPERATIONS = {"__iter__", "__next__", "__del__", "__await__", "send", "throw", "close"}
 # Bases, and what is ready at once: `call` below awaits them.
-PARTS = {"OperationFields", "PlacedFields", "NothingFields", "TrueFields"}
+PARTS = {"OperationFields", "PlacedFields", "NothingFields", "TrueFields", "DrainFields"}
 
 
 @contextlib.asynccontextmanager
@@ -308,7 +340,7 @@ async def world(token: Token) -> Any:
             await hold.wait()
 
     async with bateau.scope() as scope, made.condition:
-        scope.spawn(holder)
+        made.scope, made.asleep = scope, scope.spawn(holder)
         for _ in range(3):
             await bateau.yield_now()
         yield made
@@ -365,8 +397,8 @@ def test_operations(name: str) -> None:
 
 IN_PROGRAM = {
     "EngineFields": "wake start call_at timeout _run_timers _pending_timers _has_timer turn",
-    "TaskFields": "_begin finish",
-    "ScopeFields": "spawn child_ended",
+    "TaskFields": "_begin finish join __await__ __setattr__ __delattr__",
+    "ScopeFields": "spawn child_ended __aenter__ __aexit__",
     "CancelScopeFields": "__enter__ __exit__",
     "SenderFields": "send",
     "ReceiverFields": "recv __anext__",
@@ -378,7 +410,8 @@ IN_PROGRAM = {
     "TrueFields": "__iter__ __next__ __await__",
     "OperationFields": "__del__",
     "PlacedFields": "__del__",
-    "module": "yield_now checkpoint finish timeout sleep deliver",
+    "DrainFields": "__del__",
+    "module": "yield_now checkpoint finish timeout sleep deliver scope",
 }
 
 
@@ -418,7 +451,7 @@ def test_calls_in_a_program() -> None:
                     condition.notify_all()
                 event.set()
                 assert event.is_set()
-                assert await tasks[0] is token
+                assert await tasks[0] is token and await tasks[0].join() is token
             event.clear()
             async with lock, semaphore:
                 await semaphore.acquire()

@@ -81,6 +81,17 @@ passage_done(Operation *self, PyObject *value, PyObject **result)
     return PYGEN_RETURN;
 }
 
+/* Its class is Python's to make, and its field Python's to set. */
+static int
+passage_is_sound(Drain *self)
+{
+    if (self->scope != NULL && PyObject_TypeCheck(self->scope, &ScopeType)) {
+        return 1;
+    }
+    PyErr_SetString(PyExc_TypeError, "a passage is through the door of a scope");
+    return 0;
+}
+
 /* Leave the rest to the pure coroutine. `thrown`: NULL, or what came out of the wait. */
 static PyObject *
 pure_passage(Drain *self, PyObject *thrown)
@@ -176,6 +187,9 @@ passage_step(Operation *op, PyObject *arg, PyObject **result)
     if (op->sub != NULL) {
         return operation_pass_on(op, arg, result);
     }
+    if (!passage_is_sound(self)) {
+        return passage_failed(op, result);
+    }
     if (op->phase == BEFORE) {
         return self->out ? passage_out(self, result) : passage_in(self, result);
     }
@@ -195,7 +209,7 @@ passage_throw(Operation *op, PyObject *const *args, Py_ssize_t nargs)
 {
     int waits = op->sub == NULL && op->phase == SUSPENDED;
     PyObject *result = parked_throw(op, args, nargs);
-    if (result != NULL || !waits || !PyErr_ExceptionMatches(kept[K_CANCELLED])) {
+    if (result != NULL || !waits || ((Drain *)op)->scope == NULL || !PyErr_ExceptionMatches(kept[K_CANCELLED])) {
         return result;
     }
     PyObject *error = take_raised();

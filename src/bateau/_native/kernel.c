@@ -2,7 +2,7 @@
 #include "kernel.h"
 
 /* Raised whenever something agreed with kernel/twin.py changes, so that an old build is not used with new sources. */
-#define KERNEL_VERSION 2
+#define KERNEL_VERSION 3
 
 PyObject *kept[K_COUNT];
 PyTypeObject *known[C_COUNT];
@@ -207,7 +207,9 @@ running_make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     Running *self = (Running *)type->tp_alloc(type, 0);
     if (self != NULL) {
-        running_here = self; /* made by the thread that it is of: see _ThreadState */
+        if (running_here == NULL) { /* made by the thread that it is of, once: see _ThreadState */
+            running_here = self;
+        }
         self->maker = PyThread_get_thread_ident();
     }
     return (PyObject *)self;
