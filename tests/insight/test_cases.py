@@ -1,7 +1,7 @@
 """One program per hazard with one planted fault, and the one finding expected of it: live, by a dump from outside, and after a kill -9.
 
-Each file in `cases/` is such a program: its `main` (or `plain`, for one that runs without bateau), the line of the finding (marked
-`# <- found`), the thresholds it is watched with (`WATCH`), and the runtimes that it makes sense on (`RUNTIMES`). The file's name begins
+Each file in `cases/` is such a program: its `main`, the line of the finding (marked
+`# <- found`), the thresholds it is watched with (`WATCH`), and the runtimes that it makes sense on (`RUNTIMES`; `plain`: asyncio alone). The file's name begins
 with the hazard's. That a load with no fault has no finding is shown by test_healthy.py.
 """
 

@@ -115,9 +115,7 @@ def test_a_knot_that_is_no_ring():
 
 
 def test_what_is_inferred_is_said_to_be_likely():
-    queue = Resource(
-        12, "asyncio Queue", "queue", library="asyncio", satisfiers=(1,), freed_by="unknown", inferred=True
-    )
+    queue = Resource(12, "asyncio Queue", "queue", library="asyncio", satisfiers=(1,), freed_by="tasks", inferred=True)
     snapshot = snap([waits(1, 11), waits(2, 12)], [lock(11, 2), queue])
     (knot,) = find_knots(snapshot)
     assert not knot.exact

@@ -8,18 +8,21 @@ stops itself (SIGSTOP): to be read from outside, and to be killed.
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
+import math
 import os
 import signal
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import bateau
 from bateau import insight
-from bateau.insight import hazards
+from bateau.insight import closed_world, hazards
 from bateau.kernel import hazard
 
 FOLDER = Path(__file__).parents[1] / "insight" / "cases"
@@ -77,11 +80,13 @@ def runtimes_of(path: Path) -> tuple[str, ...]:
 
 
 def run(path: Path, runtime: str) -> None:
-    """Run a case with the watcher. A case of a plain program has ``plain``, and is no business of a runtime's."""
+    """Run a case with the watcher. ``plain``: by asyncio alone."""
     module = load(path)
-    with insight.watch(**{**CALM, "every": 0.02, **getattr(module, "WATCH", {})}):
-        if hasattr(module, "plain"):
-            module.plain()
+    # The heap of a process with a whole test suite in it is larger than what is asked for in a program.
+    patient = patch.multiple(closed_world, _BUDGET=math.inf, _SLOW=math.inf, _FIRST_REST=0.1)
+    with patient, insight.watch(**{**CALM, "every": 0.02, **getattr(module, "WATCH", {})}):
+        if runtime == "plain":
+            asyncio.run(module.main())
             return
         chosen: Any = runtime
         if runtime == "greedy":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from typing import Any
@@ -18,6 +19,13 @@ async def until_found(name: str) -> None:
     end = time.monotonic() + PATIENCE
     while not insight.findings(name) and time.monotonic() < end:
         await bateau.time.sleep(0.01)
+
+
+async def until_found_by_asyncio(name: str) -> None:
+    """The same in a program that uses asyncio alone."""
+    end = time.monotonic() + PATIENCE
+    while not insight.findings(name) and time.monotonic() < end:
+        await asyncio.sleep(0.01)
 
 
 def until_found_off_loop(name: str, loop: Any) -> threading.Thread:

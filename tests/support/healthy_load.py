@@ -2,12 +2,15 @@
 
 The suite runs it for a second (tests/insight/test_healthy.py). By hand, for as long as wanted, with the limits of production:
 
-    PYTHONPATH=tests .venv/bin/python -m support.healthy_load --seconds 600 [--runtime trio]
+    PYTHONPATH=tests .venv/bin/python -m support.healthy_load --seconds 600 [--runtime trio | --plain]
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
+import signal
 import sys
 import time
 from typing import Any
@@ -111,15 +114,111 @@ async def main(seconds: float) -> int:
     return totals[0]
 
 
+class PlainServer:
+    """What programs written for asyncio alone consist of, none of it wrong: a queue that a protocol fills, an event that a timer sets, ..."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[int] = asyncio.Queue(8)
+        self.condition = asyncio.Condition()
+        self.limit = asyncio.Semaphore(2)
+        self.lock = asyncio.Lock()
+        self.stop = asyncio.Event()
+        self.total = 0
+
+    async def echo(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.CancelledError):  # of which asyncio's server would tell as of an error
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+        await close(writer)
+
+    async def client(self, port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            while True:
+                async with self.limit:
+                    writer.write(b"x" * 1000)
+                    await reader.readexactly(1000)
+                await asyncio.sleep(0.002)
+        finally:
+            await close(writer)
+
+    async def produce(self) -> None:
+        while True:
+            for number in range(30):
+                await self.queue.put(number)
+            await asyncio.sleep(0.003)
+
+    async def consume(self) -> None:
+        while True:
+            number = await self.queue.get()
+            async with self.lock:
+                self.total += number
+                await asyncio.sleep(0)
+            async with self.condition:
+                self.condition.notify_all()
+
+    async def follow(self) -> None:
+        async with self.condition:
+            while True:
+                await self.condition.wait_for(lambda: self.total > 0)
+                await self.condition.wait()
+
+    async def idle(self) -> None:
+        await self.stop.wait()
+
+    async def fed_by_a_thread(self) -> None:
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[int] = asyncio.Queue()
+        while True:
+            await asyncio.to_thread(lambda: loop.call_soon_threadsafe(queue.put_nowait, 1))
+            await asyncio.wait_for(queue.get(), 60)
+
+    async def work(self, seconds: float) -> None:
+        """A worker whose queue is filled long from now, by a call that is due then."""
+        queue: asyncio.Queue[None] = asyncio.Queue()
+        asyncio.get_running_loop().call_later(seconds, queue.put_nowait, None)
+        await asyncio.gather(queue.get(), asyncio.sleep(0))
+        self.stop.set()
+
+
+async def close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
+async def plain(seconds: float) -> int:
+    """The same on asyncio alone."""
+    here = PlainServer()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, here.stop.set)
+    server = await asyncio.start_server(here.echo, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, asyncio.TaskGroup() as group:
+        jobs = [here.produce(), here.consume(), here.consume(), here.follow(), here.fed_by_a_thread()]
+        jobs += [here.client(port) for _ in range(4)]
+        tasks = [group.create_task(job) for job in jobs]
+        for _ in range(5):
+            group.create_task(here.idle())
+        await group.create_task(here.work(seconds))
+        for task in tasks:
+            task.cancel()
+    return here.total
+
+
 def run() -> int:
     parser = argparse.ArgumentParser(
         description="A load with nothing wrong in it; the findings, if there are any, are printed."
     )
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--runtime")
+    parser.add_argument("--plain", action="store_true", help="a program of asyncio's alone")
     options = parser.parse_args()
     with insight.watch():
-        done = bateau.run(main, options.seconds, runtime=options.runtime)
+        if options.plain:
+            done = asyncio.run(plain(options.seconds))
+        else:
+            done = bateau.run(main, options.seconds, runtime=options.runtime)
     for finding in insight.findings():
         print(by_name(finding.name).format(finding))
     print(f"{len(insight.findings())} findings in {options.seconds:g} s; {done} summed up")

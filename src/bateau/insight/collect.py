@@ -26,6 +26,7 @@ from ..kernel.instrument import hosts as all_hosts
 from ..kernel.task import Task
 from ..runtimes import forking
 from . import collect_asyncio, collect_trio, extending, model
+from .closed_world import ClosedWorld
 from .collect_kernel import KernelCollector, foreign_coro, trio_task
 from .model import Snapshot, Want, make
 from .tables import Tables, steady, steady_copy, thread_names
@@ -50,11 +51,16 @@ class LiveReader:
         self._remember = remember
         # By task id: what it was waiting on (kept, so that the address stays its own), and since when it was seen to.
         self._seen: dict[int, tuple[Any, float]] = {}
+        self.closed_world = ClosedWorld()
 
     def read(self, want: Want | None = None) -> Snapshot:
         """Take a snapshot. Not a cancellation point; takes about 5 us per task, during which other threads take turns."""
         with _collector_paused():
-            return _Collection(self, want or Want()).read()
+            collection = _Collection(self, want or Want())
+            try:
+                return collection.read()
+            finally:
+                collection.let_go()
 
     def _waited(self, waits: Iterable[tuple[dict[str, Any], Any, Any]]) -> None:
         """Say for how long each has been waiting, at least."""
@@ -131,10 +137,18 @@ class _Collection:
         self._part("timeouts of asyncio's", self.asyncio.spread_timeouts)
         self._part("who holds asyncio's locks", self.asyncio.search)
         self._part("who could set trio's events", self.trio.search)
+        self._part("who else could end waits of other libraries", self._settle)
         self._drop_idle(hosts)
         moved = [collector.look_again() for collector in (self.kernel, self.asyncio, self.trio)]
         self._details()
         return self._done(any(moved))
+
+    def let_go(self) -> None:
+        """Refer to nothing of the program's any more: this object is part of a cycle, and may stay until the collector comes round."""
+        self.natives.clear()
+        self.tables.kept.clear()
+        for collector in (self.kernel, self.asyncio, self.trio):
+            collector.let_go()
 
     def _part(self, what: str, read: Callable[[], None]) -> None:
         """One part may fail (another version of a library, a state half changed) and the others go on: it is named as a gap."""
@@ -247,6 +261,15 @@ class _Collection:
         if loop is None or "asyncio.timeouts" not in sys.modules:
             return None
         return collect_asyncio.timeout_left(collect_asyncio.coroutines_of(coro), loop)
+
+    def _settle(self) -> None:
+        sought = [*self.asyncio.sought(), *self.trio.sought()]
+        if sought:
+            coros = [*self.asyncio.coros, *self.trio.coros]
+            coros += [(fields["id"], task.coro) for fields, task, _ in self.kernel.waits if task.coro is not None]
+            self.reader.closed_world.settle(
+                self.tables, sought, coros, (*self.asyncio.waits, *self.trio.waits, *self.kernel.waits)
+            )
 
     # -- tables --------------------------------------------------------------------------------------------------------
 

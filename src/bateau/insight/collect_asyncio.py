@@ -55,7 +55,7 @@ class AsyncioCollector:
         self.waits: list[tuple[dict[str, Any], Any, Any]] = []
         # What somebody waits on, whose holders or users have to be searched for: by address, the thing and its fields.
         self._sought: dict[int, tuple[Any, dict[str, Any]]] = {}
-        self._coros: list[tuple[int, Any]] = []
+        self.coros: list[tuple[int, Any]] = []
 
     def id_of(self, native: Any) -> int:
         """The id of an asyncio task in this snapshot."""
@@ -87,7 +87,7 @@ class AsyncioCollector:
         if coro is not None and getattr(coro, "cr_running", getattr(coro, "gi_running", False)):
             fields["state"] = "running"
             return
-        self._coros.append((fields["id"], coro))
+        self.coros.append((fields["id"], coro))
         if waiter is None or waiter.done():
             fields["state"] = "ready"
             return
@@ -238,11 +238,11 @@ class AsyncioCollector:
         """Look through all suspended tasks for those that hold, or will use, what others wait on."""
         if not self._sought:
             return
-        if len(self._coros) > MOST_SEARCHED:
+        if len(self.coros) > MOST_SEARCHED:
             self.tables.gap(f"who holds asyncio's locks was not searched for: more than {MOST_SEARCHED} tasks")
             return
         sought = self._sought
-        for number, coro in self._coros:
+        for number, coro in self.coros:
             for link in chain_of(coro):
                 if not hasattr(link, "cr_frame"):
                     continue
@@ -257,6 +257,16 @@ class AsyncioCollector:
             waiting_on.setdefault(wait.resource, set()).add(fields["id"])
         for number, (resource, fields) in sought.items():
             _judge(resource, fields, waiting_on.get(number, set()))
+
+    def sought(self) -> Iterable[tuple[Any, dict[str, Any]]]:
+        """What somebody waits on of which the library does not know who could free it, each with its fields."""
+        return self._sought.values() if len(self.coros) <= MOST_SEARCHED else ()
+
+    def let_go(self) -> None:
+        """Forget the program's objects."""
+        self.waits.clear()
+        self.coros.clear()
+        self._sought.clear()
 
     def look_again(self) -> bool:
         """Mark who went on meanwhile. Whether anybody did."""

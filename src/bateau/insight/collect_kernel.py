@@ -252,6 +252,11 @@ class KernelCollector:
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
+    def let_go(self) -> None:
+        """Forget the program's objects."""
+        self.waits.clear()
+        self.elsewhere.clear()
+
     def look_again(self) -> bool:
         """Mark who went on while the others were being read. Whether anybody did."""
         moved = False

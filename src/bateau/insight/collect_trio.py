@@ -41,7 +41,7 @@ class TrioCollector:
         self._known = known
         self.waits: list[tuple[dict[str, Any], Any, Any]] = []
         self._sought: dict[int, tuple[Any, dict[str, Any]]] = {}
-        self._coros: list[tuple[int, Any]] = []
+        self.coros: list[tuple[int, Any]] = []
 
     def id_of(self, native: Any) -> int:
         """The id of a trio task in this snapshot."""
@@ -86,7 +86,7 @@ class TrioCollector:
         if getattr(coro, "cr_running", False):
             fields["state"] = "running"
             return
-        self._coros.append((fields["id"], coro))
+        self.coros.append((fields["id"], coro))
         status = getattr(native, "_cancel_status", None)
         if status is not None and status.effectively_cancelled and "cancelled" not in fields:
             fields["cancelled"] = "cancelled by a trio cancel scope"
@@ -183,9 +183,8 @@ class TrioCollector:
         if "freed_by" not in fields:
             self.tables.kept.append(resource)
             # Who could send stands at the other end: the two ends know each other by the state they share.
-            self._sought.setdefault(
-                id(state if state is not None else resource), (resource, self.tables.resources[number])
-            )
+            thing = state if state is not None else resource
+            self._sought.setdefault(id(thing), (thing, self.tables.resources[number]))
         return number
 
     def _entry(self, number: int, fields: dict[str, Any]) -> int:
@@ -198,13 +197,13 @@ class TrioCollector:
         """Look through all suspended tasks for those that have, in a local variable, what others wait on."""
         if not self._sought:
             return
-        if len(self._coros) > MOST_SEARCHED:
+        if len(self.coros) > MOST_SEARCHED:
             self.tables.gap(f"who could set trio's events was not searched for: more than {MOST_SEARCHED} tasks")
             return
         waiting_on: dict[int, set[int]] = {}
         for fields, _, _ in self.waits:
             waiting_on.setdefault(fields["waits"].resource, set()).add(fields["id"])
-        for number, coro in self._coros:
+        for number, coro in self.coros:
             for link in chain_of(coro):
                 if not hasattr(link, "cr_frame"):
                     continue
@@ -217,6 +216,16 @@ class TrioCollector:
                         found = entry[1].get("satisfiers", ())
                         if number not in found:
                             entry[1]["satisfiers"] = (*found, number)
+
+    def sought(self) -> Iterable[tuple[Any, dict[str, Any]]]:
+        """What somebody waits on of which the library does not know who could free it, each with its fields."""
+        return self._sought.values() if len(self.coros) <= MOST_SEARCHED else ()
+
+    def let_go(self) -> None:
+        """Forget the program's objects."""
+        self.waits.clear()
+        self.coros.clear()
+        self._sought.clear()
 
     def look_again(self) -> bool:
         """Mark who went on meanwhile. Whether anybody did."""

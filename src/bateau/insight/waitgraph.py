@@ -7,8 +7,8 @@ least set that is closed under this is who can move; the rest is stuck for ever.
 tasks that each hold what either of two others needs are one as well, and a ring with one way out is none.
 
 It is exact where all that is known of the resources is: nobody is called stuck who has any way out. Resources whose satisfiers are
-not known free themselves. With ``guess``, those of other libraries whose users were found by looking at their frames count as freed by
-these alone: what is stuck only then is likely stuck. With ``patient``, deadlines and timeouts are not counted as ways out: what is stuck
+not known free themselves. A knot that goes through something that was worked out from another library's insides (``inferred``) is a
+likely one. With ``patient``, deadlines and timeouts are not counted as ways out: what is stuck
 only then comes free when the first of them is over, and has waited for nothing until then.
 """
 
@@ -47,9 +47,8 @@ class Knot:
 class WaitGraph:
     """See the module's head. Takes time in proportion to tasks and relations."""
 
-    def __init__(self, snapshot: Snapshot, *, guess: bool = False, patient: bool = False) -> None:
+    def __init__(self, snapshot: Snapshot, *, patient: bool = False) -> None:
         self.snapshot = snapshot
-        self.guess = guess
         self.patient = patient
         self.tasks: dict[int, Task] = {task.id: task for task in snapshot.tasks}
         self.resources: dict[int, Resource] = {resource.id: resource for resource in snapshot.resources}
@@ -74,9 +73,7 @@ class WaitGraph:
 
     def frees(self, resource: Resource) -> tuple[int, ...] | None:
         """The tasks that alone could free it; None if somebody else could as well."""
-        if resource.freed_by == "tasks" or (self.guess and resource.inferred and resource.satisfiers):
-            return resource.satisfiers
-        return None
+        return resource.satisfiers if resource.freed_by == "tasks" else None
 
     def next_tasks(self, task: Task) -> Iterable[int]:
         """Whose moves the wait of ``task`` depends on."""
@@ -267,13 +264,9 @@ class WaitGraph:
 
 
 def find_knots(snapshot: Snapshot, graph: WaitGraph | None = None) -> tuple[Knot, ...]:
-    """The proven knots, and after them the likely ones among the tasks that are left. ``graph``: that of the snapshot, if it is there."""
-    exact = (graph if graph is not None else WaitGraph(snapshot)).knots()
-    if not any(resource.inferred for resource in snapshot.resources):
-        return exact
-    known = {number for knot in exact for number in (*knot.ring, *knot.behind)}
-    likely = WaitGraph(snapshot, guess=True).knots()
-    return (*exact, *(knot for knot in likely if not known.intersection(knot.ring)))
+    """The knots, the proven ones first. ``graph``: that of the snapshot, if it is there."""
+    found = (graph if graph is not None else WaitGraph(snapshot)).knots()
+    return tuple(sorted(found, key=lambda knot: not knot.exact))
 
 
 def find_timed(snapshot: Snapshot) -> tuple[Knot, ...]:

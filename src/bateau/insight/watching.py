@@ -17,8 +17,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from ..kernel.hazard import publish, raise_unraisable
-from .hazards import LOOKED_FOR, NEVER_AWAITED, SCHEDULING_DELAY, by_name
-from .hazards.never_awaited import listen
+from .hazards import LOOKED_FOR, NEVER_AWAITED, SCHEDULING_DELAY, UNRETRIEVED, by_name, never_awaited, unretrieved
 from .hazards.settings import checked, mute_for_process, restore_for_process, set_for_process
 from .hazards.store import LogSink
 from .watch_delay import Pulse, ThreadClock
@@ -142,7 +141,8 @@ class _Watcher:
         self.mute: frozenset[str] = frozenset()
         self.gil: GilWatch | None = None
         self.sink = LogSink()
-        self._unhook = listen(NEVER_AWAITED)
+        self._unhook = never_awaited.listen(NEVER_AWAITED)
+        self._unhook_asyncio = unretrieved.listen(UNRETRIEVED)
         self._thread = threading.Thread(target=self._run, name="bateau watcher", daemon=True)
         self._end = threading.Event()
         self._pulses: dict[int, Pulse] = {}
@@ -167,6 +167,8 @@ class _Watcher:
         """Take back what was put into the process."""
         self.sink.close()
         self._unhook()
+        if self._unhook_asyncio is not None:
+            self._unhook_asyncio()
 
     def _run(self) -> None:
         self._due = time.monotonic()
@@ -202,6 +204,8 @@ class _Watcher:
             return  # a simulated world: what we would ask of its loops would change what happens in it
         now = time.monotonic()
         looking = now >= self._next_look
+        if self._unhook_asyncio is None:
+            self._unhook_asyncio = unretrieved.listen(UNRETRIEVED)
         if looking or not self._pulses:
             self._find_loops(sys._current_frames(), now)
         self._glance(max(0.0, now - self._due))

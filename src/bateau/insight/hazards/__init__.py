@@ -23,6 +23,7 @@ from .unreachable_waker import UnreachableWaker
 
 SCHEDULING_DELAY = SchedulingDelay()
 NEVER_AWAITED = NeverAwaited()
+UNRETRIEVED = next(hazard for hazard in REPORTED if hazard.name == "unretrieved_error")
 
 # What each look at the tasks is judged by, in this order: whom a deadlock names, the others need not.
 LOOKED_FOR: tuple[Hazard, ...] = (
@@ -45,7 +46,7 @@ _BY_NAME: dict[str, Hazard] = {
     hazard.name: hazard for hazard in (*REPORTED, SCHEDULING_DELAY, NEVER_AWAITED, *LOOKED_FOR)
 }
 
-__all__ = ["LOOKED_FOR", "NEVER_AWAITED", "SCHEDULING_DELAY", "Found", "Hazard", "by_name", "catalogue"]
+__all__ = ["LOOKED_FOR", "NEVER_AWAITED", "SCHEDULING_DELAY", "UNRETRIEVED", "Found", "Hazard", "by_name", "catalogue"]
 
 
 def catalogue() -> tuple[Hazard, ...]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ...kernel.explain import describe_wait
 from .base import Found, Hazard
+from .foreign_deadlock import check as check_foreign
 
 if TYPE_CHECKING:
     from ..watch_look import Look, Seen
@@ -52,6 +53,7 @@ class Deadlock(Hazard):
                     *(line for seen in knot if seen.task is not None for line in describe_wait(seen.task).splitlines()),
                 ],
             )
+        yield from check_foreign(self, look)
 
 
 def _still_waits(seen: Seen) -> bool:

@@ -193,7 +193,7 @@ class _Reader:
             waiting=len(slots),
             holders=holder,
             satisfiers=satisfiers,
-            freed_by="tasks" if kind == "task" else "unknown",
+            freed_by="tasks" if kind == "task" or holder else "unknown",
             inferred=bool(holder),
         )
 

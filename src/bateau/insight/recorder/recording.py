@@ -48,10 +48,18 @@ def native_ring() -> Any:
         return None
 
 
+class _Nobody:
+    """In place of a host, for what is found in a program that runs nothing of ours."""
+
+    name = "process"
+    rides = True
+    thread_id = 0
+
+
 class _File:
     """One open file and its writer."""
 
-    def __init__(self, path: Path, host: Host, sizes: tuple[int, int, int]) -> None:
+    def __init__(self, path: Path, host: Host | _Nobody, sizes: tuple[int, int, int]) -> None:
         records, tasks, texts = sizes
         ring_at = layout.HEADER_SIZE
         tasks_at = ring_at + records * layout.UNIT.size
@@ -171,7 +179,7 @@ class Recording:
                     file.ring.adopt(task)
         return file.ring
 
-    def _new_file(self, host: Host) -> _File:
+    def _new_file(self, host: Host | _Nobody) -> _File:
         if self._pid != os.getpid():
             self.directory = self._open_directory()
         while True:
@@ -211,6 +219,12 @@ class Recording:
     def _found(self, finding: hazard.Finding) -> None:
         """A hazard was reported, perhaps by a thread that only watches: it goes to its own thread's file, or else to the first."""
         file = self._files.get(get_ident()) or next(iter(self._files.values()), None)
+        if file is None and not self._failed and not self._closed and self._pid == os.getpid():
+            try:
+                file = self._files[0] = self._new_file(_Nobody())  # no thread has this ident
+            except OSError as error:
+                self._failed = True
+                print(f"bateau: the flight recorder is off: {error}", file=sys.stderr)
         if file is not None:
             task = current_task_or_none()
             file.ring.note(task.id if task is not None else 0, to_words(finding))
@@ -325,7 +339,7 @@ def _boot_id() -> bytes:
 def _thread_name(ident: int) -> str:
     threading = sys.modules.get("threading")
     thread = threading._active.get(ident) if threading is not None else None
-    return thread.name if thread is not None else f"thread {ident}"
+    return thread.name if thread is not None else f"thread {ident}" if ident else "no thread"
 
 
 def _private(path: str, flags: int) -> int:
