@@ -84,7 +84,7 @@ def test_a_ring_that_a_timeout_will_cut():
     assert find_knots(snapshot) == ()
     (knot,) = find_timed(snapshot)
     assert (knot.ring, knot.behind, knot.until) == ((1, 2), (3,), 2.0)
-    assert "IN EACH OTHER'S WAY: 2 tasks can only be freed by each other, or by a timeout in 2.0 s" in explain(snapshot)
+    assert "IN EACH OTHER'S WAY: 2 tasks can only be freed by each other, or by a timeout in 2 s" in explain(snapshot)
     assert find_timed(AB_BA) == ()
 
 

@@ -126,7 +126,9 @@ class PlainServer:
         self.total = 0
 
     async def echo(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.CancelledError):  # of which asyncio's server would tell as of an error
+        with contextlib.suppress(
+            asyncio.CancelledError, ConnectionError
+        ):  # of which asyncio's server would tell as of an error
             while data := await reader.read(1 << 16):
                 writer.write(data)
                 await writer.drain()
@@ -172,7 +174,8 @@ class PlainServer:
         queue: asyncio.Queue[int] = asyncio.Queue()
         while True:
             await asyncio.to_thread(lambda: loop.call_soon_threadsafe(queue.put_nowait, 1))
-            await asyncio.wait_for(queue.get(), 60)
+            async with asyncio.timeout(60):  # not wait_for, which loses a cancellation now and then, until Python 3.12
+                await queue.get()
 
     async def work(self, seconds: float) -> None:
         """A worker whose queue is filled long from now, by a call that is due then."""
