@@ -38,7 +38,7 @@ class T:
     def __init__(self, id, waiting=None):
         self.id, self.waiting = id, waiting
 """
-LOOP = "from bateau.interop.asyncio.loop import NativeEventLoop\nloop = NativeEventLoop()\n"
+LOOP = "from bateau.runtimes.native_loop import NativeEventLoop\nloop = NativeEventLoop()\n"
 
 PROGRAMS = {
     "a destructor schedules while the queue is being copied": LOOP

@@ -2,9 +2,10 @@
 
    An engine is *plain* if its `ready` queue is our Ring. kernel/engine.py gives it one unless its class overrides what is
    done here (the simulator's does), and so says that waking a task may be an append, and stepping one the code below. A
-   scheduling policy, a chooser, an `on_step` hook or an observer is met by the pure `turn`.
+   scheduling policy, a chooser or an `on_step` hook (but for asyncio's side, see bridge.c) is met by the pure `turn`.
 
    Ownership: the Ring owns the tasks in it; the loop owns the one that it steps. Nothing borrowed is held over a step. */
+#include "bridge.h"
 #include "kernel.h"
 #include "recorder.h"
 
@@ -122,9 +123,12 @@ step_raised(Engine *self, Task *task, PyObject *coro)
     }
     if (frame != NULL && frame != Py_None) {
         status = tell(self, str__raised, (PyObject *)task, error); /* it has not ended: let it arrive inside */
-    } else if (frame != NULL && is_set(task->scope) && !is_set(task->face) && kept[K_CANCELLED] != NULL &&
+    } else if (frame != NULL && is_set(task->scope) && kept[K_CANCELLED] != NULL &&
                PyObject_TypeCheck(error, (PyTypeObject *)kept[K_CANCELLED])) {
         status = task_finish(task, Py_None, error);
+        if (status == 0) {
+            status = bateau_face_ended(task);
+        }
     } else if (frame != NULL) {
         PyObject *result =
             PyObject_CallMethodObjArgs((PyObject *)self, str__ended, (PyObject *)task, Py_None, error, NULL);
@@ -138,7 +142,7 @@ step_raised(Engine *self, Task *task, PyObject *coro)
 
 /* Resume `task` once. 0, or -1 with an exception that is the engine's, not the task's. */
 static int
-step(Engine *self, Running *running, PyObject *outer, Task *task, BateauRing *ring)
+step(Engine *self, Running *running, PyObject *outer, Task *task, BateauRing *ring, LoopSide *side)
 {
     if (!is_set(task->coro) || !is_set(task->context)) {
         return tell(self, str_step, (PyObject *)task, NULL); /* says what is wrong */
@@ -152,6 +156,12 @@ step(Engine *self, Running *running, PyObject *outer, Task *task, BateauRing *ri
     PyObject *coro = Py_NewRef(task->coro), *context = Py_NewRef(task->context), *value = NULL;
     task->scheduled = 0;
     put(running->task, task);
+    if (side != NULL && bateau_side_publish(side, task) < 0) {
+        put(running->task, outer);
+        Py_DECREF(context);
+        Py_DECREF(coro);
+        return -1;
+    }
     PySendResult how;
     if (PyContext_Enter(context) < 0) {
         how = PYGEN_ERROR;
@@ -166,25 +176,35 @@ step(Engine *self, Running *running, PyObject *outer, Task *task, BateauRing *ri
         if (task->spawned && !task->hidden && !task->ended) {
             task_hide_parts(task);
         }
-        if (value == Py_None) {
+        if (value == Py_None && side == NULL) {
             status = engine_enqueue(self, task);
+        } else if (value == Py_None && !is_cancelled_inside(task)) {
+            status = bateau_side_yielded(side, self, task);
         } else if (value == kept[K_PARK] && !is_set(task->throwing)) {
             status = 0;
         } else {
             put(running->task, outer);
-            status = tell(self, str__trapped, (PyObject *)task, value);
+            status = side != NULL && value != Py_None ? bateau_side_awaits(side, self, task, value) : 0;
+            if (status == 0) {
+                status = tell(self, str__trapped, (PyObject *)task, value);
+            } else if (status > 0) {
+                status = 0;
+            }
         }
     } else {
         put(running->task, outer);
         if (how == PYGEN_ERROR) {
             status = step_raised(self, task, coro);
-        } else if (!is_set(task->scope) || is_set(task->face)) {
+        } else if (!is_set(task->scope)) {
             PyObject *result =
                 PyObject_CallMethodObjArgs((PyObject *)self, str__ended, (PyObject *)task, value, Py_None, NULL);
             Py_XDECREF(result);
             status = result == NULL ? -1 : 0;
         } else {
-            status = task_finish(task, value, NULL); /* no root, and no asyncio in sight: nobody else to tell */
+            status = task_finish(task, value, NULL); /* no root: only asyncio may have to be told */
+            if (status == 0) {
+                status = bateau_face_ended(task);
+            }
         }
     }
     Py_XDECREF(value);
@@ -357,7 +377,7 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     if (!is_plain(self) || running == NULL || nested || is_set(self->policy) || is_set(self->choose) ||
-        is_set(self->on_step)) {
+        (is_set(self->on_step) && bateau_side_of(self->on_step) == NULL)) {
         return PyObject_CallFunctionObjArgs(kept[K_ENGINE_TURN], self, nargs ? args[0] : NULL, NULL);
     }
     long budget = nargs ? PyLong_AsLong(args[0]) : 256;
@@ -374,8 +394,13 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
     PyObject *instrument = Py_XNewRef(self->instrument);
     BateauRing *ring = bateau_ring_of(instrument);
     int status = 0;
-    /* A step may import asyncio, which sets on_step: the rest takes the long way. */
-    while (status == 0 && budget-- > 0 && !is_set(self->on_step)) {
+    PyObject *hook = Py_NewRef(is_set(self->on_step) ? self->on_step : Py_None); /* keeps `side` */
+    LoopSide *side = hook != Py_None ? bateau_side_of(hook) : NULL;
+    if (hook != Py_None && side == NULL) {
+        budget = 0; /* what was due has set it: the pure turn is next */
+    }
+    /* A step may import asyncio, which sets on_step: the rest is the next turn's. */
+    while (status == 0 && budget-- > 0 && (is_set(self->on_step) ? self->on_step : Py_None) == hook) {
         PyObject *item = ring_shift(ready);
         if (item == NULL) {
             break;
@@ -386,7 +411,7 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
         } else if (((Task *)item)->ended || is_set(((Task *)item)->throwing)) {
             status = tell(self, str_step, item, NULL);
         } else {
-            status = step(self, running, outer, (Task *)item, ring);
+            status = step(self, running, outer, (Task *)item, ring, side);
         }
         Py_DECREF(item);
     }
@@ -399,6 +424,7 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
         }
         put_raised(error);
     }
+    Py_DECREF(hook);
     Py_XDECREF(instrument);
     Py_XDECREF(outer);
     Py_DECREF(running);

@@ -402,6 +402,13 @@ plain_engine(Task *task)
     return is_plain(engine) ? engine : NULL;
 }
 
+/* Whether a cancellation has reached the block that the task is in. */
+static inline int
+is_cancelled_inside(Task *task)
+{
+    return task->inner == NULL || !is_a(task->inner, &NodeType, &seen[SEEN_NODE]) || is_set(((Node *)task->inner)->effective);
+}
+
 int task_wake(Task *task);                             /* host.wake(task) */
 /* Tell the engine's instrument, if it has one, of `task` (NULL: of nobody's); see kernel/instrument.py. What it raises is unraisable. */
 void engine_observe(Engine *engine, PyObject *event, Task *task);
@@ -461,6 +468,7 @@ int kernel_condition_ready(PyObject *module);
 int kernel_fd_ready(PyObject *module);
 int kernel_socket_ready(PyObject *module);
 int kernel_reactor_ready(PyObject *module);
+int kernel_bridge_ready(PyObject *module);
 
 /* -- making types --------------------------------------------------------------------------------------------------- */
 

@@ -1,6 +1,6 @@
 /* The core of an asyncio event loop: handles, the ready queue, timers, the epoll reactor and one iteration of the loop.
  *
- * Theory of operation. `LoopCore` is the first base of `bateau.interop.asyncio.loop.NativeEventLoop`, whose other base is
+ * Theory of operation. `LoopCore` is the first base of `bateau.runtimes.native_loop.NativeEventLoop`, whose other base is
  * asyncio's own selector loop. What is hot is here (call_soon, call_later, readers and writers, _run_once); all the rest is
  * asyncio's, unchanged, on top of it. One iteration is asyncio's: poll, queue what is due, run what was queued when the
  * iteration began. Three things differ, none visible but in time:
@@ -1028,7 +1028,7 @@ bateau_receive_buffer(LoopCore *self)
 static void
 wake(LoopCore *self)
 {
-    if (self->polling && !self->woken && self->wake_fd >= 0 && self->forks == bateau_forks) {
+    if ((self->polling || self->embedded) && !self->woken && self->wake_fd >= 0 && self->forks == bateau_forks) {
         uint64_t one = 1;
         self->woken = 1;
         /* Full means awake already. */
@@ -1081,6 +1081,7 @@ poll_once(LoopCore *self, int timeout)
         Py_END_ALLOW_THREADS
         self->polling = 0;
     }
+    self->events = count > 0 ? count : 0;
     if (count < 0) {
         if (errno == EINTR) {
             return 0;
@@ -1187,16 +1188,10 @@ run_ready(LoopCore *self, PyObject *item)
     return status;
 }
 
+/* Queue what is due, then run what is queued by now. */
 static int
-run_iteration(LoopCore *self)
+run_what_is_ready(LoopCore *self)
 {
-    int timeout = poll_timeout(self);
-    if (timeout != 0 || self->poll_now || self->put_off >= POLL_EVERY || self->stopping || !self->ready_count
-        || self->tick != coarse_tick()) {
-        if (poll_once(self, timeout) < 0 || PyErr_CheckSignals() < 0) {
-            return -1;
-        }
-    }
     if (self->timer_count) {
         double due = monotonic() + 1e-9;
         while (self->timer_count && self->timers[0]->when < due) {
@@ -1214,6 +1209,66 @@ run_iteration(LoopCore *self)
         }
     }
     return 0;
+}
+
+int
+bateau_core_wants_poll(LoopCore *self)
+{
+    return self->poll_now || self->put_off >= POLL_EVERY || self->stopping || !self->ready_count || self->tick != coarse_tick();
+}
+
+static int
+run_iteration(LoopCore *self)
+{
+    int timeout = poll_timeout(self);
+    if (timeout != 0 || bateau_core_wants_poll(self)) {
+        if (poll_once(self, timeout) < 0 || PyErr_CheckSignals() < 0) {
+            return -1;
+        }
+    }
+    return run_what_is_ready(self);
+}
+
+double
+bateau_core_rest(LoopCore *self)
+{
+    if (self->ready_count) {
+        return 0;
+    }
+    if (self->timer_count) {
+        double left = self->timers[0]->when - monotonic();
+        return left > 0 ? left : 0;
+    }
+    return -1;
+}
+
+int
+bateau_core_round(LoopCore *self, int polled)
+{
+    if (check_open(self) < 0) {
+        return -1;
+    }
+    if (polled > 0) {
+        if (poll_once(self, 0) < 0) {
+            return -1;
+        }
+    } else if (polled == 0) { /* the other reactor's poll was ours as well */
+        self->put_off = 0;
+        self->poll_now = 0;
+        self->tick = coarse_tick();
+    }
+    return PyErr_CheckSignals() < 0 ? -1 : run_what_is_ready(self);
+}
+
+/* The descriptor that tells another's reactor when one of ours is ready. From now on that one blocks, never we. */
+static PyObject *
+core_embed(LoopCore *self, PyObject *unused)
+{
+    if (check_open(self) < 0 || own_reactor(self) < 0) {
+        return NULL;
+    }
+    self->embedded = 1;
+    return PyLong_FromLong(self->epoll_fd);
 }
 
 /* `BaseEventLoop.run_forever` calls it until `_stopping`. While it does, we stay here until then; called by itself, it is one
@@ -1709,6 +1764,7 @@ static PyMethodDef core_methods[] = {
     {"_timer_handle_cancelled", (PyCFunction)core_timer_handle_cancelled, METH_O, NULL},
     {"_core_registered", (PyCFunction)core_registered, METH_O, NULL},
     {"_core_descriptors", (PyCFunction)core_descriptors, METH_NOARGS, NULL},
+    {"_core_embed", (PyCFunction)core_embed, METH_NOARGS, NULL},
     {"_core_close", (PyCFunction)core_close, METH_NOARGS, NULL},
     {NULL},
 };

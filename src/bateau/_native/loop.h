@@ -42,10 +42,12 @@ typedef struct {
     int epoll_fd;   /* -1 once closed */
     int wake_fd;    /* an eventfd; -1 once closed */
     unsigned forks; /* bateau_forks when the two were made */
+    int embedded;   /* another's reactor has our epoll set, and polls for us: each wake-up has to be written */
     int polling;    /* a thread may be blocked in epoll_wait: a wake-up has to be written */
     int woken;      /* it has been */
     int poll_now;   /* something was done that may have made a descriptor ready: do not put the poll off */
     int put_off;    /* callbacks run since the last poll */
+    int events;     /* what that one found */
     int64_t tick;   /* of the coarse clock, when that was */
     char *receive;  /* RECEIVE_SIZE bytes, made on first use; its contents are nobody's between two calls */
 
@@ -67,6 +69,11 @@ int bateau_stream_interest(LoopCore *loop, int fd, PyObject *stream, uint32_t ma
 char *bateau_receive_buffer(LoopCore *loop);
 PyObject *bateau_take_exception(void);
 int bateau_stream_exec(PyObject *module);
+
+/* loop.c, for bridge.c, which embeds a loop. */
+double bateau_core_rest(LoopCore *loop);            /* seconds until it has something to do; negative: it has nothing in sight */
+int bateau_core_wants_poll(LoopCore *loop);         /* whether it has nothing to run, or should look at its descriptors first */
+int bateau_core_round(LoopCore *loop, int polled);  /* 1: look at its descriptors; 0: those were looked at, none is ready; -1: not now */
 
 /* stream.c, for loop.c: what epoll reported for a stream. */
 int bateau_stream_ready(PyObject *stream, uint32_t events);

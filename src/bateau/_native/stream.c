@@ -1,7 +1,7 @@
 /* The hot half of a TCP or Unix stream transport of the native loop: reading, writing, buffering, flow control.
  *
  * Theory of operation. `StreamCore` derives from asyncio's transport with flow control, which only exists once asyncio is imported;
- * so the type is made by `make_stream_core(base, BufferedProtocol)`, which bateau.interop.asyncio.transport calls, and its
+ * so the type is made by `make_stream_core(base, BufferedProtocol)`, which bateau.runtimes.native_transport calls, and its
  * Python subclass there has what happens once in a connection's life (start, close, errors, end). Our fields lie behind those of
  * the base, at `stream_offset`. The base has slots of its own (`_extra`, `_loop`, ...), which stay empty: fields of ours of
  * the same names hide them, so that there is nothing of the base's to visit or to free.

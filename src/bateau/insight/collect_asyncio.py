@@ -30,6 +30,8 @@ _OUTSIDE = (
     "_make_subprocess",
     "SubprocessTransport._wait",
 )
+# Where the classes of loops and of what belongs to them come from.
+_LOOPS = ("asyncio", "uvloop", "bateau._native")
 _LOCKS = (
     "Lock",
     "Semaphore",
@@ -296,7 +298,7 @@ def timeout_left(chain: Iterable[Any], loop: Any) -> float | None:
             when: float | None = None
             if name == "Timeout" and module in ("asyncio.timeouts", "async_timeout"):
                 when = value.when() if hasattr(value, "when") else getattr(value, "deadline", None)
-            elif name == "TimerHandle" and module.startswith(("asyncio", "uvloop")) and not value.cancelled():
+            elif name == "TimerHandle" and module.startswith(_LOOPS) and not value.cancelled():
                 when = value.when()
             if type(when) in (int, float) and when is not None and (nearest is None or when < nearest):
                 nearest = when
@@ -326,7 +328,7 @@ def _find(values: Iterable[Any], names: tuple[str, ...]) -> Any:
     """The first value whose class (or a base of it) is asyncio's class of one of these names."""
     for value in values:
         for cls in type(value).__mro__:
-            if cls.__name__ in names and cls.__module__.startswith(("asyncio", "uvloop")):
+            if cls.__name__ in names and cls.__module__.startswith(_LOOPS):
                 return value
     return None
 

@@ -21,7 +21,7 @@ from ..kernel.twin import ReactorFields, keep, native, twinned
 from .base import Runtime
 from .engine_session import EngineSession
 from .forking import forked_error
-from .native_bridge import asyncio_is_ready, asyncio_side, attach
+from .native_bridge import asyncio_is_ready, asyncio_side, attach, is_simulated
 
 T = TypeVar("T")
 
@@ -293,6 +293,10 @@ class NativeEngine(Engine):
 
     def asyncio_side(self) -> Any:
         """Make its asyncio side (an ``AsyncioSide``). Called once, when asyncio has been imported."""
+        if native is not None and not is_simulated():
+            from .native_asyncio_twin import NativeSide
+
+            return NativeSide(self)
         from .native_asyncio import AsyncioSide
 
         return AsyncioSide(self)

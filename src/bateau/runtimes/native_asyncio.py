@@ -38,7 +38,7 @@ _futures: Any = futures
 _swap_current: Callable[[Any, Any], Any] | None = getattr(_tasks, "_swap_current_task", None)
 
 
-def _set_current(loop: asyncio.AbstractEventLoop, face: TaskFace | None) -> None:
+def set_current(loop: asyncio.AbstractEventLoop, face: TaskFace | None) -> None:
     """Publish what ``asyncio.current_task()`` returns."""
     if _swap_current is not None:
         try:
@@ -80,15 +80,11 @@ class _TurningSelector(selectors.EpollSelector):
         super().close()
 
 
-class NativeLoop(asyncio.SelectorEventLoop):
-    """The running loop of a native program. It can't be run or stopped by hand: the program does that."""
+class ProgramsLoop(asyncio.SelectorEventLoop):
+    """The running loop of a native program, whatever it is made of. It can't be run or stopped by hand: the program does that."""
 
-    def __init__(self, side: AsyncioSide) -> None:
-        self.bateau_domain = side.engine
-        self.bateau_side = side
-        task = tls.running.task
-        super().__init__(side.make_selector())
-        tls.running.task = task  # asyncio has asked is_running() meanwhile
+    bateau_side: AsyncioSide
+    bateau_domain: NativeEngine
 
     def is_running(self) -> bool:
         task = tls.running.task
@@ -111,6 +107,17 @@ class NativeLoop(asyncio.SelectorEventLoop):
         events._set_running_loop(None)
 
 
+class NativeLoop(ProgramsLoop):
+    """The loop in pure Python: asyncio's own over our selector."""
+
+    def __init__(self, side: AsyncioSide) -> None:
+        self.bateau_domain = side.engine
+        self.bateau_side = side
+        task = tls.running.task
+        super().__init__(side.make_selector())
+        tls.running.task = task  # asyncio has asked is_running() meanwhile
+
+
 class AsyncioSide:
     """What an engine gets when asyncio is imported."""
 
@@ -131,16 +138,20 @@ class AsyncioSide:
         self._yielding: list[Task[Any]] = []
         engine.on_foreign = self._await_future
         engine.deliver_foreign = self._deliver
-        engine.on_step = self._publish
+        engine.on_step = self.hook()
         engine.on_yield = self._yielded
         engine.native_cancelling = lambda task: task.face.cancelling() if task.face is not None else 0
         engine.exact_cancelled_type = asyncio.CancelledError
+
+    def hook(self) -> Callable[[Task[Any]], None]:
+        """What the engine calls before each step."""
+        return self._publish
 
     def make_selector(self) -> selectors.BaseSelector:
         """The loop's selector, which turns the engine."""
         return _TurningSelector(self)
 
-    def make_loop(self) -> NativeLoop:
+    def make_loop(self) -> ProgramsLoop:
         """The loop itself."""
         return NativeLoop(self)
 
@@ -152,7 +163,7 @@ class AsyncioSide:
 
     def leave(self) -> None:
         """The session's run is over."""
-        _set_current(self.loop, None)
+        set_current(self.loop, None)
         self.loop.release_thread()
 
     # -- driving -------------------------------------------------------------------------------------------------------
@@ -161,17 +172,21 @@ class AsyncioSide:
         """One round of asyncio's loop, which turns the engine inside its select."""
         self._private._run_once()
 
-    def turn_and_poll(self, timeout: float | None) -> None:
-        """The inside of ``select``: see the module's head."""
-        engine, loop = self.engine, self._private
+    def wake_yielding(self) -> None:
+        """Asyncio's callbacks have had their round: those that let them go first may run."""
         if self._yielding:
             yielding, self._yielding = self._yielding, []
             for task in yielding:
                 task.scheduled = False
-                engine.wake(task)
+                self.engine.wake(task)
+
+    def turn_and_poll(self, timeout: float | None) -> None:
+        """The inside of ``select``: see the module's head."""
+        engine, loop = self.engine, self._private
+        self.wake_yielding()
         engine.turn()
         self.stepping = None
-        _set_current(loop, None)
+        set_current(loop, None)
         if loop._ready or (engine.main is not None and engine.main.ended):
             timeout = 0
         else:
@@ -236,7 +251,7 @@ class AsyncioSide:
             face._fut_waiter = None
             self._foreign.pop(task, None)
         self.stepping = task
-        _set_current(self.loop, face)
+        set_current(self.loop, face)
 
     def _yielded(self, task: Task[Any]) -> bool:
         """``await asyncio.sleep(0)`` (or a checkpoint of ours) lets asyncio's tasks run too, before the task goes on."""
@@ -298,7 +313,7 @@ class TaskFace:
 
     _asyncio_future_blocking = False
 
-    def __init__(self, task: Task[Any], loop: NativeLoop) -> None:
+    def __init__(self, task: Task[Any], loop: ProgramsLoop) -> None:
         self._task = task
         self._bateau = task  # where the finder of current tasks looks, in every current task of an asyncio loop
         self._loop = loop
@@ -353,7 +368,7 @@ class TaskFace:
 
     # -- what else libraries ask of a task -----------------------------------------------------------------------------
 
-    def get_loop(self) -> NativeLoop:
+    def get_loop(self) -> ProgramsLoop:
         """The running loop."""
         return self._loop
 

@@ -32,6 +32,12 @@ def asyncio_is_ready() -> bool:
     return module is not None and not getattr(module.__spec__, "_initializing", False)
 
 
+def is_simulated() -> bool:
+    """Whether this thread is one of a simulated world's, where nothing in C may wait for real descriptors by a real clock."""
+    simulation = sys.modules.get("bateau.sim.thread")
+    return simulation is not None and simulation.here.world is not None
+
+
 @contextmanager
 def asyncio_side(engine: NativeEngine) -> Generator[None]:
     """While the block runs, ``engine`` is an asyncio event loop as soon as asyncio is imported."""
@@ -73,7 +79,7 @@ def _attach_before_step(engine: NativeEngine, task: Task[Any]) -> None:
     """On the engine's own thread: another one has imported asyncio (or is about to have)."""
     if asyncio_is_ready():
         attach(engine)
-        publish = engine.on_step = engine.aio._publish
+        publish = engine.on_step = engine.aio.hook()
         publish(task)
 
 

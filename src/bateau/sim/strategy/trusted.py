@@ -49,7 +49,7 @@ OWN: dict[str, str] = {
         Engine._trapped Engine._ended Engine.call_at EngineTimer.__init__ EngineTimer.__lt__
     """,
     "runtimes/native_asyncio.py": """
-        AsyncioSide._publish _set_current AsyncioSide.__init__.<locals>.<lambda> TaskFace.__init__ TaskFace.ended TaskFace.cancelling
+        AsyncioSide._publish set_current AsyncioSide.__init__.<locals>.<lambda> TaskFace.__init__ TaskFace.ended TaskFace.cancelling
     """,
     "kernel/host.py": "Host.pause Host.current Host.now Host.watch_end",
     "scopes.py": "scope",

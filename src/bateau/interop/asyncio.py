@@ -19,6 +19,8 @@ import sys
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..runtimes.native_bridge import is_simulated
+
 __all__ = ["EventLoopPolicy", "is_native", "loop_factory", "new_event_loop", "run"]
 
 T = TypeVar("T")
@@ -29,7 +31,7 @@ _events: Any = asyncio.events
 def _loop_class() -> type[asyncio.SelectorEventLoop]:
     if not os.environ.get("BATEAU_PURE"):
         try:
-            from .loop import NativeEventLoop
+            from ..runtimes.native_loop import NativeEventLoop
         except ImportError:  # no C part: see `is_native`
             pass
         else:
@@ -51,8 +53,7 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 
     In a simulated world (``bateau.sim``) it is asyncio's own: a loop in C would wait for real descriptors by a real clock.
     """
-    simulation = sys.modules.get("bateau.sim.thread")
-    if simulation is not None and simulation.here.world is not None:
+    if is_simulated():
         return asyncio.SelectorEventLoop()
     return _Loop()
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .transport import StreamTransport
+from .native_transport import StreamTransport
 
 _native: Any = import_module("bateau._native")
 # asyncio's private parts, which the stubs don't show.
