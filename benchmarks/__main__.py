@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -231,6 +232,7 @@ def _tell(outcome: Outcome) -> None:
 def main() -> int:
     """What the command line asks for. Returns the exit status."""
     options = parser().parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing measured outlives a run that is killed
     if options.clients:
         os.environ[limits.CLIENTS] = str(options.clients)
     cells, left_out = runnable(_wanted(options))

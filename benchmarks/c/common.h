@@ -33,11 +33,15 @@ static inline struct sockaddr_in loopback(int port) {
     return address;
 }
 
-/* A connected TCP socket, blocking. */
-static inline int tcp_to(int port) {
-    struct sockaddr_in address = loopback(port);
+/* A connected TCP socket, blocking. The system gives half of its ports to connect() and then searches long for another one, so
+ * the index-th connection comes from an address of its own for each ten thousand: 127.0.0.1, 127.0.0.2... */
+static inline int tcp_to(int port, long index) {
+    struct sockaddr_in address = loopback(port), own = loopback(0);
     int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+    own.sin_addr.s_addr = htonl((in_addr_t)(INADDR_LOOPBACK + index / 10000));
     if (fd < 0) fail("socket");
+    if (setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one) < 0) fail("IP_BIND_ADDRESS_NO_PORT");
+    if (bind(fd, (struct sockaddr *)&own, sizeof own) < 0) fail("bind");
     if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) fail("connect");
     if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) < 0) fail("TCP_NODELAY");
     return fd;

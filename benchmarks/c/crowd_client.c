@@ -1,7 +1,10 @@
 /* The load of the workload crowd, and the connections of memory/connection: very many clients who each ask once a second.
  *
- * Opens CLIENTS connections. Then, for SECONDS, each sends one byte a second, at its own moment of the second, and reads 4096
- * bytes (PERIOD is that second in milliseconds: a trial may have it shorter). An open loop: who gets an answer late asks again as soon as it has it, so that a slow server gets all the
+ * Opens CLIENTS connections, a thousand at a time: each asks once, uncounted, and when all of them have been answered the next
+ * thousand comes, so that no server's backlog overflows and all are accepted before anything is counted. Then, for SECONDS,
+ * each sends one byte a second, at its own moment of the second, and reads 4096 bytes (PERIOD is that second in
+ * milliseconds: a trial may have it shorter). An open loop: who gets an answer late asks again as soon as it has it, so
+ * that a slow server gets all the
  * requests, later. Every byte of an answer is looked at: it must be the one that the first byte of the block announces.
  * Prints "DELIVERIES WALL P50 P99 MAX": seconds, latencies counted from the moment at which a request was due. Exits 0.
  * With SECONDS = 0 it only holds the connections, says "open", and closes them when its standard input ends.
@@ -10,7 +13,7 @@
  */
 #include "common.h"
 
-enum { BLOCK = 4096 };
+enum { BLOCK = 4096, BATCH = 1000 };
 
 struct client {
     int fd;
@@ -48,6 +51,17 @@ static int on_readable(struct client *c) {
     return 1;
 }
 
+/* Wait until so many answers have come. */
+static void hear_all(int epoll, long outstanding) {
+    struct epoll_event events[512];
+    while (outstanding > 0) {
+        int ready = epoll_wait(epoll, events, 512, 20000);
+        if (ready < 0 && errno != EINTR) fail("epoll_wait");
+        if (ready == 0) complain("crowd_client: the server was silent for 20 s");
+        for (int i = 0; i < ready; i++) outstanding -= on_readable(events[i].data.ptr);
+    }
+}
+
 static void hold(struct client *clients, long count) {
     char byte;
     printf("open\n");
@@ -69,15 +83,22 @@ int main(int argc, char **argv) {
     if (!clients || !latencies || epoll < 0) fail("set-up");
     for (long i = 0; i < count; i++) {
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = &clients[i]};
-        clients[i].fd = tcp_to(port);
+        clients[i].fd = tcp_to(port, i);
         if (epoll_ctl(epoll, EPOLL_CTL_ADD, clients[i].fd, &event) < 0) fail("epoll_ctl");
+        if (seconds > 0) ask(&clients[i]);
+        if (i + 1 < count && (i + 1) % BATCH != 0) continue;
+        if (seconds == 0)
+            usleep(100 * BATCH); /* nobody answers: time to accept them */
+        else
+            hear_all(epoll, i % BATCH + 1);
     }
     if (seconds == 0) {
         hold(clients, count);
         return 0;
     }
+    for (long i = 0; i < count; i++) clients[i].asked = 0;
 
-    double began = now() + 0.05 + 5e-5 * (double)count, heard = began; /* time to accept them all */
+    double began = now() + 0.05, heard = began;
     for (long i = 0; i < count; i++) clients[i].due = began + period * (double)i / (double)count;
     long done = 0, next = 0; /* the client whose moment comes next; moments come in the order of the clients, round and round */
     int round = 0;

@@ -37,7 +37,7 @@ static void open_connection(struct connection *c, int port, int index, long mess
     c->received = malloc(size);
     if (!c->sent || !c->received) fail("malloc");
     memset(c->sent, 'a' + index % 26, size);
-    c->fd = tcp_to(port);
+    c->fd = tcp_to(port, index);
 }
 
 static int left_open; /* the server has been seen to leave a connection open */
