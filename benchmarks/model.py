@@ -99,8 +99,9 @@ class Case:
     """Never idle while measured: wall time well above CPU time then means that others took the core."""
     unit: str = "ns"
     """What the figure is: "ns" of CPU time, or "bytes" of memory, per operation."""
-    whole: bool = False
-    """One repetition is all there is, as long as it is: nothing to calibrate, no warm-up (a load of a given duration)."""
+    lasts: float | None = None
+    """About how many seconds one run takes, where that can't be chosen (a load of a given duration): then there is nothing to
+    calibrate, and no warm-up."""
     tiny: int | None = None
     """How many operations ``--check`` asks for; None: about 20."""
     programs: tuple[str, ...] = ()
@@ -111,7 +112,7 @@ class Case:
     @property
     def calibrated(self) -> bool:
         """Whether it has to be found out how often it must be repeated to last."""
-        return not self.whole and self.unit == "ns"
+        return self.lasts is None and self.unit == "ns"
 
     def size(self, quick: bool) -> int | None:
         """The fixed size of one repetition, or None where it is calibrated."""

@@ -57,12 +57,11 @@ class Plan:
 
     def seconds(self) -> float:
         """About how long it will take, on a machine with nothing else to do: what starts and warm-ups add is from experience."""
-        each = {"whole": 2.5, "long": 2.5 + self.target, "usual": 0.35 + 1.25 * self.target}
-        kinds = [
-            "whole" if c.case.whole else "long" if c.case.fixed and c.case.fixed > 50_000 else "usual"
+        usual = 0.35 + 1.25 * self.target
+        return sum(
+            (c.case.lasts or usual + (c.case.size(self.quick) or 0) * 2e-5) * (self.rounds + c.case.calibrated)
             for c in self.cells
-        ]
-        return sum(each[kind] for kind in kinds) * (self.rounds + 0.7)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ async def _calibrate(case: Case, measured: Measured, request: Request) -> Result
 
 async def _measure(case: Case, measured: Measured, request: Request) -> Result:
     assert request.n is not None
-    if not case.whole:
+    if case.lasts is None:
         # What is freed by a warm-up is used again and no growth of memory, so there it must be small.
         part = request.n / 20 if case.unit == "ns" else min(20, request.n)
         await measured(_multiple(part, case.multiple), Stopwatch())

@@ -55,9 +55,9 @@ static int on_readable(struct client *c) {
 static void hear_all(int epoll, long outstanding) {
     struct epoll_event events[512];
     while (outstanding > 0) {
-        int ready = epoll_wait(epoll, events, 512, 20000);
+        int ready = epoll_wait(epoll, events, 512, 60000);
         if (ready < 0 && errno != EINTR) fail("epoll_wait");
-        if (ready == 0) complain("crowd_client: the server was silent for 20 s");
+        if (ready == 0) complain("crowd_client: the server was silent for a minute");
         for (int i = 0; i < ready; i++) outstanding -= on_readable(events[i].data.ptr);
     }
 }
@@ -114,7 +114,7 @@ int main(int argc, char **argv) {
         int ready = epoll_wait(epoll, events, 512, round < seconds ? 1 : 1000);
         if (ready < 0 && errno != EINTR) fail("epoll_wait");
         if (ready > 0) heard = now();
-        if (now() - heard > 20) complain("crowd_client: the server was silent for 20 s");
+        if (now() - heard > 60) complain("crowd_client: the server was silent for a minute");
         for (int i = 0; i < ready; i++) {
             struct client *c = events[i].data.ptr;
             if (!on_readable(c)) continue;

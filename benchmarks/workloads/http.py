@@ -109,7 +109,7 @@ WORKLOAD = Workload(
             "response",
             fixed=1,
             busy=False,
-            whole=True,
+            lasts=2.0,
             tiny=1,
             programs=("echo_server",),
             tools=("wrk",),
