@@ -5,7 +5,7 @@
 #   make test-pure the suite over pure Python alone
 #   make test-all  the suite on 3.11, 3.12 and 3.13
 #   make check     ruff, pyright, mypy, import direction, documentation snippets
-#   make bench     measurements beside asyncio, uvloop, trio, anyio
+#   make bench     measurements beside asyncio, uvloop, trio, anyio and others: 40 minutes (ARGS=--targets: 10; ARGS=--help)
 #   make docs      the documentation as HTML in site/
 #   make native    build the native twin in place, where its sources exist
 #   make test-asan the suite over the native twin under the address sanitizer
