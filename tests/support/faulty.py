@@ -61,11 +61,14 @@ def _plain() -> dict[str, str]:
 
 
 def run(program: str, *, seconds: float = 100) -> str:
-    """Run it over the failing system calls; it must end well and say nothing on stderr. What it printed."""
+    """Run it over the failing system calls; it must end well and say nothing on stderr. What it printed.
+
+    It writes no bytecode: Python does not look how much of that a short write took, and the torn file would break every later import.
+    """
     found = library()
     preload = " ".join(filter(None, [os.environ.get("LD_PRELOAD"), found]))
     done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", HEAD.format(library=found) + textwrap.dedent(program)],
+        [sys.executable, "-B", "-X", "faulthandler", "-c", HEAD.format(library=found) + textwrap.dedent(program)],
         check=False, capture_output=True, text=True, timeout=seconds, env={**os.environ, "LD_PRELOAD": preload},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
