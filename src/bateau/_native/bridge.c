@@ -181,6 +181,12 @@ face_of(LoopSide *side, Task *task)
     return face;
 }
 
+long
+bateau_face_cancels(Task *task)
+{
+    return is_set(task->face) && PyObject_TypeCheck(task->face, &LoopFaceType) ? ((Face *)task->face)->cancels : 0;
+}
+
 int
 bateau_face_ended(Task *task)
 {
@@ -217,6 +223,12 @@ LoopSide *
 bateau_side_of(PyObject *hook)
 {
     return PyObject_TypeCheck(hook, &LoopSideType) && core_of((LoopSide *)hook) != NULL ? (LoopSide *)hook : NULL;
+}
+
+int
+bateau_counts_cancellations(Engine *engine)
+{
+    return !is_set(engine->native_cancelling) || (is_set(engine->on_step) && bateau_side_of(engine->on_step) != NULL);
 }
 
 /* What asyncio.current_task() returns from now on; NULL: none. */

@@ -17,7 +17,13 @@ int bateau_side_yielded(LoopSide *side, Engine *engine, Task *task);
 int bateau_side_awaits(LoopSide *side, Engine *engine, Task *task, PyObject *trap);
 /* `task` has ended: its face, if it has one, is told. 0, or -1. */
 int bateau_face_ended(Task *task);
+/* How many of asyncio's cancellations the task has met that nobody has taken back: what `engine.native_cancelling` says, where
+ * `bateau_counts_cancellations` says that it is ours, or that there is no asyncio. */
+long bateau_face_cancels(Task *task);
+int bateau_counts_cancellations(Engine *engine);
 #else
+#define bateau_face_cancels(task) (0L)
+#define bateau_counts_cancellations(engine) (!is_set((engine)->native_cancelling))
 #define bateau_side_of(hook) ((LoopSide *)NULL)
 #define bateau_side_publish(side, task) (0)
 #define bateau_side_yielded(side, engine, task) (0)

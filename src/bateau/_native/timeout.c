@@ -1,9 +1,11 @@
 /* Timeouts: `timeout`, and entering and leaving a cancel scope in a task of a plain engine.
 
-   The short way in: the scope is fresh and not cancelled, and the engine is no asyncio loop. The short way out: the block
+   The short way in: the scope is fresh and not cancelled. In an engine that is an asyncio loop as well, how many of asyncio's
+   cancellations the task has met so far is kept, to tell those from ours. The short way out: the block
    ends without an exception, in the task that entered it, as the innermost, and nothing is cancelled in or around it. Then
    there is nothing to decide, and leaving is unlinking. See `enter` and `leave` in kernel/cancellation.py. */
 #include "block.h"
+#include "bridge.h"
 #include <math.h>
 
 static int
@@ -16,7 +18,7 @@ is_known_scope(Cancellable *self)
 int
 block_can_enter(Cancellable *self, Task *task, Engine *engine)
 {
-    return engine != NULL && !is_set(engine->native_cancelling) && !is_set(self->node.task) && !is_set(self->node.record) &&
+    return engine != NULL && bateau_counts_cancellations(engine) && !is_set(self->node.task) && !is_set(self->node.record) &&
            !is_set(self->node.children) && task->inner != NULL && is_a(task->inner, &NodeType, &seen[SEEN_NODE]);
 }
 
@@ -44,6 +46,14 @@ block_enter(Cancellable *self, Task *task, Engine *engine)
         if (when == -1.0 && PyErr_Occurred()) {
             return -1;
         }
+    }
+    if (is_set(engine->native_cancelling)) {
+        PyObject *cancels = PyLong_FromLong(bateau_face_cancels(task));
+        if (cancels == NULL) {
+            return -1;
+        }
+        put(self->host_data, cancels);
+        Py_DECREF(cancels);
     }
     Node *parent = (Node *)task->inner;
     if (node_join(parent, &self->node) < 0) {
@@ -83,7 +93,7 @@ int
 block_can_leave(Cancellable *self, Task *task, Engine *engine)
 {
     PyObject *parent = self->node.parent;
-    return engine != NULL && !is_set(engine->native_cancelling) && self->node.task == (PyObject *)task &&
+    return engine != NULL && bateau_counts_cancellations(engine) && self->given == 0 && self->node.task == (PyObject *)task &&
            task->inner == (PyObject *)self && !is_set(self->node.record) && parent != NULL &&
            is_a(parent, &NodeType, &seen[SEEN_NODE]) && !is_set(((Node *)parent)->effective) &&
            (!is_set(self->timer) || Py_IS_TYPE(self->timer, &TimerType));
