@@ -72,6 +72,13 @@ static const char *const kept_names[K_COUNT] = {
     [K_SCOPE] = "scope",
     [K_DEFAULT_BUDGET] = "default_budget",
     [K_SETTLE] = "settle",
+    [K_BUF_READ] = "BufReader.read",
+    [K_BUF_READEXACTLY] = "BufReader.readexactly",
+    [K_BUF_READLINE] = "BufReader.readline",
+    [K_BUF_READUNTIL] = "BufReader.readuntil",
+    [K_BUFFERED_LIMIT] = "buffered_limit",
+    [K_BUFFERED_SHORT] = "buffered_short",
+    [K_BUFFERED_NO_SEPARATOR] = "buffered_no_separator",
 };
 
 static const char *const known_names[C_COUNT] = {
@@ -293,7 +300,7 @@ bateau_kernel_exec(PyObject *module)
         kernel_semaphore_ready(module) < 0 || kernel_condition_ready(module) < 0 ||
         kernel_timer_ready(module) < 0 || kernel_timeout_ready(module) < 0 || kernel_sleep_ready(module) < 0 ||
         kernel_cancel_ready(module) < 0 || kernel_fd_ready(module) < 0 || kernel_socket_ready(module) < 0 ||
-        kernel_reactor_ready(module) < 0 || kernel_block_ready(module) < 0 || kernel_join_ready(module) < 0 ||
+        kernel_reactor_ready(module) < 0 || kernel_buffered_ready(module) < 0 || kernel_block_ready(module) < 0 || kernel_join_ready(module) < 0 ||
         kernel_bridge_ready(module) < 0) {
         return -1;
     }

@@ -301,6 +301,13 @@ enum kept_name {
     K_SCOPE,
     K_DEFAULT_BUDGET,
     K_SETTLE,
+    K_BUF_READ,
+    K_BUF_READEXACTLY,
+    K_BUF_READLINE,
+    K_BUF_READUNTIL,
+    K_BUFFERED_LIMIT,
+    K_BUFFERED_SHORT,
+    K_BUFFERED_NO_SEPARATOR,
     K_COUNT
 };
 extern PyObject *kept[K_COUNT];
@@ -373,7 +380,7 @@ running_task(void)
     X(_expire) X(_due) X(unregister) X(tb_next) X(satisfied) X(_come_home) X(admit) \
     X(coro) X(context) X(park) X(end) X(spawn) X(idle) X(instrument) X(owner) X(release) X(turn_to_lock) X(_watch) X(_note_taken)           \
     X(_note_returned) X(__aenter__) X(__aexit__) X(add) X(disarm) X(lone) X(poll) X(register) X(abort)                      \
-    X(check_home) X(given_up) X(_nobodys)
+    X(check_home) X(given_up) X(_nobodys) X(_add) X(read)
 #define DECLARE_NAME(n) extern PyObject *str_##n;
 NAMES(DECLARE_NAME)
 #undef DECLARE_NAME
@@ -469,6 +476,7 @@ int kernel_fd_ready(PyObject *module);
 int kernel_socket_ready(PyObject *module);
 int kernel_reactor_ready(PyObject *module);
 int kernel_bridge_ready(PyObject *module);
+int kernel_buffered_ready(PyObject *module);
 
 /* -- making types --------------------------------------------------------------------------------------------------- */
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, NoReturn
 
 from ..kernel.errors import EndOfStream, Unsupported, WouldBlock, user_site
 from ..kernel.flow import checkpoint, passes
 from ..kernel.hazard import report
+from ..kernel.twin import BufReaderFields, keep, slots, twinned
 from . import guard
 from .abc import (
     DEFAULT_SIZE,
@@ -30,13 +31,17 @@ from .abc import (
 )
 
 
+LINE_END = b"\n"
+
+
 def _check_buffer_size(size: int) -> int:
     if size < 1:
         raise ValueError(f"a buffer's size must be at least 1 byte, not {size!r}")
     return size
 
 
-class BufReader(AsyncBufRead):
+@twinned("read", "readexactly", "readline", "readuntil")
+class BufReader(BufReaderFields, AsyncBufRead):
     """Reads ``raw`` in large pieces and hands them out as bytes, lines or records.
 
     ``size`` (bytes) bounds the buffer; only a ``readexactly``, ``readuntil`` or ``peek`` that asks for more lets it grow, up to
@@ -47,7 +52,7 @@ class BufReader(AsyncBufRead):
     # gave, so that handing them out copies them once; a bytearray where a small piece was added to a large rest.
     #
     # What is at hand is given without taking the slot: nothing can come between two statements. Only who waits takes it.
-    __slots__ = ("__weakref__", "_data", "_pos", "_size", "_slot", "raw")
+    __slots__ = slots("__weakref__", "_data", "_pos", "_size", "_slot", "raw")
 
     def __init__(self, raw: AsyncRead, size: int = DEFAULT_SIZE) -> None:
         self.raw = raw
@@ -154,20 +159,14 @@ class BufReader(AsyncBufRead):
                 await checkpoint()
             while self.buffered < n:
                 if not self._add(await self._more(n)):
-                    partial = self._take(n)
-                    raise EndOfStream(
-                        f"the stream ended after {len(partial)} of the {n} bytes asked for (they are in `partial`)",
-                        partial=partial,
-                    )
+                    _too_short(self, n)
             return self._take(n)
 
     async def readuntil(self, separator: bytes = b"\n", limit: int | None = None) -> bytes:
         data = await self._until(separator, limit)
         if data.endswith(separator):
             return data
-        raise EndOfStream(
-            f"the stream ended after {len(data)} bytes without {separator!r} (they are in `partial`)", partial=data
-        )
+        _without(data, separator)
 
     async def readline(self, limit: int | None = None) -> bytes:
         if limit is None and self._slot.task is None:  # the common case of ``_until``, without a second frame
@@ -197,11 +196,7 @@ class BufReader(AsyncBufRead):
                     return self._take(at + width - pos)
                 have = len(data) - pos
                 if have >= bound:
-                    raise LimitExceeded(
-                        f"no {separator!r} within the limit of {bound} bytes; nothing was consumed: give a larger limit, or "
-                        "read() past it",
-                        limit=bound,
-                    )
+                    _over_limit(separator, bound)
                 searched = max(0, have - width + 1)
                 if not self._add(await self._more(bound)):
                     return self._take(have)
@@ -251,6 +246,30 @@ class BufReader(AsyncBufRead):
 
     def __repr__(self) -> str:
         return f"<{self.describe()} ({self.buffered}/{self._size} bytes)>"
+
+
+def _too_short(reader: BufReader, n: int) -> NoReturn:
+    partial = reader._take(n)
+    raise EndOfStream(
+        f"the stream ended after {len(partial)} of the {n} bytes asked for (they are in `partial`)", partial=partial
+    )
+
+
+def _without(data: bytes, separator: bytes) -> NoReturn:
+    raise EndOfStream(
+        f"the stream ended after {len(data)} bytes without {separator!r} (they are in `partial`)", partial=data
+    )
+
+
+def _over_limit(separator: bytes | None, bound: int) -> NoReturn:
+    raise LimitExceeded(
+        f"no {separator or LINE_END!r} within the limit of {bound} bytes; nothing was consumed: give a larger limit, or "
+        "read() past it",
+        limit=bound,
+    )
+
+
+keep(buffered_short=_too_short, buffered_no_separator=_without, buffered_limit=_over_limit)
 
 
 class BufWriter(AsyncBufWrite):

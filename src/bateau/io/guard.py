@@ -11,6 +11,7 @@ from ..kernel.current import current_task, current_task_or_none
 from ..kernel.errors import Busy, Closed
 from ..kernel.operation import Operation
 from ..kernel.resource import Resource, WaitQueue
+from ..kernel.twin import SlotFields, slots
 
 if TYPE_CHECKING:
     from ..kernel.task import Task
@@ -45,13 +46,13 @@ def check_size(n: int) -> int:
     return n
 
 
-class Slot:
+class Slot(SlotFields):
     """One end of a stream, held for the length of one call: ``with slot:``. A second task gets ``Busy`` at once.
 
     Invariant: ``task`` is not None exactly while a call of that task is under way.
     """
 
-    __slots__ = ("stream", "task", "verb")
+    __slots__ = slots("stream", "task", "verb")
 
     def __init__(self, stream: object, verb: str) -> None:
         self.stream = ref(stream)  # weak: what streams hold must not wait for the collector

@@ -184,6 +184,12 @@ if TYPE_CHECKING or native is None:
     class StreamWriteFields(_Nothing):
         __slots__ = ()
 
+    class SlotFields(_Nothing):
+        __slots__ = ()
+
+    class BufReaderFields(_Nothing):
+        __slots__ = ()
+
     # What ``children`` of a node is: the nodes below it, in the order in which they came.
     Children = dict[Any, None]
 else:
@@ -231,6 +237,8 @@ else:
     StreamOperationFields = native.StreamOperationFields
     StreamReadFields = native.StreamReadFields
     StreamWriteFields = native.StreamWriteFields
+    SlotFields = native.SlotFields
+    BufReaderFields = native.BufReaderFields
 
 
 # The pure functions that the twin has taken the place of, by their names (``Scope.spawn``, ``sleep``): who follows a program's steps

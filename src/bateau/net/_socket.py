@@ -27,7 +27,6 @@ def _real_number(sock: socket.socket) -> int:
     return _socket.socket.fileno(sock) + 1 if type(sock) is socket.socket else 0
 
 
-
 class SocketView:
     """A stream's socket, to look at and to set options on; only the stream itself reads, writes and closes it."""
 

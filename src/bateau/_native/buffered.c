@@ -1,0 +1,718 @@
+/* Buffered reads: the fields of bateau.io.BufReader, and its read, readline, readuntil and readexactly. io/buffered.py has the rule by
+   which cancellation loses nothing, which is kept here as there: bytes enter the buffer in the step in which the layer below
+   gave them, and leave it in the step in which they are returned.
+
+   Theory of operation. A call makes a BufferedRead, an awaitable that is its own iterator. Its first step looks whether this is the
+   common case: a task of bateau's own is running, is not cancelled and has step budget left, and nobody else is reading. Then what is
+   at hand is given at once; else the slot is taken, the stream below is asked, and its awaitable (`below`) is resumed from
+   here until it has brought enough. Everything else (other hosts, a borrow that stands open, bad arguments) is left to the coroutine
+   of the pure method, kept in `below` likewise, with `pure` set: it does it all, and its end is the end.
+
+   Ownership. A call owns its reader, its arguments and `below`. The slot's `task` is set by it exactly while `holds` is. The buffer is an
+   object that the reader owns: a search or a copy in it runs no Python code, so a pointer into it is not held over any. */
+#include "operation.h"
+
+enum kind { READ, EXACTLY, LINE, UNTIL };
+
+/* bateau.io.guard.Slot. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *stream, *task, *verb;
+} Slot;
+
+/* bateau.io.buffered.BufReader. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *weakrefs;
+    PyObject *raw, *data, *slot;
+    Py_ssize_t pos, size;
+} Reader;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *reader;
+    PyObject *argument; /* as given, for the pure method: a number or a separator; NULL: none */
+    PyObject *below;    /* what is resumed, or NULL */
+    Py_ssize_t n;       /* of READ and EXACTLY */
+    Py_ssize_t searched;
+    char kind, phase, holds, pure, direct; /* `direct`: what comes from below is the result, past the buffer */
+} BufferedRead;
+
+static PyTypeObject SlotType, ReaderType, BufferedReadType;
+
+/* -- fields -------------------------------------------------------------------------------------------------------------------- */
+
+#define SLOT_OBJECTS(X) X(stream) X(task) X(verb)
+#define READER_OBJECTS(X) X(raw) X(data) X(slot)
+#define CALL_OBJECTS(X) X(reader) X(argument) X(below)
+
+#define COLLECTED(prefix, Struct, OBJECTS)                                                                             \
+    static int prefix##_traverse(Struct *self, visitproc visit, void *arg)                                             \
+    {                                                                                                                  \
+        OBJECTS(VISIT_FIELD)                                                                                           \
+        return 0;                                                                                                      \
+    }                                                                                                                  \
+    static int prefix##_clear(Struct *self)                                                                            \
+    {                                                                                                                  \
+        OBJECTS(CLEAR_FIELD)                                                                                           \
+        return 0;                                                                                                      \
+    }
+
+COLLECTED(slot, Slot, SLOT_OBJECTS)
+COLLECTED(reader, Reader, READER_OBJECTS)
+COLLECTED(call, BufferedRead, CALL_OBJECTS)
+
+static void
+slot_dealloc(Slot *self)
+{
+    PyObject_GC_UnTrack(self);
+    slot_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static void
+reader_dealloc(Reader *self)
+{
+    PyObject_GC_UnTrack(self);
+    if (self->weakrefs != NULL) {
+        PyObject_ClearWeakRefs((PyObject *)self);
+    }
+    reader_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyMemberDef slot_members[] = {
+    FIELD(Slot, stream, "stream"),
+    FIELD(Slot, task, "task"),
+    FIELD(Slot, verb, "verb"),
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyTypeObject SlotType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "bateau._native.SlotFields",
+    .tp_basicsize = sizeof(Slot),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .tp_new = PyType_GenericNew,
+    .tp_dealloc = (destructor)slot_dealloc,
+    .tp_traverse = (traverseproc)slot_traverse,
+    .tp_clear = (inquiry)slot_clear,
+    .tp_members = slot_members,
+};
+
+/* -- the buffer ------------------------------------------------------------------------------------------------------------------ */
+
+/* What is buffered: its length, or -1 if the fields are not what the pure code makes them. */
+static Py_ssize_t
+look(Reader *self, const char **start)
+{
+    const char *first;
+    Py_ssize_t length;
+    if (self->data == NULL) {
+        return -1;
+    }
+    if (PyBytes_CheckExact(self->data)) {
+        first = PyBytes_AS_STRING(self->data);
+        length = PyBytes_GET_SIZE(self->data);
+    } else if (PyByteArray_CheckExact(self->data)) {
+        first = PyByteArray_AS_STRING(self->data);
+        length = PyByteArray_GET_SIZE(self->data);
+    } else {
+        return -1;
+    }
+    if (self->pos < 0 || self->pos > length) {
+        return -1;
+    }
+    *start = first + self->pos;
+    return length - self->pos;
+}
+
+/* Hand out the next `n` bytes, or what there is. */
+static PyObject *
+take(Reader *self, Py_ssize_t n)
+{
+    const char *start;
+    Py_ssize_t have = look(self, &start);
+    if (have < 0) {
+        PyErr_SetString(PyExc_SystemError, "the buffer of a BufReader is not what it was");
+        return NULL;
+    }
+    if (n > have) {
+        n = have;
+    }
+    PyObject *result;
+    if (self->pos == 0 && n == have && PyBytes_CheckExact(self->data)) {
+        result = Py_NewRef(self->data); /* all of it: not copied, as a slice of bytes would not be */
+        self->pos = n;
+    } else {
+        result = PyBytes_FromStringAndSize(start, n);
+        if (result != NULL) {
+            self->pos += n;
+        }
+    }
+    return result;
+}
+
+/* Append what came from below: 0, or -1 with an exception. See `_add`. */
+static int
+append(Reader *self, PyObject *piece)
+{
+    const char *start;
+    if (look(self, &start) == 0 && PyBytes_CheckExact(piece)) {
+        put(self->data, piece);
+        self->pos = 0;
+        return 0;
+    }
+    PyObject *result = PyObject_CallMethodOneArg((PyObject *)self, str__add, piece);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* -- what a call has at hand --------------------------------------------------------------------------------------------------------- */
+
+static Py_ssize_t
+find(const char *start, Py_ssize_t from, Py_ssize_t to, PyObject *separator)
+{
+    const char *what = separator != NULL ? PyBytes_AS_STRING(separator) : "\n";
+    Py_ssize_t width = separator != NULL ? PyBytes_GET_SIZE(separator) : 1;
+    if (to - from < width) {
+        return -1;
+    }
+    const char *at = width == 1 ? memchr(start + from, what[0], (size_t)(to - from))
+                                : memmem(start + from, (size_t)(to - from), what, (size_t)width);
+    return at != NULL ? at - start : -1;
+}
+
+/* How many bytes to take: -1 for more have to come (`goal`: how many then are enough), -2 with an exception. */
+static Py_ssize_t
+at_hand(BufferedRead *self, Reader *reader, Py_ssize_t *goal)
+{
+    const char *start;
+    Py_ssize_t have = look(reader, &start);
+    if (have < 0) {
+        PyErr_SetString(PyExc_SystemError, "the buffer of a BufReader is not what it was");
+        return -2;
+    }
+    if (self->kind == READ) {
+        *goal = self->n;
+        return have > 0 || self->n == 0 ? (self->n < have ? self->n : have) : -1;
+    }
+    if (self->kind == EXACTLY) {
+        *goal = self->n;
+        return have >= self->n ? self->n : -1;
+    }
+    PyObject *separator = self->kind == UNTIL ? self->argument : NULL;
+    Py_ssize_t width = separator != NULL ? PyBytes_GET_SIZE(separator) : 1, bound = reader->size;
+    Py_ssize_t at = find(start, self->searched, have < bound ? have : bound, separator);
+    if (at >= 0) {
+        return at + width;
+    }
+    if (have >= bound) {
+        PyObject *raised = PyObject_CallFunction(kept[K_BUFFERED_LIMIT], "On", separator != NULL ? separator : Py_None, bound);
+        Py_XDECREF(raised);
+        return -2;
+    }
+    self->searched = have >= width ? have - width + 1 : 0;
+    *goal = bound;
+    return -1;
+}
+
+/* -- the wait -------------------------------------------------------------------------------------------------------------------------- */
+
+static PySendResult
+over(BufferedRead *self, PyObject *value, PyObject **result)
+{
+    self->phase = OVER;
+    if (self->holds) {
+        self->holds = 0;
+        PyObject *slot = ((Reader *)self->reader)->slot;
+        if (slot != NULL && PyObject_TypeCheck(slot, &SlotType)) {
+            put(((Slot *)slot)->task, NULL);
+        }
+    }
+    *result = value;
+    return value != NULL ? PYGEN_RETURN : PYGEN_ERROR;
+}
+
+/* As `over`, for an exception that is set, which freeing what is let go must not disturb. */
+static PySendResult
+failed(BufferedRead *self, PyObject **result)
+{
+    PyObject *error = take_raised();
+    over(self, NULL, result);
+    put_raised(error);
+    return PYGEN_ERROR;
+}
+
+/* The iterator of an awaitable: a new reference, or NULL with an exception. */
+static PyObject *
+iterator_of(PyObject *awaitable)
+{
+    if (PyCoro_CheckExact(awaitable)) {
+        return Py_NewRef(awaitable);
+    }
+    PyAsyncMethods *methods = Py_TYPE(awaitable)->tp_as_async;
+    if (methods == NULL || methods->am_await == NULL) {
+        PyErr_Format(PyExc_TypeError, "object %s can't be used in 'await' expression", Py_TYPE(awaitable)->tp_name);
+        return NULL;
+    }
+    return methods->am_await(awaitable);
+}
+
+/* Ask below so that there will be `goal` bytes, or the buffer's size: 0, or -1 with an exception. */
+static int
+ask(BufferedRead *self, Reader *reader, Py_ssize_t goal)
+{
+    const char *start;
+    Py_ssize_t have = look(reader, &start), want;
+    if (have == 0) { /* who waits for long keeps no memory */
+        PyObject *empty = PyBytes_FromStringAndSize(NULL, 0);
+        if (empty == NULL) {
+            return -1;
+        }
+        put(reader->data, empty);
+        Py_DECREF(empty);
+        reader->pos = 0;
+    }
+    want = (goal > reader->size ? goal : reader->size) - (have > 0 ? have : 0);
+    self->direct = self->kind == READ && self->n >= reader->size; /* nothing to gain from a copy */
+    PyObject *number = PyLong_FromSsize_t(self->direct ? self->n : want);
+    PyObject *raw = reader->raw != NULL ? Py_NewRef(reader->raw) : NULL;
+    PyObject *awaitable = number != NULL && raw != NULL ? PyObject_CallMethodOneArg(raw, str_read, number) : NULL;
+    Py_XDECREF(raw);
+    Py_XDECREF(number);
+    PyObject *below = awaitable != NULL ? iterator_of(awaitable) : NULL;
+    Py_XDECREF(awaitable);
+    if (below == NULL) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_RuntimeError, "a BufReader without a stream below");
+        }
+        return -1;
+    }
+    put(self->below, below);
+    Py_DECREF(below);
+    return 0;
+}
+
+/* The stream ended before the call had what it asked for. */
+static PySendResult
+ended(BufferedRead *self, Reader *reader, PyObject **result)
+{
+    if (self->kind == EXACTLY) {
+        PyObject *raised = PyObject_CallFunction(kept[K_BUFFERED_SHORT], "On", reader, self->n);
+        Py_XDECREF(raised);
+        return failed(self, result);
+    }
+    PyObject *rest = take(reader, PY_SSIZE_T_MAX);
+    if (rest == NULL) {
+        return failed(self, result);
+    }
+    if (self->kind == UNTIL) {
+        PyObject *raised = PyObject_CallFunctionObjArgs(kept[K_BUFFERED_NO_SEPARATOR], rest, self->argument, NULL);
+        Py_DECREF(rest);
+        Py_XDECREF(raised);
+        return failed(self, result);
+    }
+    return over(self, rest, result);
+}
+
+/* Resume what is below until it has brought enough, or waits. `how` and `value` (stolen) are those of a resumption that was made
+   already, by a `throw`; PYGEN_NEXT without a value: none was. */
+static PySendResult
+run(BufferedRead *self, PySendResult how, PyObject *value, PyObject *arg, PyObject **result)
+{
+    Reader *reader = (Reader *)self->reader;
+    for (;;) {
+        if (how == PYGEN_NEXT && value == NULL) {
+            PyObject *below = Py_NewRef(self->below);
+            how = PyIter_Send(below, arg, &value);
+            Py_DECREF(below);
+        }
+        if (how == PYGEN_NEXT) {
+            *result = value;
+            return how;
+        }
+        if (how == PYGEN_ERROR) {
+            PyObject *error = take_raised();
+            put(self->below, NULL);
+            put_raised(error);
+            return failed(self, result);
+        }
+        put(self->below, NULL);
+        if (self->pure || self->direct) {
+            return over(self, value, result);
+        }
+        Py_ssize_t size = PyObject_Size(value), goal = 0;
+        int added = size > 0 ? append(reader, value) : (int)size;
+        Py_DECREF(value);
+        value = NULL;
+        if (added < 0) {
+            return failed(self, result);
+        }
+        if (size == 0) {
+            return ended(self, reader, result);
+        }
+        Py_ssize_t count = at_hand(self, reader, &goal);
+        if (count >= 0) {
+            PyObject *taken = take(reader, count);
+            return taken != NULL ? over(self, taken, result) : failed(self, result);
+        }
+        if (count == -2 || ask(self, reader, goal) < 0) {
+            return failed(self, result);
+        }
+        how = PYGEN_NEXT;
+        arg = Py_None;
+    }
+}
+
+static PySendResult
+begin_pure(BufferedRead *self, PyObject *arg, PyObject **result)
+{
+    static const int names[] = {[READ] = K_BUF_READ, [EXACTLY] = K_BUF_READEXACTLY, [LINE] = K_BUF_READLINE, [UNTIL] = K_BUF_READUNTIL};
+    self->pure = 1;
+    PyObject *coro = PyObject_CallFunctionObjArgs(kept[(int)names[(int)self->kind]], self->reader, self->argument, NULL);
+    if (coro == NULL) {
+        return failed(self, result);
+    }
+    put(self->below, coro);
+    Py_DECREF(coro);
+    self->phase = SUSPENDED;
+    return run(self, PYGEN_NEXT, NULL, arg, result);
+}
+
+static PySendResult
+begin(BufferedRead *self, PyObject *arg, PyObject **result)
+{
+    Reader *reader = (Reader *)self->reader;
+    Task *task = running_task();
+    const char *start;
+    if (task == NULL || task->foreign || task->budget <= 0 || task_is_cancelled(task) || is_set(task->guard) || reader->slot == NULL ||
+        !PyObject_TypeCheck(reader->slot, &SlotType) || is_set(((Slot *)reader->slot)->task) || look(reader, &start) < 0) {
+        return begin_pure(self, arg, result);
+    }
+    Py_ssize_t goal = 0, count = at_hand(self, reader, &goal);
+    if (count >= 0) {
+        PyObject *taken = take(reader, count);
+        if (taken == NULL) {
+            return failed(self, result);
+        }
+        task->budget--;
+        return over(self, taken, result);
+    }
+    if (count == -2) {
+        return failed(self, result);
+    }
+    self->holds = 1;
+    put(((Slot *)reader->slot)->task, task);
+    self->phase = SUSPENDED;
+    if (ask(self, reader, goal) < 0) {
+        return failed(self, result);
+    }
+    return run(self, PYGEN_NEXT, NULL, arg, result);
+}
+
+static PySendResult
+call_step(BufferedRead *self, PyObject *arg, PyObject **result)
+{
+    if (self->phase == BEFORE) {
+        return begin(self, arg, result);
+    }
+    if (self->phase == OVER || self->below == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+        *result = NULL;
+        return PYGEN_ERROR;
+    }
+    return run(self, PYGEN_NEXT, NULL, arg, result);
+}
+
+static PyObject *
+call_next(PyObject *self)
+{
+    return operation_resume((Operation *)self, Py_None, (step_function)(void (*)(void))call_step);
+}
+
+static PyObject *
+call_send(PyObject *self, PyObject *arg)
+{
+    return operation_send_method((Operation *)self, arg, (step_function)(void (*)(void))call_step);
+}
+
+static PyObject *
+call_throw(BufferedRead *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *error = thrown_error(args, nargs), *result = NULL, *value;
+    if (error == NULL) {
+        return NULL;
+    }
+    if (self->phase != SUSPENDED || self->below == NULL) {
+        self->phase = OVER;
+        put_raised(error);
+        return NULL;
+    }
+    Py_INCREF(self);
+    PyObject *below = Py_NewRef(self->below);
+    PySendResult how = PYGEN_NEXT;
+    value = PyObject_CallMethodOneArg(below, str_throw, error);
+    Py_DECREF(below);
+    Py_DECREF(error);
+    if (value == NULL) {
+        how = PYGEN_ERROR;
+        if (PyErr_ExceptionMatches(PyExc_StopIteration)) { /* it was met inside, which has ended */
+            PyObject *stop = take_raised();
+            value = stop != NULL ? PyObject_GetAttrString(stop, "value") : NULL;
+            Py_XDECREF(stop);
+            how = value != NULL ? PYGEN_RETURN : PYGEN_ERROR;
+        }
+    }
+    how = run(self, how, value, Py_None, &result);
+    Py_DECREF(self);
+    if (how == PYGEN_RETURN) {
+        PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
+        Py_CLEAR(result);
+        if (stop != NULL) {
+            PyErr_SetObject(PyExc_StopIteration, stop);
+            Py_DECREF(stop);
+        }
+    }
+    return result;
+}
+
+static PyObject *
+call_close(BufferedRead *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *ignored = NULL;
+    if (self->phase != SUSPENDED || self->below == NULL) {
+        self->phase = OVER;
+        Py_RETURN_NONE;
+    }
+    Py_INCREF(self);
+    PyObject *below = Py_NewRef(self->below);
+    PyObject *closed = PyObject_CallMethodNoArgs(below, str_close);
+    Py_DECREF(below);
+    put(self->below, NULL);
+    if (closed == NULL) {
+        failed(self, &ignored);
+    } else {
+        over(self, NULL, &ignored);
+    }
+    Py_DECREF(self);
+    return closed;
+}
+
+/* -- the call as an object -------------------------------------------------------------------------------------------------------------- */
+
+#define FREE_AT_MOST 32
+static BufferedRead *spare[FREE_AT_MOST]; /* emptied, untracked, without a reference count */
+static int spares;
+
+static const char *const names[] = {[READ] = "read", [EXACTLY] = "readexactly", [LINE] = "readline", [UNTIL] = "readuntil"};
+
+static void
+call_finalize(BufferedRead *self)
+{
+    PyObject *type, *value, *tb;
+    if (self->phase == OVER) {
+        return;
+    }
+    PyErr_Fetch(&type, &value, &tb);
+    if (self->phase == SUSPENDED) { /* dropped where it waits */
+        PyObject *closed = call_close(self, NULL);
+        if (closed == NULL) {
+            PyErr_WriteUnraisable((PyObject *)self);
+        }
+        Py_XDECREF(closed);
+    } else {
+        self->phase = OVER;
+        if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine 'BufReader.%s' was never awaited", names[(int)self->kind]) < 0) {
+            PyErr_WriteUnraisable((PyObject *)self);
+        }
+    }
+    PyErr_Restore(type, value, tb);
+}
+
+static void
+call_dealloc(BufferedRead *self)
+{
+    if (self->phase != OVER && PyObject_CallFinalizerFromDealloc((PyObject *)self) < 0) {
+        return;
+    }
+    PyObject_GC_UnTrack(self);
+    call_clear(self);
+    if (spares < FREE_AT_MOST && !PyObject_GC_IsFinalized((PyObject *)self)) {
+        spare[spares++] = self;
+    } else {
+        PyObject_GC_Del(self);
+    }
+}
+
+static PyObject *
+make(Reader *reader, enum kind kind, Py_ssize_t n, PyObject *argument)
+{
+    BufferedRead *call;
+    if (spares > 0) {
+        call = spare[--spares];
+        _Py_NewReference((PyObject *)call);
+    } else {
+        call = PyObject_GC_New(BufferedRead, &BufferedReadType);
+        if (call == NULL) {
+            return NULL;
+        }
+    }
+    call->reader = Py_NewRef((PyObject *)reader);
+    call->argument = Py_XNewRef(argument);
+    call->below = NULL;
+    call->n = n;
+    call->searched = 0;
+    call->kind = (char)kind;
+    call->phase = BEFORE;
+    call->holds = call->pure = call->direct = 0;
+    PyObject_GC_Track(call);
+    return (PyObject *)call;
+}
+
+static PyObject *
+call_await(BufferedRead *self)
+{
+    if (self->phase != BEFORE) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+        return NULL;
+    }
+    return Py_NewRef((PyObject *)self);
+}
+
+/* -- the methods of the reader ------------------------------------------------------------------------------------------------------------ */
+
+static PyObject *
+leave_to_pure(int which, Reader *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    Py_ssize_t named = kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0;
+    PyObject *all[8] = {(PyObject *)self};
+    if (nargs + named > 6) {
+        PyErr_SetString(PyExc_TypeError, "too many arguments");
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < nargs + named; i++) {
+        all[i + 1] = args[i];
+    }
+    return PyObject_Vectorcall(kept[which], all, (size_t)(nargs + 1), kwnames);
+}
+
+/* A call that takes a number of bytes. */
+static PyObject *
+counted(Reader *self, enum kind kind, int which, Py_ssize_t standard, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    Py_ssize_t n = standard;
+    int common = kwnames == NULL && nargs <= 1;
+    if (common && nargs == 1) {
+        n = PyLong_CheckExact(args[0]) ? PyLong_AsSsize_t(args[0]) : -1;
+        PyErr_Clear();
+    }
+    if (!common || n < 0) {
+        return leave_to_pure(which, self, args, nargs, kwnames);
+    }
+    return make(self, kind, n, nargs ? args[0] : NULL);
+}
+
+static PyObject *
+reader_read(Reader *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return counted(self, READ, K_BUF_READ, 65536, args, nargs, kwnames); /* io.abc.DEFAULT_SIZE */
+}
+
+static PyObject *
+reader_readexactly(Reader *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return counted(self, EXACTLY, K_BUF_READEXACTLY, -1, args, nargs, kwnames);
+}
+
+static PyObject *
+reader_readline(Reader *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (kwnames != NULL || nargs > 1 || (nargs == 1 && args[0] != Py_None)) {
+        return leave_to_pure(K_BUF_READLINE, self, args, nargs, kwnames);
+    }
+    return make(self, LINE, 0, NULL);
+}
+
+static PyObject *
+reader_readuntil(Reader *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (kwnames != NULL || nargs < 1 || nargs > 2 || (nargs == 2 && args[1] != Py_None) || !PyBytes_CheckExact(args[0]) ||
+        PyBytes_GET_SIZE(args[0]) == 0) {
+        return leave_to_pure(K_BUF_READUNTIL, self, args, nargs, kwnames);
+    }
+    return make(self, UNTIL, 0, args[0]);
+}
+
+static PyMethodDef call_methods[] = {
+    {"send", (PyCFunction)call_send, METH_O, "Resume it."},
+    {"throw", (PyCFunction)(void (*)(void))call_throw, METH_FASTCALL, "Throw an exception in where it waits."},
+    {"close", (PyCFunction)call_close, METH_NOARGS, "Give it up."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef call_members[] = {
+    {"reader", _Py_T_OBJECT, offsetof(BufferedRead, reader), Py_READONLY, NULL},
+    {"cr_await", _Py_T_OBJECT, offsetof(BufferedRead, below), Py_READONLY, "What it waits for."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyAsyncMethods call_async = {.am_await = (unaryfunc)call_await, .am_send = (sendfunc)call_step};
+
+static PyTypeObject BufferedReadType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "bateau._native.BufferedRead",
+    .tp_doc = "A read of a BufReader: single use, to be awaited.",
+    .tp_basicsize = sizeof(BufferedRead),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_dealloc = (destructor)call_dealloc,
+    .tp_finalize = (destructor)call_finalize,
+    .tp_traverse = (traverseproc)call_traverse,
+    .tp_clear = (inquiry)call_clear,
+    .tp_as_async = &call_async,
+    .tp_iter = PyObject_SelfIter,
+    .tp_iternext = call_next,
+    .tp_members = call_members,
+    .tp_methods = call_methods,
+};
+
+#define READER_METHOD(name, text) {#name, (PyCFunction)(void (*)(void))reader_##name, METH_FASTCALL | METH_KEYWORDS, text}
+
+static PyMethodDef reader_methods[] = {
+    READER_METHOD(read, "read($self, n=65536, /)\n--\n\nSee ``AsyncRead.read``."),
+    READER_METHOD(readexactly, "readexactly($self, n, /)\n--\n\nSee ``AsyncBufRead.readexactly``."),
+    READER_METHOD(readline, "readline($self, limit=None)\n--\n\nSee ``AsyncBufRead.readline``."),
+    READER_METHOD(readuntil, "readuntil($self, separator=b'\\n', limit=None)\n--\n\nSee ``AsyncBufRead.readuntil``."),
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef reader_members[] = {
+    FIELD(Reader, raw, "raw"),
+    FIELD(Reader, data, "_data"),
+    FIELD(Reader, slot, "_slot"),
+    {"_pos", Py_T_PYSSIZET, offsetof(Reader, pos), 0, NULL},
+    {"_size", Py_T_PYSSIZET, offsetof(Reader, size), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyTypeObject ReaderType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "bateau._native.BufReaderFields",
+    .tp_basicsize = sizeof(Reader),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .tp_weaklistoffset = offsetof(Reader, weakrefs),
+    .tp_new = PyType_GenericNew,
+    .tp_dealloc = (destructor)reader_dealloc,
+    .tp_traverse = (traverseproc)reader_traverse,
+    .tp_clear = (inquiry)reader_clear,
+    .tp_members = reader_members,
+    .tp_methods = reader_methods,
+};
+
+int
+kernel_buffered_ready(PyObject *module)
+{
+    return PyModule_AddType(module, &SlotType) < 0 || PyModule_AddType(module, &ReaderType) < 0
+               ? -1
+               : PyModule_AddType(module, &BufferedReadType);
+}
