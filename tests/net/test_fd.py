@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 
 import pytest
@@ -261,5 +262,107 @@ def test_an_event_for_nobody_takes_the_registration_out(entry, pipe):
         await watch.readable()
         os.read(pipe[0], 1)
         watch.close()
+
+    entry.run(main)
+
+
+@on_native
+@pytest.mark.law(10)
+def test_a_number_that_is_anothers_now_does_not_wake_who_waits_for_the_old_one(entry):
+    """Closed behind our back, its number given to a new socket: the old waiter is told, the new one gets its own data."""
+
+    async def main():
+        old, old_peer = net.unix.pair()
+        fresh, fresh_peer = socket.socketpair()
+        told = []
+
+        async def wait_for_the_old():
+            try:
+                await old.read()
+            except bateau.Closed as error:
+                told.append(str(error))
+
+        async with bateau.scope() as scope:
+            scope.spawn(wait_for_the_old)
+            await bateau.yield_now()
+            number = old.fileno()
+            os.dup2(fresh.fileno(), number)  # closes what was there
+            fresh.close()
+            new = net.from_socket(socket.socket(fileno=number))
+            wait = scope.spawn(new.read)
+            await bateau.yield_now()
+            fresh_peer.send(b"new")
+            assert await wait == b"new"
+        assert "behind bateau's back" in told[0]
+        with pytest.raises(bateau.Closed):
+            await old.read()  # no attempt at the stranger's
+        fresh_peer.send(b"more")
+        assert await new.read() == b"more"
+        old._sock.detach()  # it has nothing to close any more: that is the new one's
+        old.close()
+        assert await new.write(b"still open") is None
+        assert fresh_peer.recv(20) == b"still open"
+        await new.aclose()
+        await old_peer.aclose()
+        fresh_peer.close()
+
+    entry.run(main)
+
+
+@on_native
+@pytest.mark.law(10)
+def test_events_of_a_descriptor_that_can_not_be_taken_out_end(entry):
+    """Closed behind our back while a duplicate lives on: epoll reports it for ever, under a number that means nothing."""
+
+    async def main():
+        reactor = bateau.current_task().host.reactor
+        reading, writing = os.pipe()
+        watch = FdWatch(reading)
+        with bateau.move_on_after(0.001):
+            await watch.readable()
+        duplicate = os.dup(reading)
+        os.close(reading)
+        watch.close()
+        os.write(writing, b"x")
+        first = reactor._epoll
+        for _ in range(10_000):
+            if reactor._epoll is not first:
+                break
+            await bateau.time.sleep(0.0001)
+        else:
+            raise AssertionError("its events go on")
+        ours, theirs = net.unix.pair()
+        async with ours, theirs, bateau.scope() as scope:
+            wait = scope.spawn(ours.read)
+            await bateau.yield_now()
+            await theirs.write(b"hello")
+            assert await wait == b"hello"
+        os.close(duplicate)
+        os.close(writing)
+
+    entry.run(main)
+
+
+@on_native
+def test_a_wait_that_is_closed_by_another_task_names_what_was_closed(entry):
+    async def main():
+        ours, theirs = net.unix.pair()
+        failures = []
+
+        async def wait(call):
+            try:
+                await call()
+            except bateau.Closed as error:
+                failures.append(str(error))
+
+        async with bateau.scope() as scope:
+            scope.spawn(wait, ours.read)
+            scope.spawn(wait, lambda: ours.write(bytes(10_000_000)))
+            await bateau.yield_now()
+            ours.close()
+        assert len(failures) == 2
+        assert all("Unix stream" in text and "closed" in text for text in failures)
+        ours.close()  # once more changes nothing
+        await theirs.aclose()
 
     entry.run(main)

@@ -510,6 +510,7 @@ fd_close(Operation *self, PyObject *Py_UNUSED(ignored))
         }
         PyErr_Clear();
     }
+    self->phase = OVER;
     Py_RETURN_NONE;
 }
 

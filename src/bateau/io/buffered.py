@@ -30,7 +30,6 @@ from .abc import (
     WritableBuffer,
 )
 
-
 LINE_END = b"\n"
 
 
@@ -164,9 +163,9 @@ class BufReader(BufReaderFields, AsyncBufRead):
 
     async def readuntil(self, separator: bytes = b"\n", limit: int | None = None) -> bytes:
         data = await self._until(separator, limit)
-        if data.endswith(separator):
-            return data
-        _without(data, separator)
+        if not data.endswith(separator):
+            _without(data, separator)
+        return data
 
     async def readline(self, limit: int | None = None) -> bytes:
         if limit is None and self._slot.task is None:  # the common case of ``_until``, without a second frame

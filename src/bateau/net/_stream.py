@@ -246,6 +246,9 @@ class _ReadInto(StreamReading[int]):
         except OSError as error:
             self.given_up()
             raise stream._translated(error) from error
+        except BaseException:  # the buffer was released while it was waited for
+            self.given_up()
+            raise
         self.given_up()
         return True
 

@@ -1,0 +1,491 @@
+"""The C part of sockets and buffered reads: the same results and errors as the pure code, nothing left over, nothing misused."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import socket
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+import bateau
+from bateau import net
+from bateau.io import BufReader
+from bateau.io.abc import AsyncRead
+from bateau.kernel import twin
+from bateau.net import unix
+
+pytestmark = pytest.mark.skipif(twin.native is None, reason="the kernel is pure here")
+
+SLACK = 400
+
+
+# -- buffered reads against the pure ones ----------------------------------------------------------------------------------
+
+
+class Script(AsyncRead):
+    """Gives ``data`` in pieces of random sizes, as some of: bytes and bytearrays, at once and after a wait; fails once."""
+
+    def __init__(self, data: bytes, seed: int) -> None:
+        self.data = data
+        self.random = random.Random(seed)
+        self.asked: list[int] = []
+
+    async def read(self, n: int = 65536, /) -> bytes:
+        """The next piece."""
+        self.asked.append(n)
+        how = self.random.random()
+        if how < 0.3:
+            await bateau.yield_now()
+        else:
+            await bateau.checkpoint()
+        if how > 0.97:
+            raise ConnectionResetError("the script says so")
+        piece = self.data[: min(n, self.random.choice((1, 2, 3, 7, 40, 200)))]
+        self.data = self.data[len(piece) :]
+        return piece if how < 0.9 else bytearray(piece)  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+    @property
+    def closed(self) -> bool:
+        """Never."""
+        return False
+
+
+def calls(dice: random.Random):
+    """A random call: the method's name and its arguments."""
+    name = dice.choice(("read", "readline", "readexactly", "readuntil"))
+    if name == "read":
+        return name, dice.choice(((), (0,), (1,), (5,), (33,), (500,), (-1,), ("x",), (True,)))
+    if name == "readexactly":
+        return name, dice.choice(((0,), (1,), (4,), (31,), (70,), (-3,), (None,), (1.5,)))
+    if name == "readline":
+        return name, dice.choice(((), (), (None,), (12,), (0,)))
+    return name, dice.choice(((b"\n",), (b"\r\n",), (b"ab",), (b"",), (b"\n", 9), (b"q", None), (b"nowhere",), ()))
+
+
+async def outcome(call):
+    """What awaiting gives, in a form that compares."""
+    try:
+        return "gave", bytes(await call())
+    except Exception as error:
+        return type(error), str(error), getattr(error, "partial", None), getattr(error, "limit", None)
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_buffered_reads_do_what_the_pure_ones_do(part):
+    """Random chunkings, random calls, cancellations in the middle: the same results, errors and demands on the stream below."""
+    pure = {name: twin.replaced[f"BufReader.{name}"] for name in ("read", "readline", "readexactly", "readuntil")}
+
+    async def one(seed):
+        dice = random.Random(seed)
+        data = bytes(dice.choice(b"abc\r\n") for _ in range(dice.choice((0, 5, 300, 1500))))
+        size = dice.choice((1, 8, 32, 128))
+        scripts = Script(data, seed), Script(data, seed)
+        native, plain = (BufReader(script, size) for script in scripts)
+        for _ in range(60):
+            name, args = calls(dice)
+            ways = (lambda: getattr(native, name)(*args)), (lambda: pure[name](plain, *args))
+            if dice.random() < 0.2:  # cancelled where it waits, if it does
+                found = []
+                for way in ways:
+                    results = []
+
+                    async def collect(way=way, results=results):
+                        results.append(await outcome(way))
+
+                    async with bateau.scope() as scope:
+                        task = scope.spawn(collect)
+                        await bateau.yield_now()
+                        task.cancel()
+                    found.append(results)
+            else:
+                found = [await outcome(way) for way in ways]
+            assert found[0] == found[1], (seed, name, args)
+            assert native.buffered == plain.buffered, (seed, name, args)
+            assert bytes(native._data[native._pos :]) == bytes(plain._data[plain._pos :])
+            assert scripts[0].asked == scripts[1].asked, (seed, name, args)
+            assert native._slot.task is None
+
+    async def main():
+        for seed in range(part * 100, part * 100 + 100):
+            await one(seed)
+
+    bateau.run(main, runtime="native")
+
+
+def test_a_second_reader_is_told_by_both():
+    async def main():
+        for how in (lambda r: r.readline(), lambda r: twin.replaced["BufReader.readline"](r)):
+            ours, theirs = unix.pair()
+            async with ours, theirs:
+                reader = BufReader(ours)
+                async with bateau.scope() as scope:
+                    first = scope.spawn(how, reader)
+                    await bateau.yield_now()
+                    with pytest.raises(bateau.Busy, match="in the middle"):
+                        await reader.readexactly(3)
+                    await theirs.write(b"line\n")
+                    assert await first == b"line\n"
+
+    bateau.run(main, runtime="native")
+
+
+def test_a_read_that_is_not_awaited_warns():
+    async def main():
+        ours, theirs = unix.pair()
+        async with ours, theirs:
+            with pytest.warns(RuntimeWarning, match="BufReader.readline' was never awaited"):
+                BufReader(ours).readline()
+
+    bateau.run(main, runtime="native")
+
+
+def test_a_read_is_awaited_once():
+    async def main():
+        ours, theirs = unix.pair()
+        async with ours, theirs:
+            await theirs.write(b"a\nb\n")
+            call = BufReader(ours).readline()
+            assert await call == b"a\n"
+            with pytest.raises(RuntimeError, match="already awaited"):
+                await call
+            read = ours.read()
+            await theirs.write(b"c")
+            assert await read == b"c"
+            with pytest.raises(RuntimeError, match="awaited before"):
+                await read
+
+    bateau.run(main, runtime="native")
+
+
+# -- streams of random chunks ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_is_written_arrives_whole_and_in_order(seed):
+    dice = random.Random(seed)
+    data = dice.randbytes(700_000)
+
+    async def main():
+        ours, theirs = unix.pair()
+
+        async def write():
+            at = 0
+            while at < len(data):
+                piece = data[at : at + dice.choice((1, 100, 5000, 65536, 65537, 200_000))]
+                await theirs.write(dice.choice((bytes, bytearray, memoryview))(piece))
+                at += len(piece)
+            await theirs.aclose()
+
+        async with bateau.scope() as scope, ours:
+            scope.spawn(write)
+            found = bytearray()
+            buffer = bytearray(4000)
+            while True:
+                if dice.random() < 0.3:
+                    size = await ours.readinto(buffer)
+                    piece = bytes(buffer[:size])
+                else:
+                    piece = await ours.read(dice.choice((1, 10, 4096, 65536, 65537, 1 << 20)))
+                if not piece:
+                    break
+                found += piece
+        assert found == data
+
+    bateau.run(main, runtime="native")
+
+
+# -- nothing is left over ------------------------------------------------------------------------------------------------------
+
+
+async def echo(ours, theirs):
+    await theirs.write(b"ping")
+    assert await ours.read(100) == b"ping"
+
+
+async def parked(ours, theirs):
+    async with bateau.scope() as scope:
+        task = scope.spawn(ours.read, 100)
+        await bateau.yield_now()
+        await theirs.write(b"ping")
+        assert await task == b"ping"
+
+
+async def cancelled(ours, theirs):
+    async with bateau.scope() as scope:
+        scope.spawn(BufReader(ours).readline)
+        scope.spawn(theirs.read)
+        await bateau.yield_now()
+        scope.cancel()
+
+
+async def buffered(ours, theirs):
+    reader = BufReader(ours)
+    await theirs.write(b"a line\nanother\n12345")
+    assert await reader.readline() == b"a line\n"
+    assert await reader.readuntil(b"er\n") == b"another\n"
+    assert await reader.readexactly(2) == b"12"
+    assert await reader.read(100) == b"345"
+
+
+async def buffered_wait(ours, theirs):
+    reader = BufReader(ours)
+    async with bateau.scope() as scope:
+        task = scope.spawn(reader.readexactly, 6)
+        await bateau.yield_now()
+        await theirs.write(b"abc")
+        await bateau.yield_now()
+        await theirs.write(b"def")
+        assert await task == b"abcdef"
+
+
+async def refused(ours, theirs):
+    for bad in (-1, "x"):
+        with pytest.raises((ValueError, TypeError)):
+            ours.read(bad)
+    with pytest.raises(TypeError):
+        ours.write("text")
+    with pytest.raises(TypeError):
+        BufReader(ours).readexactly()
+
+
+async def closed(_ours, _theirs):
+    ours, theirs = unix.pair()
+    async with bateau.scope() as scope:
+
+        async def read():
+            with pytest.raises(bateau.Closed):
+                await ours.read()
+
+        scope.spawn(read)
+        await bateau.yield_now()
+        ours.close()
+    with pytest.raises(bateau.Closed):
+        await ours.write(b"x")
+    with pytest.raises(bateau.Broken):
+        await theirs.write(b"x")
+    theirs.close()
+
+
+async def datagrams(_ours, _theirs):
+    async with await net.udp(("127.0.0.1", 0)) as a, await net.udp(("127.0.0.1", 0)) as b:
+        await a.sendto(b"x", b.getsockname())
+        assert await b.recvfrom() == (b"x", a.getsockname())
+
+
+CASES = [echo, parked, cancelled, buffered, buffered_wait, refused, closed, datagrams]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_nothing_is_left_over(case):
+    rounds = 300 if case in (closed, datagrams) else 3000
+
+    async def main():
+        ours, theirs = unix.pair()
+
+        async def some(n):
+            for _ in range(n):
+                await case(ours, theirs)
+
+        async with ours, theirs:
+            await some(50)
+            gc.collect()
+            refs, blocks = sys.getrefcount(None), sys.getallocatedblocks()
+            fds = len(os.listdir("/proc/self/fd"))
+            await some(rounds)
+            gc.collect()
+            assert len(os.listdir("/proc/self/fd")) == fds
+            more = sys.getallocatedblocks() - blocks
+            assert more < SLACK, f"{more} blocks of memory left over by {rounds} rounds"
+            if sys.version_info < (3, 12):
+                more = abs(sys.getrefcount(None) - refs)
+                assert more < SLACK, f"None's references differ by {more} after {rounds} rounds"
+
+    bateau.run(main, runtime="native")
+
+
+# -- misuse ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_buffer_that_changes_while_it_is_waited_for():
+    """Nothing holds it between two attempts: it may be resized, and what is released by then is an error."""
+
+    async def main():
+        ours, theirs = unix.pair()
+        async with ours, theirs:
+            buffer = bytearray(10)
+            async with bateau.scope() as scope:
+                task = scope.spawn(ours.readinto, buffer)
+                await bateau.yield_now()
+                del buffer[3:]
+                await theirs.write(b"abcdef")
+                assert await task == 3
+            assert buffer == b"abc"
+            assert await ours.read() == b"def"
+            view = memoryview(bytearray(10))
+
+            async def fails():
+                with pytest.raises((ValueError, TypeError)):  # which, is CPython's to say
+                    await ours.readinto(view)
+
+            async with bateau.scope() as scope:
+                scope.spawn(fails)
+                await bateau.yield_now()
+                view.release()
+                await theirs.write(b"kept")
+            assert await ours.read() == b"kept"
+
+    bateau.run(main, runtime="native")
+
+
+def test_data_that_is_written_in_pieces_is_not_the_callers_any_more():
+    """bytes can't change; of a bytearray that can, the rest is what it is when it goes."""
+
+    async def main():
+        ours, theirs = unix.pair()
+        async with ours, theirs:
+            data = bytearray(b"a" * 2_000_000)
+            async with bateau.scope() as scope:
+                scope.spawn(ours.write, data)
+                await bateau.yield_now()
+                with pytest.raises(BufferError):
+                    data.clear()  # the write has a view of it
+                found = 0
+                while found < len(data):
+                    found += len(await theirs.read())
+
+    bateau.run(main, runtime="native")
+
+
+MISUSES = {
+    "the fields of an operation set to the wrong things": """
+        for field in ("stream", "side", "resource", "task", "value"):
+            ours, theirs = unix.pair()
+            read = ours.read(10)
+            setattr(read, field, 5)
+            try:
+                with bateau.move_on_after(0.001):
+                    await read
+            except Exception as error:
+                print(type(error).__name__)
+            ours.close(); theirs.close()
+    """,
+    "the fields of a reader set to the wrong things": """
+        for field, value in (("_data", 5), ("_data", None), ("_pos", -7), ("_pos", 1 << 40), ("_slot", 3), ("raw", None)):
+            ours, theirs = unix.pair()
+            reader = BufReader(ours)
+            await theirs.write(b"x\\n")
+            setattr(reader, field, value)
+            try:
+                with bateau.move_on_after(0.01):
+                    await reader.readline()
+            except Exception as error:
+                print(type(error).__name__)
+            ours.close(); theirs.close()
+    """,
+    "a stream below that hands out what is no bytes, and changes the reader meanwhile": """
+        class Below:
+            closed = False
+            def __init__(self, gives): self.gives = gives
+            def read(self, n):
+                reader._data, reader._pos = b"", 0
+                return self.gives
+        async def of(value):
+            return value
+        for gives in (5, None, of(5), of("text"), of([1, 2]), of(memoryview(b"ab"))):
+            reader = BufReader(Below(gives))
+            try:
+                await reader.readexactly(2)
+            except BaseException as error:
+                print(type(error).__name__)
+    """,
+    "a descriptor closed behind its stream's back": """
+        ours, theirs = unix.pair()
+        os.close(ours.fileno())
+        for call in (lambda: ours.read(), lambda: ours.write(b"x"), lambda: ours.readinto(bytearray(3))):
+            try:
+                await call()
+            except OSError as error:
+                print(type(error).__name__, error.errno)
+        try:
+            ours.close()
+        except OSError as error:
+            print("close", error.errno)
+        theirs.close()
+    """,
+    "a stream closed by the one who is woken with it": """
+        ours, theirs = unix.pair()
+        async def read():
+            await ours.read()
+            ours.close()
+        async with bateau.scope() as scope:
+            scope.spawn(read)
+            await bateau.yield_now()
+            await theirs.write(b"x")
+        theirs.close()
+    """,
+    "an exception thrown in, a wait closed, in every phase": """
+        ours, theirs = unix.pair()
+        for make in (lambda: ours.read(), lambda: BufReader(ours).readline(), lambda: BufReader(ours).readexactly(3)):
+            for act in ("throw", "close"):
+                for steps in (0, 1):
+                    wait = make().__await__()
+                    for _ in range(steps):
+                        next(wait)
+                    try:
+                        wait.throw(KeyError("here")) if act == "throw" else wait.close()
+                    except KeyError:
+                        print("KeyError")
+                    try:
+                        next(wait)
+                    except (StopIteration, RuntimeError):
+                        pass
+        await theirs.write(b"still works\\n")
+        assert await BufReader(ours).readline() == b"still works\\n"
+        ours.close(); theirs.close()
+    """,
+}
+
+
+@pytest.mark.parametrize("name", MISUSES)
+def test_misuse_is_an_exception_and_no_crash(name):
+    body = textwrap.indent(textwrap.dedent(MISUSES[name]), "    ")
+    program = (
+        "import os, faulthandler\nfaulthandler.enable()\nimport bateau\nfrom bateau.io import BufReader\n"
+        f"from bateau.net import unix\nasync def main():\n{body}\nbateau.run(main, runtime='native')\nprint('whole')\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("whole\n"), done.stderr
+
+
+def test_a_socket_of_another_class_is_called_by_its_methods():
+    """What a subclass does in ``recv`` is what happens."""
+
+    class Counting(socket.socket):
+        calls = 0
+
+        def recv(self, *args):
+            Counting.calls += 1
+            return super().recv(*args)
+
+    async def main():
+        one, two = socket.socketpair()
+        counting = Counting(fileno=one.detach())
+        ours, theirs = net.SocketStream(counting), net.from_socket(two)
+        async with ours, theirs:
+            await theirs.write(b"x")
+            assert await ours.read() == b"x"
+        assert Counting.calls
+
+    bateau.run(main, runtime="native")
