@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+from functools import partial
 
 import pytest
 
@@ -94,7 +95,7 @@ def test_buffered_reads_do_what_the_pure_ones_do(part):
         native, plain = (BufReader(script, size) for script in scripts)
         for _ in range(60):
             name, args = calls(dice)
-            ways = (lambda: getattr(native, name)(*args)), (lambda: pure[name](plain, *args))
+            ways = partial(getattr(native, name), *args), partial(pure[name], plain, *args)
             if dice.random() < 0.2:  # cancelled where it waits, if it does
                 found = []
                 for way in ways:
