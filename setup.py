@@ -19,6 +19,7 @@ setup(
                 "-std=gnu11",
                 "-O3",
                 "-fvisibility=hidden",
+                "-ffp-contract=off",  # floats as in Python: a simulated clock must not round otherwise
                 "-Wall",
                 "-Wextra",
                 "-Wno-unused-parameter",

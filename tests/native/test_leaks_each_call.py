@@ -66,6 +66,8 @@ def measure(call: Callable[[], object], token: Token, rounds: int = ROUNDS) -> N
 
 
 quiet = contextlib.suppress(Exception)
+# What is a whole engine, or more, each time.
+SELDOM = {"engine": ROUNDS // 10, "world": ROUNDS // 20, "simulated": ROUNDS // 40}
 
 # ---- in no program ---------------------------------------------------------------------------------------------------------
 
@@ -233,6 +235,76 @@ def ring(token: Token) -> Callable[[], object]:
     return call
 
 
+@plain(
+    WorldFields="at after next_event run_due jump choose_step chance next_thread",
+    WorldEvent="cancel __hash__ __lt__ __le__ __eq__ __ne__ __gt__ __ge__",
+    ClockFields="monotonic world_time_at",
+)
+def world(token: Token) -> Callable[[], object]:
+    from bateau.sim.host import HostClock
+    from bateau.sim.strategy import by_name
+    from bateau.sim.world import World
+
+    worlds = [World(0, by_name(name)) for name in ("random", "fifo")] + [World()]
+    thread = SimpleNamespace(process=SimpleNamespace(dead=False))
+
+    def call() -> None:
+        for made in worlds:
+            made.at(made.now + 1, nothing, token).cancel()
+            first, second = made.after(1.0, nothing, token), made.after(1, nothing, token)
+            assert first < second and first == first and first != second and {first: token}
+            for wrong in (
+                lambda made=made: made.at(1),
+                lambda made=made: made.at("x", nothing),
+                lambda made=made: made.after(None, nothing),
+                lambda first=first: first < token,
+                lambda made=made: made.choose_step("a", token, True),
+                lambda made=made: made.chance("a", token),
+                lambda made=made: made.jump(token),
+                lambda made=made: [made.after(0, token, token), made.run_due()],
+            ):
+                with contextlib.suppress(TypeError):
+                    wrong()
+            assert made.next_event() is not None
+            made.jump(made.now + 2.5)
+            made.run_due()
+            assert made.choose_step("a", [token, token], True) in (0, 1, 2)
+            made.chance("b", 0.5)
+            made.ready.append(thread)
+            assert made.next_thread() is thread
+            made.asked.clear(), made.choices.clear()
+            clock = HostClock(made, 5.0)
+            assert clock.world_time_at(clock.monotonic() + 1) > made.now
+            clock.world = token
+            for wrong in (clock.monotonic, lambda clock=clock: clock.world_time_at(1)):
+                with contextlib.suppress(TypeError):
+                    wrong()
+
+    return call
+
+
+@plain(EngineFields="_run_ahead _next_timer _live_timer")
+def simulated(token: Token) -> Callable[[], object]:
+    from bateau import sim
+
+    async def nap(seconds: float, given: object) -> None:
+        with bateau.move_on_after(seconds * 3):
+            await bateau.time.sleep(seconds)
+        with bateau.move_on_after(seconds / 2):
+            await bateau.time.sleep(seconds)
+
+    async def main() -> None:
+        engine: Any = current_host()
+        async with bateau.scope() as scope:
+            for number in range(1, 4):
+                scope.spawn(nap, float(number), token)
+            await bateau.yield_now()
+            assert (engine._next_timer() is None) is (engine._live_timer() is None)  # none is cancelled yet
+
+    counter = iter(range(1 << 60))
+    return lambda: sim.run(main, seed=next(counter), strategy="random")
+
+
 @plain(EngineFields="_drop_timers", EngineTimer="cancel")
 def engine(token: Token) -> Callable[[], object]:
     from bateau.runtimes.native import NativeEngine
@@ -251,7 +323,7 @@ def engine(token: Token) -> Callable[[], object]:
 @pytest.mark.parametrize("name", _plain)
 def test_calls(name: str) -> None:
     token = Token()
-    measure(_plain[name](token), token, ROUNDS // 10 if name == "engine" else ROUNDS)
+    measure(_plain[name](token), token, SELDOM.get(name, ROUNDS))
 
 
 # ---- fields ------------------------------------------------------------------------------------------------------------------
@@ -259,7 +331,14 @@ def test_calls(name: str) -> None:
 TYPES = {name: kind for name, kind in vars(native).items() if isinstance(kind, type)}
 FIELDS = {"member_descriptor", "getset_descriptor"}
 # What is made by its maker alone; their fields are gone through with their calls.
-MADE_ELSEWHERE = {"Ring": ring, "EngineTimer": engine, "Handle": None, "TimerHandle": None, "LoopCore": None}
+MADE_ELSEWHERE = {
+    "Ring": ring,
+    "EngineTimer": engine,
+    "WorldEvent": world,
+    "Handle": None,
+    "TimerHandle": None,
+    "LoopCore": None,
+}
 # What may not be set to anything: a program that does has its queue taken away (test_misuse.py).
 ANYTHING = sorted(TYPES.keys() - MADE_ELSEWHERE.keys())
 

@@ -45,7 +45,7 @@ struct LoopSide {
 
 extern PyTypeObject LoopSideType, LoopFaceType;
 
-static PyObject *str_blocking, *str_get_loop, *str_add_done_callback, *str_wake_up, *str_face_ended, *str_main, *str_turn, *str_wake_yielding;
+static PyObject *str_blocking, *str_get_loop, *str_add_done_callback, *str_wake_up, *str_face_ended, *str_turn, *str_wake_yielding;
 static PyObject *context_keyword; /* ("context",) */
 
 /* -- faces ------------------------------------------------------------------------------------------------------------- */
@@ -584,7 +584,7 @@ kernel_bridge_ready(PyObject *module)
 {
     if (intern(&str_blocking, "_asyncio_future_blocking") < 0 || intern(&str_get_loop, "get_loop") < 0 ||
         intern(&str_add_done_callback, "add_done_callback") < 0 || intern(&str_wake_up, "wake_up") < 0 ||
-        intern(&str_face_ended, "ended") < 0 || intern(&str_main, "main") < 0 || intern(&str_turn, "turn") < 0 ||
+        intern(&str_face_ended, "ended") < 0 || intern(&str_turn, "turn") < 0 ||
         intern(&str_wake_yielding, "wake_yielding") < 0 || (context_keyword = Py_BuildValue("(s)", "context")) == NULL) {
         return -1;
     }

@@ -1,8 +1,9 @@
 /* The engine's turn: the loop that steps ready tasks.
 
    An engine is *plain* if its `ready` queue is our Ring. kernel/engine.py gives it one unless its class overrides what is
-   done here (the simulator's does), and so says that waking a task may be an append, and stepping one the code below. A
-   scheduling policy, a chooser or an `on_step` hook (but for asyncio's side, see bridge.c) is met by the pure `turn`.
+   done here, and so says that waking a task may be an append, and stepping one the code below. A scheduling policy, a
+   chooser or an `on_step` hook (but for asyncio's side, see bridge.c) is met by the pure `turn`. The simulator's engine
+   has a turn of its own, see simulated.c.
 
    Ownership: the Ring owns the tasks in it; the loop owns the one that it steps. Nothing borrowed is held over a step. */
 #include "bridge.h"
@@ -224,6 +225,19 @@ is_filled(PyObject *container)
     return size < 0 ? -1 : size > 0;
 }
 
+int
+engine_step(Engine *self, Running *running, PyObject *outer, Task *task)
+{
+    int nested = is_filled(self->mid_step);
+    if (nested < 0) {
+        return -1;
+    }
+    if (task->ended || is_set(task->throwing) || is_set(self->on_step) || nested) {
+        return tell(self, str_step, (PyObject *)task, NULL);
+    }
+    return step(self, running, outer, task, NULL, NULL);
+}
+
 /* A timer is due. Its target is what it was set for. */
 static int
 ring_the_bell(PyObject *target)
@@ -258,8 +272,10 @@ run_timers(Engine *self)
         return -1;
     }
     while (self->timers > 0 && self->heap[0]->when <= now) {
-        PyObject *target = Py_XNewRef(self->heap[0]->target);
-        timer_cancel(self->heap[0]);
+        Timer *timer = engine_pop_timer(self);
+        PyObject *target = timer->target;
+        timer->target = NULL;
+        Py_DECREF(timer);
         int status = target != NULL ? ring_the_bell(target) : 0;
         Py_XDECREF(target);
         if (status < 0) {
@@ -303,14 +319,16 @@ static PyObject *
 engine_pending_timers(Engine *self, PyObject *Py_UNUSED(ignored))
 {
     for (;;) {
-        Py_ssize_t count = self->timers;
-        PyObject *list = PyList_New(count);
+        Py_ssize_t count = self->timers, husks = self->husks;
+        PyObject *list = PyList_New(count - husks);
         if (list == NULL) {
             return NULL;
         }
-        if (self->timers == count) { /* making the list may have run anything; nothing runs from here on */
-            for (Py_ssize_t i = 0; i < count; i++) {
-                PyList_SET_ITEM(list, i, Py_NewRef(self->heap[i]));
+        if (self->timers == count && self->husks == husks) { /* making the list may have run anything; nothing runs from here on */
+            for (Py_ssize_t i = 0, place = 0; i < count; i++) {
+                if (self->heap[i]->target != NULL) {
+                    PyList_SET_ITEM(list, place++, Py_NewRef(self->heap[i]));
+                }
             }
             return list;
         }
@@ -324,7 +342,7 @@ engine_has_timer(Engine *self, PyObject *Py_UNUSED(ignored))
     if (!is_plain(self)) {
         return PyObject_CallOneArg(kept[K_ENGINE_HAS_TIMER], (PyObject *)self);
     }
-    return PyBool_FromLong(self->timers > 0);
+    return PyBool_FromLong(self->timers > self->husks);
 }
 
 static PyObject *
@@ -340,6 +358,7 @@ engine_timeout(Engine *self, PyObject *Py_UNUSED(ignored))
     if (!is_plain(self) || ((Ring *)self->ready)->size > 0 || inbox || soon || policy) {
         return PyLong_FromLong(0);
     }
+    engine_drop_husks(self);
     if (self->timers == 0) {
         Py_RETURN_NONE;
     }
@@ -351,8 +370,8 @@ engine_timeout(Engine *self, PyObject *Py_UNUSED(ignored))
 }
 
 /* The calls from elsewhere, and the timers that are due. */
-static int
-run_what_is_due(Engine *self)
+int
+engine_run_what_is_due(Engine *self)
 {
     int inbox = is_filled(self->inbox), soon = is_filled(self->soon);
     if (inbox < 0 || soon < 0 || ((inbox || soon) && tell(self, str__run_calls, NULL, NULL) < 0)) {
@@ -372,6 +391,16 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     Running *running = running_here;
+    if (self->world != NULL) {
+        if (!is_plain(self) || running == NULL) {
+            return PyObject_CallFunctionObjArgs(kept[K_SIM_TURN], self, nargs ? args[0] : NULL, NULL);
+        }
+        long steps = nargs ? PyLong_AsLong(args[0]) : TURN_BUDGET;
+        if ((steps == -1 && PyErr_Occurred()) || simulated_turn(self, running, steps) < 0) {
+            return NULL;
+        }
+        Py_RETURN_NONE;
+    }
     int nested = is_filled(self->mid_step);
     if (nested < 0) {
         return NULL;
@@ -380,11 +409,11 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
         (is_set(self->on_step) && bateau_side_of(self->on_step) == NULL)) {
         return PyObject_CallFunctionObjArgs(kept[K_ENGINE_TURN], self, nargs ? args[0] : NULL, NULL);
     }
-    long budget = nargs ? PyLong_AsLong(args[0]) : 256;
+    long budget = nargs ? PyLong_AsLong(args[0]) : TURN_BUDGET;
     if (budget == -1 && PyErr_Occurred()) {
         return NULL;
     }
-    if (run_what_is_due(self) < 0) {
+    if (engine_run_what_is_due(self) < 0) {
         return NULL;
     }
     Ring *ready = (Ring *)Py_NewRef(self->ready);
@@ -435,6 +464,41 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
     Py_RETURN_NONE;
 }
 
+static PyObject *
+engine_run_ahead(Engine *self, PyObject *Py_UNUSED(ignored))
+{
+    Running *running = running_here;
+    if (self->world == NULL || !is_plain(self) || running == NULL) {
+        return PyObject_CallOneArg(kept[K_SIM_RUN_AHEAD], (PyObject *)self);
+    }
+    if (simulated_run_ahead(self, running, TURN_BUDGET) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+engine_next_timer(Engine *self, PyObject *Py_UNUSED(ignored))
+{
+    if (!is_plain(self)) {
+        return PyObject_CallOneArg(kept[K_NEXT_TIMER], (PyObject *)self);
+    }
+    if (self->timers == 0) {
+        Py_RETURN_NONE;
+    }
+    return PyFloat_FromDouble(self->heap[0]->when);
+}
+
+static PyObject *
+engine_live_timer(Engine *self, PyObject *Py_UNUSED(ignored))
+{
+    if (!is_plain(self)) {
+        return PyObject_CallOneArg(kept[K_LIVE_TIMER], (PyObject *)self);
+    }
+    engine_drop_husks(self);
+    return engine_next_timer(self, NULL);
+}
+
 /* The engine has closed: no timer will ring, and the collector may have what still refers to its target. */
 static PyObject *
 engine_drop_timers_method(Engine *self, PyObject *Py_UNUSED(ignored))
@@ -453,6 +517,10 @@ static PyMethodDef engine_methods[] = {
     {"_run_timers", (PyCFunction)engine_run_timers, METH_NOARGS, "Call what is due."},
     {"_pending_timers", (PyCFunction)engine_pending_timers, METH_NOARGS, "The timers that are set, in no order."},
     {"_has_timer", (PyCFunction)engine_has_timer, METH_NOARGS, "Whether a timer is set."},
+    {"_run_ahead", (PyCFunction)engine_run_ahead, METH_NOARGS,
+     "In a world: turns, until something else is to be done than to let time pass."},
+    {"_next_timer", (PyCFunction)engine_next_timer, METH_NOARGS, "When the first timer is due, cancelled or not; or None."},
+    {"_live_timer", (PyCFunction)engine_live_timer, METH_NOARGS, "When the first timer that was not cancelled is due, or None."},
     {"turn", (PyCFunction)(void (*)(void))engine_turn, METH_FASTCALL,
      "Run what is due: calls from other threads, timers, then at most ``budget`` task steps."},
     {NULL, NULL, 0, NULL},
@@ -474,6 +542,13 @@ static PyMemberDef engine_members[] = {
     FIELD_SET(Engine, now, "now"),
     FIELD_SET(Engine, exact_cancelled_type, "exact_cancelled_type"),
     {"instrument", _Py_T_OBJECT, offsetof(Engine, instrument), 0, NULL}, /* None in the class: the others are set by __init__ */
+    FIELD_SET(Engine, world, "world"),
+    FIELD_SET(Engine, process, "process"),
+    FIELD_SET(Engine, simulated, "simulated"),
+    FIELD_SET(Engine, clock, "clock"),
+    FIELD_SET(Engine, stream, "stream"),
+    FIELD_SET(Engine, yields, "yields"),
+    FIELD_SET(Engine, after_step, "after_step"),
     {"thread_id", Py_T_ULONG, offsetof(Engine, thread_id), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };

@@ -2,7 +2,7 @@
 #include "kernel.h"
 
 /* Raised whenever something agreed with kernel/twin.py changes, so that an old build is not used with new sources. */
-#define KERNEL_VERSION 4
+#define KERNEL_VERSION 8
 
 PyObject *kept[K_COUNT];
 PyTypeObject *known[C_COUNT];
@@ -79,6 +79,11 @@ static const char *const kept_names[K_COUNT] = {
     [K_BUFFERED_LIMIT] = "buffered_limit",
     [K_BUFFERED_SHORT] = "buffered_short",
     [K_BUFFERED_NO_SEPARATOR] = "buffered_no_separator",
+    [K_SIM_TURN] = "SimEngine.turn",
+    [K_SIM_RUN_AHEAD] = "SimEngine._run_ahead",
+    [K_NEXT_TIMER] = "Engine._next_timer",
+    [K_LIVE_TIMER] = "Engine._live_timer",
+    [K_NEXT_THREAD] = "World.next_thread",
 };
 
 static const char *const known_names[C_COUNT] = {
@@ -301,7 +306,7 @@ bateau_kernel_exec(PyObject *module)
         kernel_timer_ready(module) < 0 || kernel_timeout_ready(module) < 0 || kernel_sleep_ready(module) < 0 ||
         kernel_cancel_ready(module) < 0 || kernel_fd_ready(module) < 0 || kernel_socket_ready(module) < 0 ||
         kernel_reactor_ready(module) < 0 || kernel_buffered_ready(module) < 0 || kernel_block_ready(module) < 0 || kernel_join_ready(module) < 0 ||
-        kernel_bridge_ready(module) < 0) {
+        kernel_bridge_ready(module) < 0 || kernel_simulated_ready(module) < 0) {
         return -1;
     }
     return 0;

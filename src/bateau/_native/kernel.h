@@ -201,19 +201,24 @@ enum { NEW, PARKED, FIRED, DONE, ABORTED };
 /* What the engine's C side knows; the rest of an Engine is in its instance dictionary. */
 #define ENGINE_OBJECTS(X)                                                                                              \
     X(ready) X(policy) X(choose) X(on_step) X(on_yield) X(aio) X(roots) X(mid_step) X(postponed)                       \
-    X(native_cancelling) X(soon) X(inbox) X(now) X(exact_cancelled_type) X(instrument)
+    X(native_cancelling) X(soon) X(inbox) X(now) X(exact_cancelled_type) X(instrument)                                 \
+    X(world) X(process) X(simulated) X(clock) X(stream) X(yields) X(after_step)
 
 typedef struct {
     PyObject_HEAD
     PyObject *ready, *policy, *choose, *on_step, *on_yield, *aio, *roots, *mid_step, *postponed, *native_cancelling,
         *soon, *inbox, *now, *exact_cancelled_type, *instrument;
+    /* Of a simulated engine only, see simulated.c: its world, process, reactor and clock, the names of its streams. */
+    PyObject *world, *process, *simulated, *clock, *stream, *yields, *after_step;
     struct Timer **heap; /* owned: `timers` of them, the earliest first; see timer.c */
     Py_ssize_t timers, heap_room;
+    Py_ssize_t husks; /* how many of the timers were cancelled: only a simulated engine keeps such; see timer.c */
     long long timer_order;
     unsigned long thread_id;
 } Engine;
 
-/* A pending call at a point in time. `engine` is borrowed, and NULL unless the timer is in that engine's heap, at `index`. */
+/* A pending call at a point in time. `engine` is borrowed, and NULL unless the timer is in that engine's heap, at `index`.
+   `target` is NULL once it was cancelled. */
 typedef struct Timer {
     PyObject_HEAD
     Engine *engine;
@@ -308,6 +313,11 @@ enum kept_name {
     K_BUFFERED_LIMIT,
     K_BUFFERED_SHORT,
     K_BUFFERED_NO_SEPARATOR,
+    K_SIM_TURN,
+    K_SIM_RUN_AHEAD,
+    K_NEXT_TIMER,
+    K_LIVE_TIMER,
+    K_NEXT_THREAD,
     K_COUNT
 };
 extern PyObject *kept[K_COUNT];
@@ -380,7 +390,10 @@ running_task(void)
     X(_expire) X(_due) X(unregister) X(tb_next) X(satisfied) X(_come_home) X(admit) \
     X(coro) X(context) X(park) X(end) X(spawn) X(idle) X(instrument) X(owner) X(release) X(turn_to_lock) X(_watch) X(_note_taken)           \
     X(_note_returned) X(__aenter__) X(__aexit__) X(add) X(disarm) X(lone) X(poll) X(register) X(abort)                      \
-    X(check_home) X(given_up) X(_nobodys) X(_add) X(read)
+    X(check_home) X(given_up) X(_nobodys) X(_add) X(read) \
+    X(check) X(chance) X(follows) X(only) X(main) X(dead) X(awake)                                                      \
+    X(ready) X(pending) X(calls) X(_hot) X(_inbox) X(_soon) X(_attend) X(_note_choice) X(_first_timer) X(before_call)  \
+    X(let_time_pass) X(popleft) X(process) X(end_with)
 #define DECLARE_NAME(n) extern PyObject *str_##n;
 NAMES(DECLARE_NAME)
 #undef DECLARE_NAME
@@ -389,6 +402,7 @@ NAMES(DECLARE_NAME)
 
 int ring_push(Ring *ring, PyObject *item);  /* 0, or -1 with an exception */
 PyObject *ring_shift(Ring *ring);           /* the first, handed over; NULL (no exception) if empty */
+PyObject *ring_take(Ring *ring, Py_ssize_t index); /* the one there, handed over; NULL (no exception) if there is none */
 Ring *ring_new(void);
 
 static inline int
@@ -446,11 +460,21 @@ int node_join(Node *parent, Node *child); /* parent.children[child] = None: 0, o
 void node_leave(Node *child);             /* wherever it is; may drop the last reference to it */
 
 #define STEP_BUDGET 64 /* as in kernel/operation.py */
+#define TURN_BUDGET 256 /* as in kernel/engine.py */
 
 int engine_now(Engine *engine, double *now);            /* 0, or -1 with an exception */
 Timer *engine_set_timer(Engine *engine, double when, PyObject *target); /* a new reference */
 void timer_cancel(Timer *timer);
 void engine_drop_timers(Engine *engine);
+void engine_drop_husks(Engine *engine);                 /* those before the first timer that was not cancelled */
+Timer *engine_pop_timer(Engine *engine);                /* the first, which must be there; the heap's reference */
+int engine_run_what_is_due(Engine *engine);             /* calls and timers: 0, or -1 with an exception */
+int engine_step(Engine *engine, Running *running, PyObject *outer, Task *task); /* one step, in whatever way it needs */
+
+/* The simulator, see simulated.c. */
+int simulated_turn(Engine *engine, Running *running, long budget);
+int simulated_run_ahead(Engine *engine, Running *running, long budget);
+int clock_monotonic(PyObject *clock, double *value);
 
 int kernel_scope_ready(PyObject *module);
 int kernel_task_ready(PyObject *module);
@@ -477,6 +501,7 @@ int kernel_socket_ready(PyObject *module);
 int kernel_reactor_ready(PyObject *module);
 int kernel_bridge_ready(PyObject *module);
 int kernel_buffered_ready(PyObject *module);
+int kernel_simulated_ready(PyObject *module);
 
 /* -- making types --------------------------------------------------------------------------------------------------- */
 

@@ -62,6 +62,27 @@ ring_shift(Ring *self)
     return item;
 }
 
+PyObject *
+ring_take(Ring *self, Py_ssize_t index)
+{
+    if (index < 0 || index >= self->size) {
+        return NULL;
+    }
+    PyObject *item = *slot_at(self, index);
+    if (index < self->size / 2) { /* the shorter side moves up */
+        for (Py_ssize_t i = index; i > 0; i--) {
+            *slot_at(self, i) = *slot_at(self, i - 1);
+        }
+        self->head = self->head + 1 < self->room ? self->head + 1 : 0;
+    } else {
+        for (Py_ssize_t i = index; i + 1 < self->size; i++) {
+            *slot_at(self, i) = *slot_at(self, i + 1);
+        }
+    }
+    self->size--;
+    return item;
+}
+
 static PyObject *
 ring_append(Ring *self, PyObject *item)
 {

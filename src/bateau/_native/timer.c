@@ -1,5 +1,9 @@
 /* The timers of a plain engine: a binary heap whose timers know their place, so that cancelling one takes it out at once.
 
+   Not so in a simulated engine: there a cancelled timer stays as a husk, as in the pure heap, until it comes to the head or
+   the husks are the majority. The world's choices are asked whenever something comes soon, husks too, and the runs of both
+   kernels are to be the same.
+
    The heap owns its timers. A timer's pointer to its engine is borrowed: it is reset when the timer leaves the heap, which
    it does at the latest when the engine drops all. */
 #include "kernel.h"
@@ -15,6 +19,9 @@ engine_now(Engine *engine, double *now)
             *now = (double)((long long)spec.tv_sec * 1000000000LL + spec.tv_nsec) / 1e9;
             return 0;
         }
+    }
+    if (engine->clock != NULL) {
+        return clock_monotonic(engine->clock, now);
     }
     PyObject *value = is_set(engine->now) ? PyObject_CallNoArgs(engine->now)
                                           : PyObject_CallMethod((PyObject *)engine, "now", NULL);
@@ -125,22 +132,74 @@ engine_set_timer(Engine *engine, double when, PyObject *target)
     return timer;
 }
 
+Timer *
+engine_pop_timer(Engine *engine)
+{
+    Timer *timer = engine->heap[0];
+    if (timer->target == NULL) {
+        engine->husks--;
+    }
+    take_out(timer);
+    return timer;
+}
+
+void
+engine_drop_husks(Engine *engine)
+{
+    while (engine->timers > 0 && engine->heap[0]->target == NULL) {
+        Py_DECREF(engine_pop_timer(engine)); /* it refers to nothing: no code runs */
+    }
+}
+
+/* Take all husks out, and order what is left anew. */
+static void
+sweep(Engine *engine)
+{
+    Py_ssize_t left = 0;
+    for (Py_ssize_t i = 0; i < engine->timers; i++) {
+        Timer *timer = engine->heap[i];
+        if (timer->target != NULL) {
+            place(engine, timer, left++);
+        } else {
+            timer->engine = NULL;
+            Py_DECREF(timer); /* it refers to nothing: no code runs */
+        }
+    }
+    engine->timers = left;
+    engine->husks = 0;
+    for (Py_ssize_t i = left / 2 - 1; i >= 0; i--) {
+        sift_down(engine, i);
+    }
+}
+
 void
 timer_cancel(Timer *timer)
 {
-    if (timer->engine != NULL) {
-        take_out(timer);
-        Py_CLEAR(timer->target);
-        Py_DECREF(timer);
+    Engine *engine = timer->engine;
+    if (engine == NULL || timer->target == NULL) {
+        return;
     }
+    PyObject *target = timer->target;
+    timer->target = NULL;
+    if (engine->world == NULL) {
+        take_out(timer);
+        Py_DECREF(timer);
+    } else if (++engine->husks > 64 && engine->husks * 2 > engine->timers) { /* as Engine._timer_cancelled */
+        sweep(engine);
+    }
+    Py_DECREF(target);
 }
 
 void
 engine_drop_timers(Engine *engine)
 {
     while (engine->timers > 0) {
-        timer_cancel(engine->heap[engine->timers - 1]);
+        Timer *timer = engine->heap[engine->timers - 1];
+        take_out(timer);
+        Py_CLEAR(timer->target);
+        Py_DECREF(timer);
     }
+    engine->husks = 0;
     PyMem_Free(engine->heap);
     engine->heap = NULL;
     engine->heap_room = 0;

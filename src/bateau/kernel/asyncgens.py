@@ -65,7 +65,9 @@ class AsyncGens:
         """Start closing every generator still open; the caller drives until the tasks have ended."""
         self._close_dropped()  # the program may have ended before the engine came round to it
         for agen in list(self._open):
-            self._close_in_task(agen)
+            # One that is over is only not collected yet. When that happens is no affair of the program's, nor of a simulated run.
+            if agen.ag_frame is not None:
+                self._close_in_task(agen)
         self._open.clear()
 
 

@@ -90,7 +90,7 @@ class EngineTimer:
             self.engine._timer_cancelled()
 
 
-@twinned("wake", "start", "turn", "call_at", "timeout", "_run_timers", "_has_timer")
+@twinned("wake", "start", "turn", "call_at", "timeout", "_run_timers", "_has_timer", "_next_timer", "_live_timer")
 class Engine(EngineFields, Host):
     """The kernel's own host. One per thread and run.
 
@@ -342,6 +342,10 @@ class Engine(EngineFields, Host):
     def advance(self) -> None:
         """One turn and one poll. Raises ``Deadlock`` where nothing can ever happen again."""
         self.turn()
+        self._poll()
+
+    def _poll(self) -> None:
+        """After a turn: wait for what comes from outside, unless there is something to do."""
         # In this very turn the program may have ended, or become an asyncio loop, which polls in its own way.
         if (self.main is not None and self.main.ended) or self.aio is not None:
             return
@@ -388,13 +392,21 @@ class Engine(EngineFields, Host):
         """How long a poll may block: 0 with work waiting, None with no timer."""
         if self.ready or self._soon or self._inbox or (self.policy is not None and len(self.policy)):
             return 0
+        when = self._live_timer()
+        return None if when is None else max(0.0, when - self.now())
+
+    def _next_timer(self) -> float | None:
+        """When the first timer of the heap is due, cancelled or not; None if it is empty."""
+        timers = self._timers
+        return timers[0].when if timers else None
+
+    def _live_timer(self) -> float | None:
+        """When the first timer that was not cancelled is due, or None. Drops the husks before it."""
         timers = self._timers
         while timers and timers[0].fn is None:
             heapq.heappop(timers)
             self._husks -= 1
-        if not timers:
-            return None
-        return max(0.0, timers[0].when - self.now())
+        return timers[0].when if timers else None
 
     def step(self, task: Task[Any]) -> None:
         """Resume ``task`` once."""
@@ -552,7 +564,7 @@ class _Nested:
 # What the C twin does by itself: an engine whose class overrides one of these does without it.
 _TWINNED = (
     "turn wake start park pause deliver rearm raise_cancelled resume_aborted is_cancelled step enter_node leave_node call_at arm "
-    "timeout _run_timers _has_timer now new_cancelled cancelled_type _trapped _raised _ended"
+    "timeout _run_timers _has_timer _next_timer _live_timer now new_cancelled cancelled_type _trapped _raised _ended"
 ).split()
 
 

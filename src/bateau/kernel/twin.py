@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 C = TypeVar("C", bound=type)
 
-_WANTED = 4  # the version of what is agreed between these files and those in C; see ``kernel.c``
+_WANTED = 8  # the version of what is agreed between these files and those in C; see ``kernel.c``
 _NOT_BUILT = "the C extension was not built (a C compiler is needed when bateau is installed)"
 
 
@@ -190,6 +190,12 @@ if TYPE_CHECKING or native is None:
     class BufReaderFields(_Nothing):
         __slots__ = ()
 
+    class WorldFields(_Nothing):
+        __slots__ = ()
+
+    class ClockFields(_Nothing):
+        __slots__ = ()
+
     # What ``children`` of a node is: the nodes below it, in the order in which they came.
     Children = dict[Any, None]
 else:
@@ -239,6 +245,8 @@ else:
     StreamWriteFields = native.StreamWriteFields
     SlotFields = native.SlotFields
     BufReaderFields = native.BufReaderFields
+    WorldFields = native.WorldFields
+    ClockFields = native.ClockFields
 
 
 # The pure functions that the twin has taken the place of, by their names (``Scope.spawn``, ``sleep``): who follows a program's steps

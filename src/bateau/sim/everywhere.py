@@ -170,6 +170,7 @@ class _At(Strategy):
         self.at = at
         self.asked = 0
         self.follows = inner.follows
+        self.watches = inner.watches
         self.yields = inner.yields
         self.step = inner.step  # type: ignore[method-assign]
         self.only = inner.only  # type: ignore[method-assign]

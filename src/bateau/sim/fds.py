@@ -29,9 +29,16 @@ EDGE, ONE_SHOT = select.EPOLLET, select.EPOLLONESHOT
 PRIVATE = EDGE | ONE_SHOT | select.EPOLLEXCLUSIVE | getattr(select, "EPOLLWAKEUP", 1 << 29)
 
 
+# What was asked of the system once.
+_words: dict[int, str] = {}
+
+
 def failure(code: int) -> OSError:
     """The ``OSError`` (of the right subclass) for an errno, with the system's own words."""
-    return OSError(code, os.strerror(code))
+    words = _words.get(code)
+    if words is None:
+        words = _words[code] = os.strerror(code)
+    return OSError(code, words)
 
 
 class SimFile:
@@ -274,8 +281,13 @@ class Poller:
 
     def notify(self, file: SimFile) -> None:
         """``file`` may be ready now."""
-        for fd in self._fds.get(file, ()):
-            self._look(fd, file, self.registered[fd][1])
+        fds = self._fds.get(file)
+        if fds is not None:
+            mask = file.mask()
+            for fd in fds:
+                if mask & self.registered[fd][1]:
+                    self._hot[fd] = None
+                    self.became_ready()
 
     def _look(self, fd: int, file: SimFile, interest: int) -> None:
         if file.mask() & interest:

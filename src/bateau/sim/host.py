@@ -7,6 +7,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from ..kernel.twin import ClockFields, slots, twinned
 from .given import name_of, number
 from .net.addresses import canonical
 from .process import Process
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
     from .world import World
 
 
-class HostClock:
+@twinned("monotonic", "world_time_at")
+class HostClock(ClockFields):
     """A host's two clocks. The wall clock may be wrong, drift and jump; the monotonic one only drifts."""
 
-    __slots__ = ("_at", "_monotonic", "_wall", "rate", "world")
+    __slots__ = slots("_at", "_monotonic", "_wall", "rate", "world")
 
     def __init__(self, world: World, epoch: float) -> None:
         self.world = world

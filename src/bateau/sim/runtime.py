@@ -6,10 +6,10 @@ Inside a world it runs one program of one process. Outside any it makes a world 
 
 from __future__ import annotations
 
-import heapq
 import os
 import sys
 from _thread import get_ident, get_native_id
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -17,8 +17,10 @@ from ..kernel.current import tls
 from ..kernel.engine import PARK, TURN_BUDGET
 from ..kernel.explain import all_tasks, suspended_at
 from ..kernel.task import last_number
+from ..kernel.twin import twinned
 from ..runtimes.base import Runtime
 from ..runtimes.native import NativeEngine, NativeSession
+from ..runtimes.native_bridge import asyncio_is_ready
 from .fds import IN, OUT, Poller
 from .thread import Killed, here
 from .world import World
@@ -56,10 +58,10 @@ class SimReactor(Poller):
         deadline = None
         if timeout:
             # Exactly when the engine's first timer is due, where that is what is waited for: rounding must not wake it early.
-            timers = self.engine._timers if self.engine is not None else ()
+            first = self.engine._next_timer() if self.engine is not None else None
             clock = self.process.host.clock
-            if timers and abs(timers[0].when - self.now() - timeout) < 1e-9:
-                deadline = clock.world_time_at(timers[0].when)
+            if first is not None and abs(first - self.now() - timeout) < 1e-9:
+                deadline = clock.world_time_at(first)
             else:
                 deadline = clock.world_time_after(timeout)
         ready = self.wait("poll", timeout, deadline)
@@ -104,16 +106,23 @@ class SimReactor(Poller):
         return any(fd != own for fd in self.registered)
 
 
+@twinned("turn", "_run_ahead")
 class SimEngine(NativeEngine):
-    """The kernel's engine in a simulated process."""
+    """The kernel's engine in a simulated process.
+
+    The twin makes its turns, unless the strategy follows what is done inside of steps: then all is pure Python, which it knows.
+    """
 
     name = "sim"
 
     def __init__(self, process: Process) -> None:
         self.process = process
         self.world = process.world
+        self.clock = process.host.clock
         reactor = self.simulated = SimReactor(process)
         super().__init__(reactor=cast("Any", reactor))  # it has all of the reactor's methods, over other descriptors
+        if self.world.strategy is not None and self.world.strategy.watches:
+            self.ready = deque()
         self.thread_id = self.world.thread.ident
         reactor.engine = self
         number = f":{len(process.engines) + 1}" if process.engines else ""
@@ -127,11 +136,21 @@ class SimEngine(NativeEngine):
     def wall_time(self) -> float:
         return self.process.host.clock.wall()
 
+    def advance(self) -> None:
+        if self.aio is not None or asyncio_is_ready():
+            super().advance()
+        else:
+            self._run_ahead()
+            self._poll()
+
+    def _run_ahead(self) -> None:
+        """A turn; the twin makes more of them, as long as ``_poll`` would do nothing but let time go on to the next timer."""
+        self.turn()
+
     def turn(self, budget: int = TURN_BUDGET) -> None:
         """As the engine's own, with the order chosen, and the world told of each step."""
         self._run_calls()
-        if self._timers:
-            self._run_timers()
+        self._run_timers()
         ready, world, process = self.ready, self.world, self.process
         strategy, yields = world.strategy, world.yields
         soon, soon_outside = self.now() + world.stall, world.now + world.stall
@@ -139,8 +158,8 @@ class SimEngine(NativeEngine):
             budget -= 1
             if strategy is not None:
                 n = len(ready)
-                timers, events = self._timers, world._heap
-                may_wait = bool((timers and timers[0].when <= soon) or (events and events[0].when <= soon_outside))
+                timer, events = self._next_timer(), world._heap
+                may_wait = bool((timer is not None and timer <= soon) or (events and events[0].when <= soon_outside))
                 if n > 1 or may_wait:
                     index = world.choose_step(self.stream, ready, may_wait)
                     if index >= n:
@@ -189,7 +208,13 @@ class SimEngine(NativeEngine):
 
     def _step_one(self, task: Any) -> None:
         # ``step`` written out for the common case, as in ``Engine.turn``.
-        if task.ended or task.throwing is not None or self.on_step is not None or self._mid_step:
+        if (
+            task.ended
+            or task.throwing is not None
+            or self.on_step is not None
+            or self._mid_step
+            or self.instrument is not None
+        ):
             self.step(task)
             return
         running = tls.running
@@ -210,11 +235,8 @@ class SimEngine(NativeEngine):
             self._trapped(task, trap)
 
     def _first_timer(self) -> float | None:
-        timers = self._timers
-        while timers and timers[0].fn is None:
-            heapq.heappop(timers)
-            self._husks -= 1
-        return self.process.host.clock.world_time_at(timers[0].when) if timers else None
+        when = self._live_timer()
+        return self.clock.world_time_at(when) if when is not None else None
 
     def is_stuck(self) -> bool:
         # A world of one thread is stuck when its only process is; else only the world itself can tell (``World.next_thread``).

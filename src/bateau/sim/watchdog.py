@@ -55,7 +55,7 @@ class Watchdog:
                 del self._seen[world]
 
     def _look(self, world: World) -> None:
-        thread: SimThread | None = vars(world)["thread"]  # None until it begins
+        thread: SimThread | None = getattr(world, "thread", None)  # None until it begins
         if thread is None or world.closed or not _sleeps_in_a_lock(thread):
             self._seen.pop(world, None)
             return

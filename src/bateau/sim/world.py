@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
+from ..kernel.twin import WorldFields, native, twinned
 from .errors import NoProgress, Stuck
 from .faults import NONE, Faults
 from .silence import close_dead, the_dead_are_silent
@@ -82,6 +83,10 @@ class Event:
         self.args = ()
 
 
+if not TYPE_CHECKING and native is not None:
+    Event = native.WorldEvent
+
+
 class Record(NamedTuple):
     """One line of a run's story."""
 
@@ -93,7 +98,8 @@ class Record(NamedTuple):
     data: dict[str, Any]
 
 
-class World:
+@twinned("at", "after", "next_event", "run_due", "jump", "choose_step", "chance", "next_thread")
+class World(WorldFields):
     """A simulated world: its hosts, its clock, its faults. Made by ``sim.run`` and ``sim.explore``, given to scenarios that ask for it.
 
     ``seed`` decides all randomness; ``strategy`` answers the choices (None: always 0, what production does); ``options`` are those
@@ -113,8 +119,10 @@ class World:
         self.strategy = strategy
         # How likely an await that need not wait lets the others run first.
         self.yields = strategy.yields if strategy is not None else 0.0
+        # What the kernel's twin may draw from by itself, instead of asking the strategy.
+        self._walk = strategy.walk() if strategy is not None else None
         self.max_steps = max_steps
-        self.detailed = detailed
+        self.detailed = bool(detailed)
         self.options = options or {}
         self.faults: Faults = self.options.get("faults") or NONE
         stall: float | None = self.options.get("stall")
@@ -407,7 +415,8 @@ class World:
         thread = self.thread
         if self.at_block is not None:
             self.at_block(thread, what)
-        self.before_call(thread)
+        if thread.process.dead or self.over or thread.pending is not None or thread.calls:
+            self.before_call(thread)
         if self.detailed and what != "poll":
             self._note_wait(thread, f"waits: {what}")
         if deadline is not None and not self.ready and (self.strategy is None or not self.strategy.follows):
@@ -535,7 +544,11 @@ class World:
             except BaseException:
                 self._interrupted(thread)
                 raise
-        self.take_over(thread)
+            self.take_over(thread)
+        else:  # what ``take_over`` would do
+            thread.state = RUNNING
+            self.switches += 1
+            self._passed = 0
         if self.closed or thread.process.dead or self.over:
             self._the_dead(thread)
         if thread.pending is not None:

@@ -134,7 +134,9 @@ class Handle:
         """As a real socket's."""
         if bufsize < 0:
             raise ValueError("negative buffersize in recv")
-        file = self.open_file()
+        process, file = self.process, self.file
+        if file is None or process.dead or self.world.over or (self.seconds != 0 and len(process.threads) > 1):
+            file = self.open_file()
         if bufsize == 0:
             return b""
         if flags:
@@ -234,7 +236,9 @@ class Handle:
 
     def send(self, data: Any, flags: int = 0, /) -> int:
         """As a real socket's: blocking, all of it; else as much as fits now."""
-        file = self.open_file()
+        process, file = self.process, self.file
+        if file is None or process.dead or self.world.over or (self.seconds != 0 and len(process.threads) > 1):
+            file = self.open_file()
         if data.__class__ is not bytes:
             data = flat(data)
         if flags & DONTWAIT:

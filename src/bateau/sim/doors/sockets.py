@@ -141,11 +141,37 @@ def _attribute(name: str, inside: Callable[[Handle], Any]) -> None:
 
 for _name in (
     "bind", "connect", "connect_ex", "fileno", "getblocking", "getpeername", "getsockname", "getsockopt", "gettimeout", "listen",
-    "recv", "recv_into", "recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into", "send", "sendall", "sendmsg", "sendto", "setblocking",
+    "recv_into", "recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into", "sendall", "sendmsg", "sendto", "setblocking",
     "setsockopt", "settimeout", "shutdown",
 ):  # fmt: skip
     _method(_name, getattr(Handle, _name))
 _method("_accept", Handle.accept)
+
+
+def _recv_and_send() -> None:
+    """As ``_method`` does it, for what is called most: without packing and unpacking of arguments."""
+    outside_recv, outside_send = Real.recv, Real.send
+    inside_recv, inside_send = Handle.recv, Handle.send
+
+    @wraps(outside_recv)
+    def recv(self: Any, bufsize: int, flags: int = 0, /) -> Any:
+        handle = self._io_refs
+        if handle.__class__ is Handle:
+            return inside_recv(handle, bufsize, flags)
+        return outside_recv(self, bufsize, flags)
+
+    @wraps(outside_send)
+    def send(self: Any, data: Any, flags: int = 0, /) -> Any:
+        handle = self._io_refs
+        if handle.__class__ is Handle:
+            return inside_send(handle, data, flags)
+        return outside_send(self, data, flags)
+
+    stand_in("socket:socket", "recv", recv)
+    stand_in("socket:socket", "send", send)
+
+
+_recv_and_send()
 _method("_real_close", Handle.release)
 stand_in("socket:socket", "__init__", _init)
 _attribute("family", lambda handle: socket.AddressFamily(handle.file.family) if handle.file is not None else 0)

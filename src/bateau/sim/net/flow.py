@@ -185,11 +185,29 @@ class RemoteFlow(Flow):
     # -- the source's side -----------------------------------------------------------------------------------------------
 
     def accept(self, data: bytes | memoryview) -> int:
-        if self.notes:
-            self._hear_due()
-            self.pump()
-        count = super().accept(data)
-        if self.notes and self._wants_news():
+        notes = self.notes
+        if notes:
+            if notes[0][0] <= self.world.now:
+                self._hear_due()
+            if self.queue:
+                self.pump()
+        # As in the base, and ``transmit``, for a segment that goes out at once and meets no trouble.
+        size, link = len(data), self.forward
+        if (
+            data.__class__ is bytes
+            and 0 < size <= SEGMENT
+            and size <= self.room
+            and size <= self.src.send_buffer - self.used
+            and not self.queue
+            and not link.is_troubled()
+        ):
+            self.used += size
+            self.room -= size
+            self._launch(data, link.delay(size + 40))
+            count = size
+        else:
+            count = super().accept(data)
+        if notes and self._wants_news():
             self._listen()
         return count
 
@@ -270,14 +288,15 @@ class RemoteFlow(Flow):
         return payload[at:]
 
     def _launch(self, payload: Payload, delay: float) -> None:
+        world, flight = self.world, self.flight
         self.delay = delay
-        when = self.world.now + delay
+        when = world.now + delay
         if when < self.last:
             when = self.last
         self.last = when
-        self.flight.append((when, delay, payload))
+        flight.append((when, delay, payload))
         if self.event is None and self.broken is None:
-            self.event = self.world.at(self.flight[0][0], self._arrive)
+            self.event = world.at(flight[0][0], self._arrive)
 
     def _expect(self) -> None:
         """The first of ``flight`` will arrive, if the path works."""
@@ -287,15 +306,19 @@ class RemoteFlow(Flow):
     def _arrive(self) -> None:
         """The first of ``flight`` is due."""
         self.event = None
-        flight, now = self.flight, self.world.now
+        flight, now, dst = self.flight, self.world.now, self.dst
         if not self.forward.works:
             self._break_off()
             return
         while flight and flight[0][0] <= now:
             _, delay, payload = flight.popleft()
-            if not self._deliver(payload, delay):
+            if payload.__class__ is bytes and not (dst.lost or dst.deaf):  # as in ``_deliver``
+                self._say(delay, len(payload), 0)
+                dst.data_arrived(payload)
+            elif not self._deliver(payload, delay):
                 break
-        self._expect()
+        if flight:
+            self._expect()
 
     def _deliver(self, payload: Payload, delay: float) -> bool:
         """Hand over what has arrived. False: nobody is there, which can't be said either; it stays in flight, to be sent again."""
@@ -342,17 +365,22 @@ class RemoteFlow(Flow):
         notes = self.notes
         when = self.world.now + delay
         if notes:
-            when = max(when, notes[-1][0])
+            last = notes[-1][0]
+            if last > when:
+                when = last
             if len(notes) > 32:  # nobody waits for them: the last ones may as well be heard together
                 _, more_arrived, more_read = notes.pop()
                 arrived += more_arrived
                 read += more_read
         notes.append((when, arrived, read))
-        if self.news is None and (self.queue or not self.writable()):
+        if self.news is None and self._wants_news():
             self._listen()
 
     def _wants_news(self) -> bool:
-        return bool(self.queue) or not self.writable()
+        if self.queue:
+            return True
+        # The first is what ``writable`` asks first: mostly that settles it.
+        return 3 * self.used > 2 * self.src.send_buffer and not self.writable()
 
     def _listen(self) -> None:
         if self.news is None and not self.dead:

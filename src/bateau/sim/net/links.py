@@ -56,7 +56,20 @@ class Link:
     from a host to itself: it delivers at once and has no faults.
     """
 
-    __slots__ = ("_asked", "_troubled", "cut", "dst", "free_at", "local", "name", "quality", "random", "src", "world")
+    __slots__ = (
+        "_asked",
+        "_draw",
+        "_troubled",
+        "cut",
+        "dst",
+        "free_at",
+        "local",
+        "name",
+        "quality",
+        "random",
+        "src",
+        "world",
+    )
 
     def __init__(self, world: World, src: SimHost, dst: SimHost, quality: Quality) -> None:
         self.world = world
@@ -66,6 +79,7 @@ class Link:
         self.local = src is dst
         self.quality = PERFECT if self.local else quality
         self.random: Random = world.random(f"latency {self.name}")
+        self._draw = self.random.random
         # Whether nothing comes through at all.
         self.cut = False
         self.free_at = 0.0
@@ -81,7 +95,16 @@ class Link:
     def delay(self, size: int = 0) -> float:
         """Seconds until something of ``size`` bytes that is sent now arrives."""
         quality = self.quality
-        delay = quality.latency.draw(self.random)
+        latency = quality.latency
+        if latency.__class__ is Latency:  # ``draw`` written out
+            draw = self._draw
+            where, tail = draw(), draw()
+            if tail < latency.tail:
+                delay = latency.most * (1 + 9 * where)
+            else:
+                delay = latency.least + (latency.most - latency.least) * where
+        else:
+            delay = latency.draw(self.random)
         if quality.bandwidth is not None:
             now = self.world.now
             self.free_at = max(now, self.free_at) + size / quality.bandwidth

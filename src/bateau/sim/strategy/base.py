@@ -21,6 +21,8 @@ Choices = dict[str, dict[int, int]]
 Actor = Any
 # Names an actor in every run of the same program: how it came about, whatever the order of the others. See ``ActorKeys``.
 Key = tuple[str | int, ...]
+# Of a random walk: what draws for the order, what draws for faults, how likely the clock goes on first, and what stretches the rest.
+Walk = tuple[Callable[[], float], Callable[[], float], float, float]
 
 # How often the clock goes on although somebody could run. Seldom: on a machine that is not overloaded a program's steps take no
 # time beside its timeouts, and each such choice can make a timeout fire early.
@@ -43,6 +45,9 @@ class Strategy:
     # Whether ``only`` is to be called. It costs a call for each step that leaves no choice, so only some ask for it.
     follows = False
 
+    # Whether it follows what is done inside of steps, instruction by instruction: then the pure kernel makes them.
+    watches = False
+
     def begin(self, seed: int) -> bool:
         """A new run starts. False: there is nothing left to explore, and the run must not take place."""
         return True
@@ -64,6 +69,12 @@ class Strategy:
     def choose(self, stream: str, n: int) -> int:
         """Another decision among ``n`` (2 or more)."""
         return 0
+
+    def walk(self) -> Walk | None:
+        """Asked when a run has begun: the generators of a random walk, if this is one and nothing else, so that the kernel's twin may draw
+        by itself. They are drawn from as ``Random`` does.
+        """
+        return None
 
     def end(self, run: Run) -> None:
         """The run is over; ``run`` is its record."""

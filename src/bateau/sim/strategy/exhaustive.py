@@ -57,6 +57,7 @@ class Exhaustive(Strategy):
 
     name = "exhaustive"
     follows = True
+    watches = True
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .base import WAITS, Actor, Seeded
+from .base import WAITS, Actor, Seeded, Walk
 
 
 class Random(Seeded):
@@ -19,6 +19,11 @@ class Random(Seeded):
     def __init__(self, *, waits: float = WAITS) -> None:
         super().__init__(waits=waits)
         self._scale = 1 / (1 - waits)
+
+    def walk(self) -> Walk | None:
+        if type(self) is not Random:
+            return None  # a class of one's own may answer otherwise
+        return self._draw, self._faults.random, float(self.waits), self._scale
 
     def step(self, stream: str, ready: Sequence[Actor], may_wait: bool) -> int:
         drawn = self._draw()

@@ -1,0 +1,40 @@
+"""The simulator over the pure kernel and over its C twin: the same seed makes the same run, in every step, choice and event."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bateau.kernel.twin import native
+
+TESTS = Path(__file__).resolve().parents[1]
+# What differs most between the two: timers, channels, cancellation, generators, streams, threads, asyncio, processes that die.
+PROGRAMS = """
+    timeouts echo echo, cut law asyncio_gather asyncio_select cancelled_between clock_backwards dead_producer half_open lost_wakeup partial_read
+    retry_storm split_brain stale_replica thread_locks torn_write two_channels udp_order unfair_lock
+""".split()  # fmt: skip
+
+
+def digests(pure: bool) -> list[str]:
+    """Of every program under each strategy, by an interpreter of its own. The hash seed is part of what decides a run."""
+    environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
+    environment.pop("BATEAU_PURE", None)
+    if pure:
+        environment["BATEAU_PURE"] = "1"
+    command = [sys.executable, "-m", "support.sim_digests", "--seeds", "1", *PROGRAMS]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.skipif(
+    native is None, reason="there is one kernel only: the C twin was not built, or BATEAU_PURE=1 keeps it out"
+)
+def test_both_kernels_make_the_same_runs() -> None:
+    pure, twin = digests(True), digests(False)
+    assert len(pure) > 150
+    assert [(a, b) for a, b in zip(pure, twin, strict=True) if a != b] == []
