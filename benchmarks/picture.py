@@ -12,7 +12,7 @@ from html import escape
 from .report import Row
 
 COLOURS = {
-    "asyncio": "#444444",
+    "asyncio": "#a0a0a0",
     "uvloop": "#d98c00",
     "rloop": "#b3541e",
     "bateau-loop": "#7fb3e6",

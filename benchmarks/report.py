@@ -141,7 +141,7 @@ def _commit() -> str | None:
 
 
 def _headings(unit: str, baseline: str) -> tuple[str, ...]:
-    figure = ("bytes/op",) if unit == "bytes" else ("CPU ns/op",)
+    figure = ("bytes/op",) if unit == "bytes" else ("CPU ns/op", "op/CPU s")
     return ("system", *figure, "±", f"× {baseline}", "wall ns/op", "ops/run", "")
 
 
@@ -149,6 +149,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (
         row.system,
         f"{'~' if row.disturbed else ''}{row.figure:,.0f}",
+        *([] if row.unit == "bytes" else [f"{1e9 / row.figure:,.0f}"]),
         f"{row.spread:.0%}",
         "-" if row.ratio is None else f"{row.ratio:.2f}",
         f"{row.wall_ns:,.0f}",
@@ -196,9 +197,9 @@ def text(rows: Sequence[Row], plan: Plan, baseline: str) -> str:
 
 
 def markdown_table(lines: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """The first line is the heading; the first ``left`` columns and the last one are flush left."""
+    """The first line is the heading; the first ``left`` columns are flush left, and so is one without a heading."""
     head, *body = lines
-    rule = [" --- " if i < left or i == len(head) - 1 else " ---: " for i in range(len(head))]
+    rule = [" --- " if i < left or not name else " ---: " for i, name in enumerate(head)]
     return [f"| {' | '.join(head)} |", f"|{'|'.join(rule)}|", *(f"| {' | '.join(line)} |" for line in body)]
 
 
@@ -218,6 +219,8 @@ def markdown(
     ]
     for title, found in tables(rows, plan):
         lines = [_headings(found[0].unit, baseline), *(_cells(row) for row in found)]
+        if not any(row.note for row in found):
+            lines = [line[:-1] for line in lines]
         out += ["", f"## {title}", "", *markdown_table(lines)]
     if outcome.failures or outcome.left_out:
         out += ["", "## Not measured", "", *(f"- {what}" for what in outcome.left_out)]

@@ -14,15 +14,23 @@ Where semantics differ
   * asyncio and curio deliver one cancellation; trio, anyio and bateau cancel whatever the task awaits until it leaves the scope. No
     task here awaits anything further.
   * bateau records reason and origin of the cancellation.
+  * The floor throws an exception into bare coroutines; for ``sleepers`` it also makes them and puts their times on a heap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import heapq
+import time
+import types
+from collections.abc import Coroutine, Generator, Mapping
 
 from ..model import Case, Measured, Stopwatch, Workload
 
 HOUR = 3600
+
+
+class Cancelled(BaseException):
+    """What the floor throws into its coroutines."""
 
 
 def asyncio_side() -> Mapping[str, Measured]:
@@ -215,6 +223,44 @@ def bateau_side() -> Mapping[str, Measured]:
     return {"10k_parked": parked, "sleepers": sleepers}
 
 
+def floor_side() -> Mapping[str, Measured]:
+    @types.coroutine
+    def give_way() -> Generator[None, None, None]:
+        yield
+
+    async def park() -> None:
+        await give_way()
+        raise AssertionError("nobody waits to the end")
+
+    def started(n: int) -> list[Coroutine[None, None, None]]:
+        coroutines = [park() for _ in range(n)]
+        for coroutine in coroutines:
+            coroutine.send(None)
+        return coroutines
+
+    def cancel(coroutines: list[Coroutine[None, None, None]]) -> None:
+        for coroutine in coroutines:
+            try:
+                coroutine.throw(Cancelled())
+            except Cancelled:
+                continue
+            raise AssertionError("a coroutine has survived")
+
+    async def parked(n: int, clock: Stopwatch) -> None:
+        coroutines = started(n)
+        with clock:
+            cancel(coroutines)
+
+    async def sleepers(n: int, clock: Stopwatch) -> None:
+        with clock:
+            timers: list[tuple[float, int]] = []
+            for number in range(n):
+                heapq.heappush(timers, (time.monotonic() + HOUR, number))
+            cancel(started(n))
+
+    return {"10k_parked": parked, "sleepers": sleepers}
+
+
 WORKLOAD = Workload(
     "cancel",
     "Cancel ten thousand parked tasks",
@@ -225,7 +271,7 @@ WORKLOAD = Workload(
             "task",
             fixed=100_000,
             fixed_quick=10_000,
-            families=("asyncio", "trio", "anyio", "bateau"),
+            families=("asyncio", "trio", "anyio", "bateau", "floor"),
         ),
     ),
     {
@@ -234,5 +280,6 @@ WORKLOAD = Workload(
         "curio": curio_side,
         "anyio": anyio_side,
         "bateau": bateau_side,
+        "floor": floor_side,
     },
 )

@@ -7,6 +7,7 @@ Cases
   10k_sleeps  10k tasks (2k with --quick) in one scope.
 
 Where semantics differ
+  * The floor is a heap of bare coroutines, and a ``time.sleep`` to the next one's time, in whole milliseconds, as ``epoll`` has them.
   * None in what a sleep does. trio and anyio build a cancel scope for each.
   * curio's spawning gives way, so that its first tasks sleep before the last ones are there.
   * The process is idle part of the time; only CPU time is to be compared, wall time is mostly the sleep itself.
@@ -15,7 +16,11 @@ Where semantics differ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import heapq
+import math
+import time
+import types
+from collections.abc import Generator, Mapping
 
 from ..model import Case, Measured, Stopwatch, Workload
 
@@ -86,6 +91,31 @@ def bateau_side() -> Mapping[str, Measured]:
     return {"10k_sleeps": sleeps}
 
 
+def floor_side() -> Mapping[str, Measured]:
+    @types.coroutine
+    def until(when: float) -> Generator[float, None, None]:
+        yield when
+
+    async def one(i: int) -> None:
+        await until(time.monotonic() + duration(i))
+
+    async def sleeps(n: int, clock: Stopwatch) -> None:
+        with clock:
+            timers = [(coroutine.send(None), i, coroutine) for i, coroutine in enumerate(one(i) for i in range(n))]
+            heapq.heapify(timers)
+            while timers:
+                when, _, coroutine = heapq.heappop(timers)
+                if (wait := when - time.monotonic()) > 0:
+                    time.sleep(math.ceil(wait * 1000) / 1000)
+                try:
+                    coroutine.send(None)
+                except StopIteration:
+                    continue
+                raise AssertionError("a coroutine sleeps twice")
+
+    return {"10k_sleeps": sleeps}
+
+
 WORKLOAD = Workload(
     "timers",
     "Ten thousand tasks that sleep",
@@ -96,5 +126,6 @@ WORKLOAD = Workload(
         "curio": curio_side,
         "anyio": anyio_side,
         "bateau": bateau_side,
+        "floor": floor_side,
     },
 )
