@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import threading
+import types
 
 import pytest
 
@@ -374,3 +377,70 @@ def test_an_extension_that_fails_is_a_gap_and_no_more():
             remove()
     assert snapshot.ext == {"good": {"a": 1}}
     assert any("extension 'bad' failed: ZeroDivisionError" in gap for gap in snapshot.gaps)
+
+
+@pytest.mark.parametrize("deep", [1, 5, 200])
+def test_stacks_are_the_same_read_in_c(deep, monkeypatch):
+    """Through coroutines, generators, asynchronous generators and what only looks like them; without a frame object where it is C."""
+    from bateau.insight.tables import Tables, native_stacks
+
+    @types.coroutine
+    def park():
+        yield "parked"
+
+    class Proxy:
+        def __init__(self, coro):
+            self.coro = coro
+
+        @property
+        def cr_frame(self):
+            return self.coro.cr_frame
+
+        @property
+        def cr_await(self):
+            return self.coro.cr_await
+
+        def __await__(self):
+            return self.coro.__await__()
+
+    async def numbers():
+        await park()
+        yield 1
+
+    async def through_a_generator():
+        async for _ in numbers():
+            pass
+
+    async def down(left):
+        await (down(left - 1) if left else park())
+
+    async def wraps():
+        await Proxy(down(2))
+
+    async def ended():
+        return
+
+    for make in (lambda: down(deep), through_a_generator, wraps, ended):
+        coro = make()
+        stacks = []
+        for step in range(2):
+            for pure in ("1", "0"):
+                monkeypatch.setenv("BATEAU_PURE", pure)
+                tables = Tables()
+                index = tables.stack_of(coro)
+                stacks.append([tables.frames[at] for at in tables.stacks[index]] if index is not None else None)
+            assert stacks[-1] == stacks[-2], make
+            if step == 0:
+                with contextlib.suppress(StopIteration):
+                    coro.send(None)
+        coro.close()
+    monkeypatch.setenv("BATEAU_PURE", "0")
+    reader = native_stacks()
+    if reader is not None:
+        coro = down(2)
+        coro.send(None)
+        assert reader.of(coro) == reader.of(coro) == 0 and len(reader.stacks) == 1
+        assert [code.co_name for code, _ in reader.stacks[0]] == ["down", "down", "down", "park"]
+        assert not [one for one in gc.get_referrers(down.__code__) if isinstance(one, types.FrameType)]
+        coro.close()
+        assert reader.of(coro) == -1 and reader.of(None) == -1 and reader.of(object()) == -1

@@ -5,6 +5,7 @@ static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, bateau_kernel_exec},
     {Py_mod_exec, bateau_loop_exec},
     {Py_mod_exec, bateau_recorder_exec},
+    {Py_mod_exec, bateau_stacks_exec},
     {0, NULL},
 };
 

@@ -1297,6 +1297,18 @@ ring_end(BateauRing *ring, PyObject *const *args, Py_ssize_t count)
 }
 
 static PyObject *
+ring_since(BateauRing *ring, PyObject *task)
+{
+    uint64_t since = 0;
+    if (ring->base != NULL) {
+        Slot *slot = slot_of(ring, task, id_of(task));
+        uint32_t state = slot != NULL ? (uint32_t)slot->state : 0;
+        since = state == IS_WAITING || state == IS_FOREIGN ? slot->since : 0;
+    }
+    return PyLong_FromUnsignedLongLong(since);
+}
+
+static PyObject *
 ring_note(BateauRing *ring, PyObject *const *args, Py_ssize_t count)
 {
     if (count != 2 || !PyUnicode_Check(args[1])) {
@@ -1441,6 +1453,7 @@ static PyMethodDef ring_methods[] = {
     {"cancel", (PyCFunction)(void (*)(void))ring_cancel, METH_FASTCALL, "A node was cancelled."},
     {"end", (PyCFunction)(void (*)(void))ring_end, METH_FASTCALL, "A task has ended."},
     {"adopt", (PyCFunction)ring_adopt, METH_O, "A task that ran before it was recorded."},
+    {"since", (PyCFunction)ring_since, METH_O, "When a task began to wait, in nanoseconds; 0 if it does not."},
     {"note", (PyCFunction)(void (*)(void))ring_note, METH_FASTCALL, "Words of the program's, about a task (its id, or 0)."},
     {"close", (PyCFunction)ring_close, METH_NOARGS, "Write no more, and let go of the map."},
     {NULL, NULL, 0, NULL},

@@ -34,8 +34,6 @@ from .tables import Tables, steady, steady_copy, thread_names
 # Rows of a runtime's timers and descriptors that are listed; their number is always told.
 MOST_LISTED = 1000
 
-# Asked for each waiting task: for how many seconds it has been waiting, or None. A recorder knows.
-waited_sources: list[Callable[[Task[Any]], float | None]] = []
 # Asked for each task: counters that a recorder keeps.
 stats_sources: list[Callable[[Task[Any]], dict[str, float] | None]] = []
 
@@ -49,8 +47,10 @@ class LiveReader:
 
     def __init__(self, *, remember: int = 200_000) -> None:
         self._remember = remember
-        # By task id: what it was waiting on (kept, so that the address stays its own), and since when it was seen to.
-        self._seen: dict[int, tuple[Any, float]] = {}
+        # By task id: what it was waiting on (kept, so that the address stays its own), and since when it was seen to. No object of
+        # its own for each task: this is what an agent keeps between two snapshots.
+        self._seen: dict[int, Any] = {}
+        self._since: dict[int, float] = {}
         self.closed_world = ClosedWorld()
 
     def read(self, want: Want | None = None) -> Snapshot:
@@ -64,21 +64,22 @@ class LiveReader:
 
     def _waited(self, waits: Iterable[tuple[dict[str, Any], Any, Any]]) -> None:
         """Say for how long each has been waiting, at least."""
-        now, before = time.monotonic(), self._seen
-        seen: dict[int, tuple[Any, float]] = {}
+        now, before, times = time.monotonic(), self._seen, self._since
+        seen: dict[int, Any] = {}
+        since: dict[int, float] = {}
         for fields, _, what in waits:
             if len(seen) >= self._remember:
                 break
             number = fields["id"]
-            known = before.get(number)
-            if known is not None and known[0] is what:
-                seen[number] = known
+            seen[number] = what
+            if before.get(number) is what:
+                at = since[number] = times[number]
                 wait: model.Wait = fields["waits"]
                 if wait.waited is None:
-                    wait.__dict__.update(waited=round(now - known[1], 3), at_least=True)
+                    wait.__dict__.update(waited=round(now - at, 3), at_least=True)
             else:
-                seen[number] = (what, now)
-        self._seen = seen
+                since[number] = now
+        self._seen, self._since = seen, since
 
 
 def snapshot(want: Want | None = None) -> Snapshot:
@@ -331,8 +332,7 @@ class _Collection:
 
     def _details(self) -> None:
         self._part("notes on tasks", lambda: extending.add_notes(self.tables))
-        if waited_sources or stats_sources:
-            self._recorded()
+        self._recorded()
         every = (*self.kernel.waits, *self.asyncio.waits, *self.trio.waits)
         self.reader._waited(every)
         for fields in self.tables.tasks.values():
@@ -361,15 +361,19 @@ class _Collection:
                 return
 
     def _recorded(self) -> None:
-        for fields, task, _ in self.kernel.waits:
-            for source in waited_sources:
-                waited = source(task)
-                if waited is not None:
-                    fields["waits"].__dict__["waited"] = waited
-            for stats in stats_sources:
-                counters = stats(task)
-                if counters:
-                    fields["stats"] = counters
+        module = sys.modules.get("bateau.insight.recorder.recording")
+        recording = module.recording() if module is not None else None
+        if recording is not None:
+            for fields, task, _ in self.kernel.waits:
+                known = recording.waited(task)
+                if known is not None:
+                    fields["waits"].__dict__.update(waited=known[0], at_least=known[1])
+        if stats_sources:
+            for fields, task, _ in self.kernel.waits:
+                for stats in stats_sources:
+                    counters = stats(task)
+                    if counters:
+                        fields["stats"] = counters
 
     def _costly(self) -> None:
         every: list[tuple[dict[str, Any], Any]] = [(fields, task) for fields, task, _ in self.kernel.waits]

@@ -33,6 +33,8 @@ class KernelCollector:
         self.seen: set[int] = set()
         self._outside: set[int] = set()
         self._nows: dict[int, float] = {}
+        # What plain operations say of themselves: the same of all that wait for the same.
+        self._texts: dict[tuple[type[Any], int], str] = {}
 
     # -- the tree ------------------------------------------------------------------------------------------------------
 
@@ -150,25 +152,33 @@ class KernelCollector:
         """What one operation waits for."""
         resource = op.resource
         number = id(resource)
-        if number not in self.tables.resources:
+        known = self.tables.resources.get(number)
+        if known is None:
             self.resource(resource)
-        try:
-            text = op.describe()
-        except Exception as error:
-            text = failed_description(op, error)
+            known = self.tables.resources[number]
+        kind: type[Operation[Any]] = type(op)
+        text = self._texts.get((kind, number))
+        if text is None:
+            try:
+                if kind.describe is Operation.describe:
+                    text = self._texts[kind, number] = f"{kind.__name__} on {known['text']}"
+                else:
+                    text = op.describe()
+            except Exception as error:
+                text = failed_description(op, error)
         fields: dict[str, Any] = {"operation": text, "resource": number}
         if number in self._outside:
             # Rounded: a thousandth of a second says all, and is written in half of the time.
             when = getattr(op, "when", None)
             if type(when) is float and isfinite(when):
                 fields["left"] = round(when - self._now(task.host), 3)
-        elif self.tables.resources[number].get("freed_by") == "tasks":
+        elif "freed_by" in known:  # by tasks
             left = self._outer_left(task, coro)
             if left is not None:
                 fields["left"] = round(left, 3)
         if op.shielded:
             fields["shielded"] = True
-        if resource.kind == "select":
+        if known["kind"] == "select":
             fields["operation"] = "select"
             fields["arms"] = self._arms(resource)
         return make(model.Wait, fields)

@@ -47,7 +47,7 @@ class _Teller:
         self.snapshot = snapshot
         self.graph = WaitGraph(snapshot)
         self.knots = find_knots(snapshot, self.graph)
-        self.timed = find_timed(snapshot)
+        self.timed = find_timed(snapshot, self.graph)
         self._threads = {thread.id: thread for thread in snapshot.threads}
         self._runtimes = {runtime.id: runtime for runtime in snapshot.runtimes}
 

@@ -3,7 +3,8 @@
 Also where a coroutine is suspended, through every ``await`` below it. Nothing here runs the program's own code, takes a lock of
 it, or touches local variables by way of ``f_locals`` (which would keep them alive); it may be called from any thread.
 
-One effect remains: CPython makes a frame object for each suspended coroutine that is looked at, and keeps it until that ends.
+One effect remains where there is no C form of it: CPython makes a frame object for each suspended coroutine that is looked at, and keeps
+it until that ends.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
 from types import CellType, CodeType, CoroutineType, FrameType, GeneratorType
 from typing import Any, cast
 
@@ -40,6 +42,22 @@ def whose(filename: str) -> Whose:
     if filename.startswith((STDLIB, "<frozen ")):
         return "stdlib"
     return "user"
+
+
+# What `Stacks.of` answers for a chain with links that only Python can follow.
+_NOT_KNOWN = -2
+
+
+def native_stacks() -> Any:
+    """What reads stacks in C, without frame objects; None where it was not built, or ``BATEAU_PURE`` is 1."""
+    if os.environ.get("BATEAU_PURE") == "1":
+        return None
+    try:
+        module = import_module("bateau._native")
+    except ImportError:
+        return None
+    made = getattr(module, "Stacks", None)
+    return made(_OPERATIONS) if made is not None else None
 
 
 def steady(read: Callable[[], Iterable[Any]]) -> list[Any]:
@@ -112,6 +130,9 @@ class Tables:
         self._stack_ids: dict[tuple[int, ...], int] = {}
         self._whose: dict[str, Whose] = {}
         self._waiting: dict[int, bool] = {}
+        # The C form of `stack_of`, or None; and for each of its stacks the one here.
+        self._fast = native_stacks()
+        self._fast_ids: list[int | None] = []
         # Things whose address is an id in this snapshot, kept so that no other gets the same one meanwhile.
         self.kept: list[Any] = []
 
@@ -161,6 +182,13 @@ class Tables:
 
     def stack_of(self, coro: Any) -> int | None:
         """Where a suspended coroutine is, through everything it awaits."""
+        if self._fast is not None and coro is not None:
+            known: int = self._fast.of(coro)
+            if known >= len(self._fast_ids):
+                for places in self._fast.stacks[len(self._fast_ids) :]:
+                    self._fast_ids.append(self.stack_id([self.point(code, lasti) for code, lasti in places]))
+            if known != _NOT_KNOWN:
+                return self._fast_ids[known] if known >= 0 else None
         indices: list[int] = []
         points = self._points
         awaited = coro

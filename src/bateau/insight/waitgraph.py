@@ -90,16 +90,21 @@ class WaitGraph:
         todo: deque[int] = deque()
         waiters: dict[int, list[int]] = {}
         arms_of: dict[int, list[int]] = {}
-        for task in self.tasks.values():
+        for number, task in self.tasks.items():
             if self._moves_by_itself(task):
-                alive.add(task.id)
-                todo.append(task.id)
+                alive.add(number)
+                todo.append(number)
                 continue
-            for number in self.alternatives(task):
-                waiters.setdefault(number, []).append(task.id)
-            for arm in task.waits.arms if task.waits is not None else ():
+            wait = task.waits
+            if wait is not None and not wait.arms:  # the usual case, written out: it is gone through for 100,000 tasks
+                if wait.resource is not None:
+                    waiters.setdefault(wait.resource, []).append(number)
+                continue
+            for each in self.alternatives(task):
+                waiters.setdefault(each, []).append(number)
+            for arm in wait.arms if wait is not None else ():
                 if arm.task is not None:
-                    arms_of.setdefault(arm.task, []).append(task.id)
+                    arms_of.setdefault(arm.task, []).append(number)
         needed: dict[int, int] = {}
         feeds: dict[int, list[int]] = {}
         freed: list[int] = []
@@ -123,7 +128,7 @@ class WaitGraph:
 
         for number in freed:
             wake(waiters[number])
-        while todo:
+        while todo and (arms_of or feeds):  # else nobody waits for any of them
             mover = todo.popleft()
             wake(arms_of.get(mover, ()))
             for number in feeds.get(mover, ()):
@@ -140,7 +145,7 @@ class WaitGraph:
             return True
         if task.cancelled is not None and not wait.shielded:
             return True
-        if any(arm.state == "ready" for arm in wait.arms):
+        if wait.arms and any(arm.state == "ready" for arm in wait.arms):
             return True
         if not wait.arms and wait.resource is None:
             return True
@@ -269,20 +274,27 @@ def find_knots(snapshot: Snapshot, graph: WaitGraph | None = None) -> tuple[Knot
     return tuple(sorted(found, key=lambda knot: not knot.exact))
 
 
-def find_timed(snapshot: Snapshot) -> tuple[Knot, ...]:
-    """What would be a knot, did not a timeout cut it sooner or later: with ``until``, the soonest first."""
-    if not any(scope.left is not None for scope in snapshot.scopes) and not any(
-        task.waits is not None and task.waits.left is not None for task in snapshot.tasks
-    ):
-        return ()
+def find_timed(snapshot: Snapshot, graph: WaitGraph | None = None) -> tuple[Knot, ...]:
+    """What would be a knot, did not a timeout cut it sooner or later: with ``until``, the soonest first. ``graph``: as above."""
+    if not any(scope.left is not None for scope in snapshot.scopes) and not _timed_by_tasks(snapshot):
+        return ()  # nothing has a way out that patience would close: a hundred thousand sleepers are not gone through again
+    stuck = set((graph if graph is not None else WaitGraph(snapshot)).stuck())
     graph = WaitGraph(snapshot, patient=True)
-    stuck = set(WaitGraph(snapshot).stuck())
     found: list[Knot] = []
     for knot in graph.knots():
         times = [left for one in (*knot.ring, *knot.behind) if (left := graph.until(graph.tasks[one])) is not None]
         if times and not stuck.intersection(knot.ring):
             found.append(replace(knot, until=min(times)))
     return tuple(sorted(found, key=lambda knot: knot.until or 0.0))
+
+
+def _timed_by_tasks(snapshot: Snapshot) -> bool:
+    """Whether any wait for other tasks has a timer of its own."""
+    by_tasks = {resource.id for resource in snapshot.resources if resource.freed_by == "tasks"}
+    return bool(by_tasks) and any(
+        task.waits is not None and task.waits.left is not None and task.waits.resource in by_tasks
+        for task in snapshot.tasks
+    )
 
 
 # -- graph algorithms, iterative ---------------------------------------------------------------------------------------------

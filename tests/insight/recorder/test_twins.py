@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import bateau
+from bateau import insight
 from bateau.insight.recorder import layout, reading, recording
 from support.entries import Entry
 
@@ -287,3 +288,35 @@ def test_no_frame_or_task_is_kept(tmp_path: Path, choose: Any, pure: bool) -> No
         bateau.run(main, runtime="native")
         gc.collect()
         assert [one() for one in alive] == [None, None]
+
+
+@both
+def test_a_snapshot_tells_how_long_the_recorded_have_waited(tmp_path: Path, choose: Any, pure: bool) -> None:
+    """To the millisecond from its first look on, where without a recorder it only knows since when it has been looking."""
+    choose(pure)
+
+    async def main() -> tuple[list[Any], list[Any]]:
+        async with bateau.scope() as scope:
+            scope.spawn(bateau.time.sleep, 1000, name="older")
+            await bateau.time.sleep(0.005)
+            with recording.record(tmp_path, fatal=False):
+                waits = scope.spawn(bateau.time.sleep, 1000, name="waits")
+                scope.spawn(yields, name="yields")
+                await bateau.time.sleep(0.02)
+                seen = [task for task in insight.snapshot().tasks if task.name in ("waits", "yields", "older")]
+            unseen = [task for task in insight.snapshot().tasks if task.name == waits.name]
+            scope.cancel("enough")
+        return seen, unseen
+
+    async def yields() -> None:
+        while True:
+            await bateau.yield_now()
+
+    seen, [unseen] = bateau.run(main, runtime="native")
+    by_name = {task.name: task for task in seen}
+    assert by_name["waits"].waits.waited >= 0.015 and not by_name["waits"].waits.at_least
+    assert by_name["yields"].waits is None or by_name["yields"].waits.waited is None
+    assert by_name["older"].waits.waited >= 0.015 and by_name["older"].waits.at_least, (
+        "it waited before it was recorded"
+    )
+    assert unseen.waits.waited is None

@@ -24,6 +24,7 @@ from ...kernel.current import current_task_or_none
 from ...kernel.errors import Cancelled
 from ...kernel.explain import all_tasks
 from ...kernel.host import Host
+from ...kernel.task import Task
 from . import files, layout
 from .found import to_words
 from .writer import PureRing, about
@@ -87,6 +88,8 @@ class _File:
                 # Once round the ring touches all of it: here at once, instead of a fault every 256 units in the middle of a step.
                 self.view.madvise(_POPULATE_WRITE, 0, tasks_at & -mmap_module.PAGESIZE)
         self.path = path
+        # Until when tasks were entered that ran before: what they wait for they had begun to before.
+        self.adopted = 0
         self._word(layout.HOT_TEXTS, 8)  # place 0 is no text
         self._word(layout.HOT_STATE, layout.OPEN)
         self.view[: layout.HOT_AT] = header.packed()
@@ -177,6 +180,7 @@ class Recording:
             for task in all_tasks(getattr(host, "roots", None) or ()):
                 if not task.ended:
                     file.ring.adopt(task)
+            file.adopted = time.monotonic_ns()
         return file.ring
 
     def _new_file(self, host: Host | _Nobody) -> _File:
@@ -215,6 +219,16 @@ class Recording:
         if file is not None:
             task = current_task_or_none()
             file.ring.note(task.id if task is not None else 0, words)
+
+    def waited(self, task: Task[Any]) -> tuple[float, bool] | None:
+        """For how many seconds a task has been waiting, if it is, and whether that is only the least: its wait had begun before it was
+        recorded. From any thread.
+        """
+        file = self._files.get(task.host.thread_id)
+        since = file.ring.since(task) if file is not None else 0
+        if file is None or not since:
+            return None
+        return round((time.monotonic_ns() - since) / 1e9, 3), since <= file.adopted
 
     def _found(self, finding: hazard.Finding) -> None:
         """A hazard was reported, perhaps by a thread that only watches: it goes to its own thread's file, or else to the first."""

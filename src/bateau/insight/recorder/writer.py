@@ -144,6 +144,15 @@ class PureRing(Instrument):
             self._rest(time)
         self._put(time, at.END, task.id, outcome, kind)
 
+    def since(self, task: Task[Any]) -> int:
+        """When the task began to wait, by the monotonic clock in nanoseconds; 0 if it does not, or that is not known."""
+        index = self._slots.get(task.id)
+        view = self._view
+        if index is None or view is None:
+            return 0
+        since, _, state, _ = STATE.unpack_from(view, self.header.tasks_at + index * at.SLOT_SIZE)
+        return int(since) if state in (at.WAITING, at.FOREIGN) else 0
+
     def note(self, task: int, words: str) -> None:
         """Words of the program's, about a task (its id, or 0)."""
         if self._view is not None:
