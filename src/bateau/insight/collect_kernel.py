@@ -156,7 +156,7 @@ class KernelCollector:
         if known is None:
             self.resource(resource)
             known = self.tables.resources[number]
-        kind: type[Operation[Any]] = type(op)
+        kind: type[Any] = type(op)
         text = self._texts.get((kind, number))
         if text is None:
             try:
