@@ -18,7 +18,7 @@ from statistics import median
 from typing import cast
 
 from .model import Case
-from .runner import Cell, Key, Outcome, Plan, Sample
+from .runner import Cell, Key, Outcome, Plan, Sample, kernel
 
 PACKAGES = ("bateau", "uvloop", "rloop", "rsloop", "zuvloop", "trio", "curio", "anyio", "caio", "uvicorn", "httptools")
 DISTURBED = 1.15
@@ -103,6 +103,7 @@ def conditions() -> dict[str, object]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "python_pgo": "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or ""),
+        "kernel": kernel(),
         "platform": platform.platform(),
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),

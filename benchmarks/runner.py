@@ -117,6 +117,26 @@ def missing_modules(system: System) -> list[str]:
     return [name for name in system.requires if not _importable(name)]
 
 
+def why_not(system: System) -> str:
+    """Why the system can't be measured here; empty if it can."""
+    if missing := missing_modules(system):
+        hint = f" ({system.hint})" if system.hint else ""
+        return f"no module {', '.join(missing)} in {sys.executable}{hint}"
+    if system.native and (found := kernel()) != NATIVE_KERNEL:
+        return f"the kernel in C is not in use here; it is {found}"
+    return ""
+
+
+NATIVE_KERNEL = "native (C)"
+
+
+def kernel() -> str:
+    """Which kernel bateau has chosen in this Python and environment, and why, in its own words."""
+    from bateau.kernel import twin
+
+    return twin.about()
+
+
 def _importable(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
@@ -132,9 +152,8 @@ def runnable(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
     if programs.compiler() is None:
         lacking["c"] = "a C compiler on Linux (install gcc, or set CC)"
     for cell in cells:
-        if missing := missing_modules(cell.system):
-            hint = f" ({cell.system.hint})" if cell.system.hint else ""
-            reasons[f"{cell.system.name}: no module {', '.join(missing)} in {sys.executable}{hint}"] = None
+        if why := why_not(cell.system):
+            reasons[f"{cell.system.name}: {why}"] = None
         elif cell.case.programs and lacking:
             reasons[f"{cell.workload.name}/{cell.case.name}: needs {lacking['c']}"] = None
         elif absent := [tool for tool in cell.case.tools if shutil.which(tool) is None]:

@@ -98,10 +98,15 @@ def _result(n: int, repetitions: int, clock: Stopwatch) -> Result:
     return Result(n, repetitions, operations, clock.user, clock.system, clock.wall, clock.memory, peak, clock.note)
 
 
-def _be_alone(system: System) -> None:
-    """Raise RuntimeError if something was imported that makes this another system than the one that is named."""
+def _be_itself(system: System) -> None:
+    """Raise RuntimeError if this has been another system than the one that is named."""
     if found := [name for name in system.without if name in sys.modules]:
         raise RuntimeError(f"{system.name} is to be measured without {', '.join(found)}, which something has imported")
+    if system.native:
+        from bateau.kernel import twin
+
+        if twin.native is None:
+            raise RuntimeError(f"{system.name} is to be measured with the kernel in C, but it was {twin.about()}")
 
 
 def perform(request: Request) -> Result:
@@ -120,7 +125,7 @@ def perform(request: Request) -> Result:
         results.append(await step(case, measured, request))
 
     system.start(main)
-    _be_alone(system)
+    _be_itself(system)
     return results[0]
 
 
@@ -152,7 +157,7 @@ def check(name: str, cells: Sequence[tuple[str, str]]) -> dict[str, str]:
             if not isinstance(error, Exception):
                 break
     try:
-        _be_alone(system)
+        _be_itself(system)
     except RuntimeError as error:
         failures[name] = str(error)
     return failures

@@ -59,7 +59,7 @@ def benchmarks(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess
 def test_every_case_works(name: str, compiled: Path) -> None:
     system = SYSTEMS[name]
     if not (cells := cells_of(system)):
-        pytest.skip(f"{name} can't run here: {', '.join(runner.missing_modules(system))} is missing")
+        pytest.skip(f"{name} can't run here: {runner.why_not(system)}")
     failures = runner.check(system, cells, runner.environment(compiled, None), timeout=100)
     assert not failures, "\n".join(failures.values())
 
@@ -141,6 +141,18 @@ def test_a_system_may_not_be_another_in_secret() -> None:
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     assert "is to be measured without asyncio" in json.loads(done.stdout)["bateau-pure"]
+
+
+def test_a_pure_kernel_is_not_taken_for_the_native_one() -> None:
+    """A stale or missing build falls back to Python in silence, and every figure would still look like one."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--only", "switch/one_task", "--systems", "bateau-native"], cwd=ROOT,
+        env={**os.environ, "BATEAU_PURE": "1"}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert (
+        "left out: bateau-native: the kernel in C is not in use here; it is pure Python: BATEAU_PURE=1" in done.stderr
+    )
 
 
 # -- targets -------------------------------------------------------------------------------------------------------------------
