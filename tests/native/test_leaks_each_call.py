@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import mmap
+import os
 import socket
 import struct
 import sys
@@ -17,14 +18,16 @@ from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
 import bateau
 import bateau.time
-from bateau import sync
+from bateau import net, sync
 from bateau.channel import channel
 from bateau.interop.asyncio import is_native, new_event_loop
+from bateau.io.fd import FdWatch
 from bateau.kernel import cancellation, twin
 from bateau.kernel.current import current_host, current_task
 from support.loops import Recorder
@@ -338,6 +341,7 @@ MADE_ELSEWHERE = {
     "Handle": None,
     "TimerHandle": None,
     "LoopCore": None,
+    "LoopFaceFields": None,
 }
 # What may not be set to anything: a program that does has its queue taken away (test_misuse.py).
 ANYTHING = sorted(TYPES.keys() - MADE_ELSEWHERE.keys())
@@ -391,12 +395,15 @@ def blocking(world: SimpleNamespace) -> dict[str, Callable[[], Any]]:
         "ConditionWaitFields": wait_for_condition,
         "JoinFields": lambda: world.asleep.join(),
         "PassageFields": lambda: world.scope.__aexit__(None, None, None),
+        "StreamReadFields": lambda: world.stream.read(100),
+        "StreamWriteFields": lambda: world.stuffed.write(world.data),
+        "StreamOperationFields": lambda: world.stream.readinto(world.buffer),
+        "FdOperationFields": lambda: world.watch.readable(),
     }
 
 
 # Every kind of operation, and what all of them have.
-OPERATIONS = set(blocking(SimpleNamespace(full=channel(1)[0], empty=channel(1)[1], held=sync.Lock(), taken=sync.Semaphore(1),
-                                          event=sync.Event(), condition=sync.Condition())))  # fmt: skip
+OPERATIONS = set(blocking(MagicMock()))
 OF_OPERATIONS = {"__iter__", "__next__", "__del__", "__await__", "send", "throw", "close"}
 # Bases, and what is ready at once: `call` below awaits them.
 PARTS = {"OperationFields", "PlacedFields", "NothingFields", "TrueFields", "DrainFields"}
@@ -412,6 +419,14 @@ async def world(token: Token) -> Any:
         token=token, full=full, empty=empty, held=sync.Lock(), taken=sync.Semaphore(1), event=sync.Event(),
         condition=sync.Condition(),
     )  # fmt: skip
+    made.stream, silent = map(net.from_socket, socket.socketpair())
+    made.stuffed, deaf = map(net.from_socket, socket.socketpair())
+    with contextlib.suppress(bateau.WouldBlock):
+        while True:
+            made.stuffed.try_write(bytes(1 << 16))
+    idle = os.pipe()
+    made.watch = FdWatch(idle[0])
+    made.data, made.buffer = b"x" * 100, bytearray(10)
     hold = sync.Event()
 
     async def holder() -> None:
@@ -424,8 +439,10 @@ async def world(token: Token) -> Any:
             await bateau.yield_now()
         yield made
         hold.set()
-    for end in (full, keep_receiver, keep_sender, empty):
+    for end in (full, keep_receiver, keep_sender, empty, made.stream, silent, made.stuffed, deaf, made.watch):
         end.close()
+    for fd in idle:
+        os.close(fd)
 
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
@@ -475,6 +492,11 @@ def test_operations(name: str) -> None:
 # ---- in a program ------------------------------------------------------------------------------------------------------------
 
 IN_PROGRAM = {
+    "SocketStreamFields": "read recv write sendall",
+    "SideFields": "ready",
+    "ReactorFields": "is_awaited poll _control",
+    "LoopFaceFields": "wake_up",
+    "LoopSideFields": "__call__ _is_waiting _iterate _publish _rest _spin _unpublish",
     "EngineFields": "wake start call_at timeout _run_timers _pending_timers _has_timer turn",
     "TaskFields": "_begin finish join __await__ __setattr__ __delattr__",
     "ScopeFields": "spawn child_ended __aenter__ __aexit__",
@@ -556,11 +578,87 @@ def test_calls_in_a_program() -> None:
     bateau.run(main, runtime="native")
 
 
+def test_calls_of_streams() -> None:
+    """Data at hand, data waited for, and readiness that is asked for beside it."""
+    token = Token()
+
+    async def talk(one: Any, other: Any, rounds: int) -> None:
+        host: Any = current_host()
+
+        async def answer() -> None:
+            for _ in range(rounds):
+                assert await other.recv(100) == b"ping"
+                await other.sendall(b"pong")
+
+        async with bateau.scope() as scope:
+            scope.spawn(answer)
+            for n in range(rounds):
+                await one.write(b"ping")
+                assert await one.read(100) == b"pong"
+                if not n % 10:
+                    one._watch.reading.disarm()  # so that it has to be registered again
+                    host.reactor.is_awaited(-1)
+                    with contextlib.suppress(TypeError):
+                        one.read("x")
+                    with contextlib.suppress(TypeError):
+                        one.write(token)
+
+    async def main() -> None:
+        one, other = map(net.from_socket, socket.socketpair())
+        async with one, other:
+            await talk(one, other, 200)
+            gc.collect()
+            references, blocks = sys.getrefcount(token), sys.getallocatedblocks()
+            await talk(one, other, ROUNDS // 2)
+            gc.collect()
+            assert sys.getallocatedblocks() - blocks < SLACK
+            assert sys.getrefcount(token) == references
+
+    bateau.run(main, runtime="native")
+
+
+def test_calls_of_the_asyncio_side() -> None:
+    """asyncio's futures, yields and calls in a native program; and whole programs, each with a loop of its own."""
+    token = Token()
+
+    async def some(rounds: int) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(rounds):
+            future = loop.create_future()
+            loop.call_soon(future.set_result, token)
+            assert await future is token
+            await asyncio.sleep(0)
+            task = asyncio.create_task(asyncio.sleep(0, token))
+            assert await task is token
+            task = asyncio.create_task(asyncio.sleep(1000))
+            await asyncio.sleep(0)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            async with bateau.scope() as scope:
+                child = scope.spawn(asyncio.sleep, 0, token)
+                assert await child is token
+            with bateau.move_on_after(0.0001):
+                await asyncio.sleep(1000)
+
+    async def main() -> None:
+        await some(100)
+        gc.collect()
+        references, blocks = sys.getrefcount(token), sys.getallocatedblocks()
+        await some(1000)
+        gc.collect()
+        assert sys.getallocatedblocks() - blocks < SLACK
+        assert sys.getrefcount(token) == references
+
+    bateau.run(main, runtime="native")
+    measure(lambda: bateau.run(some, 1, runtime="native"), token, 150)
+
+
 # ---- on the loop -------------------------------------------------------------------------------------------------------------
 
 ON_LOOP = {
     "LoopCore": "call_soon call_soon_threadsafe call_at call_later time get_debug create_future _run_once _add_reader _add_writer "
-    "_remove_reader _remove_writer _add_callback _write_to_self _timer_handle_cancelled _core_registered _core_descriptors _core_close",
+    "_remove_reader _remove_writer _add_callback _write_to_self _timer_handle_cancelled _core_registered _core_descriptors _core_close _core_embed",
     "Handle": "cancel cancelled get_context _run __repr__",
     "TimerHandle": "when",
     "StreamCore": "write writelines set_protocol get_protocol pause_reading resume_reading is_reading is_closing get_write_buffer_size "
@@ -654,7 +752,7 @@ def test_loops_and_what_they_hold() -> None:
 
 
 def test_calls_on_transports() -> None:
-    from bateau.interop.asyncio import transport as module
+    from bateau.runtimes import native_transport as module
 
     token = Token()
     core = module._StreamCore
@@ -710,7 +808,7 @@ def test_calls_on_transports() -> None:
 
 def exported() -> set[str]:
     """Every function, and every method of every type, that is written in C."""
-    from bateau.interop.asyncio import transport
+    from bateau.runtimes import native_transport as transport
 
     found = {
         f"module.{name}" for name, thing in vars(native).items() if type(thing).__name__ == "builtin_function_or_method"
