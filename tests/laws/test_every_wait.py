@@ -680,7 +680,7 @@ NEVER_PARKED = {
     "_FutureJoin": "a callback, not a task",
     "ShieldedJoin": "like Join, in a scope that is being left",
     "_Reacquire": "like the lock's own acquire, after a cancellation",
-    "_Send": "a datagram waits only while the card's queue is full",
+    "SendDatagram": "a datagram waits only while the card's queue is full",
     "_WriteEof": "behind a write that is parked, which is in the table",
     "SendFile": "like a write to a full socket",
     "SendFds": "like a write to a full socket",

@@ -64,6 +64,15 @@ static const char *const kept_names[K_COUNT] = {
     [K_STREAM_READ] = "SocketStream.read",
     [K_STREAM_READ_POLL] = "stream_read_poll",
     [K_STREAM_READ_FAILED] = "stream_read_failed",
+    [K_UDP_RECVFROM] = "UdpSocket.recvfrom",
+    [K_UDP_RECV] = "UdpSocket.recv",
+    [K_UDP_SEND] = "UdpSocket.send",
+    [K_UDP_SENDTO] = "UdpSocket.sendto",
+    [K_UDP_POLL] = "udp_receive_poll",
+    [K_UDP_FAILED] = "udp_receive_failed",
+    [K_UDP_TRUNCATED] = "udp_truncated",
+    [K_UDP_SEND_POLL] = "udp_send_poll",
+    [K_UDP_SEND_FAILED] = "udp_send_failed",
     [K_STREAM_WRITE] = "SocketStream.write",
     [K_STREAM_WRITE_POLL] = "stream_write_poll",
     [K_STREAM_WRITE_FAILED] = "stream_write_failed",
@@ -105,6 +114,9 @@ static const char *const known_names[C_COUNT] = {
     [C_LOCK_ACQUIRE] = "lock acquire",
     [C_SEMAPHORE_ACQUIRE] = "semaphore acquire",
     [C_CONDITION_WAIT] = "condition wait",
+    [C_UDP_RECVFROM] = "ReceiveFrom",
+    [C_UDP_RECV] = "ReceiveData",
+    [C_UDP_SEND] = "SendDatagram",
     [C_STREAM_READ] = "StreamRead",
     [C_STREAM_WRITE] = "StreamWrite",
     [C_PASSAGE] = "Passage",
@@ -304,7 +316,7 @@ bateau_kernel_exec(PyObject *module)
         kernel_sync_ready(module) < 0 || kernel_event_ready(module) < 0 || kernel_lock_ready(module) < 0 ||
         kernel_semaphore_ready(module) < 0 || kernel_condition_ready(module) < 0 ||
         kernel_timer_ready(module) < 0 || kernel_timeout_ready(module) < 0 || kernel_sleep_ready(module) < 0 ||
-        kernel_cancel_ready(module) < 0 || kernel_fd_ready(module) < 0 || kernel_socket_ready(module) < 0 ||
+        kernel_cancel_ready(module) < 0 || kernel_fd_ready(module) < 0 || kernel_socket_ready(module) < 0 || kernel_udp_ready(module) < 0 ||
         kernel_reactor_ready(module) < 0 || kernel_buffered_ready(module) < 0 || kernel_block_ready(module) < 0 || kernel_join_ready(module) < 0 ||
         kernel_bridge_ready(module) < 0 || kernel_simulated_ready(module) < 0) {
         return -1;

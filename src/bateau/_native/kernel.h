@@ -298,6 +298,15 @@ enum kept_name {
     K_STREAM_READ,
     K_STREAM_READ_POLL,
     K_STREAM_READ_FAILED,
+    K_UDP_RECVFROM,
+    K_UDP_RECV,
+    K_UDP_SEND,
+    K_UDP_SENDTO,
+    K_UDP_POLL,
+    K_UDP_FAILED,
+    K_UDP_TRUNCATED,
+    K_UDP_SEND_POLL,
+    K_UDP_SEND_FAILED,
     K_STREAM_WRITE,
     K_STREAM_WRITE_POLL,
     K_STREAM_WRITE_FAILED,
@@ -342,6 +351,9 @@ enum known_class {
     C_LOCK_ACQUIRE,
     C_SEMAPHORE_ACQUIRE,
     C_CONDITION_WAIT,
+    C_UDP_RECVFROM,
+    C_UDP_RECV,
+    C_UDP_SEND,
     C_STREAM_READ,
     C_STREAM_WRITE,
     C_PASSAGE,
@@ -364,6 +376,7 @@ enum seen_class {
     SEEN_LOCK,
     SEEN_SEMAPHORE,
     SEEN_CONDITION,
+    SEEN_OWNER,
     SEEN_SIDE,
     SEEN_WATCH,
     SEEN_STREAM,
@@ -498,6 +511,7 @@ int kernel_semaphore_ready(PyObject *module);
 int kernel_condition_ready(PyObject *module);
 int kernel_fd_ready(PyObject *module);
 int kernel_socket_ready(PyObject *module);
+int kernel_udp_ready(PyObject *module);
 int kernel_reactor_ready(PyObject *module);
 int kernel_bridge_ready(PyObject *module);
 int kernel_buffered_ready(PyObject *module);

@@ -13,28 +13,11 @@
    it is given), and the watch to the same: closing closes the watch first and the socket next, in one go. So while the watch is
    open, `number` is the socket's; once it is closed nothing is tried here. An operation owns its stream, its data and itself for the length
    of its step (`operation_resume`), so what an attempt uses outlives it, also where the GIL is given up. */
-#include "fd.h"
-
 #include <errno.h>
-#include <sys/socket.h>
 
-#ifndef MSG_NOSIGNAL /* Python ignores the signal anyway */
-#define MSG_NOSIGNAL 0
-#endif
+#include "socket.h"
 
-/* Bytes. What one attempt moves without giving up the GIL. */
-#define SHARED_SIZE 65536
-
-/* Read out before anything else can run: see above. */
-static char shared[SHARED_SIZE];
-
-/* bateau.net._socket.SocketOwner. */
-typedef struct {
-    PyObject_HEAD
-    PyObject *weakrefs;
-    PyObject *family, *on_close, *site, *sock, *watch;
-    int number; /* of the descriptor, plus one; 0 where that is not for system calls from here (see `_real_number`) */
-} Owner;
+char socket_shared[SHARED_SIZE];
 
 #define OWNER_OBJECTS(X) X(family) X(on_close) X(site) X(sock) X(watch)
 
@@ -54,25 +37,25 @@ typedef struct {
     Py_ssize_t size, sent;
 } StreamOperation;
 
-static PyTypeObject OwnerType, StreamType, StreamOperationType;
+static PyTypeObject StreamType, StreamOperationType;
 
 /* -- the fields ------------------------------------------------------------------------------------------------------------------ */
 
-static int
+int
 owner_traverse(Owner *self, visitproc visit, void *arg)
 {
     OWNER_OBJECTS(VISIT_FIELD)
     return 0;
 }
 
-static int
+int
 owner_clear(Owner *self)
 {
     OWNER_OBJECTS(CLEAR_FIELD)
     return 0;
 }
 
-static void
+void
 owner_dealloc(Owner *self)
 {
     PyObject_GC_UnTrack(self);
@@ -137,15 +120,8 @@ stream_operation_dealloc(StreamOperation *self)
 
 /* -- attempts ---------------------------------------------------------------------------------------------------------------------- */
 
-/* The number of the owner's descriptor, or -1 where the pure code is to see to it. */
-static inline int
-number_of(Owner *owner, Watch *watch)
-{
-    return owner->number > 0 && !watch->closed ? owner->number - 1 : -1;
-}
-
 /* The attempt of the pure class. */
-static enum attempt
+enum attempt
 pure_attempt(FdOperation *op, int which)
 {
     PyObject *result = PyObject_CallOneArg(kept[which], (PyObject *)op);
@@ -155,7 +131,7 @@ pure_attempt(FdOperation *op, int which)
 }
 
 /* The system call has failed with `code`: what the pure code makes of that is raised. */
-static enum attempt
+enum attempt
 system_failed(FdOperation *op, int which, int code)
 {
     errno = code;
@@ -170,12 +146,6 @@ system_failed(FdOperation *op, int which, int code)
     return FAILED;
 }
 
-static inline int
-would_block(int code)
-{
-    return code == EAGAIN || code == EWOULDBLOCK;
-}
-
 /* One recv of at most `size` bytes: new bytes; or NULL, with an exception or, else, the error's number in `code`. */
 static PyObject *
 receive(int fd, Py_ssize_t size, int *code)
@@ -184,10 +154,10 @@ receive(int fd, Py_ssize_t size, int *code)
     *code = 0;
     if (size <= SHARED_SIZE) {
         do {
-            got = recv(fd, shared, (size_t)size, 0);
+            got = recv(fd, socket_shared, (size_t)size, 0);
         } while (got < 0 && errno == EINTR);
         if (got >= 0) {
-            return PyBytes_FromStringAndSize(shared, got);
+            return PyBytes_FromStringAndSize(socket_shared, got);
         }
         *code = errno;
         return NULL;
@@ -335,17 +305,16 @@ attempt_of(Operation *op)
     if (type == known[C_STREAM_WRITE]) {
         return is_sound(op) ? attempt_write : NULL;
     }
-    return NULL;
+    return datagram_attempt_of(op);
 }
 
 int
 stream_register(Operation *op)
 {
-    Stream *stream = (Stream *)((StreamOperation *)op)->stream;
     if (Py_TYPE(op) == known[C_STREAM_READ]) {
-        put(stream->reader, op);
-    } else {
-        put(stream->writer, op);
+        put(((Stream *)((StreamOperation *)op)->stream)->reader, op);
+    } else if (Py_TYPE(op) == known[C_STREAM_WRITE]) {
+        put(((Stream *)((StreamOperation *)op)->stream)->writer, op);
     }
     return 0;
 }
@@ -376,8 +345,8 @@ stream_operation(Stream *stream, int which, int *left)
     return op;
 }
 
-static PyObject *
-leave_to(int which, PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+PyObject *
+socket_leave_to(int which, PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
     PyObject *all[3] = {self, nargs > 0 ? args[0] : NULL, nargs > 1 ? args[1] : NULL};
     return PyObject_Vectorcall(kept[which], all, (size_t)(nargs < 2 ? nargs + 1 : 3), NULL);
@@ -388,19 +357,19 @@ stream_read(Stream *self, PyObject *const *args, Py_ssize_t nargs)
 {
     Py_ssize_t size = SHARED_SIZE; /* io.abc.DEFAULT_SIZE */
     if (nargs > 1 || (nargs == 1 && !PyLong_CheckExact(args[0]))) {
-        return leave_to(K_STREAM_READ, (PyObject *)self, args, nargs); /* says what is wrong */
+        return socket_leave_to(K_STREAM_READ, (PyObject *)self, args, nargs); /* says what is wrong */
     }
     if (nargs == 1) {
         size = PyLong_AsSsize_t(args[0]);
         if (size < 0) {
             PyErr_Clear();
-            return leave_to(K_STREAM_READ, (PyObject *)self, args, nargs);
+            return socket_leave_to(K_STREAM_READ, (PyObject *)self, args, nargs);
         }
     }
     int left;
     StreamOperation *op = stream_operation(self, C_STREAM_READ, &left);
     if (left) {
-        return leave_to(K_STREAM_READ, (PyObject *)self, args, nargs);
+        return socket_leave_to(K_STREAM_READ, (PyObject *)self, args, nargs);
     }
     if (op != NULL) {
         op->size = size;
@@ -414,7 +383,7 @@ stream_write(Stream *self, PyObject *data)
     int left = !PyBytes_CheckExact(data);
     StreamOperation *op = left ? NULL : stream_operation(self, C_STREAM_WRITE, &left);
     if (left) {
-        return leave_to(K_STREAM_WRITE, (PyObject *)self, &data, 1);
+        return socket_leave_to(K_STREAM_WRITE, (PyObject *)self, &data, 1);
     }
     if (op != NULL) {
         put(op->data, data);
@@ -435,7 +404,7 @@ static PyMemberDef owner_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-static PyTypeObject OwnerType = {
+PyTypeObject OwnerType = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "bateau._native.SocketOwnerFields",
     .tp_basicsize = sizeof(Owner),

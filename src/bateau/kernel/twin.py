@@ -172,6 +172,12 @@ if TYPE_CHECKING or native is None:
     class SocketOwnerFields(_Nothing):
         __slots__ = ()
 
+    class UdpSocketFields(_Nothing):
+        __slots__ = ()
+
+    class DatagramFields(_Nothing):
+        __slots__ = ()
+
     class SocketStreamFields(_Nothing):
         __slots__ = ()
 
@@ -239,6 +245,8 @@ else:
     FdOperationFields = native.FdOperationFields
     ReactorFields = native.ReactorFields
     SocketOwnerFields = native.SocketOwnerFields
+    UdpSocketFields = native.UdpSocketFields
+    DatagramFields = native.DatagramFields
     SocketStreamFields = native.SocketStreamFields
     StreamOperationFields = native.StreamOperationFields
     StreamReadFields = native.StreamReadFields

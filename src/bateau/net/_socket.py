@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ..io.fd import FdOperation, FdWatch, Side
+from ..io.fd import FdWatch
 from ..kernel.errors import user_site
 from ..kernel.hazard import report
 from ..kernel.twin import SocketOwnerFields, native, slots
@@ -196,32 +196,6 @@ class SocketOwner(SocketOwnerFields):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._describe()}{' (closed)' if self.closed else ''}>"
-
-
-class Attempt(FdOperation[T]):
-    """Any system call that would block and has no state of its own between attempts: datagrams, descriptor passing."""
-
-    __slots__ = ("args", "fn", "owner", "verb")
-
-    def __init__(self, owner: SocketOwner, side: Side, verb: str, fn: Callable[..., T], *args: Any) -> None:
-        super().__init__(owner._watch, side)
-        self.owner = owner
-        self.verb = verb
-        self.fn = fn
-        self.args = args
-
-    def poll(self) -> bool:
-        owner = self.owner
-        if owner._watch.closed:
-            raise owner._watch.closed_error()
-        try:
-            self.value = self.fn(*self.args)
-        except (BlockingIOError, InterruptedError):
-            return False
-        return True
-
-    def describe(self) -> str:
-        return f"{self.verb} {self.owner._describe()}"
 
 
 def close_in_home(watch: FdWatch, sock: socket.socket, on_close: Callable[[], None] | None) -> None:

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
+from ..io.fd import FdOperation
 from ..kernel.errors import Closed, Stopped
 from ..kernel.flow import checkpoint
 from ..kernel.operation import DONE
+from ..kernel.twin import DatagramFields, UdpSocketFields, keep, slots, twinned
 from ._errors import Address, Truncated, check_count, check_port, format_address, is_tuple, translated, with_address
 from ._resolve import AddrInfo, resolve
-from ._socket import Attempt, SocketOwner
+from ._socket import SocketOwner
 
 T = TypeVar("T")
 
 MAX_DATAGRAM = 65535
 
 
-class UdpSocket(SocketOwner):
+@twinned("recv", "recvfrom", "send", "sendto")
+class UdpSocket(UdpSocketFields, SocketOwner):
     """A UDP socket. Made by ``udp`` or ``from_socket``. Several tasks may send and receive: each call is one whole datagram.
 
     ``async for data, address in sock`` gives what arrives, and ends when the scope is asked to stop or the socket is closed.
@@ -29,38 +32,38 @@ class UdpSocket(SocketOwner):
     __slots__ = ()
     _kind = "UDP socket"
 
-    def recvfrom(self, n: int = MAX_DATAGRAM, /) -> _ReceiveFrom:
+    def recvfrom(self, n: int = MAX_DATAGRAM, /) -> ReceiveFrom:
         """Await it: the next datagram and the address of its sender.
 
         A cancellation point; cancelled, no datagram is lost. Raises ``Truncated`` if it was longer than ``n`` bytes, ``Closed``,
         ``ConnectionRefusedError`` on a connected socket whose peer has no such port.
         """
-        return _ReceiveFrom(self, check_count(n))
+        return ReceiveFrom(self, check_count(n))
 
-    def recv(self, n: int = MAX_DATAGRAM, /) -> _ReceiveData:
+    def recv(self, n: int = MAX_DATAGRAM, /) -> ReceiveData:
         """Await it: the next datagram alone. See ``recvfrom``."""
-        return _ReceiveData(self, check_count(n))
+        return ReceiveData(self, check_count(n))
 
-    def send(self, data: Any, /) -> Attempt[int]:
+    def send(self, data: Any, /) -> SendDatagram:
         """Await it: send one datagram to the peer this socket is connected to; returns its length in bytes.
 
         A cancellation point; cancelled, nothing was sent. Raises ``OSError`` for a datagram that is too large, or a peer that
         refused an earlier one; ``Closed``.
         """
         _check_bytes(data)
-        return _Send(self, self._watch.writing, "send on", self._sock.send, data)
+        return SendDatagram(self, data)
 
-    def sendto(self, data: Any, address: tuple[str, int], /) -> Attempt[int]:
+    def sendto(self, data: Any, address: tuple[str, int], /) -> SendDatagram:
         """Await it: send one datagram to ``address``, an IP address and a port. See ``send``.
 
         Raises ``ValueError`` for a host name: ``await net.resolve(host, port)`` gives addresses.
         """
         _check_bytes(data)
-        return _Send(self, self._watch.writing, "send on", self._sock.sendto, data, self._checked(address))
+        return SendDatagram(self, data, self._checked(address))
 
     def try_recvfrom(self, n: int = MAX_DATAGRAM, /) -> tuple[bytes, Address] | None:
         """The next datagram and its sender if one is there, else None. Not a cancellation point. Raises like ``recvfrom``."""
-        op = _ReceiveFrom(self, check_count(n))
+        op = ReceiveFrom(self, check_count(n))
         op.state = DONE  # it is only used for its attempt, and never awaited
         if not op.poll():
             return None
@@ -110,68 +113,125 @@ class UdpSocket(SocketOwner):
         return parts
 
 
-class _Receive(Attempt[T]):
-    __slots__ = ("n",)
+class Datagram(DatagramFields, FdOperation[T]):
+    """What the operations of a UDP socket share. Several may wait in each direction."""
+
+    __slots__ = slots("address", "data", "n", "owner")
+    owner: UdpSocket
+
+    def describe(self) -> str:
+        return f"{'send' if self.side.write else 'receive'} on {self.owner._describe()}"
+
+
+class _Receive(Datagram[T]):
+    __slots__ = ()
 
     def __init__(self, owner: UdpSocket, n: int) -> None:
-        super().__init__(
-            owner, owner._watch.reading, "receive on", cast("Callable[[int], T]", owner._sock.recvfrom), n + 1
-        )
-        self.n = n
+        super().__init__(owner._watch, owner._watch.reading)
+        self.owner = owner
+        self.n: int = n
 
     def poll(self) -> bool:
+        owner = self.owner
+        if owner._watch.closed:
+            raise owner._watch.closed_error()
         try:
-            if not super().poll():
-                return False
+            data, address = owner._sock.recvfrom(self.n + 1)  # one byte more than may come
+        except (BlockingIOError, InterruptedError):
+            return False
         except OSError as error:
-            raise _named(error, self.owner) from error
-        data, address = self.value
-        if len(data) > self.n:  # one byte more was asked for than may come
-            raise Truncated(
-                f"a datagram from {format_address(self.owner.family, address)} was longer than the {self.n} bytes asked for; "
-                "its rest is lost. Ask for more (the default takes any)",
-                data=data[: self.n],
-                address=address,
-            )
+            self.failed(error)
+        if len(data) > self.n:
+            self.truncated(data[: self.n], address)
+        self.took(data, address)
         return True
 
+    def took(self, data: bytes, address: Address) -> None:
+        """The result of a datagram that has come."""
+        self.value = data, address
 
-class _ReceiveFrom(_Receive[tuple[bytes, Address]]):
+    def failed(self, error: OSError) -> NoReturn:
+        """The system call has failed."""
+        raise _named(error, self.owner) from error
+
+    def truncated(self, data: bytes, address: Address) -> NoReturn:
+        """The datagram was longer than ``data``, which is the most that was asked for."""
+        raise Truncated(
+            f"a datagram from {format_address(self.owner.family, address)} was longer than the {self.n} bytes asked for; "
+            "its rest is lost. Ask for more (the default takes any)",
+            data=data,
+            address=address,
+        )
+
+
+@twinned(final=True)
+class ReceiveFrom(_Receive[tuple[bytes, Address]]):
+    """``UdpSocket.recvfrom``."""
+
     __slots__ = ()
 
 
-class _ReceiveNext(_ReceiveFrom):
+class _ReceiveNext(_Receive[tuple[bytes, Address]]):
     """The iterator's: it ends when the scope is asked to stop."""
 
     __slots__ = ()
     ends_on_stop = True
 
 
-class _ReceiveData(_Receive[bytes]):
+@twinned(final=True)
+class ReceiveData(_Receive[bytes]):
+    """``UdpSocket.recv``."""
+
     __slots__ = ()
 
+    def took(self, data: bytes, address: Address) -> None:
+        self.value = data
+
+
+@twinned(final=True)
+class SendDatagram(Datagram[int]):
+    """``UdpSocket.send`` and ``sendto``: ``address`` is None for the peer."""
+
+    __slots__ = ()
+
+    def __init__(self, owner: UdpSocket, data: Any, address: Address = None) -> None:
+        super().__init__(owner._watch, owner._watch.writing)
+        self.owner = owner
+        self.data: Any = data
+        self.address: Address = address
+
     def poll(self) -> bool:
-        if not super().poll():
+        owner, address = self.owner, self.address
+        if owner._watch.closed:
+            raise owner._watch.closed_error()
+        try:
+            self.value = owner._sock.send(self.data) if address is None else owner._sock.sendto(self.data, address)
+        except (BlockingIOError, InterruptedError):
             return False
-        self.value = self.value[0]
+        except OSError as error:
+            self.failed(error)
         return True
 
+    def failed(self, error: OSError) -> NoReturn:
+        """The system call has failed."""
+        if error.errno == errno.EMSGSIZE:
+            size = len(memoryview(self.data).cast("B"))
+            raise OSError(errno.EMSGSIZE, f"a datagram of {size} bytes is too large to send") from error
+        if error.errno == errno.EDESTADDRREQ:
+            raise OSError(
+                errno.EDESTADDRREQ, "this UDP socket is not connected; use sendto(data, address) or udp(remote=...)"
+            ) from error
+        raise _named(error, self.owner) from error
 
-class _Send(Attempt[int]):
-    __slots__ = ()
 
-    def poll(self) -> bool:
-        try:
-            return super().poll()
-        except OSError as error:
-            if error.errno == errno.EMSGSIZE:
-                size = len(memoryview(self.args[0]).cast("B"))
-                raise OSError(errno.EMSGSIZE, f"a datagram of {size} bytes is too large to send") from error
-            if error.errno == errno.EDESTADDRREQ:
-                raise OSError(
-                    errno.EDESTADDRREQ, "this UDP socket is not connected; use sendto(data, address) or udp(remote=...)"
-                ) from error
-            raise _named(error, self.owner) from error
+_receive: Any = _Receive
+keep(
+    udp_receive_poll=_receive.poll,
+    udp_receive_failed=_receive.failed,
+    udp_truncated=_receive.truncated,
+    udp_send_poll=SendDatagram.poll,
+    udp_send_failed=SendDatagram.failed,
+)
 
 
 def _named(error: OSError, owner: SocketOwner) -> OSError:
