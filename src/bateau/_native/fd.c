@@ -440,7 +440,7 @@ fd_step(Operation *self, PyObject *arg, PyObject **result)
         return over_with_error(self, result);
     }
     if (self->state == PARKED) {
-        return operation_parked(result); /* woken for nothing */
+        return operation_parked_again(self, result);
     }
     Task *task = (Task *)Py_NewRef(self->task);
     PySendResult how;

@@ -37,6 +37,7 @@ PyObject *operation_close_on(Operation *self);
 int operation_park(Operation *self, Task *task, WaitQueue *queue);
 void operation_leave_wait(Operation *self); /* the wait is over, one way or the other */
 PySendResult operation_parked(PyObject **result);
+PySendResult operation_parked_again(Operation *self, PyObject **result);
 PySendResult operation_continue(Operation *self, PyObject *arg, PyObject **result);
 PyObject *parked_throw(Operation *self, PyObject *const *args, Py_ssize_t nargs);
 PyObject *parked_close(Operation *self, PyObject *ignored);

@@ -298,6 +298,17 @@ operation_parked(PyObject **result)
     return PYGEN_NEXT;
 }
 
+/* Woken for nothing (law 11): it waits on, which who observes is told as `Host.park` tells it. */
+PySendResult
+operation_parked_again(Operation *self, PyObject **result)
+{
+    Engine *engine = self->task != NULL && is_a(self->task, &TaskType, &seen[SEEN_TASK]) ? plain_engine((Task *)self->task) : NULL;
+    if (engine != NULL) {
+        observe(engine, str_park, (Task *)self->task);
+    }
+    return operation_parked(result);
+}
+
 /* The wait is over, one way or the other. */
 void
 operation_leave_wait(Operation *self)
@@ -354,7 +365,7 @@ operation_continue(Operation *self, PyObject *arg, PyObject **result)
         }
         return operation_raise_cancelled(self, (Task *)self->task, result);
     }
-    return operation_parked(result); /* woken for nothing */
+    return operation_parked_again(self, result);
 }
 
 /* Foreign code throws into the parked operation: the pure kernel decides what has happened (`_thrown`). 0: it goes on. */

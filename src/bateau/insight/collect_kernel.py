@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import isfinite
-from typing import Any
+from typing import Any, cast
 
 from ..kernel.cancellation import CancelNode
 from ..kernel.operation import PARKED, Operation
@@ -156,11 +156,11 @@ class KernelCollector:
         if known is None:
             self.resource(resource)
             known = self.tables.resources[number]
-        kind: type[Any] = type(op)
+        kind = type(op)
         text = self._texts.get((kind, number))
         if text is None:
             try:
-                if kind.describe is Operation.describe:
+                if cast("Any", kind).describe is Operation.describe:
                     text = self._texts[kind, number] = f"{kind.__name__} on {known['text']}"
                 else:
                     text = op.describe()
