@@ -54,22 +54,12 @@ def scope(
     return made
 
 
-keep(scope=scope)
-if not TYPE_CHECKING and native is not None:
-    scope = native.scope
-
-
 def timeout(seconds: float | None) -> RaisingTimeout:
     """A block that may take ``seconds`` (None: for ever) from entering, then is cancelled and raises ``TimeoutError``.
 
     For ``with`` or ``async with``; leaving it never suspends. ``reschedule(when)`` moves the deadline.
     """
     return RaisingTimeout(seconds=seconds, site=_site())
-
-
-keep(timeout=timeout)
-if not TYPE_CHECKING and native is not None:
-    timeout = native.timeout
 
 
 def fail_after(seconds: float | None) -> RaisingTimeout:
@@ -99,3 +89,8 @@ def cleanup(seconds: float) -> Cleanup:
     ``await bateau.cleanup(5).run(fn, *args)`` also holds against native ``task.cancel()`` from foreign code.
     """
     return Cleanup(seconds, site=_site())
+
+
+keep(scope=scope, timeout=timeout, fail_after=fail_after, move_on_after=move_on_after)
+if not TYPE_CHECKING and native is not None:
+    scope, timeout, fail_after, move_on_after = native.scope, native.timeout, native.fail_after, native.move_on_after

@@ -520,7 +520,7 @@ IN_PROGRAM = {
     "OperationFields": "__del__",
     "PlacedFields": "__del__",
     "DrainFields": "__del__",
-    "module": "yield_now checkpoint finish timeout sleep deliver scope",
+    "module": "yield_now checkpoint finish timeout fail_after move_on_after sleep deliver spread scope",
 }
 
 
@@ -547,7 +547,15 @@ def test_calls_in_a_program() -> None:
             with native.timeout(100), cancellation.CancelScope():
                 await native.sleep(0)
                 await native.checkpoint()
+            with native.move_on_after(100) as cut, native.fail_after(100):
+                cut.cancel()
+                await native.checkpoint()
+            assert cut.cancelled_caught
             native.deliver(current_task())
+            with contextlib.suppress(TypeError):
+                native.spread(token)
+            with contextlib.suppress(TypeError, AttributeError):
+                native.spread(token, token)
             await sender.send(token)
             await sender.send(token)
             assert await receiver.recv() is token

@@ -145,7 +145,7 @@ passage_leave(Drain *self, Task *task, int waited, PyObject **result)
 {
     Scope *scope = (Scope *)self->scope;
     if (scope->foreground || scope->background || is_filled_list(scope->deferred) || is_filled_list(scope->errors) ||
-        scope->policy == NULL || scope->policy != kept[K_ALL_MUST_SUCCEED] || running_task() != task ||
+        is_set(scope->base.node.record) || scope->policy == NULL || scope->policy != kept[K_ALL_MUST_SUCCEED] || running_task() != task ||
         !block_can_leave(&scope->base, task, plain_engine(task))) {
         return passage_begin_pure(self, NULL, result);
     }

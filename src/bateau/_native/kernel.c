@@ -7,7 +7,7 @@
 PyObject *kept[K_COUNT];
 PyTypeObject *known[C_COUNT];
 PyTypeObject *seen[SEEN_COUNT];
-_Thread_local Running *running_here;
+_Thread_local Running *running_here BATEAU_QUICK_TLS;
 
 static const char *const kept_names[K_COUNT] = {
     [K_OPERATION_DEL] = "Operation.__del__",
@@ -31,6 +31,9 @@ static const char *const kept_names[K_COUNT] = {
     [K_CANCEL_SCOPE_ENTER] = "CancelScope.__enter__",
     [K_CANCEL_SCOPE_EXIT] = "CancelScope.__exit__",
     [K_TIMEOUT] = "timeout",
+    [K_FAIL_AFTER] = "fail_after",
+    [K_MOVE_ON_AFTER] = "move_on_after",
+    [K_SPREAD] = "spread",
     [K_SLEEP] = "sleep",
     [K_SLEEP_AWAIT] = "Sleep.__await__",
     [K_CLOCK] = "clock",

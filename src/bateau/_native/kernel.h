@@ -265,6 +265,9 @@ enum kept_name {
     K_CANCEL_SCOPE_ENTER,
     K_CANCEL_SCOPE_EXIT,
     K_TIMEOUT,
+    K_FAIL_AFTER,
+    K_MOVE_ON_AFTER,
+    K_SPREAD,
     K_SLEEP,
     K_SLEEP_AWAIT,
     K_CLOCK,
@@ -384,8 +387,14 @@ enum seen_class {
 };
 extern PyTypeObject *seen[SEEN_COUNT];
 
-/* What this thread runs, or NULL. Borrowed: the thread-local object of kernel/current.py owns it. */
-extern _Thread_local Running *running_here;
+/* What this thread runs, or NULL. Borrowed: the thread-local object of kernel/current.py owns it. glibc has room for one pointer of a
+   module that is loaded late in each thread's own block, where it is read without a call. */
+#ifdef __GLIBC__
+#define BATEAU_QUICK_TLS __attribute__((tls_model("initial-exec")))
+#else
+#define BATEAU_QUICK_TLS
+#endif
+extern _Thread_local Running *running_here BATEAU_QUICK_TLS;
 
 /* The task that runs on this thread (borrowed), or NULL. */
 static inline Task *
@@ -401,7 +410,7 @@ running_task(void)
     X(_failed) X(fire) X(claim) X(wake) X(push) X(pop) X(finish) X(child_ended) X(cr_frame) X(_admit) X(ended)         \
     X(throw) X(close) X(send) X(resume_aborted) X(name) X(background) X(priority) X(_timers) X(first_id) \
     X(_expire) X(_due) X(unregister) X(tb_next) X(satisfied) X(_come_home) X(admit) \
-    X(coro) X(context) X(park) X(end) X(spawn) X(idle) X(instrument) X(owner) X(release) X(turn_to_lock) X(_watch) X(_note_taken)           \
+    X(shielded) X(heard) X(coro) X(context) X(park) X(end) X(spawn) X(idle) X(instrument) X(owner) X(release) X(turn_to_lock) X(_watch) X(_note_taken)           \
     X(_note_returned) X(__aenter__) X(__aexit__) X(add) X(disarm) X(lone) X(poll) X(register) X(abort)                      \
     X(check_home) X(given_up) X(_nobodys) X(_add) X(read) \
     X(check) X(chance) X(follows) X(only) X(main) X(dead) X(awake)                                                      \
@@ -413,7 +422,17 @@ NAMES(DECLARE_NAME)
 
 /* -- the parts ------------------------------------------------------------------------------------------------------ */
 
-int ring_push(Ring *ring, PyObject *item);  /* 0, or -1 with an exception */
+int ring_grow(Ring *ring);                  /* 0, or -1 with an exception */
+static inline int
+ring_push(Ring *ring, PyObject *item) /* 0, or -1 with an exception */
+{
+    if (ring->size == ring->room && ring_grow(ring) < 0) {
+        return -1;
+    }
+    Py_ssize_t place = ring->head + ring->size++;
+    ring->items[place < ring->room ? place : place - ring->room] = Py_NewRef(item);
+    return 0;
+}
 PyObject *ring_shift(Ring *ring);           /* the first, handed over; NULL (no exception) if empty */
 PyObject *ring_take(Ring *ring, Py_ssize_t index); /* the one there, handed over; NULL (no exception) if there is none */
 Ring *ring_new(void);

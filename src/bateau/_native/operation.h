@@ -45,6 +45,8 @@ PyObject *parked_close(Operation *self, PyObject *ignored);
 Operation *final_new(int which);
 int is_final(Operation *self);
 
+int sleep_forget_timer(Operation *sleep); /* of a Sleep itself: what its `unregister` does; 0: its timer is another host's */
+
 int wait_queue_add(WaitQueue *queue, Operation *op);
 void wait_queue_discard(WaitQueue *queue, Operation *op);
 Operation *wait_queue_pop(WaitQueue *queue, int *failed);

@@ -16,7 +16,7 @@ ring_new(void)
     return (Ring *)RingType.tp_alloc(&RingType, 0);
 }
 
-static int
+int
 ring_grow(Ring *self)
 {
     Py_ssize_t room = self->room > 0 ? self->room * 2 : 16;
@@ -36,17 +36,6 @@ ring_grow(Ring *self)
     self->items = items;
     self->head = 0;
     self->room = room;
-    return 0;
-}
-
-int
-ring_push(Ring *self, PyObject *item)
-{
-    if (self->size == self->room && ring_grow(self) < 0) {
-        return -1;
-    }
-    *slot_at(self, self->size) = Py_NewRef(item);
-    self->size++;
     return 0;
 }
 

@@ -36,6 +36,19 @@ sleep_dealloc(Sleep *self)
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
+int
+sleep_forget_timer(Operation *op)
+{
+    PyObject *timer = ((Sleep *)op)->timer;
+    if (timer == NULL || !Py_IS_TYPE(timer, &TimerType)) {
+        return 0;
+    }
+    ((Sleep *)op)->timer = NULL;
+    timer_cancel((Timer *)timer);
+    Py_DECREF(timer);
+    return 1;
+}
+
 static PySendResult
 sleep_failed(Operation *self, PyObject **result)
 {

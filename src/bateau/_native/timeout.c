@@ -1,9 +1,9 @@
 /* Timeouts: `timeout`, and entering and leaving a cancel scope in a task of a plain engine.
 
    The short way in: the scope is fresh and not cancelled. In an engine that is an asyncio loop as well, how many of asyncio's
-   cancellations the task has met so far is kept, to tell those from ours. The short way out: the block
-   ends without an exception, in the task that entered it, as the innermost, and nothing is cancelled in or around it. Then
-   there is nothing to decide, and leaving is unlinking. See `enter` and `leave` in kernel/cancellation.py. */
+   cancellations the task has met so far is kept, to tell those from ours. The short way out: the block is left by the task that
+   entered it, as the innermost, and nothing is cancelled around it. Then there is little to decide, and leaving is unlinking. See
+   `enter` and `leave` in kernel/cancellation.py. */
 #include "block.h"
 #include "bridge.h"
 #include <math.h>
@@ -88,13 +88,13 @@ block_enter(Cancellable *self, Task *task, Engine *engine)
     return 0;
 }
 
-/* Whether `node` may be left by the short way, with no exception: by the task that entered it, as the innermost, nothing cancelled. */
+/* Whether `node` may be left by the short way: by the task that entered it, as the innermost, nothing cancelled around it. */
 int
 block_can_leave(Cancellable *self, Task *task, Engine *engine)
 {
     PyObject *parent = self->node.parent;
     return engine != NULL && bateau_counts_cancellations(engine) && self->given == 0 && self->node.task == (PyObject *)task &&
-           task->inner == (PyObject *)self && !is_set(self->node.record) && parent != NULL &&
+           task->inner == (PyObject *)self && parent != NULL &&
            is_a(parent, &NodeType, &seen[SEEN_NODE]) && !is_set(((Node *)parent)->effective) &&
            (!is_set(self->timer) || Py_IS_TYPE(self->timer, &TimerType));
 }
@@ -129,12 +129,17 @@ scope_enter(Cancellable *self, PyObject *Py_UNUSED(ignored))
     return Py_NewRef((PyObject *)self);
 }
 
+/* The short ways out: nothing is cancelled in or around the block, whatever it raises; or the block of a quiet scope was cancelled, nothing
+   around it is, and this is the cancellation, which ends here. */
 static PyObject *
 scope_exit(Cancellable *self, PyObject *const *args, Py_ssize_t nargs)
 {
     Task *task = running_task();
     Engine *engine = task != NULL ? plain_engine(task) : NULL;
-    if (nargs != 3 || args[1] != Py_None || !is_known_scope(self) || !block_can_leave(self, task, engine)) {
+    int absorbs = nargs == 3 && is_set(self->node.record);
+    if (nargs != 3 || !is_known_scope(self) || !block_can_leave(self, task, engine) ||
+        (absorbs && (args[1] == Py_None || is_set(engine->native_cancelling) || !Py_IS_TYPE(self, known[C_CANCEL_SCOPE]) ||
+                     !PyObject_TypeCheck(args[1], (PyTypeObject *)kept[K_CANCELLED])))) {
         PyObject *whole[4] = {(PyObject *)self, Py_None, Py_None, Py_None};
         for (Py_ssize_t i = 0; i < nargs && i < 3; i++) {
             whole[i + 1] = args[i];
@@ -142,16 +147,21 @@ scope_exit(Cancellable *self, PyObject *const *args, Py_ssize_t nargs)
         return PyObject_Vectorcall(kept[K_CANCEL_SCOPE_EXIT], whole, 4, NULL);
     }
     block_leave(self, task);
+    if (absorbs) {
+        self->cancelled_caught = 1;
+        Py_RETURN_TRUE;
+    }
     Py_RETURN_FALSE;
 }
 
-/* timeout(seconds): what the function in scopes.py does, for a number of seconds that needs no word about it. */
+/* What the functions in scopes.py do, for a number of seconds that needs no word about it. */
 static PyObject *
-timeout_function(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+make_scope(int kind, int otherwise, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     PyFrameObject *frame = PyEval_GetFrame();
     double seconds = 0.0;
-    int plain = nargs == 1 && kwnames == NULL && frame != NULL && known[C_RAISING_TIMEOUT] != NULL;
+    PyTypeObject *type = known[kind];
+    int plain = nargs == 1 && kwnames == NULL && frame != NULL && type != NULL;
     if (plain && PyFloat_CheckExact(args[0])) {
         seconds = PyFloat_AS_DOUBLE(args[0]);
     } else if (plain && PyLong_CheckExact(args[0])) {
@@ -163,9 +173,8 @@ timeout_function(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyOb
         plain = 0;
     }
     if (!plain || !(seconds >= 0.0)) {
-        return PyObject_Vectorcall(kept[K_TIMEOUT], args, (size_t)nargs, kwnames);
+        return PyObject_Vectorcall(kept[otherwise], args, (size_t)nargs, kwnames);
     }
-    PyTypeObject *type = known[C_RAISING_TIMEOUT];
     Cancellable *self = (Cancellable *)type->tp_alloc(type, 0);
     if (self != NULL) {
         put(self->relative, args[0]);
@@ -173,6 +182,24 @@ timeout_function(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyOb
         self->site_offset = PyFrame_GetLasti(frame);
     }
     return (PyObject *)self;
+}
+
+static PyObject *
+timeout_function(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return make_scope(C_RAISING_TIMEOUT, K_TIMEOUT, args, nargs, kwnames);
+}
+
+static PyObject *
+fail_after_function(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return make_scope(C_RAISING_TIMEOUT, K_FAIL_AFTER, args, nargs, kwnames);
+}
+
+static PyObject *
+move_on_after_function(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return make_scope(C_CANCEL_SCOPE, K_MOVE_ON_AFTER, args, nargs, kwnames);
 }
 
 static PyMethodDef cancel_scope_methods[] = {
@@ -196,6 +223,10 @@ static PyMethodDef timeout_functions[] = {
     {"timeout", (PyCFunction)(void (*)(void))timeout_function, METH_FASTCALL | METH_KEYWORDS,
      "timeout(seconds)\n--\n\nA block that may take ``seconds`` (None: for ever) from entering, then is cancelled and raises\n"
      "``TimeoutError``.\n\nFor ``with`` or ``async with``; leaving it never suspends. ``reschedule(when)`` moves the deadline."},
+    {"fail_after", (PyCFunction)(void (*)(void))fail_after_function, METH_FASTCALL | METH_KEYWORDS,
+     "fail_after(seconds)\n--\n\nThe same as ``timeout``, under trio's and anyio's name for it."},
+    {"move_on_after", (PyCFunction)(void (*)(void))move_on_after_function, METH_FASTCALL | METH_KEYWORDS,
+     "move_on_after(seconds)\n--\n\nLike ``timeout``, but it ends quietly: ``cancelled_caught`` tells whether the block was cut short."},
     {NULL, NULL, 0, NULL},
 };
 

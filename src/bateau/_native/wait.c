@@ -525,6 +525,14 @@ final_clear(Operation *self)
     return fields != NULL && fields->tp_clear != NULL ? fields->tp_clear((PyObject *)self) : 0;
 }
 
+#define OR_FIELD(f) | (uintptr_t)self->f
+
+static inline int
+is_empty(Operation *self)
+{
+    return ((uintptr_t)self->weakrefs OPERATION_OBJECTS(OR_FIELD)) == 0;
+}
+
 static void
 final_dealloc(Operation *self)
 {
@@ -544,6 +552,12 @@ final_dealloc(Operation *self)
         self->state = ABORTED; /* said once, also if the trashcan brings it here again */
     }
     PyObject_GC_UnTrack(self);
+    if (type == known[C_YIELD] && !finalized && pools[C_YIELD].count < FREE_AT_MOST && is_empty(self)) {
+        self->state = NEW; /* what a plain yield leaves: nothing to be dropped */
+        self->phase = BEFORE;
+        pools[C_YIELD].free[pools[C_YIELD].count++] = op;
+        return;
+    }
     Py_TRASHCAN_BEGIN(self, final_dealloc) /* its item may be another operation, and so on */
     if (self->weakrefs != NULL) {
         PyObject_ClearWeakRefs(op);

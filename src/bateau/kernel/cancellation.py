@@ -168,6 +168,11 @@ def _spread(top: CancelNode, record: CancelRecord) -> None:
         node.heard()
 
 
+keep(spread=_spread)
+if not TYPE_CHECKING and native is not None:
+    _spread = native.spread
+
+
 class Listener(CancelNode):
     """A leaf that no task enters, told of what reaches its parent: through it a scope's token hears."""
 
