@@ -187,6 +187,140 @@ async def main():
 try: bateau.run(main, runtime="native")
 except BaseException as error: print(repr(error))
 """,
+    "destructors act while a crowd is being cancelled": """
+import gc
+import bateau, bateau.time
+from bateau.sync import Event
+
+seen = 0
+class Local:
+    def __init__(self, scope, number): self.scope, self.number = scope, number
+    def __del__(self):
+        global seen
+        seen += 1
+        if self.number % 50 == 0: gc.collect()
+        for task in self.scope.tasks[:3]: task.cancel("by a destructor")
+        self.scope.cancel("again")
+        if self.number % 7 == 0:
+            try: self.scope.spawn(bateau.time.sleep, 100)
+            except RuntimeError: pass
+
+async def sleeper(local, event):
+    try:
+        if local.number % 2: await bateau.time.sleep(1000)
+        elif local.number % 3: await event.wait()
+        else:
+            with bateau.move_on_after(1000):
+                async with bateau.scope() as inner:
+                    await inner.spawn(bateau.time.sleep, 1000)
+    finally:
+        del local
+
+async def main():
+    for _ in range(3):
+        async with bateau.scope() as scope:
+            event = Event()
+            for number in range(1000): scope.spawn(sleeper, Local(scope, number), event)
+            await bateau.yield_now()
+            await bateau.yield_now()
+            scope.cancel("all")
+        assert scope.cancelled_caught
+bateau.run(main)
+gc.collect()
+assert seen == 3000, seen
+""",
+    "what living tasks are made of is taken from them": """
+import gc
+import bateau, bateau.time
+from bateau.sync import Event
+
+async def sleeper(event): await event.wait()
+
+async def main():
+    event = Event()
+    async with bateau.scope() as scope:
+        tasks = [scope.spawn(sleeper, event) for _ in range(400)]
+        await bateau.yield_now()
+        for number, task in enumerate(tasks):
+            coro, context = task.coro, task.context
+            if number % 4 == 0: task.context = None
+            if number % 4 == 1: task.coro = None
+            if number % 4 == 2: del task.coro, task.context
+            gc.collect(0)
+            task.coro, task.context = coro, context
+            del coro, context
+        gc.collect()
+        event.set()
+    assert all(task.done for task in tasks)
+    engine = bateau.current_task().host
+    async with bateau.scope() as scope:
+        kept = [scope.spawn(bateau.time.sleep, 1000) for _ in range(400)]
+        await bateau.yield_now()
+        scope.cancel()
+        kept[0]._value = kept  # a cycle
+    del kept, tasks
+    gc.collect()
+bateau.run(main)
+""",
+    "tasks and nodes in chains": """
+import bateau
+import bateau._native as N
+
+async def last(value): return value
+
+async def main():
+    handle = None
+    async with bateau.scope() as scope:
+        for _ in range(100_000):
+            handle = scope.spawn(last, handle)
+            if _ % 1000 == 0: await handle
+    handle = None
+bateau.run(main)
+
+node = None
+for _ in range(200_000):
+    outer = N.NodeFields()
+    outer.children = N.Children()
+    if node is not None: outer.children[node] = None
+    node = outer
+node = outer = None
+""",
+    "a block's door without a scope": """
+import bateau
+import bateau._native as N
+
+async def main():
+    for kind, field, things in ((N.PassageFields, "scope", (None, 1, object(), N.ScopeFields(), bateau.scope())),
+                                (N.JoinFields, "target", (None, 1, object(), N.TaskFields(), bateau.current_task()))):
+        for thing in things:
+            for act in ("send", "throw", "close"):
+                op = kind()
+                setattr(op, field, thing)
+                op.resource = thing
+                for _ in range(3):
+                    try:
+                        if act == "send": op.send(None)
+                        elif act == "throw": op.throw(KeyError)
+                        else: op.close()
+                    except (Exception, SystemError): pass
+                bateau.current_task().waiting = None
+                op.state = 4
+    scope = N.ScopeFields()
+    for call in (lambda: scope.__aenter__(), lambda: scope.__aexit__(None, None, None), lambda: scope.__aexit__(),
+                 lambda: scope.spawn(main), lambda: scope.child_ended(bateau.current_task()), lambda: N.spread(scope, 1)):
+        try: call().close()
+        except Exception: pass
+    node = N.NodeFields()
+    node.children = {}
+    try: N.spread(node, 1)
+    except TypeError: pass
+    children = N.Children()
+    bateau.current_task().children = children
+    children[N.NodeFields()] = None
+    with bateau.move_on_after(1000): pass
+    list(children).clear()
+bateau.run(main)
+""",
 }
 
 
