@@ -33,7 +33,8 @@ pytestmark = pytest.mark.skipif(programs.compiler() is None, reason="the loads a
 
 @pytest.fixture(scope="module")
 def compiled() -> Iterator[Path]:
-    with programs.compiled(source.stem for source in programs.SOURCES.glob("*.c")) as directory:
+    needed = (program for name in NAMES for case in load(name).cases for program in case.programs)
+    with programs.compiled(needed) as directory:
         yield directory
 
 
