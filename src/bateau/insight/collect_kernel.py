@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import isfinite
-from typing import Any, cast
+from typing import Any
 
 from ..kernel.cancellation import CancelNode
 from ..kernel.operation import PARKED, Operation
@@ -16,6 +16,9 @@ from ..kernel.task import Task
 from . import model
 from .model import make
 from .tables import MOST_WAITERS, Tables, describe, failed_description, steady, steady_copy
+
+# What an operation says of itself unless its class says otherwise.
+_DESCRIBE: Any = Operation.__dict__["describe"]
 
 
 class KernelCollector:
@@ -160,7 +163,7 @@ class KernelCollector:
         text = self._texts.get((kind, number))
         if text is None:
             try:
-                if cast("Any", kind).describe is Operation.describe:
+                if kind.describe is _DESCRIBE:
                     text = self._texts[kind, number] = f"{kind.__name__} on {known['text']}"
                 else:
                     text = op.describe()
