@@ -10,6 +10,7 @@ NAMES = (
     "spawn_join",
     "switch",
     "channel",
+    "event",
     "lock",
     "timeout",
     "timers",

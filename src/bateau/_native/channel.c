@@ -269,6 +269,10 @@ send_step(Operation *self, PyObject *arg, PyObject **result)
     if (self->sub != NULL) {
         return operation_pass_on(self, arg, result);
     }
+    PySendResult how;
+    if (operation_gives_way(self, &how, result)) {
+        return how;
+    }
     return self->phase == BEFORE ? send_first((EndOperation *)self, arg, result)
                                  : operation_continue(self, arg, result);
 }
@@ -278,6 +282,10 @@ recv_step(Operation *self, PyObject *arg, PyObject **result)
 {
     if (self->sub != NULL) {
         return operation_pass_on(self, arg, result);
+    }
+    PySendResult how;
+    if (operation_gives_way(self, &how, result)) {
+        return how;
     }
     return self->phase == BEFORE ? recv_first((EndOperation *)self, arg, result)
                                  : operation_continue(self, arg, result);

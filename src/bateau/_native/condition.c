@@ -234,6 +234,10 @@ wait_step(Operation *self, PyObject *arg, PyObject **result)
     if (self->sub != NULL) {
         return operation_pass_on(self, arg, result);
     }
+    PySendResult how;
+    if (operation_gives_way(self, &how, result)) {
+        return how;
+    }
     if (self->phase == BEFORE) {
         return wait_first((Wait *)self, arg, result);
     }

@@ -114,6 +114,10 @@ event_wait_step(Operation *self, PyObject *arg, PyObject **result)
     if (self->sub != NULL) {
         return operation_pass_on(self, arg, result);
     }
+    PySendResult how;
+    if (operation_gives_way(self, &how, result)) {
+        return how;
+    }
     return self->phase == BEFORE ? event_wait_first(self, arg, result) : operation_continue(self, arg, result);
 }
 

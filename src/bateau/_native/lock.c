@@ -270,6 +270,10 @@ acquire_step(Operation *self, PyObject *arg, PyObject **result)
     if (self->sub != NULL) {
         return operation_pass_on(self, arg, result);
     }
+    PySendResult how;
+    if (operation_gives_way(self, &how, result)) {
+        return how;
+    }
     return self->phase == BEFORE ? acquire_first((Acquire *)self, arg, result) : operation_continue(self, arg, result);
 }
 

@@ -5,7 +5,7 @@
    and does everything: each `send`, `throw` and `close` goes on to it. One function, the *step*, serves both ways in which
    CPython resumes an awaitable: `am_send` (3.11) and `tp_iternext` (3.12 on, which ignores `am_send`).
 
-   `phase`: BEFORE the first step; SUSPENDED in the short way; OVER. `sub` is set only between its first step and its end.
+   `phase`: BEFORE the first step; SUSPENDED in the short way; OVER; GIVING_WAY to the others, before it has begun. `sub` is set only between its first step and its end.
    `state` is that of kernel/operation.py, and means the same. */
 #include "operation.h"
 

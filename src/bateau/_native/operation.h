@@ -4,7 +4,7 @@
 
 #include "kernel.h"
 
-enum { BEFORE, SUSPENDED, OVER };
+enum { BEFORE, SUSPENDED, OVER, GIVING_WAY };
 
 typedef PySendResult (*step_function)(Operation *self, PyObject *arg, PyObject **result);
 
@@ -34,6 +34,7 @@ PyObject *thrown_error(PyObject *const *args, Py_ssize_t nargs);
 PyObject *operation_close_on(Operation *self);
 
 /* Parking, see wait.c. */
+int operation_gives_way(Operation *self, PySendResult *how, PyObject **result);
 int operation_park(Operation *self, Task *task, WaitQueue *queue);
 void operation_leave_wait(Operation *self); /* the wait is over, one way or the other */
 PySendResult operation_parked(PyObject **result);

@@ -260,6 +260,10 @@ permit_step(Operation *self, PyObject *arg, PyObject **result)
     if (self->sub != NULL) {
         return operation_pass_on(self, arg, result);
     }
+    PySendResult how;
+    if (operation_gives_way(self, &how, result)) {
+        return how;
+    }
     return self->phase == BEFORE ? permit_first((Placed *)self, arg, result) : operation_continue(self, arg, result);
 }
 

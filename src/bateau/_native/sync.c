@@ -171,7 +171,8 @@ PyTypeObject PlacedType = {
 
 /* -- awaitables that are ready ----------------------------------------------------------------------------------------------- */
 
-/* They have no state, so one object of each serves everybody, and is its own iterator. */
+/* They have no state, so one object of each serves everybody, and is its own iterator. Not bases of classes in Python, which
+   would not inherit am_send. */
 
 static PyObject *
 ready_await(PyObject *self)
@@ -216,15 +217,15 @@ true_next(PyObject *Py_UNUSED(self))
         PyVarObject_HEAD_INIT(NULL, 0)                                                                                 \
         .tp_name = "bateau._native." title,                                                                            \
         .tp_basicsize = sizeof(PyObject),                                                                              \
-        .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,                                                          \
+        .tp_flags = Py_TPFLAGS_DEFAULT,                                                                                \
         .tp_new = PyType_GenericNew,                                                                                   \
         .tp_as_async = &prefix##_async,                                                                                \
         .tp_iter = PyObject_SelfIter,                                                                                  \
         .tp_iternext = prefix##_next,                                                                                  \
     };
 
-READY_TYPE(NothingType, nothing, "NothingFields")
-READY_TYPE(TrueType, true, "TrueFields")
+READY_TYPE(NothingType, nothing, "Nothing")
+READY_TYPE(TrueType, true, "_True")
 
 int
 kernel_sync_ready(PyObject *module)

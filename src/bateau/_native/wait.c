@@ -273,6 +273,38 @@ PyTypeObject WaitQueueType = {
 
 /* -- parking ---------------------------------------------------------------------------------------------------------------- */
 
+/* For the step of a final operation that has not begun: where the step budget is used up, it lets the others run once, as in
+   `Operation.__await__`, and begins after that. True: `how` and `result` are this step's. False: begin. */
+int
+operation_gives_way(Operation *self, PySendResult *how, PyObject **result)
+{
+    Task *task = running_task();
+    if (self->phase == GIVING_WAY) {
+        if (task == NULL) { /* driven by hand: the pure generator says what is wrong */
+            self->state = NEW;
+            self->phase = BEFORE;
+            return 0;
+        }
+        if (task_is_cancelled(task)) {
+            *how = operation_raise_cancelled(self, task, result);
+            return 1;
+        }
+        task->budget = STEP_BUDGET + 1; /* the one that gave way counts in the round before */
+        self->state = NEW;
+        self->phase = BEFORE;
+        return 0;
+    }
+    if (self->phase != BEFORE || task == NULL || task->budget > 0 || self->state != NEW || !is_final(self) ||
+        task->foreign || is_set(task->guard) || task_is_cancelled(task) || plain_engine(task) == NULL) {
+        return 0;
+    }
+    self->state = ABORTED; /* until it begins */
+    self->phase = GIVING_WAY;
+    *result = Py_NewRef(Py_None);
+    *how = PYGEN_NEXT;
+    return 1;
+}
+
 int
 operation_park(Operation *self, Task *task, WaitQueue *queue)
 {
@@ -434,6 +466,8 @@ parked_close(Operation *self, PyObject *Py_UNUSED(ignored))
             }
             PyErr_Clear();
         }
+    } else if (self->phase == GIVING_WAY) {
+        self->phase = OVER;
     }
     Py_RETURN_NONE;
 }

@@ -118,12 +118,6 @@ if TYPE_CHECKING or native is None:
     class RecvFields(_Nothing):
         __slots__ = ()
 
-    class NothingFields(_Nothing):
-        __slots__ = ()
-
-    class TrueFields(_Nothing):
-        __slots__ = ()
-
     class SyncFields(_Nothing):
         __slots__ = ()
 
@@ -227,8 +221,6 @@ else:
     JoinFields = native.JoinFields
     SendFields = native.SendFields
     RecvFields = native.RecvFields
-    NothingFields = native.NothingFields
-    TrueFields = native.TrueFields
     SyncFields = native.SyncFields
     PlaceQueueFields = native.PlaceQueueFields
     PlacedFields = native.PlacedFields

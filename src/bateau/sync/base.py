@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 from ..kernel.current import current_task_or_none, tls
 from ..kernel.operation import Operation
 from ..kernel.resource import Flavour, Primitive, WaitQueue
-from ..kernel.twin import NothingFields, SyncFields, TrueFields, keep, slots, twinned
+from ..kernel.twin import SyncFields, keep, native, replaced, slots
 
 if TYPE_CHECKING:
     from ..kernel.task import Task
 
 
-@twinned("__await__")
-class Nothing(NothingFields):
+class Nothing:
     """An awaitable that is ready: what an ``__aexit__`` that never suspends returns, without making a coroutine."""
 
     __slots__ = ()
@@ -25,8 +24,7 @@ class Nothing(NothingFields):
         return _EXHAUSTED  # type: ignore[return-value]  # pyright: ignore[reportReturnType]  # an exhausted iterator is all that await needs
 
 
-@twinned("__await__")
-class _True(TrueFields):
+class _True:
     """An awaitable that is ready and gives True: an acquire done on the spot."""
 
     __slots__ = ()
@@ -39,7 +37,10 @@ class _True(TrueFields):
 _EXHAUSTED: Iterator[None] = iter(())
 NOTHING = Nothing()
 ACQUIRED = _True()
-keep(nothing=NOTHING, acquired=ACQUIRED)
+if not TYPE_CHECKING and native is not None:
+    replaced.update({"Nothing.__await__": Nothing.__await__, "_True.__await__": _True.__await__})
+    NOTHING, ACQUIRED = native.Nothing(), native._True()
+    keep(nothing=NOTHING, acquired=ACQUIRED)
 
 
 class _LocalEntry:
