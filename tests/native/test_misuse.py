@@ -178,6 +178,103 @@ def run():
 thread = threading.Thread(target=run)
 thread.start(); made.wait(); box.clear(); go.set(); thread.join()
 """,
+    "a destructor uses the lock that is handed over": """
+import bateau
+from bateau.sync import Condition, Event, Lock, Semaphore
+class Last:
+    def __init__(self, *calls): self.calls = calls
+    def __del__(self):
+        for call in self.calls:
+            try: call()
+            except Exception: pass
+async def main():
+    lock, event, permits, changed = Lock(), Event(), Semaphore(1), Condition()
+    async def child(n):
+        last = Last(lock.release, event.set, permits.release, changed.notify_all, lambda: setattr(event, "_queue", None))
+        async with lock:
+            await bateau.yield_now()
+        async with permits:
+            await event.wait()
+        async with changed:
+            await changed.wait()
+    for _ in range(20):
+        with bateau.move_on_after(0.02):
+            async with bateau.scope() as scope:
+                for n in range(5): scope.spawn(child, n)
+                await bateau.yield_now()
+                del lock._owner
+bateau.run(main, runtime="native")
+""",
+    "queues, owners and counts of another kind": """
+import bateau, itertools
+from bateau.sync import Condition, Event, Lock, Semaphore
+things = None, 1, "x", [], {}, object(), Lock(), Event(), (bateau.kernel.resource.WaitQueue)()
+async def use(made):
+    async with bateau.scope() as scope:
+        for name in ("acquire", "wait", "release", "set", "clear", "notify", "notify_all", "is_set", "__aenter__"):
+            method = getattr(made, name, None)
+            if method is None: continue
+            async def call():
+                try: await method()
+                except (Exception, SystemError): pass
+            scope.spawn(call)
+        await bateau.yield_now(); await bateau.yield_now()
+        scope.cancel()
+async def main():
+    for kind, thing in itertools.product((Condition, Event, Lock, Semaphore), things):
+        for field in ("_queue", "_owner", "_value", "_held", "max_value", "lock", "_home", "mutex", "_watched", "patience"):
+            made = kind()
+            try: setattr(made, field, thing)
+            except Exception: continue
+            try: await use(made)
+            except BaseException: pass
+bateau.run(main, runtime="native")
+""",
+    "fields without a kernel's object around them": """
+import bateau, bateau.sync, bateau._native as N
+def each():
+    for name in ("Sync", "PlaceQueue", "Placed", "Event", "EventWait", "Lock", "LockAcquire", "Semaphore", "SemaphoreAcquire",
+                 "Condition", "ConditionWait"):
+        yield getattr(N, name + "Fields")()
+async def main():
+    for one in each():
+        for method in dir(one):
+            if method in ("__class__", "__new__", "__init__", "__reduce__", "__reduce_ex__"): continue
+            for args in ((), (None,), (1,), (None, None, None)):
+                try:
+                    made = getattr(one, method)(*args)
+                    if hasattr(type(made), "__await__"): await made
+                except BaseException: pass
+    for one in each():
+        try:
+            lock = bateau.sync.Lock()
+            await lock.acquire()
+            lock._queue.add(one)
+            lock.release()
+        except Exception: pass
+bateau.run(main, runtime="native")
+""",
+    "a select's arm is asked while the lock is handed over": """
+import bateau
+from bateau.sync import Event, Lock
+async def main():
+    lock, event = Lock(), Event()
+    async def both():
+        async with bateau.Select({"lock": lock.acquire, "event": event.wait}) as select:
+            async for name, _ in select:
+                if name == "lock": lock.release()
+                break
+    for _ in range(50):
+        async with bateau.scope() as scope:
+            await lock.acquire()
+            for _ in range(3): scope.spawn(both)
+            for _ in range(3): await bateau.yield_now()
+            event.set(); lock.release(); event.clear()
+            for _ in range(3): await bateau.yield_now()
+            scope.cancel()
+        assert not lock.locked()
+bateau.run(main, runtime="native")
+""",
     "an engine gets another queue": """
 import bateau
 async def main():
