@@ -119,6 +119,8 @@ def missing_modules(system: System) -> list[str]:
 
 def why_not(system: System) -> str:
     """Why the system can't be measured here; empty if it can."""
+    if sys.version_info[:2] > system.until:
+        return f"{', '.join(system.requires)} can't be imported by a Python after {'.'.join(map(str, system.until))}"
     if missing := missing_modules(system):
         hint = f" ({system.hint})" if system.hint else ""
         return f"no module {', '.join(missing)} in {sys.executable}{hint}"

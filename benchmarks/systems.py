@@ -125,6 +125,8 @@ class System:
     """Modules that must not have been imported when the measurement ends: their presence would make it another system."""
     native: bool = False
     """Whether bateau's C kernel has to be in use, not only there: a stale build falls back to Python, and is told by nothing else."""
+    until: tuple[int, int] = (99, 0)
+    """The last Python that the library can be imported by."""
     hint: str = ""
     """What to say of a missing module, beyond that it is missing."""
 
@@ -158,7 +160,7 @@ _ALL = (
         program=f"import bateau.interop.asyncio\n{_EMPTY}bateau.interop.asyncio.run(main())",
     ),
     System("trio", "trio", _trio, ("trio",), program=f"import trio\n{_EMPTY}trio.run(main)"),
-    System("curio", "curio", _curio, ("curio",), program=f"import curio\n{_EMPTY}curio.run(main)"),
+    System("curio", "curio", _curio, ("curio",), program=f"import curio\n{_EMPTY}curio.run(main)", until=(3, 11)),
     System("anyio-asyncio", "anyio", _anyio("asyncio"), ("anyio",), program=_ANYIO.format("asyncio", {})),
     System(
         "anyio-uvloop", "anyio", _anyio("asyncio", use_uvloop=True), ("anyio", "uvloop"),
