@@ -65,7 +65,7 @@ sleep_first(Sleep *self, PyObject *arg, PyObject **result)
     Engine *engine = task != NULL ? plain_engine(task) : NULL;
     if (engine == NULL || self->op.state != NEW || task->budget <= 0 || task_is_cancelled(task) ||
         is_set(self->when) || self->seconds == NULL || !PyFloat_CheckExact(self->seconds) ||
-        PyFloat_AS_DOUBLE(self->seconds) <= 0.0 || isinf(PyFloat_AS_DOUBLE(self->seconds))) {
+        PyFloat_AS_DOUBLE(self->seconds) <= 0.0) {
         return operation_begin_pure(&self->op, K_SLEEP_AWAIT, arg, result);
     }
     double now;
@@ -73,7 +73,7 @@ sleep_first(Sleep *self, PyObject *arg, PyObject **result)
         return sleep_failed(&self->op, result);
     }
     double due = now + PyFloat_AS_DOUBLE(self->seconds);
-    PyObject *when = PyFloat_FromDouble(due);
+    PyObject *when = isinf(due) ? Py_NewRef(self->seconds) : PyFloat_FromDouble(due);
     if (when == NULL) {
         return sleep_failed(&self->op, result);
     }
@@ -86,16 +86,18 @@ sleep_first(Sleep *self, PyObject *arg, PyObject **result)
         *result = Py_NewRef(Py_None);
         return PYGEN_RETURN;
     }
-    Timer *timer = engine_set_timer(engine, due, (PyObject *)self);
-    if (timer == NULL) {
-        return sleep_failed(&self->op, result);
+    if (!isinf(due)) { /* else it is cancelled some day, and needs no timer */
+        Timer *timer = engine_set_timer(engine, due, (PyObject *)self);
+        if (timer == NULL) {
+            return sleep_failed(&self->op, result);
+        }
+        put(self->timer, timer);
+        Py_DECREF(timer);
     }
-    put(self->timer, timer);
-    Py_DECREF(timer);
     if (operation_park(&self->op, task, NULL) < 0) {
         return sleep_failed(&self->op, result);
     }
-    if (task->hidden) { /* as its task is, while it waits; the timer owns it */
+    if (task->hidden) { /* as its task is, while it waits; the task owns it, as what it waits for */
         PyObject_GC_UnTrack(self);
     }
     return operation_parked(result);
