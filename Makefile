@@ -8,7 +8,9 @@
 #   make bench     measurements beside asyncio, uvloop, trio, anyio and others: 40 minutes (ARGS=--targets: 10; ARGS=--help)
 #   make docs      the documentation as HTML in site/
 #   make native    build the native twin in place, where its sources exist
-#   make test-asan the suite over the native twin under the address sanitizer
+#   make test-asan the tests nearest to the native twin under the address sanitizer; ALL=1: the whole suite
+#   make test-debug the same on a debug build of Python (DEBUG_PYTHON=python3.11-dbg), which checks what C does at each call
+#   make soak      half an hour of random work and cancellation; memory and descriptors must stay flat (ARGS='--seconds 60')
 #   make clean     remove what was built, environments included
 
 .DEFAULT_GOAL := help
@@ -40,7 +42,7 @@ pytest-over-kernels = $(call pytest,$(1)) $(T) && BATEAU_PURE=1 $(call pytest,$(
 # The environment of a version: the default's is .venv, the others' are .venv-3.12, ...
 venv-of = $(if $(filter $(DEFAULT),$(1)),$(VENV),$(VENV)-$(1))
 
-.PHONY: help env native demo test test-pure test-all $(VERSIONS:%=test-%) check lint types project bench docs test-asan format clean
+.PHONY: help env native demo test test-pure test-all $(VERSIONS:%=test-%) check lint types project bench docs test-asan test-debug soak format clean
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -121,20 +123,40 @@ docs: env
 	$(BIN)/mkdocs build --strict --quiet
 	@echo "documentation: site/index.html"
 
-# The C twin, built beside the tree with the address and undefined-behaviour sanitizers, under the suites that use it most. Leaks are
-# tests/native's subject: what the interpreter itself keeps to its end would drown them here.
-ASAN_SUITES := tests/native tests/kernel tests/sync tests/channel
+# The C twin, built beside the tree with the address and undefined-behaviour sanitizers, under the suites that use it most; `ALL=1` is
+# every test, which takes three to four times the suite's time. Leaks are tests/native's subject: what the interpreter itself keeps to its
+# end would drown them here.
+NEAR_TO_C := $(addprefix tests/,native faults kernel laws sync channel net io runtimes)
 ASAN_LIB := build/asan/lib
 
 test-asan: env
 	@CFLAGS="-g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined" \
 	  $(BIN)/python setup.py --quiet build --build-base build/asan --build-lib $(ASAN_LIB)
 	@ls $(ASAN_LIB)/bateau/_native.*.so >/dev/null
-	PYTHONPATH=$(ASAN_LIB) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 \
+	PYTHONPATH=$(CURDIR)/$(ASAN_LIB) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 \
 	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-	  $(BIN)/python -m pytest $(or $(T),$(ASAN_SUITES))
+	  $(BIN)/python -m pytest -n $(JOBS) -o faulthandler_timeout=600 $(or $(T),$(if $(ALL),tests,$(NEAR_TO_C)))
+
+# An interpreter built with Py_DEBUG aborts where C calls it with an exception set, gives it an object that was freed, or counts a reference
+# twice. Debian has one (python3.11-dbg, python3.11-venv); the environment is made once, without what such a build has no wheels for.
+DEBUG_PYTHON ?= python3.11-dbg
+DEBUG_LIB := build/debug/lib
+
+test-debug: .venv-debug/.stamp
+	@.venv-debug/bin/python -W ignore setup.py --quiet build --build-base build/debug --build-lib $(DEBUG_LIB)
+	@ls $(DEBUG_LIB)/bateau/_native.*.so >/dev/null
+	PYTHONPATH=$(CURDIR)/$(DEBUG_LIB) .venv-debug/bin/python -X dev -m pytest -o faulthandler_timeout=600 $(or $(T),$(if $(ALL),tests,$(NEAR_TO_C)))
+
+.venv-debug/.stamp:
+	@$(DEBUG_PYTHON) -c 'import sys; sys.exit(0 if hasattr(sys, "gettotalrefcount") else "DEBUG_PYTHON is no debug build of Python")'
+	@$(DEBUG_PYTHON) -W ignore -m venv .venv-debug
+	@.venv-debug/bin/python -W ignore -m pip --quiet install 'setuptools>=77' pytest hypothesis trio sniffio anyio h11 rich
+	@touch $@
+
+soak: env native
+	$(BIN)/python scripts/soak.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(VERSIONS:%=$(VENV)-%) .venv*.lock build dist site src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VERSIONS:%=$(VENV)-%) .venv-debug .venv*.lock build dist site src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 	find src -name '*.so' -delete 2>/dev/null || true
