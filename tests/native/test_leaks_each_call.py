@@ -240,7 +240,7 @@ def ring(token: Token) -> Callable[[], object]:
 
 
 @plain(
-    WorldFields="at after next_event run_due jump choose_step chance next_thread",
+    WorldFields="at after next_event run_due jump choose_step chance next_thread look",
     WorldEvent="cancel __hash__ __lt__ __le__ __eq__ __ne__ __gt__ __ge__",
     ClockFields="monotonic world_time_at",
 )
@@ -274,6 +274,7 @@ def world(token: Token) -> Callable[[], object]:
             made.run_due()
             assert made.choose_step("a", [token, token], True) in (0, 1, 2)
             made.chance("b", 0.5)
+            made.look()
             made.ready.append(thread)
             assert made.next_thread() is thread
             made.asked.clear(), made.choices.clear()

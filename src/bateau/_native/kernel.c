@@ -2,7 +2,7 @@
 #include "kernel.h"
 
 /* Raised whenever something agreed with kernel/twin.py changes, so that an old build is not used with new sources. */
-#define KERNEL_VERSION 10
+#define KERNEL_VERSION 11
 
 PyObject *kept[K_COUNT];
 PyTypeObject *known[C_COUNT];
@@ -96,6 +96,7 @@ static const char *const kept_names[K_COUNT] = {
     [K_NEXT_TIMER] = "Engine._next_timer",
     [K_LIVE_TIMER] = "Engine._live_timer",
     [K_NEXT_THREAD] = "World.next_thread",
+    [K_LOOK] = "World.look",
 };
 
 static const char *const known_names[C_COUNT] = {

@@ -330,6 +330,7 @@ enum kept_name {
     K_NEXT_TIMER,
     K_LIVE_TIMER,
     K_NEXT_THREAD,
+    K_LOOK,
     K_COUNT
 };
 extern PyObject *kept[K_COUNT];

@@ -671,7 +671,31 @@ world_next_thread(World *self, PyObject *Py_UNUSED(ignored))
     return follows < 0 ? NULL : PyObject_CallOneArg(kept[K_NEXT_THREAD], (PyObject *)self);
 }
 
+/* A program looks at a clock. Once it does so too often, the pure method says what then. */
+#define MANY_LOOKS 9999 /* below STEPS_BEFORE_CREEP and MOST_IDLE_LOOKS of sim/world.py */
+
+static PyObject *
+world_look(World *self, PyObject *Py_UNUSED(ignored))
+{
+    double now;
+    if (double_of(self->now, &now) < 0) {
+        return NULL;
+    }
+    long long without_step = self->steps != self->steps_at_look ? 0 : self->looks_without_step;
+    long long at_once = now != self->looked_at ? 0 : self->looks_at_once;
+    if (without_step >= MANY_LOOKS || at_once >= MANY_LOOKS) {
+        return PyObject_CallOneArg(kept[K_LOOK], (PyObject *)self);
+    }
+    self->looks++;
+    self->steps_at_look = self->steps;
+    self->looks_without_step = without_step + 1;
+    self->looked_at = now;
+    self->looks_at_once = at_once + 1;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef world_methods[] = {
+    {"look", (PyCFunction)world_look, METH_NOARGS, "A program looks at a clock."},
     {"next_thread", (PyCFunction)world_next_thread, METH_NOARGS,
      "The scheduler: who goes on. Lets time pass until somebody can."},
     {"at", (PyCFunction)(void (*)(void))world_at, METH_FASTCALL, "Call ``fn(*args)`` in the scheduler at virtual time ``when``."},
@@ -702,6 +726,11 @@ static PyMemberDef world_members[] = {
     COUNT(steps_at_jump, "_steps_at_jump"),
     COUNT(attend_at, "_attend_at"),
     COUNT(order, "_order"),
+    COUNT(looks, "looks"),
+    COUNT(steps_at_look, "_steps_at_look"),
+    COUNT(looks_without_step, "_looks_without_step"),
+    COUNT(looks_at_once, "_looks_at_once"),
+    {"_looked_at", Py_T_DOUBLE, offsetof(World, looked_at), 0, NULL},
     {"_roll", Py_T_LONGLONG, offsetof(World, roll), 0, NULL},
     {"stall", Py_T_DOUBLE, offsetof(World, stall), 0, NULL},
     {"yields", Py_T_DOUBLE, offsetof(World, yields), 0, NULL},

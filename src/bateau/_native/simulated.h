@@ -12,8 +12,9 @@ typedef struct {
     PyObject_HEAD
     PyObject *strategy, *walk, *asked, *choices, *checks, *heap, *after_step, *at_block, *ready, *thread, *now;
     long long steps, steps_at_jump, attend_at, order;
+    long long looks, steps_at_look, looks_without_step, looks_at_once;
     unsigned long long roll;
-    double stall, yields;
+    double stall, yields, looked_at;
     char over, detailed, in_event;
 } World;
 

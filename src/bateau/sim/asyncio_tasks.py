@@ -116,7 +116,7 @@ class ReadyQueue(deque[Any]):
             if task is None:
                 return
             self._head.append(super().popleft())
-            self._names.append(self.actor(task))
+            self._names.append(self._actors.get(task) or self.actor(task))
 
     def _take(self, index: int) -> Any:
         if not self._head:

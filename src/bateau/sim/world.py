@@ -98,7 +98,7 @@ class Record(NamedTuple):
     data: dict[str, Any]
 
 
-@twinned("at", "after", "next_event", "run_due", "jump", "choose_step", "chance", "next_thread")
+@twinned("at", "after", "next_event", "run_due", "jump", "choose_step", "chance", "next_thread", "look")
 class World(WorldFields):
     """A simulated world: its hosts, its clock, its faults. Made by ``sim.run`` and ``sim.explore``, given to scenarios that ask for it.
 
