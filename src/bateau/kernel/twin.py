@@ -2,7 +2,7 @@
 
 Pure Python defines the behaviour. The twin gives the hot classes their *fields* (a C struct instead of ``__slots__``, under the same
 names) and takes the place of single *methods*, those under ``@twinned``; it acts for what is common and calls the pure
-method, which it keeps, for everything else: other hosts, simulated worlds, scheduling policies, guards, cancellation.
+method, which it keeps, for everything else: other hosts, scheduling policies, guards, cancellation.
 
 Chosen once, when the kernel is imported. ``BATEAU_PURE=1`` keeps the twin out.
 """
