@@ -41,6 +41,9 @@ join_first(Join *self, PyObject *arg, PyObject **result)
     if (engine == NULL || target == NULL || !is_final(&self->op) || self->op.state != NEW || task->budget <= 0 ||
         task_is_cancelled(task) || target == task || target->host != task->host ||
         (target->ended && is_set(target->error))) {
+        if (task != NULL && is_final(&self->op) && operation_is_refused(&self->op, task)) {
+            return operation_raise_cancelled(&self->op, task, result);
+        }
         return operation_begin_pure(&self->op, K_OPERATION_AWAIT, arg, result);
     }
     task->budget--;

@@ -149,6 +149,20 @@ operation_raise_cancelled(Operation *self, Task *task, PyObject **result)
     return PYGEN_ERROR;
 }
 
+/* An operation is begun in a task that is cancelled: the pure one asks first whether the task has dropped an earlier cancellation. If none
+   was delivered, and none can have come from asyncio, there is nothing to ask. */
+int
+operation_is_refused(Operation *self, Task *task)
+{
+    Engine *engine = self->state == NEW && !is_set(task->delivered) && !task->foreign ? plain_engine(task) : NULL;
+    if (engine == NULL || is_set(engine->native_cancelling) || task->inner == NULL ||
+        !is_a(task->inner, &NodeType, &seen[SEEN_NODE]) || !is_set(((Node *)task->inner)->effective)) {
+        return 0;
+    }
+    self->state = ABORTED; /* it had no effect */
+    return 1;
+}
+
 /* -- the iterator's methods ---------------------------------------------------------------------------------------------------- */
 
 PyObject *
@@ -316,6 +330,9 @@ yield_step(Operation *self, PyObject *arg, PyObject **result)
         Task *task = running_task();
         if (self->state != NEW || task == NULL || plain_engine(task) == NULL || task_is_cancelled(task) ||
             is_set(task->guard)) {
+            if (task != NULL && operation_is_refused(self, task)) {
+                return operation_raise_cancelled(self, task, result);
+            }
             return operation_begin_pure(self, K_YIELD_AWAIT, arg, result);
         }
         self->state = DONE;
@@ -337,6 +354,9 @@ checkpoint_step(Operation *self, PyObject *arg, PyObject **result)
         Task *task = running_task();
         if (self->state != NEW || task == NULL || plain_engine(task) == NULL || task_is_cancelled(task) ||
             (is_set(task->guard) && task->budget <= 0)) {
+            if (task != NULL && operation_is_refused(self, task)) {
+                return operation_raise_cancelled(self, task, result);
+            }
             return operation_begin_pure(self, K_CHECKPOINT_AWAIT, arg, result);
         }
         self->state = DONE;

@@ -27,6 +27,7 @@ PyObject *operation_resume(Operation *self, PyObject *arg, step_function step);
 PyObject *operation_send_method(Operation *self, PyObject *arg, step_function step);
 PySendResult operation_pass_on(Operation *self, PyObject *arg, PyObject **result);
 PySendResult operation_begin_pure(Operation *self, int which, PyObject *arg, PyObject **result);
+int operation_is_refused(Operation *self, Task *task); /* then operation_raise_cancelled says why */
 PySendResult operation_raise_cancelled(Operation *self, Task *task, PyObject **result);
 PyObject *operation_throw_on(Operation *self, PyObject *error);
 PyObject *thrown_error(PyObject *const *args, Py_ssize_t nargs);

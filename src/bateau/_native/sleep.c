@@ -66,6 +66,9 @@ sleep_first(Sleep *self, PyObject *arg, PyObject **result)
     if (engine == NULL || self->op.state != NEW || task->budget <= 0 || task_is_cancelled(task) ||
         is_set(self->when) || self->seconds == NULL || !PyFloat_CheckExact(self->seconds) ||
         PyFloat_AS_DOUBLE(self->seconds) <= 0.0) {
+        if (task != NULL && operation_is_refused(&self->op, task)) {
+            return operation_raise_cancelled(&self->op, task, result);
+        }
         return operation_begin_pure(&self->op, K_SLEEP_AWAIT, arg, result);
     }
     double now;
