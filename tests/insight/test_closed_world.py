@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import bateau
 from bateau import insight
 from bateau.insight import closed_world
 from bateau.insight.explain import explain
@@ -120,6 +121,26 @@ def test_an_event_that_nobody_else_has() -> None:
         assert await rings() == [{"parent", "child"}]
 
     run(script)
+
+
+@pytest.mark.parametrize("runtime", ["native", "asyncio"])
+def test_tasks_of_bateaus_that_wait_on_asyncios_things(runtime: str) -> None:
+    async def waits(mine: asyncio.Event, other: asyncio.Event) -> None:
+        await other.wait()
+        mine.set()
+
+    def begin(scope: Any) -> None:
+        one, two = asyncio.Event(), asyncio.Event()
+        scope.spawn(waits, one, two, name="x")
+        scope.spawn(waits, two, one, name="y")
+
+    async def main() -> None:
+        async with bateau.scope() as scope:
+            begin(scope)
+            assert {"x", "y"} in await rings()
+            scope.cancel()
+
+    bateau.run(main, runtime=runtime)
 
 
 def test_a_ring_with_a_task_that_can_move_is_none() -> None:

@@ -31,7 +31,8 @@ _FIRST_REST = 2.0
 _LONGEST_REST = 3600.0
 
 # What may do anything at any time, for all we know: a coroutine that is no known task's, a class.
-_ANYBODYS = (CoroutineType, GeneratorType, AsyncGeneratorType, type)
+_COROUTINES = (CoroutineType, GeneratorType, AsyncGeneratorType)
+_ANYBODYS = (*_COROUTINES, type)
 
 # A thing that is waited on, and its fields as a resource.
 Sought = tuple[Any, dict[str, Any]]
@@ -68,7 +69,7 @@ class ClosedWorld:
             owned = [(id(entry), id(entry[1])) for entry in sought]
             ignored = {id(tables.kept), id(sought), id(open_ones), id(suspects), id(todo)}
             ignored.update(number for pair in owned for number in pair)
-            self._ask(todo, ignored, _owners(coros), now)
+            self._ask(todo, ignored, _Owners(coros), now)
         for thing, fields in suspects:
             if (found := known.get(id(thing))) is not None and found[1] is not None:
                 # Who waits for it himself can't help, and is named only where there is nobody else.
@@ -79,7 +80,7 @@ class ClosedWorld:
         found = self._known.get(id(thing))
         return found is not None and found[0]() is thing
 
-    def _ask(self, todo: Sequence[Sought], ignored: set[int], owners: dict[int, int], now: float) -> None:
+    def _ask(self, todo: Sequence[Sought], ignored: set[int], owners: _Owners, now: float) -> None:
         began = time.thread_time()  # not the time of a machine that stands still
         for entry in todo:  # and no variable that refers to the thing itself: see _hidden
             started = time.thread_time()
@@ -118,21 +119,28 @@ def _suspects(tables: Tables, sought: Sequence[Sought], waiting: dict[int, set[i
     return [entry for entry in sought if not stuck.isdisjoint(waiting.get(entry[1]["id"], ()))]
 
 
-def _owners(coros: Iterable[tuple[int, Any]]) -> dict[int, int]:
-    """The task that each suspended coroutine, or its frame, belongs to, by the coroutine's id."""
-    found: dict[int, int] = {}
-    for number, coro in coros:
-        for link in chain_of(coro):
-            found[id(link)] = number
-            frame = (
-                getattr(link, "cr_frame", None) or getattr(link, "gi_frame", None) or getattr(link, "ag_frame", None)
-            )
-            if frame is not None:
-                found[id(frame)] = number
-    return found
+class _Owners:
+    """The task that each suspended coroutine, or its frame, belongs to."""
+
+    def __init__(self, coros: Iterable[tuple[int, Any]]) -> None:
+        self.tasks: dict[int, int] = {}
+        # Those that the collector does not know of, as the native kernel's tasks have them: these have to be asked one by one.
+        self.unknown: list[Any] = []
+        for number, coro in coros:
+            for link in chain_of(coro):
+                self.tasks[id(link)] = number
+                frame = (
+                    getattr(link, "cr_frame", None)
+                    or getattr(link, "gi_frame", None)
+                    or getattr(link, "ag_frame", None)
+                )
+                if frame is not None:
+                    self.tasks[id(frame)] = number
+                if isinstance(link, _COROUTINES) and not gc.is_tracked(link):
+                    self.unknown.append(link)
 
 
-def _referring(level: list[Any], ignored: set[int], owners: dict[int, int]) -> frozenset[int] | None:
+def _referring(level: list[Any], ignored: set[int], owners: _Owners) -> frozenset[int] | None:
     """The tasks that refer to what is in ``level``, directly or not; None if somebody else does, or it takes too long to tell."""
     tasks: set[int] = set()
     visited = {id(level[0])}
@@ -140,6 +148,8 @@ def _referring(level: list[Any], ignored: set[int], owners: dict[int, int]) -> f
     while level:
         del referrers  # which refers to all of them itself
         referrers = gc.get_referrers(*level)
+        numbers = set(map(id, level))
+        referrers += [link for link in owners.unknown if not numbers.isdisjoint(map(id, gc.get_referents(link)))]
         if _hidden(level, referrers):
             return None
         skip = {id(level), *ignored}
@@ -148,8 +158,8 @@ def _referring(level: list[Any], ignored: set[int], owners: dict[int, int]) -> f
             number = id(each)
             if number in skip or number in visited:
                 continue
-            if number in owners:
-                tasks.add(owners[number])
+            if number in owners.tasks:
+                tasks.add(owners.tasks[number])
                 continue
             if isinstance(each, _ANYBODYS) or _is_alive(each):
                 return None
