@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
 pytest.importorskip("textual")
 
 from bateau import insight
+from bateau.insight.console import listing, screens, work
 from bateau.insight.console.app import Console
 from bateau.insight.console.screens import DetailPage, GraphPage, Question, TextPage
 from bateau.insight.console.sources import FileReader, ReaderSource, find_source
-from bateau.insight.model import InsightError, ReadError
+from bateau.insight.model import Frame, InsightError, Process, ReadError, Resource, Snapshot, Task, Wait
 from support.console_program import running
 
 
@@ -231,3 +233,100 @@ def test_what_is_no_program(tmp_path):
         find_source(str(broken)).act("cancel", 1)
     with pytest.raises(ValueError, match="something to show"):
         Console([])
+
+
+MANY = 100_000
+
+
+@pytest.fixture(scope="module")
+def crowd():
+    """A snapshot of 100,000 tasks in a few scopes, two of which are deadlocked."""
+    frames = (Frame("server.py", 12, "handle"), Frame("server.py", 30, "main"))
+    lock = {number: Resource(number, "lock", "lock", holders=(holder,), satisfiers=(holder,), freed_by="tasks")
+            for number, holder in ((-1, 3), (-2, 2))}  # fmt: skip
+    tasks = [Task(1, "main", "running", stack=1)]
+    tasks += [
+        Task(number, f"request-{number}", "waiting", parent=1, stack=0, waits=Wait("read", -3))
+        for number in range(4, MANY + 1)
+    ]
+    tasks += [Task(2, "a", "waiting", parent=1, stack=0, waits=Wait("acquire", -1))]
+    tasks += [Task(3, "b", "waiting", parent=1, stack=0, waits=Wait("acquire", -2))]
+    socket = Resource(-3, "socket", "socket", freed_by="outside")
+    return Snapshot(
+        0.0, Process(1), frames=frames, stacks=((0,), (1,)), tasks=tuple(tasks), resources=(*lock.values(), socket)
+    )
+
+
+class Gate:
+    """Lets a function begin when it may, and counts its calls and the threads they are made on."""
+
+    def __init__(self, monkeypatch, module, name):
+        self.open = threading.Event()
+        self.threads = []
+        original = getattr(module, name)
+
+        def gated(*args, **options):
+            self.threads.append(threading.get_ident())
+            assert self.open.wait(60)
+            return original(*args, **options)
+
+        monkeypatch.setattr(module, name, gated)
+
+
+async def until_slowly(pilot, condition):
+    """With room for the threads, which compute."""
+    while not condition():
+        await pilot.pause(0.2)
+
+
+def test_keys_are_answered_while_a_hundred_thousand_tasks_are_worked_on(crowd, monkeypatch, tmp_path):
+    """Everything whose cost grows with their number is done on a thread, and once for however many keys; 500 rows reach the screen."""
+    rows_gate = Gate(monkeypatch, listing, "task_rows")
+    tree_gate = Gate(monkeypatch, listing, "branches")
+    problem_gate = Gate(monkeypatch, work, "find_problems")
+    graph_gate = Gate(monkeypatch, screens, "graph_of")
+
+    class Still:
+        def read(self, want=None):
+            return crowd
+
+    async def main():
+        app = Console([ReaderSource("many", Still(), live=False)], directory=tmp_path)
+        async with app.run_test(size=(160, 45)) as pilot:
+            await until_slowly(pilot, lambda: problem_gate.threads)
+            await pilot.press("question_mark")  # answered while the first snapshot is being looked at
+            assert isinstance(app.screen, TextPage)
+            await pilot.press("escape")
+            problem_gate.open.set()
+            await until_slowly(pilot, lambda: rows_gate.threads)
+            await pilot.press("slash", *"7777", "enter", "o")  # and while its rows are
+            assert app._match == "7777"
+            assert len(rows_gate.threads) == 1
+            rows_gate.open.set()
+            await until_slowly(pilot, lambda: len(rows(app, "tasks")) == 19)
+            assert len(rows_gate.threads) == 2  # for seven keys
+            await pilot.press("escape")
+            await until_slowly(pilot, lambda: len(rows(app, "tasks")) == listing.MOST_ROWS)
+            assert "the first 500 of 100,000 tasks" in text_of(app, "#caption")
+            assert "deadlock cycle detected" in text_of(app, "#banner")
+            await pilot.press("enter")
+            assert isinstance(app.screen, DetailPage)
+            await until_slowly(pilot, lambda: text_of(app, "#text") != screens.WORKING)
+            await pilot.press("escape", "2")
+            await until_slowly(pilot, lambda: tree_gate.threads)
+            await pilot.press("question_mark")  # and while the tree is
+            assert isinstance(app.screen, TextPage)
+            await pilot.press("escape")
+            tree_gate.open.set()
+            await until_slowly(pilot, lambda: app._branches)
+            assert len(app._branches) == 1 + listing.MOST_CHILDREN
+            await pilot.press("D")
+            await until_slowly(pilot, lambda: graph_gate.threads)
+            await pilot.press("question_mark", "escape", "escape")  # and while the graph is
+            assert not isinstance(app.screen, TextPage)
+            graph_gate.open.set()
+            here = threading.get_ident()
+            gates = (rows_gate, tree_gate, problem_gate, graph_gate)
+            assert not any(here in gate.threads for gate in gates)
+
+    asyncio.run(asyncio.wait_for(main(), 100))

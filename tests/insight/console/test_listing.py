@@ -8,7 +8,7 @@ from bateau import insight
 from bateau.insight.console import listing
 from bateau.insight.console.details import resource_text, scope_text, task_text
 from bateau.insight.console.problems import find_problems, graph_of
-from bateau.insight.console.trends import KEPT, Trends, histogram, sparkline
+from bateau.insight.console.trends import KEPT, Trends, histogram, numbers_of, sparkline
 from bateau.insight.counting import count
 from support.console_program import running
 from support.waiting import wait_until
@@ -137,7 +137,7 @@ def test_problems(snapshot):
 def test_trends(snapshot):
     trends = Trends()
     for _ in range(KEPT + 20):
-        trends.add(snapshot)
+        trends.add(numbers_of(snapshot))
     assert len(trends.series["tasks"]) == KEPT
     assert any(line.startswith("tasks") and f" {len(snapshot.tasks)} " in line for line in trends.lines(20))
     assert sparkline([0, 1, 2, 4, 8], 6) == "  ▁▂▄█"

@@ -23,24 +23,16 @@ from textual.worker import Worker, WorkerState
 from ..model import InsightError, Snapshot, Want
 from . import listing
 from .child import Child
-from .listing import Listing
-from .problems import Problem, find_problems
+from .listing import COLUMNS, Branches, Listing
+from .problems import Problem
 from .screens import HELP, DetailPage, GraphPage, Question, TextPage
 from .sources import Source, Verb
 from .trends import Trends
+from .work import Ask, Seen, is_large, look, rows_of
 
 TABS = ("tasks", "tree", "resources", "scopes", "runtimes", "problems", "trends")
-COLUMNS: dict[str, Sequence[str]] = {
-    "tasks": listing.TASK_COLUMNS,
-    "resources": listing.RESOURCE_COLUMNS,
-    "scopes": listing.SCOPE_COLUMNS,
-    "runtimes": listing.RUNTIME_COLUMNS,
-    "problems": ("problem", "where the book explains it"),
-}
 # What opens when enter is pressed on a line.
 KINDS = {"tasks": "task", "resources": "resource", "scopes": "scope"}
-# Children shown of one task in the tree.
-MOST_CHILDREN = 200
 # A longer pause between snapshots than this is not asked for, however slow they are.
 SLOWEST = 10.0
 
@@ -107,7 +99,11 @@ class Console(App[None]):
         self._order = "state"
         self._trends: dict[int, Trends] = {}
         self._trouble = ""
-        self._reading: Worker[Snapshot] | None = None
+        self._reading: Worker[Seen] | None = None
+        # Rows that are being worked out on a thread, what was asked for, and whether that has to be asked for again when they are there.
+        self._working: Worker[Listing | Branches] | None = None
+        self._asked_for: Ask | None = None
+        self._ask_again = False
         # What is shown of the tree: its nodes by task.
         self._branches: dict[int, TreeNode[int]] = {}
 
@@ -164,13 +160,20 @@ class Console(App[None]):
     def _take(self) -> None:
         source = self.source
         self._reading = self.run_worker(
-            partial(source.read, Want(context=True, seconds=5.0)), thread=True, exit_on_error=False, group="read"
+            partial(look, source, Want(context=True, seconds=5.0), self._pages()),
+            thread=True,
+            exit_on_error=False,
+            group="read",
+            description="reading",  # else textual makes one, by repr() of the function and all its arguments
         )
         self._asked = time.monotonic()
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
-        """A snapshot is there, or none can be had."""
-        worker = cast("Worker[Snapshot]", event.worker)  # pyright: ignore[reportUnknownMemberType]  # textual's event doesn't say
+        """A snapshot is there, or none can be had; or rows are."""
+        worker = cast("Worker[Any]", event.worker)  # pyright: ignore[reportUnknownMemberType]  # textual's event doesn't say
+        if worker is self._working and worker.is_finished:
+            self._worked_out(worker, event.state)
+            return
         if worker is not self._reading or not worker.is_finished:
             return
         self._reading = None
@@ -194,16 +197,20 @@ class Console(App[None]):
         if self._reading is None:
             self._take()
 
-    def show(self, snapshot: Snapshot) -> None:
-        """Draw a snapshot."""
-        self.snapshot = snapshot
-        self.problems = find_problems(snapshot)
-        self._trends.setdefault(self._place, Trends()).add(snapshot)
+    def _pages(self) -> tuple[tuple[str, int], ...]:
+        """Of what there are details on the screen."""
+        return tuple((screen.kind, screen.number) for screen in self.screen_stack[1:] if isinstance(screen, DetailPage))
+
+    def show(self, seen: Seen) -> None:
+        """Draw what was read."""
+        self.snapshot = seen.snapshot
+        self.problems = seen.problems
+        self._trends.setdefault(self._place, Trends()).add(seen.numbers)
         self._banner()
         self._draw()
         for screen in self.screen_stack[1:]:
-            if isinstance(screen, DetailPage):
-                screen.show(snapshot)
+            if isinstance(screen, DetailPage) and (screen.kind, screen.number) in seen.texts:
+                screen.follow(seen.texts[screen.kind, screen.number])
 
     def _banner(self) -> None:
         banner = self.screen_stack[0].query_one("#banner", Static)
@@ -230,10 +237,7 @@ class Console(App[None]):
         snapshot, tab = self.snapshot, self.tab
         if snapshot is None:
             return
-        if tab == "tree":
-            self._draw_tree(snapshot)
-            self._caption()
-        elif tab == "trends":
+        if tab == "trends":
             width = max(20, min(120, self.size.width - 60))
             lines = self._trends[self._place].lines(width)
             self.screen_stack[0].query_one("#text-trends", Static).update(Text("\n\n".join(lines)))
@@ -244,19 +248,39 @@ class Console(App[None]):
             self.screen_stack[0].query_one("#scroll-output").scroll_end(animate=False)
             self._caption()
         else:
-            self._draw_table(tab, self._listing(snapshot, tab))
+            self._ask(snapshot, Ask(tab, self._match, self._order))
 
-    def _listing(self, snapshot: Snapshot, tab: str) -> Listing:
-        if tab == "tasks":
-            return listing.task_rows(snapshot, match=self._match, sort=self._order)
-        if tab == "resources":
-            return listing.resource_rows(snapshot, match=self._match)
-        if tab == "scopes":
-            return listing.scope_rows(snapshot, match=self._match)
-        if tab == "runtimes":
-            return listing.runtime_rows(snapshot)
-        rows = tuple(listing.Row(at, (one.title, one.chapter)) for at, one in enumerate(self.problems))
-        return Listing(rows, len(rows), len(rows))
+    def _ask(self, snapshot: Snapshot, ask: Ask) -> None:
+        """Draw these rows: now, where there are few, else when a thread has worked them out. There is one such thread at a time."""
+        if not is_large(snapshot):
+            self._put(ask, rows_of(snapshot, self.problems, ask))
+        elif self._working is not None:
+            self._ask_again = True
+        else:
+            self._asked_for = ask
+            self._working = self.run_worker(
+                partial(rows_of, snapshot, self.problems, ask),
+                thread=True,
+                exit_on_error=False,
+                group="rows",
+                description="rows",  # not its repr(), which has the whole snapshot
+            )
+
+    def _worked_out(self, worker: Worker[Listing | Branches], state: WorkerState) -> None:
+        ask, self._working = self._asked_for, None
+        if state is WorkerState.SUCCESS and ask is not None and worker.result is not None and ask.tab == self.tab:
+            self._put(ask, worker.result)
+        elif state is WorkerState.ERROR and worker.error is not None:
+            raise worker.error
+        if self._ask_again:  # something else was wanted, or there is a new snapshot
+            self._ask_again = False
+            self._draw()
+
+    def _put(self, ask: Ask, rows: Listing | Branches) -> None:
+        if isinstance(rows, Branches):
+            self._draw_tree(rows)
+        else:
+            self._draw_table(ask.tab, rows)
 
     def _draw_table(self, tab: str, found: Listing) -> None:
         """Cells that changed, where the rows are the same; else all of it, with the cursor on the row it was on."""
@@ -281,32 +305,23 @@ class Console(App[None]):
             self._explain()
         self._caption(found.caption(tab))
 
-    def _draw_tree(self, snapshot: Snapshot) -> None:
+    def _draw_tree(self, found: Branches) -> None:
         tree = self._tree()
-        roots, children = listing.tree(snapshot)
-        tasks = {task.id: task for task in snapshot.tasks}
-        match = listing.matcher(self._match)
         open_before = {number for number, node in self._branches.items() if node.is_expanded}
         known = set(self._branches)
         tree.clear()
         tree.root.set_label(self.source.name)
         tree.root.expand()
         self._branches = {}
-        todo: list[tuple[TreeNode[int], int]] = [(tree.root, number) for number in reversed(roots[:MOST_CHILDREN])]
-        while todo:
-            parent, number = todo.pop()
-            task = tasks[number]
-            below = children.get(number, [])
-            wait = f"  waits: {task.waits.operation}" if task.waits is not None else ""
-            mark = "* " if self._match and match(listing.task_text(snapshot, task)) else ""
-            label = f"{mark}{task.name}  ({task.state}){wait}".replace("[", "\\[")
-            node = parent.add(
-                label, data=number, expand=number in open_before or number not in known, allow_expand=bool(below)
-            )
-            self._branches[number] = node
-            todo.extend((node, child) for child in reversed(below[:MOST_CHILDREN]))
-            if len(below) > MOST_CHILDREN:
-                node.add_leaf(f"and {len(below) - MOST_CHILDREN:,} more")
+        for one in found.nodes:
+            parent = self._branches[one.parent] if one.parent is not None else tree.root
+            expand = one.id in open_before or one.id not in known
+            label = one.label.replace("[", "\\[")
+            self._branches[one.id] = parent.add(label, data=one.id, expand=expand, allow_expand=one.parents_others)
+        for one in found.nodes:
+            if one.hidden:
+                self._branches[one.id].add_leaf(f"and {one.hidden:,} more")
+        self._caption(found.caption())
 
     def _caption(self, first: str = "") -> None:
         snapshot = self.snapshot
@@ -437,7 +452,7 @@ class Console(App[None]):
         """Another program."""
         if len(self.sources) > 1:
             self._place = (self._place + step) % len(self.sources)
-            self.snapshot, self.problems, self._branches = None, (), {}
+            self.snapshot, self.problems, self._branches, self._asked_for = None, (), {}, None
             for name in COLUMNS:
                 self._table(name).clear()
             self._retitle()
@@ -466,7 +481,13 @@ class Console(App[None]):
 
         def answered(yes: bool | None) -> None:
             if yes:
-                self.run_worker(partial(self._act, source, verb, number), thread=True, exit_on_error=False, group="act")
+                self.run_worker(
+                    partial(self._act, source, verb, number),
+                    thread=True,
+                    exit_on_error=False,
+                    group="act",
+                    description=verb,
+                )
 
         self.push_screen(Question(f"{verb} {name}?"), answered)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ..explain import explain_task
 from ..model import Scope, Snapshot, Task
@@ -146,3 +146,6 @@ def scope_text(snapshot: Snapshot, number: int) -> str:
     if len(children) > MOST_LISTED:
         lines.append(f"  and {len(children) - MOST_LISTED} more")
     return "\n".join(lines)
+
+
+TEXTS: dict[str, Callable[[Snapshot, int], str]] = {"task": task_text, "resource": resource_text, "scope": scope_text}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 from typing import Any
 
 from ..model import Frame, Resource, Runtime, Scope, Snapshot, Task
@@ -12,6 +13,8 @@ from ..words import cut, duration
 
 # Rows made of one table: more than anybody scrolls through, and few enough to redraw ten times a second.
 MOST_ROWS = 500
+# Children shown of one task in the tree.
+MOST_CHILDREN = 200
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,14 @@ RESOURCE_COLUMNS = ("kind", "name", "used", "waiting", "held by", "freed by", "l
 SCOPE_COLUMNS = ("kind", "name", "children", "task", "at", "left", "state")
 RUNTIME_COLUMNS = ("name", "thread", "tasks", "ready", "timers", "fds", "running", "waits for")
 
+COLUMNS: dict[str, Sequence[str]] = {
+    "tasks": TASK_COLUMNS,
+    "resources": RESOURCE_COLUMNS,
+    "scopes": SCOPE_COLUMNS,
+    "runtimes": RUNTIME_COLUMNS,
+    "problems": ("problem", "where the book explains it"),
+}
+
 _STATES = {"running": 0, "ready": 1, "new": 2, "waiting": 3, "unknown": 4, "ended": 5}
 # What the tasks can be sorted by; the key gives small values first.
 SORTS: dict[str, Callable[[Task], Any]] = {
@@ -67,8 +78,7 @@ def task_rows(snapshot: Snapshot, *, match: str = "", sort: str = "state", most:
     tasks = (
         [task for task in snapshot.tasks if found(task_text(snapshot, task))] if match.strip() else list(snapshot.tasks)
     )
-    tasks.sort(key=key)
-    rows = tuple(Row(task.id, _task_cells(snapshot, task)) for task in tasks[:most])
+    rows = tuple(Row(task.id, _task_cells(snapshot, task)) for task in nsmallest(most, tasks, key=key))
     return Listing(rows, len(tasks), len(snapshot.tasks))
 
 
@@ -153,6 +163,50 @@ def tree(snapshot: Snapshot) -> tuple[list[int], dict[int, list[int]]]:
     for each in (roots, *children.values()):
         each.sort(key=lambda number: (number < 0, abs(number)))
     return roots, children
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One node of the tree that is shown: a task below ``parent`` (None: a root). ``hidden``: children that are not shown."""
+
+    id: int
+    parent: int | None
+    label: str
+    parents_others: bool
+    hidden: int
+
+
+@dataclass(frozen=True)
+class Branches:
+    """The nodes that are shown, parents before their children, of ``total`` tasks."""
+
+    nodes: tuple[Branch, ...]
+    total: int
+
+    def caption(self) -> str:
+        """How many are shown, if that is not all."""
+        shown = len(self.nodes)
+        return f"{shown:,} of {self.total:,} tasks" if shown < self.total else ""
+
+
+def branches(snapshot: Snapshot, *, match: str = "", most: int = MOST_ROWS, children: int = MOST_CHILDREN) -> Branches:
+    """The tree, level by level, at most ``most`` tasks of it and ``children`` of each; what ``match`` means has a star."""
+    roots, below = tree(snapshot)
+    tasks = {task.id: task for task in snapshot.tasks}
+    found = matcher(match)
+    nodes: list[Branch] = []
+    level: list[tuple[int, int | None]] = [(number, None) for number in roots[:children]]
+    while level and len(nodes) < most:
+        following: list[tuple[int, int | None]] = []
+        for number, parent in level[: most - len(nodes)]:
+            task, own = tasks[number], below.get(number, [])
+            wait = f"  waits: {task.waits.operation}" if task.waits is not None else ""
+            mark = "* " if match and found(task_text(snapshot, task)) else ""
+            label = f"{mark}{task.name}  ({task.state}){wait}"
+            nodes.append(Branch(number, parent, label, bool(own), max(0, len(own) - children)))
+            following.extend((child, number) for child in own[:children])
+        level = following
+    return Branches(tuple(nodes), len(tasks))
 
 
 # -- words ---------------------------------------------------------------------------------------------------------------

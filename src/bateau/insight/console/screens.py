@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -14,17 +15,19 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Footer, Header, Static
 
 from ..model import Snapshot
-from .details import resource_text, scope_text, task_text
+from .details import TEXTS
 from .problems import Problem, graph_of
 from .sources import Verb
+from .work import is_large
 
 if TYPE_CHECKING:
     from .app import Console
 
+GONE = "It is gone."
+WORKING = "..."
+
 BACK = Binding("escape,q", "app.pop_screen", "back")
 HELP_KEY = Binding("question_mark", "app.help", "help")
-
-TEXTS: dict[str, Callable[[Snapshot, int], str]] = {"task": task_text, "resource": resource_text, "scope": scope_text}
 
 HELP = """\
 [b]What you see[/b]
@@ -59,10 +62,12 @@ class TextPage(Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [BACK, HELP_KEY]
 
-    def __init__(self, title: str, text: str, *, markup: bool = False) -> None:
+    def __init__(self, title: str, text: str | Callable[[], str], *, markup: bool = False, slow: bool = False) -> None:
+        """``text`` may be what makes it, on a thread if that is ``slow``."""
         super().__init__()
         self._title = title
-        self._text = text
+        self._make = text if slow and callable(text) else None
+        self._text = WORKING if self._make is not None else text() if callable(text) else text
         self._markup = markup
 
     def compose(self) -> ComposeResult:
@@ -73,8 +78,20 @@ class TextPage(Screen[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Its title in the header."""
+        """Its title in the header; its text, if it has to be made first."""
         self.sub_title = self._title
+        if self._make is not None:
+            self.run_worker(self._work, thread=True, exit_on_error=False, description=self._title)
+
+    def _work(self) -> None:
+        """On a thread."""
+        assert self._make is not None
+        try:
+            text = self._make()
+        except KeyError:
+            text = GONE
+        if self.is_attached:  # else it was left meanwhile
+            self.app.call_from_thread(self.put, text)  # pyright: ignore[reportUnknownMemberType]  # a screen doesn't know its app's type
 
     def put(self, text: str) -> None:
         """Show another text, if it is another."""
@@ -96,17 +113,17 @@ class DetailPage(TextPage):
     ]
 
     def __init__(self, kind: str, number: int, snapshot: Snapshot) -> None:
-        super().__init__(kind, TEXTS[kind](snapshot, number))
+        """Raises ``KeyError`` if there is no such thing (which shows later, where the snapshot is large)."""
         self.kind = kind
         self.number = number
+        super().__init__(kind, partial(TEXTS[kind], snapshot, number), slow=is_large(snapshot))
 
-    def show(self, snapshot: Snapshot) -> None:
-        """Follow the program."""
-        try:
-            self.put(TEXTS[self.kind](snapshot, self.number))
-        except KeyError:
-            if not self._text.startswith("It is gone"):
-                self.put(f"It is gone. This was the last that was seen of it:\n\n{self._text}")
+    def follow(self, text: str | None) -> None:
+        """Show what it says now; None: it is gone."""
+        if text is not None:
+            self.put(text)
+        elif not self._text.startswith(GONE):
+            self.put(f"{GONE} This was the last that was seen of it:\n\n{self._text}")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only what can be done to this kind of thing, in a program that can be acted upon."""
@@ -124,20 +141,25 @@ class GraphPage(TextPage):
     """The wait graph as text; its files are written when it opens."""
 
     def __init__(self, snapshot: Snapshot, problem: Problem | None, directory: Path) -> None:
-        dot, mermaid = graph_of(snapshot, problem)
-        stem = f"bateau-{snapshot.process.pid}-waits"
-        lines = [problem.text if problem is not None else "Who waits on whom, all tasks.", ""]
-        for suffix, text, use in (
-            (".dot", dot, "dot -Tsvg FILE > waits.svg"),
-            (".mmd", mermaid, "in Markdown: ```mermaid"),
-        ):
-            path = directory / (stem + suffix)
-            try:
-                path.write_text(text)
-                lines.append(f"written: {path}  ({use})")
-            except OSError as error:
-                lines.append(f"not written: {path}: {error}")
-        super().__init__("wait graph", "\n".join([*lines, "", dot]))
+        super().__init__("wait graph", partial(_written, snapshot, problem, directory), slow=is_large(snapshot))
+
+
+def _written(snapshot: Snapshot, problem: Problem | None, directory: Path) -> str:
+    """The text of the graph's page, when its files are written."""
+    dot, mermaid = graph_of(snapshot, problem)
+    stem = f"bateau-{snapshot.process.pid}-waits"
+    lines = [problem.text if problem is not None else "Who waits on whom, all tasks.", ""]
+    for suffix, text, use in (
+        (".dot", dot, "dot -Tsvg FILE > waits.svg"),
+        (".mmd", mermaid, "in Markdown: ```mermaid"),
+    ):
+        path = directory / (stem + suffix)
+        try:
+            path.write_text(text)
+            lines.append(f"written: {path}  ({use})")
+        except OSError as error:
+            lines.append(f"not written: {path}: {error}")
+    return "\n".join([*lines, "", dot])
 
 
 class Question(ModalScreen[bool]):

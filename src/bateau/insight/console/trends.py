@@ -20,21 +20,8 @@ class Trends:
     def __init__(self) -> None:
         self.series: dict[str, deque[float]] = {}
 
-    def add(self, snapshot: Snapshot) -> None:
+    def add(self, numbers: dict[str, float]) -> None:
         """Take one sample of each. A number that is not there any more is dropped."""
-        states: dict[str, int] = {}
-        for task in snapshot.tasks:
-            states[task.state] = states.get(task.state, 0) + 1
-        numbers: dict[str, float] = {
-            "tasks": len(snapshot.tasks),
-            "ready": states.get("ready", 0),
-            "waiting": states.get("waiting", 0),
-            "timers": sum(runtime.timers or 0 for runtime in snapshot.runtimes),
-            "descriptors": sum(runtime.fds or 0 for runtime in snapshot.runtimes),
-        }
-        if snapshot.process.memory is not None:
-            numbers["memory (MiB)"] = snapshot.process.memory / 2**20
-        numbers |= snapshot.gauges
         for name in self.series.keys() - numbers.keys():
             del self.series[name]
         for name, value in numbers.items():
@@ -49,6 +36,23 @@ class Trends:
             f"{name:<{long}}  {sparkline(list(samples), width)}  {samples[-1]:g}  (from {min(samples):g} to {max(samples):g})"
             for name, samples in self.series.items()
         ]
+
+
+def numbers_of(snapshot: Snapshot) -> dict[str, float]:
+    """The numbers of a snapshot that are followed, by name."""
+    states: dict[str, int] = {}
+    for task in snapshot.tasks:
+        states[task.state] = states.get(task.state, 0) + 1
+    numbers: dict[str, float] = {
+        "tasks": len(snapshot.tasks),
+        "ready": states.get("ready", 0),
+        "waiting": states.get("waiting", 0),
+        "timers": sum(runtime.timers or 0 for runtime in snapshot.runtimes),
+        "descriptors": sum(runtime.fds or 0 for runtime in snapshot.runtimes),
+    }
+    if snapshot.process.memory is not None:
+        numbers["memory (MiB)"] = snapshot.process.memory / 2**20
+    return numbers | dict(snapshot.gauges)
 
 
 def sparkline(samples: list[float], width: int) -> str:
