@@ -170,7 +170,7 @@ class Console(App[None]):
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         """A snapshot is there, or none can be had; or rows are."""
-        worker = cast("Worker[Any]", event.worker)  # pyright: ignore[reportUnknownMemberType]  # textual's event doesn't say
+        worker: Worker[Any] = event.worker  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # textual's event doesn't say
         if worker is self._working and worker.is_finished:
             self._worked_out(worker, event.state)
             return
