@@ -120,7 +120,7 @@ def _suspects(tables: Tables, sought: Sequence[Sought], waiting: dict[int, set[i
 
 
 class _Owners:
-    """The task that each suspended coroutine, or its frame, belongs to."""
+    """The task that each suspended coroutine belongs to."""
 
     def __init__(self, coros: Iterable[tuple[int, Any]]) -> None:
         self.tasks: dict[int, int] = {}
@@ -129,13 +129,6 @@ class _Owners:
         for number, coro in coros:
             for link in chain_of(coro):
                 self.tasks[id(link)] = number
-                frame = (
-                    getattr(link, "cr_frame", None)
-                    or getattr(link, "gi_frame", None)
-                    or getattr(link, "ag_frame", None)
-                )
-                if frame is not None:
-                    self.tasks[id(frame)] = number
                 if isinstance(link, _COROUTINES) and not gc.is_tracked(link):
                     self.unknown.append(link)
 
