@@ -123,7 +123,7 @@ def test_s27_bytes_of_a_task(entry: Any, waits: str) -> None:
         sender.close()
         return (after - before) / count
 
-    assert entry.run(main) < 900
+    assert entry.run(main) < 1000  # asyncio is imported here: the face that each task shows to it is a tenth
 
 
 def test_s27_a_small_program_imports_no_network() -> None:
