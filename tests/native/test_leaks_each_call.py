@@ -188,7 +188,7 @@ def functions(token: Token) -> Callable[[], object]:
     return call
 
 
-@plain(Ring="spawn step idle park wake cancel end adopt note close")
+@plain(Ring="spawn step idle park wake cancel end adopt since note close")
 def ring(token: Token) -> Callable[[], object]:
     from bateau.insight.recorder.writer import about
     from bateau.kernel.errors import Cancelled
@@ -218,7 +218,7 @@ def ring(token: Token) -> Callable[[], object]:
     def call() -> None:
         nonlocal memory, written, count
         task = Task()
-        for method in ("spawn", "step", "park", "wake", "adopt"):
+        for method in ("spawn", "step", "park", "since", "wake", "adopt"):
             getattr(written, method)(task)
             with contextlib.suppress(TypeError):
                 getattr(written, method)()
@@ -310,6 +310,28 @@ def simulated(token: Token) -> Callable[[], object]:
     return lambda: sim.run(main, seed=next(counter), strategy="random")
 
 
+@plain(Stacks="of")
+def stacks(token: Token) -> Callable[[], object]:
+    async def waits(held: object) -> None:
+        await asyncio.sleep(0)
+
+    def call() -> None:
+        looked = native.Stacks("waiting")
+        waiting = waits(token)
+        looked.of(waiting)
+        waiting.send(None)
+        looked.of(waiting)
+        looked.of(waiting)
+        waiting.close()
+        looked.of(waiting)
+        with contextlib.suppress(TypeError):
+            looked.of(token)
+        with contextlib.suppress(TypeError):
+            native.Stacks(token)
+
+    return call
+
+
 @plain(EngineFields="_drop_timers", EngineTimer="cancel")
 def engine(token: Token) -> Callable[[], object]:
     from bateau.runtimes.native import NativeEngine
@@ -344,6 +366,7 @@ MADE_ELSEWHERE = {
     "TimerHandle": None,
     "LoopCore": None,
     "LoopFaceFields": None,
+    "Stacks": stacks,
     "BufferedRead": None,
 }
 # What may not be set to anything: a program that does has its queue taken away (test_misuse.py).
@@ -403,6 +426,7 @@ def blocking(world: SimpleNamespace) -> dict[str, Callable[[], Any]]:
         "StreamOperationFields": lambda: world.stream.readinto(world.buffer),
         "FdOperationFields": lambda: world.watch.readable(),
         "BufferedRead": lambda: world.reader.readline(),
+        "DatagramFields": lambda: world.datagrams.recvfrom(),
     }
 
 
@@ -410,7 +434,7 @@ def blocking(world: SimpleNamespace) -> dict[str, Callable[[], Any]]:
 OPERATIONS = set(blocking(MagicMock()))
 OF_OPERATIONS = {"__iter__", "__next__", "__del__", "__await__", "send", "throw", "close"}
 # Bases, and what is ready at once: `call` below awaits them.
-PARTS = {"OperationFields", "PlacedFields", "NothingFields", "TrueFields", "DrainFields"}
+PARTS = {"OperationFields", "PlacedFields", "Nothing", "_True", "DrainFields"}
 
 
 @contextlib.asynccontextmanager
@@ -432,6 +456,7 @@ async def world(token: Token) -> Any:
     made.watch = FdWatch(idle[0])
     made.data, made.buffer = b"x" * 100, bytearray(10)
     made.reader = BufReader(made.stream)
+    made.datagrams = await net.udp(("127.0.0.1", 0))
     hold = sync.Event()
 
     async def holder() -> None:
@@ -444,7 +469,18 @@ async def world(token: Token) -> Any:
             await bateau.yield_now()
         yield made
         hold.set()
-    for end in (full, keep_receiver, keep_sender, empty, made.stream, silent, made.stuffed, deaf, made.watch):
+    for end in (
+        full,
+        keep_receiver,
+        keep_sender,
+        empty,
+        made.stream,
+        silent,
+        made.stuffed,
+        deaf,
+        made.watch,
+        made.datagrams,
+    ):
         end.close()
     for fd in idle:
         os.close(fd)
@@ -502,6 +538,7 @@ def test_operations(name: str) -> None:
 IN_PROGRAM = {
     "SocketStreamFields": "read recv write sendall",
     "SideFields": "ready",
+    "UdpSocketFields": "recv recvfrom send sendto",
     "BufReaderFields": "read readexactly readline readuntil",
     "ReactorFields": "is_awaited poll _control",
     "LoopFaceFields": "wake_up",
@@ -516,8 +553,8 @@ IN_PROGRAM = {
     "LockFields": "acquire release __aenter__ __aexit__",
     "SemaphoreFields": "acquire release __aenter__ __aexit__",
     "ConditionFields": "wait notify notify_all __aenter__ __aexit__",
-    "NothingFields": "__iter__ __next__ __await__",
-    "TrueFields": "__iter__ __next__ __await__",
+    "Nothing": "__iter__ __next__ __await__",
+    "_True": "__iter__ __next__ __await__",
     "OperationFields": "__del__",
     "PlacedFields": "__del__",
     "DrainFields": "__del__",
@@ -636,6 +673,33 @@ def test_calls_of_streams() -> None:
             gc.collect()
             references, blocks = sys.getrefcount(token), sys.getallocatedblocks()
             await talk(one, other, ROUNDS // 2)
+            gc.collect()
+            assert sys.getallocatedblocks() - blocks < SLACK
+            assert sys.getrefcount(token) == references
+
+    bateau.run(main, runtime="native")
+
+
+def test_calls_of_datagram_sockets() -> None:
+    token = Token()
+
+    async def main() -> None:
+        async with await net.udp(("127.0.0.1", 0)) as there, await net.udp(remote=there.getsockname()) as here:
+
+            async def some(rounds: int) -> None:
+                for _ in range(rounds):
+                    await here.send(b"one")
+                    data, address = await there.recvfrom()
+                    await there.sendto(data, address)
+                    assert await here.recv() == b"one"
+                    for wrong in (lambda: here.send(token), lambda: there.sendto(b"", token), lambda: here.recv(token)):
+                        with contextlib.suppress(TypeError, ValueError):
+                            await wrong()
+
+            await some(100)
+            gc.collect()
+            references, blocks = sys.getrefcount(token), sys.getallocatedblocks()
+            await some(ROUNDS // 5)
             gc.collect()
             assert sys.getallocatedblocks() - blocks < SLACK
             assert sys.getrefcount(token) == references
