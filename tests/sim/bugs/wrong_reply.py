@@ -29,7 +29,8 @@ class Connection:
         async def server():
             async for who in incoming:
                 await bateau.yield_now()
-                await outgoing.send(f"the page of {who}")
+                with contextlib.suppress(bateau.Broken):  # whoever asked has closed the connection
+                    await outgoing.send(f"the page of {who}")
 
         scope.spawn(server, background=True, name="server")
 
@@ -45,8 +46,12 @@ async def page_of(who, pool, scope):
 
 async def page_of_or_drop(who, pool, scope):
     connection = pool.pop() if pool else Connection(scope)
-    await connection.requests.send(who)
-    page = await connection.replies.recv()
+    try:
+        await connection.requests.send(who)
+        page = await connection.replies.recv()
+    except BaseException:
+        connection.replies.close()  # a reply may be in it, or come: it is not wanted any more
+        raise
     pool.append(connection)
     return page
 
