@@ -217,7 +217,8 @@ def test_written_after_the_end(factory: Any) -> None:
             getattr(protocol.transport, end)()
             for _ in range(10):
                 protocol.transport.write(b"x")
-            protocol.transport.writelines([b"x"] * 3)
+            if factory is new_event_loop:  # asyncio's own breaks on that from 3.12 on
+                protocol.transport.writelines([b"x"] * 3)
             await protocol.lost
             protocol.transport.write(b"x")
             assert protocol.transport.get_write_buffer_size() == 0
