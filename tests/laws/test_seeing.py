@@ -57,7 +57,7 @@ def reported() -> dict[str, list[str]]:
 
 def explained() -> dict[str, tuple[str, str]]:
     """The page's table: name, what it means, what to do."""
-    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \|$", PAGE.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| ([^|\n]+) \| ([^|\n]+) \|$", PAGE.read_text(), re.MULTILINE)
     assert len({row[0] for row in rows}) == len(rows), "a hazard is explained twice"
     return {name: (meaning, remedy) for name, meaning, remedy in rows}
 

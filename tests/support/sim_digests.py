@@ -44,6 +44,30 @@ async def timeouts() -> None:
             scope.spawn(work, number)
 
 
+async def locks() -> None:
+    """Every primitive, taken inside another: what gives way between two of them decides who has to wait."""
+    places = [bateau.sync.Lock(name="a"), bateau.sync.Semaphore(1, name="b"), bateau.sync.Lock(name="c")]
+    changed, done = bateau.sync.Condition(), bateau.sync.Event()
+
+    async def work(number: int) -> None:
+        for turn in range(4):
+            async with places[(number + turn) % 3], places[(number + turn + 1) % 3]:
+                await bateau.checkpoint()
+            async with changed:
+                changed.notify()
+        done.set()
+
+    async def watch() -> None:
+        async with changed:
+            await changed.wait()
+        await done.wait()
+
+    async with bateau.scope() as scope:
+        scope.spawn(watch)
+        for number in range(3):
+            scope.spawn(work, number)
+
+
 async def _echo(stream: Any) -> None:
     while data := await stream.read(65536):
         await stream.write(data)
@@ -95,7 +119,7 @@ async def cut(world: sim.World) -> None:
 
 def programs() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     """Name, scenario and options of each."""
-    for own in (timeouts, echo):
+    for own in (timeouts, locks, echo):
         yield own.__name__, own, {}
     yield "echo, faults", echo, {"faults": sim.Faults(split=0.2, retransmit=0.1, reset=0.01), "forgive": OSError}
     yield "cut", cut, {}

@@ -289,7 +289,7 @@ operation_gives_way(Operation *self, PySendResult *how, PyObject **result)
             *how = operation_raise_cancelled(self, task, result);
             return 1;
         }
-        task->budget = STEP_BUDGET + 1; /* the one that gave way counts in the round before */
+        task->budget++; /* the one that gave way has been counted; a world may have emptied the budget meanwhile, for the next one */
         self->state = NEW;
         self->phase = BEFORE;
         return 0;
@@ -300,6 +300,7 @@ operation_gives_way(Operation *self, PySendResult *how, PyObject **result)
     }
     self->state = ABORTED; /* until it begins */
     self->phase = GIVING_WAY;
+    task->budget = STEP_BUDGET;
     *result = Py_NewRef(Py_None);
     *how = PYGEN_NEXT;
     return 1;

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     class _FaceFields:
         """The fields of a face."""
 
+elif native is None:
+    raise ImportError("this is the part for the C twin, which is not in use: native_asyncio is the pure one")
 else:
     _SideFields, _FaceFields = native.LoopSideFields, native.LoopFaceFields
 
