@@ -11,6 +11,7 @@ import gc
 import socket
 import sys
 import threading
+import time
 import weakref
 from typing import Any
 
@@ -186,6 +187,25 @@ def test_neither_side_starves_the_other() -> None:
         assert sorted(seen) == ["a socket of ours", "a thread", "their timer"]
 
     run(main)
+
+
+def test_who_let_asyncio_go_first_is_not_forgotten_by_a_look_at_the_descriptors() -> None:
+    """asyncio's round came with a look that found nothing: the poll after it must not wait for what comes from outside."""
+
+    async def main() -> bool:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            loop.add_reader(ours.fileno(), print)
+            with bateau.move_on_after(5) as scope:  # a poll that waits would end by this timer
+                for _ in range(3):
+                    loop.call_soon(int)
+                    time.sleep(0.01)  # longer than the coarse clock stands still: a look is due
+                    await asyncio.sleep(0)
+            loop.remove_reader(ours.fileno())
+        return scope.cancelled_caught or scope.cancel_called
+
+    assert not run(main)
 
 
 def test_threads_wake_it_however_it_waits() -> None:

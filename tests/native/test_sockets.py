@@ -319,6 +319,24 @@ def test_nothing_is_left_over(case):
 # -- misuse ----------------------------------------------------------------------------------------------------------------------
 
 
+def test_a_read_of_nothing_does_not_wait():
+    """The system call would, for the first byte; Python's socket does not make it."""
+
+    async def main():
+        ours, theirs = socket.socketpair()
+        with theirs:
+            stream = net.from_socket(ours)
+            async with stream:
+                with bateau.move_on_after(5) as scope:
+                    assert await stream.read(0) == b""
+                    theirs.send(b"abc")
+                    assert await stream.read(10) == b"abc"  # takes all there is: the next read waits for an event
+                    assert await stream.read(0) == b""
+                return scope.cancel_called
+
+    assert not bateau.run(main, runtime="native")
+
+
 def test_a_buffer_that_changes_while_it_is_waited_for():
     """Nothing holds it between two attempts: it may be resized, and what is released by then is an error."""
 

@@ -409,11 +409,15 @@ side_unpublish(LoopSide *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* How long the program may sleep for asyncio's sake, in seconds; None: for ever. */
+/* How long the program may sleep for asyncio's sake, in seconds; None: for ever. Not at all while a task has let asyncio's
+   callbacks go first: they may have had their round since, and who waits for that is in nobody's queue. */
 static PyObject *
 side_timeout(LoopSide *self, PyObject *unused)
 {
     LoopCore *core = core_of(self);
+    if (self->yielding == NULL || !PyList_CheckExact(self->yielding) || PyList_GET_SIZE(self->yielding) > 0) {
+        return PyFloat_FromDouble(0.0);
+    }
     double left = core != NULL ? bateau_core_rest(core) : 0;
     if (left < 0) {
         Py_RETURN_NONE;

@@ -204,8 +204,8 @@ attempt_read(FdOperation *op)
         return FAILED;
     }
     Side *side = (Side *)op->side;
-    if (side->closed) {
-        return pure_attempt(op, K_STREAM_READ_POLL); /* says what it is */
+    if (side->closed || self->size <= 0) { /* recv itself would wait for the first byte, of which it takes none */
+        return pure_attempt(op, K_STREAM_READ_POLL);
     }
     if (side->quiet) {
         return NOT_YET; /* the last read took all there was, and no event came since */

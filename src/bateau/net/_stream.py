@@ -204,9 +204,9 @@ class StreamRead(StreamReadFields, StreamReading[bytes]):
         side = self.side
         if side.closed:
             raise stream._watch.closed_error()
-        if side.quiet:
-            return False  # the last read took all there was, and no event came since
         n = self.n
+        if side.quiet and n:
+            return False  # the last read took all there was, and no event came since
         try:
             data = stream._sock.recv(n)
         except (BlockingIOError, InterruptedError):

@@ -187,7 +187,7 @@ class AsyncioSide:
         engine.turn()
         self.stepping = None
         set_current(loop, None)
-        if loop._ready or (engine.main is not None and engine.main.ended):
+        if loop._ready or self._yielding or (engine.main is not None and engine.main.ended):
             timeout = 0
         else:
             due = engine.timeout()
