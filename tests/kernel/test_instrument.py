@@ -15,6 +15,7 @@ from bateau.channel import channel
 from bateau.insight.recorder import layout, reading, recording
 from bateau.kernel import instrument
 from bateau.kernel.instrument import Instrument
+from bateau.kernel.operation import Watcher
 
 pytestmark = pytest.mark.real_os("a socket, a mapped file")
 
@@ -115,6 +116,38 @@ def test_a_wake_for_nothing_is_one_more_wait():
     finally:
         remove()
     assert all(events[-1] == "end" for events in notes.told.values())
+
+
+def test_a_wait_that_is_granted_while_it_begins_parks_all_the_same():
+    condition = sync.Condition()
+    notes = Notes()
+
+    class Meddles(Watcher):
+        """Stands in for what runs while the lock is passed on: a finaliser, a select."""
+
+        def claim(self, op: Any = None) -> bool:
+            condition.notify_all()
+            return False
+
+    async def waits() -> None:
+        async with condition:
+            first = condition.acquire()
+            first.watcher = Meddles()
+            first.begin(others[0])
+            await condition.wait()
+
+    async def main() -> None:
+        async with bateau.scope() as scope:
+            others.append(scope.spawn(bateau.yield_now))
+            scope.spawn(waits, name="waits")
+
+    others: list[Any] = []
+    remove = instrument.install(lambda host: notes)
+    try:
+        bateau.run(main, runtime="native")
+    finally:
+        remove()
+    assert notes.told["waits"] == ["step", "wake", "park", "step", "end"]
 
 
 @pytest.mark.parametrize("pure", ["1", "0"])

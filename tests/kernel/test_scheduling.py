@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 
+import pytest
+
 import bateau
+from bateau.kernel.operation import STEP_BUDGET
 from bateau.runtimes.native import NativeRuntime
 from bateau.scheduling import PriorityPolicy
 
@@ -87,3 +90,27 @@ def test_waits_timers_and_cancellation_work_under_it():
         return (await waiter).reason
 
     assert bateau.run(main, runtime=NativeRuntime(policy=PriorityPolicy)) == "done"
+
+
+@pytest.mark.parametrize("end", ["well", "deferred", "failed", "cancelled", "background"])
+def test_the_wait_for_the_children_leaves_a_whole_step_budget(end: str):
+    async def child():
+        await bateau.yield_now()
+        if end == "failed":
+            raise ValueError
+
+    async def main():
+        try:
+            async with bateau.scope() as scope:
+                scope.spawn(child)
+                if end == "deferred":
+                    scope.defer(int)
+                if end == "cancelled":
+                    scope.cancel()
+                if end == "background":
+                    scope.spawn(bateau.time.sleep, 1000, background=True)
+        except* ValueError:
+            pass
+        return bateau.current_task().budget
+
+    assert bateau.run(main, runtime="native") == STEP_BUDGET

@@ -418,6 +418,32 @@ async def main():
     list(children).clear()
 bateau.run(main)
 """,
+    "those who await a task are no queue": """
+import bateau
+async def main():
+    async with bateau.scope() as scope:
+        scope.spawn(bateau.time.sleep, 0).joiners = []
+bateau.run(main)
+""",
+    "a world without its fields": """
+import bateau, bateau._native as N
+calls = ("after(1, print)", "after(-1, print)", "at(-1, print)", "at(0.0, print)", "run_due()", "jump(1.0)", "next_event()", "next_thread()",
+         "look()", "chance('a', 0.5)", "choose_step('a', [1], True)")
+for fields in ({}, {"_heap": []}, {"_heap": [], "now": 0.0}, {"_heap": [], "now": 0.0, "strategy": 1}):
+    for call in calls:
+        world = N.WorldFields()
+        for name, value in fields.items(): setattr(world, name, value)
+        try: eval("world." + call)
+        except Exception: pass
+world = N.WorldFields()
+world._heap, world.now, world.ready = [], 0.0, ()
+event = world.at(1.0, print)
+event.when = None
+for call in ("next_event()", "next_thread()"):
+    del event.when
+    try: eval("world." + call)
+    except Exception: pass
+""",
 }
 
 

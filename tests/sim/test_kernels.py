@@ -14,8 +14,8 @@ from bateau.kernel.twin import native
 TESTS = Path(__file__).resolve().parents[1]
 # What differs most between the two: timers, channels, cancellation, generators, streams, threads, asyncio, processes that die.
 PROGRAMS = """
-    timeouts locks echo echo, cut law asyncio_gather asyncio_select cancelled_between clock_backwards dead_producer half_open lost_wakeup partial_read
-    retry_storm split_brain stale_replica thread_locks torn_write two_channels udp_order unfair_lock
+    timeouts locks blocks echo echo, cut law asyncio_gather asyncio_select cancelled_between clock_backwards dead_producer half_open lost_wakeup
+    partial_read retry_storm split_brain stale_replica thread_locks torn_write two_channels udp_order unfair_lock
 """.split()  # fmt: skip
 
 

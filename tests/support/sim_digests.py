@@ -68,6 +68,35 @@ async def locks() -> None:
             scope.spawn(work, number)
 
 
+async def blocks() -> None:
+    """Scopes that end in every way, with more steps between them than a budget has: what a block's end costs decides who gives way."""
+
+    async def child(turns: int) -> None:
+        for _ in range(turns):
+            await bateau.yield_now()
+        if turns == 2:
+            raise ValueError
+
+    async def work(number: int) -> None:
+        for turn in range(12):
+            try:
+                async with bateau.scope() as scope:
+                    for turns in range((number + turn) % 4):
+                        scope.spawn(child, turns, background=turn == 7)
+                    if turn % 3 == 0:
+                        scope.defer(child, 0)
+                    if turn % 5 == 4:
+                        scope.cancel()
+            except* ValueError:
+                await bateau.checkpoint()
+            for _ in range(number * 10):
+                await bateau.checkpoint()
+
+    async with bateau.scope() as scope:
+        for number in range(4):
+            scope.spawn(work, number)
+
+
 async def _echo(stream: Any) -> None:
     while data := await stream.read(65536):
         await stream.write(data)
@@ -119,7 +148,7 @@ async def cut(world: sim.World) -> None:
 
 def programs() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     """Name, scenario and options of each."""
-    for own in (timeouts, locks, echo):
+    for own in (timeouts, locks, blocks, echo):
         yield own.__name__, own, {}
     yield "echo, faults", echo, {"faults": sim.Faults(split=0.2, retransmit=0.1, reset=0.01), "forgive": OSError}
     yield "cut", cut, {}

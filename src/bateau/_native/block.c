@@ -147,6 +147,9 @@ passage_leave(Drain *self, Task *task, int waited, PyObject **result)
     if (scope->foreground || scope->background || is_filled_list(scope->deferred) || is_filled_list(scope->errors) ||
         is_set(scope->base.node.record) || scope->policy == NULL || scope->policy != kept[K_ALL_MUST_SUCCEED] || running_task() != task ||
         !block_can_leave(&scope->base, task, plain_engine(task))) {
+        if (waited && running_task() == task) {
+            task->budget++; /* the wait was counted; the pure `__aexit__`, which finds nobody left to wait for, counts again */
+        }
         return passage_begin_pure(self, NULL, result);
     }
     if (!waited) { /* counted all the same, so that a loop of empty scopes lets others run */

@@ -205,9 +205,13 @@ wait_first(Wait *self, PyObject *arg, PyObject **result)
         op->state = ABORTED;
     } else if (op->state == PARKED) {
         status = operation_park(op, task, NULL);
-    } else { /* passing it on has run code that has notified it, and granted it the lock: it has only to be stepped */
+    } else { /* passing it on has run code that has notified it, and granted it the lock: it parks all the same, and is stepped */
         op->phase = SUSPENDED;
         put(task->waiting, op);
+        Engine *engine = plain_engine(task);
+        if (engine != NULL) {
+            observe(engine, str_park, task);
+        }
     }
     Py_DECREF(lock);
     Py_DECREF(queue);

@@ -111,6 +111,10 @@ task_await(PyObject *task)
 int
 task_tell_joiners(Task *self)
 {
+    if (!PyObject_TypeCheck(self->joiners, &WaitQueueType)) { /* a field that Python may set */
+        PyErr_SetString(PyExc_TypeError, "those who await a task are kept in a WaitQueue");
+        return -1;
+    }
     WaitQueue *queue = (WaitQueue *)Py_NewRef(self->joiners);
     int status = 0, failed;
     Operation *op;

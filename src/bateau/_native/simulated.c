@@ -204,7 +204,11 @@ double_of(PyObject *object, double *value)
         *value = PyFloat_AS_DOUBLE(object);
         return 0;
     }
-    *value = object != NULL ? PyFloat_AsDouble(object) : 0.0;
+    if (object == NULL) {
+        PyErr_SetString(PyExc_TypeError, "the time of a simulated world or event was taken away");
+        return -1;
+    }
+    *value = PyFloat_AsDouble(object);
     return *value == -1.0 && PyErr_Occurred() ? -1 : 0;
 }
 
@@ -257,7 +261,8 @@ world_after(World *self, PyObject *const *args, Py_ssize_t nargs)
         PyErr_Format(PyExc_TypeError, "after takes a delay and a function, not %zd arguments", nargs);
         return NULL;
     }
-    PyObject *when = PyNumber_Add(self->now, args[0]);
+    double now;
+    PyObject *when = double_of(self->now, &now) < 0 ? NULL : PyNumber_Add(self->now, args[0]);
     if (when == NULL) {
         return NULL;
     }
@@ -299,7 +304,7 @@ world_next_event(World *self, PyObject *Py_UNUSED(ignored))
     if (first_event(self, &event) < 0) {
         return NULL;
     }
-    return Py_NewRef(event != NULL ? event->when : Py_None);
+    return Py_NewRef(event != NULL && event->when != NULL ? event->when : Py_None);
 }
 
 /* Call a method of the world for its effect: 0, or -1 with an exception. */
@@ -309,6 +314,17 @@ tell_world(World *self, PyObject *name, PyObject *argument)
     PyObject *result = PyObject_CallMethodObjArgs((PyObject *)self, name, argument, NULL);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
+}
+
+/* Whether there are invariants to be asked; -1 with an exception. */
+static int
+has_checks(World *self)
+{
+    PyObject *checks = self->checks;
+    if (checks == NULL) {
+        return 0;
+    }
+    return PyList_CheckExact(checks) ? PyList_GET_SIZE(checks) > 0 : PyObject_IsTrue(checks);
 }
 
 static int
@@ -352,7 +368,8 @@ run_due(World *self)
             return -1;
         }
         Py_DECREF(result);
-        if (PyObject_IsTrue(self->checks) > 0 && tell_world(self, str_check, NULL) < 0) {
+        int checks = has_checks(self);
+        if (checks < 0 || (checks && tell_world(self, str_check, NULL) < 0)) {
             return -1;
         }
     }
@@ -615,9 +632,9 @@ pass_to_event(World *self)
     if (event == NULL || event->background) {
         return 0;
     }
-    PyObject *when = Py_NewRef(event->when);
+    PyObject *when = Py_XNewRef(event->when);
     int status = jump(self, when);
-    Py_DECREF(when);
+    Py_XDECREF(when);
     if (status < 0) {
         if (!PyErr_ExceptionMatches(PyExc_Exception)) {
             return -1;
@@ -948,7 +965,7 @@ tell_of_step(Engine *self, World *world, PyObject *task)
             return -1;
         }
     }
-    int checks = PyList_CheckExact(world->checks) ? PyList_GET_SIZE(world->checks) > 0 : PyObject_IsTrue(world->checks);
+    int checks = has_checks(world);
     if (checks < 0 || (checks && tell_world(world, str_check, NULL) < 0)) {
         return -1;
     }

@@ -183,6 +183,7 @@ pooled_dealloc(Task *self)
     task_clear_few(self);
     if (type == known[C_TASK] && pool.count < FREE_TASKS && !PyObject_GC_IsFinalized(task)) {
         self->id = 0;
+        self->recorder = self->recorder_slot = 0; /* of one that has not ended: its slot is not the next task's */
         self->site_offset = self->budget = 0;
         self->background = self->ended = self->error_seen = self->foreign = self->scheduled = self->started = 0;
         self->spawned = 0;
