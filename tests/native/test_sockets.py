@@ -400,6 +400,45 @@ MISUSES = {
                 print(type(error).__name__)
             ours.close(); theirs.close()
     """,
+    "the numbers of a read and a write set beyond what they have": """
+        for field, value in (("total", 10_000_000), ("sent", -60_000), ("n", -1), ("n", -(1 << 62))):
+            ours, theirs = unix.pair()
+            operation = ours.read() if field == "n" else ours.write(b"abc")
+            setattr(operation, field, value)
+            await theirs.write(b"x" * 100_000)
+            try:
+                await operation
+            except (ValueError, SystemError) as error:
+                print(type(error).__name__)
+            else:
+                raise AssertionError(field)
+            ours.close(); theirs.close()
+    """,
+    "an attempt that fails while it waits": """
+        ours, theirs = unix.pair()
+        read = ours.read(1 << 20)
+        async def reader():
+            try:
+                await read
+            except (ValueError, OverflowError, MemoryError, SystemError) as error:
+                print(type(error).__name__)
+        async with bateau.scope() as scope:
+            scope.spawn(reader)
+            await bateau.yield_now()
+            read.n = -1  # what comes next is no bytes
+            await theirs.write(b"x")
+        assert await ours.read() == b"x"  # the place is free again
+        ours.close(); theirs.close()
+    """,
+    "a watch for a number that no process has": """
+        from bateau.kernel.current import current_task
+        try:
+            current_task().host.add_reader((1 << 31) - 1, print)
+        except OSError as error:
+            print(error.errno)
+        else:
+            raise AssertionError
+    """,
     "the fields of a reader set to the wrong things": """
         for field, value in (("_data", 5), ("_data", None), ("_pos", -7), ("_pos", 1 << 20), ("_slot", 3), ("raw", None)):
             ours, theirs = unix.pair()

@@ -256,6 +256,12 @@ set_current(LoopSide *side, PyObject *face)
     return result == NULL ? -1 : 0;
 }
 
+static int
+is_dict(PyObject *field)
+{
+    return field != NULL && PyDict_CheckExact(field);
+}
+
 int
 bateau_side_publish(LoopSide *side, Task *task)
 {
@@ -266,7 +272,7 @@ bateau_side_publish(LoopSide *side, Task *task)
     if (is_set(face->waiter)) { /* it is being resumed; kept until now, as an asyncio task does */
         PyObject *waiter = face->waiter;
         face->waiter = NULL;
-        int there = side->foreign != NULL ? PyDict_Contains(side->foreign, (PyObject *)task) : 0;
+        int there = is_dict(side->foreign) ? PyDict_Contains(side->foreign, (PyObject *)task) : 0;
         if (there > 0) {
             there = PyDict_DelItem(side->foreign, (PyObject *)task);
         }
@@ -305,30 +311,41 @@ call_when_done(PyObject *future, Face *face, Task *task)
     if (wake_up == NULL) {
         return -1;
     }
-    PyObject *args[3] = {future, wake_up, task->context};
+    PyObject *context = Py_XNewRef(task->context);
+    PyObject *args[3] = {future, wake_up, context != NULL ? context : Py_None};
     PyObject *result = PyObject_VectorcallMethod(str_add_done_callback, args, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, context_keyword);
+    Py_XDECREF(context);
     Py_DECREF(wake_up);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
 
+/* What is wrong will be said by the pure method, in its words; but what a signal's handler raised is raised once. */
+static int
+left_to_pure(void)
+{
+    if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_Exception)) {
+        return -1;
+    }
+    PyErr_Clear();
+    return 0;
+}
+
 int
 bateau_side_awaits(LoopSide *side, Engine *engine, Task *task, PyObject *trap)
 {
-    if (is_set(task->throwing) || is_cancelled_inside(task) || !is_set(task->context) || side->foreign == NULL) {
+    if (is_set(task->throwing) || is_cancelled_inside(task) || !is_set(task->context) || !is_dict(side->foreign)) {
         return 0;
     }
     PyObject *blocking = PyObject_GetAttr(trap, str_blocking);
     if (blocking == NULL) {
-        PyErr_Clear();
-        return 0;
+        return left_to_pure();
     }
     int waits = blocking == Py_True;
     Py_DECREF(blocking);
     PyObject *loop = waits ? PyObject_CallMethodNoArgs(trap, str_get_loop) : NULL;
     if (loop == NULL) {
-        PyErr_Clear(); /* what is wrong will be said by the pure method, in its words */
-        return 0;
+        return left_to_pure();
     }
     int ours = loop == side->loop;
     Py_DECREF(loop);

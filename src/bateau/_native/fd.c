@@ -100,7 +100,7 @@ side_ready(Side *self)
         return result == NULL ? -1 : 0;
     }
     self->quiet = 0;
-    PyObject *waiters = self->waiters;
+    PyObject *waiters = self->waiters; /* borrowed: compared, not used, once anything has run */
     if (PyList_GET_SIZE(waiters) == 0) {
         return call_method((PyObject *)self, str_disarm, NULL);
     }
@@ -110,7 +110,8 @@ side_ready(Side *self)
             PyObject_TypeCheck(first, &FdOperationType)) {
             Operation *op = (Operation *)Py_NewRef(first);
             int lone = is_lone(op), status = lone < 0 ? -1 : 0;
-            if (lone > 0 && PyList_GET_SIZE(waiters) == 1 && PyList_GET_ITEM(waiters, 0) == first) {
+            if (lone > 0 && self->waiters == waiters && PyList_GET_SIZE(waiters) == 1 && PyList_GET_ITEM(waiters, 0) == first &&
+                op->task != NULL && is_a(op->task, &TaskType, &seen[SEEN_TASK])) {
                 status = PyList_SetSlice(waiters, 0, 1, NULL);
                 if (status == 0) {
                     op->state = FIRED;
@@ -320,13 +321,15 @@ tell_keeping_error(Operation *self, PyObject *name)
 
 /* An attempt was in vain: join the queue. */
 static PySendResult
-park(Operation *self, Task *task, attempt_function here, PyObject **result)
+park(Operation *self, Task *task, PyObject **result)
 {
     self->state = PARKED;
     int joined;
-    if (here != NULL) {
+    if (attempt_of(self) != NULL) { /* asked again: the attempt may have run anything */
+        PyObject *side = Py_NewRef(((FdOperation *)self)->side);
         joined = stream_register(self);
-        joined = joined < 0 ? -1 : side_add((Side *)((FdOperation *)self)->side, self);
+        joined = joined < 0 ? -1 : side_add((Side *)side, self);
+        Py_DECREF(side);
     } else {
         joined = call_method((PyObject *)self, str_register, NULL);
     }
@@ -368,12 +371,11 @@ first(Operation *self, PyObject *arg, PyObject **result)
     Py_INCREF(task);
     put(self->task, task);
     PySendResult how;
-    attempt_function here = attempt_of(self);
-    enum attempt done = check_home(self, task) < 0 ? FAILED : attempt(self, here);
+    enum attempt done = check_home(self, task) < 0 ? FAILED : attempt(self, attempt_of(self));
     if (done == SUCCEEDED) {
         how = finish(self, result);
     } else if (done == NOT_YET) {
-        how = park(self, task, here, result);
+        how = park(self, task, result);
     } else {
         how = over_with_error(self, result);
     }
@@ -398,12 +400,13 @@ again(Operation *self, Task *task, PyObject **result)
         tell_keeping_error(self, str_given_up);
         return over_with_error(self, result);
     }
-    attempt_function here = attempt_of(self);
-    enum attempt done = attempt(self, here);
+    enum attempt done = attempt(self, attempt_of(self));
     if (done == SUCCEEDED) {
         return finish(self, result);
     }
-    if (done == FAILED) {
+    if (done == FAILED) { /* whatever it was (no memory, say): nobody waits here any more */
+        self->state = ABORTED;
+        tell_keeping_error(self, str_given_up);
         return over_with_error(self, result);
     }
     self->state = ABORTED;
@@ -419,7 +422,7 @@ again(Operation *self, Task *task, PyObject **result)
             return over_with_error(self, result);
         }
     }
-    return park(self, task, here, result);
+    return park(self, task, result);
 }
 
 PySendResult

@@ -14,6 +14,7 @@
 
 #ifdef __linux__
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -78,6 +79,10 @@ make_room(Reactor *self, int fd)
 {
     if (fd < self->room) {
         return 0;
+    }
+    if (fcntl(fd, F_GETFD) < 0) { /* no table of gigabytes for a number that is no descriptor */
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
     }
     Py_ssize_t room = self->room < 64 ? 64 : self->room;
     while (room <= fd) {

@@ -183,16 +183,11 @@ receive(int fd, Py_ssize_t size, int *code)
     return data;
 }
 
-/* Whether somebody else is in the middle of a wait in this direction: 1 if not, 0 with the exception that says so. */
+/* Whether nobody else has the place of this direction: who has may have left it, and the pure code asks. */
 static int
-is_free(Stream *stream, PyObject *other, FdOperation *op, const char *verb)
+is_free(PyObject *other, FdOperation *op)
 {
-    if (!is_set(other) || other == (PyObject *)op) {
-        return 1;
-    }
-    PyObject *result = PyObject_CallMethod((PyObject *)stream, "_check_free", "OOs", other, op, verb);
-    Py_XDECREF(result);
-    return result != NULL;
+    return !is_set(other) || other == (PyObject *)op;
 }
 
 static enum attempt
@@ -200,11 +195,8 @@ attempt_read(FdOperation *op)
 {
     StreamOperation *self = (StreamOperation *)op;
     Stream *stream = (Stream *)self->stream;
-    if (!is_free(stream, stream->reader, op, "read")) {
-        return FAILED;
-    }
     Side *side = (Side *)op->side;
-    if (side->closed || self->size <= 0) { /* recv itself would wait for the first byte, of which it takes none */
+    if (side->closed || !is_free(stream->reader, op) || self->size <= 0) { /* recv itself would wait for the first byte, of which it takes none */
         return pure_attempt(op, K_STREAM_READ_POLL);
     }
     if (side->quiet) {
@@ -239,29 +231,30 @@ attempt_write(FdOperation *op)
     StreamOperation *self = (StreamOperation *)op;
     Stream *stream = (Stream *)self->stream;
     Watch *watch = (Watch *)op->op.resource;
-    if (is_set(stream->broken) || stream->eof_sent || watch->closed ||
-        ((Side *)op->side)->closed) {
+    if (is_set(stream->broken) || stream->eof_sent || watch->closed || ((Side *)op->side)->closed || !is_free(stream->writer, op)) {
         return pure_attempt(op, K_STREAM_WRITE_POLL); /* says what it is */
-    }
-    if (!is_free(stream, stream->writer, op, "write")) {
-        return FAILED;
     }
     if (self->sent < self->size) {
         int fd = number_of(&stream->owner, watch);
         if (fd < 0 || self->data == NULL || !PyBytes_CheckExact(self->data)) {
             return pure_attempt(op, K_STREAM_WRITE_POLL);
         }
+        if (self->sent < 0 || self->size > PyBytes_GET_SIZE(self->data)) {
+            PyErr_SetString(PyExc_SystemError, "the fields of a write are not what they were");
+            return FAILED;
+        }
         PyObject *data = Py_NewRef(self->data);
         const char *start = PyBytes_AS_STRING(data);
+        Py_ssize_t done = self->sent, size = self->size; /* Python code can set the fields while the GIL is given up */
         int code = 0;
-        while (self->sent < self->size && !code) {
-            Py_ssize_t left = self->size - self->sent;
+        while (done < size && !code) {
+            Py_ssize_t left = size - done;
             ssize_t sent;
             if (left <= SHARED_SIZE) {
-                sent = send(fd, start + self->sent, (size_t)left, MSG_NOSIGNAL);
+                sent = send(fd, start + done, (size_t)left, MSG_NOSIGNAL);
                 code = sent < 0 ? errno : 0;
             } else {
-                const char *rest = start + self->sent;
+                const char *rest = start + done;
                 Py_BEGIN_ALLOW_THREADS
                 sent = send(fd, rest, (size_t)left, MSG_NOSIGNAL);
                 code = sent < 0 ? errno : 0;
@@ -270,7 +263,7 @@ attempt_write(FdOperation *op)
             if (code == EINTR) {
                 code = 0;
             } else if (!code) {
-                self->sent += sent;
+                self->sent = done += sent;
             }
         }
         Py_DECREF(data);
@@ -335,6 +328,8 @@ stream_operation(Stream *stream, int which, int *left)
     if (*left) {
         return NULL;
     }
+    Py_INCREF(watch); /* making the operation may run the collector */
+    Py_INCREF(side);
     StreamOperation *op = (StreamOperation *)final_new(which);
     if (op != NULL) {
         put(op->stream, stream);
@@ -342,6 +337,8 @@ stream_operation(Stream *stream, int which, int *left)
         put(op->base.side, side);
         op->sent = 0;
     }
+    Py_DECREF(side);
+    Py_DECREF(watch);
     return op;
 }
 

@@ -203,6 +203,7 @@ make(Owner *owner, int which, int left_to, PyObject *const *args, Py_ssize_t nar
 {
     Watch *watch = (Watch *)owner->watch;
     if (known[which] != NULL && watch != NULL && PyObject_TypeCheck(watch, &WatchType) && is_set(watch->reading) && is_set(watch->writing)) {
+        Py_INCREF(watch); /* making the operation may run the collector */
         Datagram *op = (Datagram *)final_new(which);
         if (op != NULL) {
             put(op->owner, owner);
@@ -214,6 +215,7 @@ make(Owner *owner, int which, int left_to, PyObject *const *args, Py_ssize_t nar
                 put(op->address, nargs > 1 ? args[1] : NULL);
             }
         }
+        Py_DECREF(watch);
         return (PyObject *)op;
     }
     return socket_leave_to(left_to, (PyObject *)owner, args, nargs);

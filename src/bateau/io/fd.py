@@ -332,7 +332,7 @@ class FdOperation(FdOperationFields, RetryOperation[T]):
         self.task = task
         self.resource.check_home(host)
         waited = False
-        while not self.poll():
+        while not (self._poll_again() if waited else self.poll()):
             if waited:  # a cancellation or stop that came after the hint found nothing parked to abort
                 self.state = ABORTED
                 if task.node.effective is not None or task.foreign and host.is_cancelled(task):
@@ -375,6 +375,14 @@ class FdOperation(FdOperationFields, RetryOperation[T]):
                 raise error
         self.state = DONE
         return self.value  # type: ignore[no-any-return]  # set by poll, which is typed
+
+    def _poll_again(self) -> bool:
+        try:
+            return self.poll()
+        except BaseException:  # whatever it was (no memory, say): nobody waits here any more
+            self.state = ABORTED
+            self.given_up()
+            raise
 
     def waits_in(self, host: Host) -> bool:
         """Whether ``host`` suspends a task on an fd by a means of its own (trio does), instead of calling back."""
