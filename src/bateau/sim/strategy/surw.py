@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...kernel.errors import PACKAGE_DIR
+from ...kernel.leaving import Drain
 from .base import WAITS, Actor, ActorKeys, Key, Seeded
 
 # Steps after which the intended one is drawn anew, should it have come to no selected step: it may be waiting for others in a loop.
@@ -124,15 +126,19 @@ class Surw(Seeded):
 def kind_of(actor: Actor) -> Kind:
     """What the pending step of ``actor`` follows: its wait, and the innermost function of the program that waits.
 
+    Bateau's own functions below that are left out: the C twin has fewer of them, and a seed makes the same run on both kernels.
     Of an actor that is no kernel task nothing is known but its name, of which the number at its end is no part.
     """
     operation = getattr(actor, "waiting", None)
     coro = getattr(actor, "coro", None)
-    function = "" if coro is not None else str(getattr(actor, "name", "")).rstrip("-0123456789")
+    function = str(getattr(actor, "name", "")).rstrip("-0123456789") if coro is None else ""
     while coro is not None:
         code = getattr(coro, "cr_code", None)
         if code is None:
             break
-        function = code.co_qualname
+        if not (function and code.co_filename.startswith(PACKAGE_DIR)):
+            function = code.co_qualname
         coro = coro.cr_await
+    if isinstance(operation, Drain):
+        return "Drain", function  # the twin's is of a class of its own
     return ("" if operation is None else type(operation).__name__, function)
