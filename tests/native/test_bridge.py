@@ -242,6 +242,40 @@ def test_interrupted_in_the_middle() -> None:
     assert ended == [True]
 
 
+def test_interrupted_between_those_that_let_asyncio_go_first() -> None:
+    """Those that were not woken any more are in no queue: they are cancelled in order all the same."""
+    cleaned: list[int] = []
+
+    async def yields(index: int) -> None:
+        try:
+            while True:
+                asyncio.get_running_loop().call_soon(int)
+                await asyncio.sleep(0)
+        finally:
+            cleaned.append(index)
+
+    async def main() -> None:
+        engine: Any = current_task().host
+        calls = iter(range(7))
+
+        def wake(task: Any) -> None:  # what a signal's handler does that raises there
+            if next(calls, None) is None:
+                del engine.wake
+                raise KeyboardInterrupt
+            type(engine).wake(engine, task)
+
+        async with bateau.scope() as scope:
+            for index in range(10):
+                scope.spawn(yields, index)
+            await asyncio.sleep(0)
+            engine.wake = wake
+            await bateau.sleep(60)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(main)
+    assert sorted(cleaned) == list(range(10))
+
+
 def test_what_is_handed_to_it_wrongly() -> None:
     async def main() -> None:
         engine: Any = current_task().host
