@@ -269,7 +269,7 @@ def test_interrupted_between_those_that_let_asyncio_go_first() -> None:
                 scope.spawn(yields, index)
             await asyncio.sleep(0)
             engine.wake = wake
-            await bateau.sleep(60)
+            await asyncio.sleep(60)
 
     with pytest.raises(KeyboardInterrupt):
         run(main)
