@@ -491,7 +491,7 @@ bateau.run(main)
         while not any("task 'waiter'" in line for line in lines):
             lines.append(program.stderr.readline())
             assert lines[-1], "the program ended"
-        while not path.exists() or path.read_text().count("since at least") < 1:
+        while not path.exists() or path.read_text().count("has waited for at least") < 1:
             time.sleep(0.02)
     finally:
         program.kill()

@@ -179,6 +179,21 @@ def test_a_trace_from_an_issue_in_the_middle_of_a_log() -> None:
     assert trim(ISSUE) == TRIMMED
 
 
+def test_the_frames_between_the_line_that_runs_a_loop_and_main() -> None:
+    """S36: a plain asyncio program's trace. Where the loop itself refuses, its frames are all there is to see, and stay."""
+    head = 'Traceback (most recent call last):\n  File "/srv/app.py", line 9, in <module>\n    asyncio.run(main())\n'
+    loop = (
+        '  File "/usr/lib/python3.11/asyncio/runners.py", line 190, in run\n    return runner.run(main)\n'
+        '  File "/usr/lib/python3.11/asyncio/base_events.py", line 653, in run_until_complete\n    return future.result()\n'
+    )
+    called = (
+        '  File "/srv/app.py", line 3, in main\n    await asyncio.wait_for(x, 1)\n'
+        '  File "/usr/lib/python3.11/asyncio/tasks.py", line 479, in wait_for\n    return fut.result()\n'
+    )
+    assert trim(f"{head}{loop}{called}ValueError: 1\n") == f"{head}{called}ValueError: 1\n"
+    assert trim(f"{head}{loop}RuntimeError: no\n") == f"{head}{loop}RuntimeError: no\n"
+
+
 @pytest.mark.parametrize("prefix", ["", "> ", "    ", "> > "])
 def test_it_may_be_quoted_or_indented(prefix: str) -> None:
     def quoted(text: str) -> str:

@@ -119,7 +119,7 @@ def _task_name(number: int) -> str:
 
 
 def _task_label(snapshot: Snapshot, task: Task) -> str:
-    frame = snapshot.at(task.stack)
+    frame = snapshot.place(task)
     where = f"\n{frame.file.rpartition('/')[2]}:{frame.line} in {frame.function}" if frame is not None else ""
     return f"{task.name}{where}"
 

@@ -179,12 +179,12 @@ class _Teller:
         """A task in a few lines; the first says who, where, and what it waits on."""
         kind = "" if task.library == "bateau" else f"{task.library} "
         line = names or f"{kind}task {task.name!r}"
-        frame = self._shown(task)
+        frame = self.snapshot.place(task)
         if frame is not None:
             line += f" at {_place(frame)}"
         wait = task.waits
         if wait is not None:
-            line += f" waits{_since(wait)}: {cut(wait.operation, 160)}"
+            line += f" {_waits(wait, several=names is not None)}: {cut(wait.operation, 160)}"
             if wait.left is not None:
                 line += f" ({duration(wait.left)} left)"
         yield line
@@ -197,13 +197,6 @@ class _Teller:
             yield f"  spawned at {spawned.file}:{spawned.line}"
         for event in task.events[-3:] if names is None else ():
             yield f"  {duration(event.ago)} ago: {event.text}"
-
-    def _shown(self, task: Task) -> Frame | None:
-        """The line to show. A task that is inside bateau from its first frame on was spawned by somebody."""
-        frame = self.snapshot.at(task.stack)
-        if frame is None or frame.whose == "bateau":
-            return self.snapshot.frame(task.spawned) or frame
-        return frame
 
     def _freeing(self, task: Task, wait: Wait) -> Iterator[str]:
         for arm in wait.arms[:8]:
@@ -250,9 +243,9 @@ class _Teller:
         if task is None:
             return "a task that has ended"
         if task.state != "waiting" or task.waits is None:
-            frame = self._shown(task)
+            frame = self.snapshot.place(task)
             return f"{task.name!r}, which is {task.state}" + (f" at {_place(frame)}" if frame else "")
-        frame = self._shown(task)
+        frame = self.snapshot.place(task)
         where = f" at {_place(frame)}" if frame is not None else ""
         return f"{task.name!r}, which waits{where}"
 
@@ -346,10 +339,11 @@ def _label(resource: Resource) -> str:
     return f"{resource.kind} {resource.name!r}" if resource.name else resource.kind
 
 
-def _since(wait: Wait) -> str:
+def _waits(wait: Wait, *, several: bool) -> str:
+    """Not "waits for 2 s", which would be a wait that ends then."""
     if wait.waited is None or (wait.at_least and wait.waited < 0.05):
-        return ""
-    return f" since {'at least ' if wait.at_least else ''}{duration(wait.waited)}"
+        return "wait" if several else "waits"
+    return f"{'have' if several else 'has'} waited for {'at least ' if wait.at_least else ''}{duration(wait.waited)}"
 
 
 def _names(tasks: list[Task]) -> str:

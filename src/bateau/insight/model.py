@@ -335,6 +335,13 @@ class Snapshot:
                 best = frame
         return best
 
+    def place(self, task: Task) -> Frame | None:
+        """The line to show for a task: that of its stack; of one that is inside bateau from its first frame on, the line that spawned it."""
+        frame = self.at(task.stack)
+        if frame is None or frame.whose == "bateau":
+            return self.frame(task.spawned) or frame
+        return frame
+
 
 _RANK: dict[str, int] = {"user": 0, "package": 1, "stdlib": 2, "bateau": 3}
 

@@ -43,6 +43,10 @@ _MACHINERY = re.compile(
     + r")(?:[/\\]|\.py$)"
     r"|^<frozen (?:runpy|importlib)|^uvloop/"
 )
+# Where a user's line that starts a loop (``asyncio.run(main())``) leads to: what follows until the user's code is that loop.
+_RUNNERS = re.compile(
+    r"[/\\](?:asyncio[/\\](?:runners|base_events)|trio[/\\]_core[/\\]_run|anyio[/\\](?:_core[/\\]_eventloop|_backends[/\\]_\w+))\.py$"
+)
 _BATEAU = re.compile(r"[/\\](?:(?:site|dist)-packages|src)[/\\]bateau[/\\]")
 _CLI = re.compile(r"[/\\]bateau[/\\]cli[/\\]")
 
@@ -215,13 +219,23 @@ def _trace(items: list[str | list[_Level]]) -> Trace | None:
 
 
 def _users(frames: list[Line]) -> Iterator[Line]:
-    """The user's frames: without bateau's, and without those of loops that stand above the user's."""
+    """The user's frames: without bateau's, and without those of loops that stand above the user's, or between them and the line that
+    started the loop. What a library was called for, and failed in, stays.
+    """
     start = max((index for index, line in enumerate(frames) if _CLI.search(line.file)), default=-1) + 1
     machinery = True
+    running: list[Line] = []  # of a loop that was started, as long as nobody's code has followed
     for line in frames[start:]:
         if _BATEAU.search(line.file):
             machinery = True
-        elif not (machinery and _MACHINERY.search(line.file)):
+        elif _MACHINERY.search(line.file):
+            if running or (not machinery and _RUNNERS.search(line.file)):
+                running.append(line)
+            elif not machinery and not line.file.startswith("<frozen "):
+                yield line
+        else:
             machinery = False
+            running.clear()
             if not line.file.startswith("<frozen "):
                 yield line
+    yield from running

@@ -38,7 +38,7 @@ def foreign_trap_error(host: Host, task: Task[Any], trap: Any) -> TypeError:
     """The error for a task of ours that awaited something which yielded ``trap``."""
     owner = _owner_of(trap)
     return TypeError(
-        f"task {task.name!r} runs on {host.describe()} and awaited something of {owner} (it yielded {trap!r}); "
+        f"task {task.name!r} runs on runtime {host.name!r} and awaited something of {owner} (it yielded {trap!r}); "
         f"{_way_out(owner, host)}"
     )
 
@@ -58,7 +58,7 @@ def explain_foreign(error: BaseException, task: Task[Any]) -> None:
     if owner == "asyncio" and host.name in _ASYNCIO_FAMILY and getattr(host, "aio", host) is not None:
         return
     error.add_note(
-        f"task {task.name!r} runs on {host.describe()} and called something of {owner}{line}; {_way_out(owner, host)}"
+        f"task {task.name!r} runs on runtime {host.name!r} and called something of {owner}{line}; {_way_out(owner, host)}"
     )
 
 

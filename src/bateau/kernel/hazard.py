@@ -117,9 +117,10 @@ def publish(finding: Finding) -> None:
 
 def warn(finding: Finding) -> None:
     """What is done with a finding that no tool takes: a ``HazardWarning`` at its line."""
+    advice = f"; what to do: {finding.remedy}" if finding.remedy else ""
     try:
         warnings.warn_explicit(
-            f"{finding.name}: {finding.message}", HazardWarning, finding.filename or "<unknown>", finding.lineno
+            f"{finding.name}: {finding.message}{advice}", HazardWarning, finding.filename or "<unknown>", finding.lineno
         )
     except HazardWarning as error:
         # Reports come from the middle of the scheduler, where raising would break the program that is being told about.

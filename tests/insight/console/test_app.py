@@ -235,6 +235,25 @@ def test_what_is_no_program(tmp_path):
         Console([])
 
 
+def test_keys_go_to_the_tab_that_is_open(file):
+    """A hidden table that kept the focus had textual open its tab again."""
+
+    async def script(app, pilot):
+        for keys, tab, focused in (
+            (["P", "2"], "tree", "the-tree"),
+            (["P", "7"], "trends", "scroll-trends"),
+            (["P", "3", "2"], "tree", "the-tree"),
+            (["2", "P"], "problems", "table-problems"),
+        ):
+            await pilot.press(*keys)
+            await pilot.pause()
+            for _ in range(20):
+                await pilot.pause(0)
+            assert (app.tab, app.focused.id) == (tab, focused)
+
+    drive(find_source(str(file)), script)
+
+
 MANY = 100_000
 
 

@@ -16,6 +16,8 @@ from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
+from textual.events import DescendantFocus
+from textual.widget import Widget
 from textual.widgets import DataTable, Footer, Header, Input, Static, TabbedContent, TabPane, Tree
 from textual.widgets.tree import TreeNode
 from textual.worker import Worker, WorkerState
@@ -37,6 +39,18 @@ KINDS = {"tasks": "task", "resources": "resource", "scopes": "scope"}
 SLOWEST = 10.0
 
 Table = DataTable[str]
+
+
+class _Pane(TabPane):
+    """A tab that is opened by its key or by a click alone.
+
+    textual's own opens whenever something in it gets the focus, and it hears of that late on a busy screen: when another tab is open,
+    which it would shut.
+    """
+
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        """In place of the base class's, which would open the tab."""
+        event.prevent_default()
 
 
 class Console(App[None]):
@@ -120,7 +134,7 @@ class Console(App[None]):
         yield Static("", id="banner", markup=False)
         with TabbedContent(initial="tasks"):
             for name in (*TABS, *(("output",) if self.child is not None else ())):
-                with TabPane(name, id=name):
+                with _Pane(name, id=name):
                     if name == "tree":
                         yield Tree[int]("program", id="the-tree")
                     elif name in ("trends", "output"):
@@ -230,8 +244,19 @@ class Console(App[None]):
     def on_tabbed_content_tab_activated(self, event: TabbedContent.TabActivated) -> None:
         """Only the open tab is drawn, so one that opens has to be."""
         self._draw()
-        if self.tab in COLUMNS:
-            self._table(self.tab).focus()
+        self._focus()
+
+    def _focus(self) -> None:
+        """The keys go to what the open tab shows, and never to a table that is hidden."""
+        tab = self.tab
+        widget: Widget
+        if tab == "tree":
+            widget = self._tree()
+        elif tab in COLUMNS:
+            widget = self._table(tab)
+        else:
+            widget = self.screen_stack[0].query_one(f"#scroll-{tab}")
+        self.screen_stack[0].set_focus(widget)
 
     def _draw(self) -> None:
         snapshot, tab = self.snapshot, self.tab
@@ -291,7 +316,7 @@ class Console(App[None]):
                 key = str(row.id)
                 for column, new, old in zip(COLUMNS[tab], row.cells, table.get_row(key), strict=True):
                     if new != old:
-                        table.update_cell(key, column, new)
+                        table.update_cell(key, column, new, update_width=True)
         else:
             here = self._under_cursor(tab)
             offset = table.scroll_y
@@ -401,6 +426,7 @@ class Console(App[None]):
         while len(self.screen_stack) > 1:
             self.pop_screen()
         self.screen.query_one(TabbedContent).active = name
+        self._focus()
 
     def action_graph(self) -> None:
         """The wait graph."""
@@ -433,8 +459,7 @@ class Console(App[None]):
 
     def _leave_filter(self) -> None:
         self.screen_stack[0].query_one("#filter", Input).remove_class("shown")
-        if self.tab in COLUMNS:
-            self._table(self.tab).focus()
+        self._focus()
 
     def action_sort(self) -> None:
         """Sort the tasks by the next thing."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from ..explain import explain_task
 from ..model import Scope, Snapshot, Task
 from ..waitgraph import WaitGraph
-from ..words import duration
+from ..words import count, duration
 from .listing import longest_waits, place
 from .trends import histogram
 
@@ -38,8 +38,8 @@ def _life(snapshot: Snapshot, task: Task) -> Iterator[str]:
     stats = task.stats
     if stats:
         yield (
-            f"ran {duration(stats.get('busy'))} in {stats.get('steps', 0):.0f} steps; ready and not yet run "
-            f"{duration(stats.get('scheduled'))}; waited {duration(stats.get('idle'))}; woken {stats.get('wakes', 0):.0f} times, "
+            f"ran {duration(stats.get('busy'))} in {count(int(stats.get('steps', 0)), 'step')}; ready and not yet run "
+            f"{duration(stats.get('scheduled'))}; waited {duration(stats.get('idle'))}; woken {count(int(stats.get('wakes', 0)), 'time')}, "
             f"{stats.get('self_wakes', 0):.0f} of them by itself"
         )
         late = histogram(dict(stats))
@@ -100,7 +100,7 @@ def resource_text(snapshot: Snapshot, number: int) -> str:
 def _where(snapshot: Snapshot, task: Task | None) -> str:
     if task is None:
         return "a task that has ended"
-    where = place(snapshot.at(task.stack))
+    where = place(snapshot.place(task))
     wait = task.waits
     since = (
         f", for {'at least ' if wait.at_least else ''}{duration(wait.waited)}"

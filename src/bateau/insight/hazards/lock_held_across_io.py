@@ -10,6 +10,7 @@ from ..words import duration
 from .base import Found, Hazard
 
 if TYPE_CHECKING:
+    from ...kernel.resource import Resource
     from ..watch_look import Look
 
 _LOCKS = frozenset(("lock", "rwlock", "semaphore", "limiter", "condition"))
@@ -43,10 +44,16 @@ class LockHeldAcrossIO(Hazard):
                     yield from self.found(
                         (holder.key, id(op.resource)),
                         holder,
-                        f"task {holder.name!r} holds {op.resource.describe()} while it waits: {holder.op.describe()}; task "
-                        f"{seen.name!r} has waited for the lock for {duration(look.waited(seen))}",
+                        f"task {holder.name!r} holds {_name(op.resource)} while it waits: {holder.op.describe()}; task "
+                        f"{seen.name!r} has waited for the lock for {duration(look.waited(seen))}, at {seen.site[0]}:{seen.site[1]}",
                         sites=(("the lock is awaited", *seen.site[:2]),),
                     )
+
+
+def _name(lock: Resource) -> str:
+    """Without the holder, whom the sentence begins with."""
+    name = getattr(lock, "name", None)
+    return f"{lock.kind} {name!r}" if name else lock.describe()
 
 
 def _is_sleep(op: object) -> bool:

@@ -44,9 +44,17 @@ class ThreadLockAcrossAwait(Hazard):
                 yield from self.found(
                     (seen.key, id(lock)),
                     seen,
-                    f"task {seen.name!r} is suspended while it holds {lock!r}: the next task that wants it blocks the loop",
+                    f"task {seen.name!r} is suspended inside `with {_name(coro, lock)}`: the next task that wants this lock for threads blocks the loop",
                     site,
                 )
+
+
+def _name(coro: Any, lock: Any) -> str:
+    """What the program calls the lock, if that is a global name; else what it is."""
+    frame: Any = getattr(coro, "cr_frame", None) or getattr(coro, "ag_frame", None)
+    names: dict[str, Any] = frame.f_globals if frame is not None else {}
+    found = next((name for name, value in tuple(names.items()) if value is lock), None)
+    return found or f"threading.{'RLock' if isinstance(lock, RLock) else 'Lock'}()"
 
 
 def held_by(coro: Any) -> Any:

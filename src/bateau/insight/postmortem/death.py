@@ -167,8 +167,7 @@ class _Reader:
         waited = max(0.0, self.now - ring.wall(slot.since))
         if slot.state == at.FOREIGN:
             return Wait("something outside bateau", waited=waited, foreign=True)
-        resource = self._text_of(ring, slot)
-        return Wait(f"{ring.text(slot.operation) or 'a wait'} on {resource}", slot.address or None, waited=waited)
+        return Wait(_words(ring.text(slot.operation), self._text_of(ring, slot)), slot.address or None, waited=waited)
 
     def _text_of(self, ring: RingFile, slot: Slot) -> str:
         kind, label = ring.text(slot.kind) or "something", ring.text(slot.label)
@@ -292,11 +291,11 @@ def _happening(ring: RingFile, record: Record, when: float) -> Happening:
         case at.IDLE:
             text = "nobody runs"
         case at.PARK:
-            text = f"{name} waits: {ring.text(record.a) or 'something outside bateau'}{_where(ring, record.b)}"
+            text = f"{name} waits: {_verb(ring.text(record.a)) or 'something outside bateau'}{_where(ring, record.b)}"
         case at.WAKE:
             text = f"{name} is woken" + (f" by {ring.task_name(record.a)!r}" if record.a else "")
         case at.CANCEL:
-            text = f"{name} is cancelled{', in a scope of its' if record.b else ''}: {ring.text(record.a)}"
+            text = f"{name} is cancelled{', in one of its scopes' if record.b else ''}: {ring.text(record.a)}"
         case at.END:
             ways = {at.RETURNED: "has ended", at.CANCELLED: "has ended: cancelled"}
             text = f"{name} {ways.get(record.a) or f'has failed: {ring.text(record.b)}'}"
@@ -307,8 +306,22 @@ def _happening(ring: RingFile, record: Record, when: float) -> Happening:
     return Happening(when, kind or "?", text, record.task or None, ring.name)
 
 
+def _verb(operation: str) -> str:
+    """What an operation is called where people read of it: some of bateau's own names are its innards."""
+    return "end of the children" if operation in ("drain", "passage") else operation
+
+
+def _words(operation: str, resource: str) -> str:
+    """A wait as the live tools say it."""
+    if operation in ("drain", "passage"):
+        return f"{_verb(operation)} of {resource}"
+    return f"{operation or 'a wait'} on {resource}"
+
+
 def _where(ring: RingFile, stack: int) -> str:
     """The line of a stack to show: the innermost of the user's own."""
     places = [place for place in ring.stack(stack) if place.file != "<unknown>"]
-    own = [place for place in places if whose(place.file) == "user"] or places
+    own = [place for place in places if whose(place.file) == "user"] or [
+        place for place in places if whose(place.file) != "bateau"
+    ]
     return f" at {own[-1].file}:{own[-1].line}" if own else ""

@@ -120,7 +120,7 @@ def _tasks(snapshot: Snapshot, most: int) -> list[str]:
 
 def _finding(snapshot: Snapshot, finding: Finding) -> list[str]:
     """A hazard that was reported before the end."""
-    when = f" {duration(finding.ago)} before" if finding.ago is not None else ""
+    when = f" {duration(finding.ago)} before the end" if finding.ago is not None else ""
     lines = [f"FOUND{when}: {finding.hazard}: {finding.message}"]
     if (frame := snapshot.frame(finding.site)) is not None:
         lines.append(f"  at {_place(frame)}")
@@ -129,8 +129,8 @@ def _finding(snapshot: Snapshot, finding: Finding) -> list[str]:
 
 def _state(task: Task) -> str:
     if task.waits is not None:
-        waited = f" for {duration(task.waits.waited)}" if task.waits.waited is not None else ""
-        return f"waits{waited}: {task.waits.operation}"
+        waited = f"had waited for {duration(task.waits.waited)}" if task.waits.waited is not None else "waited"
+        return f"{waited}: {task.waits.operation}"
     since = task.ext.get("since")
     lasted = f" for {duration(float(since))}" if isinstance(since, (int, float)) else ""
     words = {
