@@ -276,6 +276,47 @@ def test_interrupted_between_those_that_let_asyncio_go_first() -> None:
     assert sorted(cleaned) == list(range(10))
 
 
+def test_interrupted_between_those_that_wait_for_one_descriptor() -> None:
+    """The one that was taken out of the queue and not woken has ended in order as well."""
+    cleaned: list[int] = []
+
+    async def main() -> None:
+        engine: Any = current_task().host
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            watch = FdWatch(ours.fileno())
+
+            async def wait(index: int) -> None:
+                try:
+                    await watch.readable()
+                finally:
+                    cleaned.append(index)
+
+            calls = iter(range(2))
+
+            def wake(task: Any) -> None:
+                if next(calls, None) is None:
+                    del engine.wake
+                    raise KeyboardInterrupt
+                type(engine).wake(engine, task)
+
+            try:
+                async with bateau.scope() as scope:
+                    for index in range(5):
+                        scope.spawn(wait, index)
+                    await asyncio.sleep(0.01)
+                    engine.wake = wake
+                    theirs.send(b"x")
+                    await asyncio.sleep(60)
+            finally:
+                watch.close()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(main)
+    assert sorted(cleaned) == list(range(5))
+
+
 def test_what_is_handed_to_it_wrongly() -> None:
     async def main() -> None:
         engine: Any = current_task().host

@@ -278,18 +278,25 @@ class NativeEngine(Engine):
     def advance(self) -> None:
         if self.aio is None and "asyncio" in modules and asyncio_is_ready():  # imported by another thread
             attach(self)
-        if self.aio is not None:
-            self.aio.advance()
-            return
-        # ``Engine.advance`` written out: a connection that sends one message at a time comes by here for each.
-        self.turn()
-        main = self.main
-        if (main is not None and main.ended) or self.aio is not None:
-            return
-        timeout = self.timeout()
-        if timeout is None and not self.reactor.is_awaited(-1) and self.is_stuck():
-            raise Deadlock(explain_deadlock(self.roots))
-        self.reactor.poll(timeout)
+        try:
+            if self.aio is not None:
+                self.aio.advance()
+                return
+            # ``Engine.advance`` written out: a connection that sends one message at a time comes by here for each.
+            self.turn()
+            main = self.main
+            if (main is not None and main.ended) or self.aio is not None:
+                return
+            timeout = self.timeout()
+            if timeout is None and not self.reactor.is_awaited(-1) and self.is_stuck():
+                raise Deadlock(explain_deadlock(self.roots))
+            self.reactor.poll(timeout)
+        except Deadlock:
+            raise
+        except BaseException:
+            # A signal's handler has raised, perhaps between two wakes: of a poll, or of those that let asyncio go first.
+            self._after_interrupt()
+            raise
 
     def asyncio_side(self) -> Any:
         """Make its asyncio side (an ``AsyncioSide``). Called once, when asyncio has been imported."""

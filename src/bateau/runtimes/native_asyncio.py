@@ -175,14 +175,10 @@ class AsyncioSide:
     def wake_yielding(self) -> None:
         """Asyncio's callbacks have had their round: those that let them go first may run."""
         if self._yielding:
-            try:
-                yielding, self._yielding = self._yielding, []
-                for task in yielding:
-                    task.scheduled = False
-                    self.engine.wake(task)
-            except BaseException:  # a signal's handler has raised: the rest is in no queue
-                self.engine._after_interrupt()
-                raise
+            yielding, self._yielding = self._yielding, []
+            for task in yielding:
+                task.scheduled = False
+                self.engine.wake(task)
 
     def turn_and_poll(self, timeout: float | None) -> None:
         """The inside of ``select``: see the module's head."""
