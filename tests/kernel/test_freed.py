@@ -67,3 +67,31 @@ def test_a_cancelled_task_still_tells_where_it_waited(entry):
         return names
 
     assert "patient" in entry.run(main)
+
+
+def test_what_stands_in_for_a_coroutine_is_still_the_collectors():
+    """The twin takes the coroutines of living tasks out of the collector's lists, and puts them back: of others it lets go."""
+
+    async def child():
+        return
+
+    class StandIn:
+        steps = iter([None, None])
+        cr_frame = None
+
+        def send(self, value):
+            try:
+                return next(self.steps)
+            except StopIteration:
+                raise StopIteration("done") from None
+
+    async def main():
+        async with bateau.scope() as scope:
+            task = scope.spawn(child)
+            task.coro.close()
+            task.coro = stand_in
+            return await task
+
+    stand_in = StandIn()
+    assert bateau.run(main, runtime="native") == "done"
+    assert gc.is_tracked(stand_in)

@@ -179,7 +179,7 @@ static PyMethodDef stacks_methods[] = {
 };
 
 static PyMemberDef stacks_members[] = {
-    FIELD(Stacks, stacks, "stacks"),
+    FIELD_SEEN(Stacks, stacks, "stacks"),
     {NULL, 0, 0, 0, NULL},
 };
 

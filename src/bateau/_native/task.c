@@ -64,6 +64,9 @@ PyTypeObject NodeType = {
 void
 task_hide_parts(Task *self)
 {
+    if (self->coro == NULL || !Py_IS_TYPE(self->coro, &PyCoro_Type) || self->context == NULL || !PyContext_CheckExact(self->context)) {
+        return; /* Python has put something else there */
+    }
     PyObject_GC_UnTrack(self->coro);
     PyObject_GC_UnTrack(self->context);
     self->hidden = 1;
@@ -120,6 +123,7 @@ task_traverse(Task *self, visitproc visit, void *arg)
 static int
 task_clear(Task *self)
 {
+    show_parts(self);
     TASK_OBJECTS(CLEAR_FIELD)
     return node_clear(&self->node);
 }
