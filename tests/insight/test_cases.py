@@ -23,6 +23,7 @@ from bateau.cli.entry import main as command
 from bateau.insight import hazards
 from bateau.insight.hazards import store
 from support.hazard_case import CASES, hazard_of, line_of, run, runtimes_of
+from support.processes import environment
 
 
 @pytest.fixture(autouse=True)
@@ -63,10 +64,10 @@ def test_it_is_seen_from_outside_and_after_the_end(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Frozen in the moment of its report, without an agent: `bateau dump` of its memory; then killed: `bateau postmortem`."""
-    environment = {**os.environ, "BATEAU_INSIGHT": "0", "XDG_RUNTIME_DIR": str(tmp_path), "PYTHONWARNINGS": "ignore"}
+    surroundings = environment(BATEAU_INSIGHT="0", XDG_RUNTIME_DIR=str(tmp_path), PYTHONWARNINGS="ignore")
     arguments = [str(path), runtimes_of(path)[0], str(tmp_path / "recorder")]
     with subprocess.Popen(
-        [sys.executable, "-m", "support.hazard_case", *arguments], stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-m", "support.hazard_case", *arguments], stdout=subprocess.PIPE, text=True, env=surroundings
     ) as child:
         assert child.stdout is not None
         try:

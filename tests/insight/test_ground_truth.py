@@ -6,7 +6,6 @@ What dies of itself (``kill -9``, a segmentation fault, want of memory) is compa
 from __future__ import annotations
 
 import json
-import os
 import select
 import socket
 import subprocess
@@ -24,6 +23,7 @@ from bateau.insight.explain import explain
 from bateau.insight.memory import read_process
 from bateau.insight.model import Snapshot
 from bateau.insight.waitgraph import find_knots
+from support.processes import environment
 
 PROGRAM = Path(__file__).parents[1] / "support" / "stuck.py"
 RUNTIMES = ("native", "asyncio", "trio")
@@ -54,9 +54,9 @@ class Child:
 
 @contextmanager
 def stuck(how: str, folder: Path, *options: str) -> Iterator[Child]:
-    environment = {**os.environ, "BATEAU_RECORDER_DIR": str(folder), "BATEAU_INSIGHT": "0", "PYTHONWARNINGS": "ignore"}
+    surroundings = environment(BATEAU_RECORDER_DIR=str(folder), BATEAU_INSIGHT="0", PYTHONWARNINGS="ignore")
     command = [sys.executable, "-m", "bateau.cli", "run", *options, str(PROGRAM), how]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=surroundings) as process:
         assert process.stdout is not None
         try:
             line = process.stdout.readline()

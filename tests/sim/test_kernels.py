@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from bateau.kernel.twin import native
+from support.processes import environment
 
-TESTS = Path(__file__).resolve().parents[1]
 # What differs most between the two: timers, channels, cancellation, generators, streams, threads, asyncio, processes that die.
 PROGRAMS = """
     timeouts locks blocks echo echo, cut law asyncio_gather asyncio_select cancelled_between clock_backwards dead_producer half_open lost_wakeup
@@ -21,12 +19,9 @@ PROGRAMS = """
 
 def digests(pure: bool) -> list[str]:
     """Of every program under each strategy, by an interpreter of its own. The hash seed is part of what decides a run."""
-    environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
-    environment.pop("BATEAU_PURE", None)
-    if pure:
-        environment["BATEAU_PURE"] = "1"
+    surroundings = environment(PYTHONHASHSEED="0", BATEAU_PURE="1" if pure else "")
     command = [sys.executable, "-m", "support.sim_digests", "--seeds", "2", *PROGRAMS]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=surroundings, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
