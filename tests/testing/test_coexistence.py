@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from bateau.kernel.twin import native
 from support.projects import Project
 
+# What the running loop of a native program is called.
+NATIVE = "NativeLoop" if native is None else "EmbeddedLoop"
 ASYNCIO = "asyncio_default_fixture_loop_scope = function\n"
 
 HEAD = """
@@ -152,8 +155,7 @@ def test_the_suite_of_pytest_asyncio_on_our_runtimes(project: Project, mode: str
     )
     done.passed("test_client", "TestServer::test_echo", "test_sync", *plain)
     done.has(
-        "on "
-        + {"native": "NativeLoop", "asyncio": "_UnixSelectorEventLoop", "uvloop": "Loop", "sim": "SimLoop"}[runtime]
+        "on " + {"native": NATIVE, "asyncio": "_UnixSelectorEventLoop", "uvloop": "Loop", "sim": "SimLoop"}[runtime]
     )
 
 

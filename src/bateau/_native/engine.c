@@ -177,6 +177,11 @@ step(Engine *self, Running *running, PyObject *outer, Task *task, BateauRing *ri
         if (task->spawned && !task->hidden && !task->ended) {
             task_hide_parts(task);
         }
+        if (value == Py_None) {
+            task->yields++;
+        } else {
+            task->waits++;
+        }
         if (value == Py_None && side == NULL) {
             status = engine_enqueue(self, task);
         } else if (value == Py_None && !is_cancelled_inside(task)) {

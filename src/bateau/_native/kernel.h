@@ -24,6 +24,7 @@
 
 #ifndef Py_T_INT
 #define Py_T_INT T_INT
+#define Py_T_UINT T_UINT
 #define Py_T_LONGLONG T_LONGLONG
 #define Py_T_ULONG T_ULONG
 #define Py_T_BOOL T_BOOL
@@ -167,6 +168,9 @@ typedef struct {
     unsigned int recorder, recorder_slot; /* which flight recorder has it (0: none), and where; see recorder.c */
     int site_offset;
     int budget;
+    /* How often it was suspended to let the others run, and how often to wait: both go round. For who looks on (a task that
+       seems to run at every look may be polling). */
+    unsigned int yields, waits;
     char background, ended, error_seen, foreign, scheduled, started;
     char spawned; /* made by scope_spawn */
     char hidden;  /* its coroutine and context are out of the collector's lists: see task_hide_parts */

@@ -189,6 +189,7 @@ pooled_dealloc(Task *self)
         self->id = 0;
         self->recorder = self->recorder_slot = 0; /* of one that has not ended: its slot is not the next task's */
         self->site_offset = self->budget = 0;
+        self->yields = self->waits = 0;
         self->background = self->ended = self->error_seen = self->foreign = self->scheduled = self->started = 0;
         self->spawned = 0;
         pool.free[pool.count++] = task;
@@ -483,7 +484,7 @@ task_finish_method(Task *self, PyObject *const *args, Py_ssize_t nargs)
 static PyAsyncMethods task_async = {.am_await = task_await};
 
 static PyMethodDef task_methods[] = {
-    {"join", task_join, METH_NOARGS, "The operation that ``await task`` runs, for ``select``."},
+    {"join", task_join, METH_NOARGS, "join($self, /)\n--\n\nThe operation that ``await task`` runs, for ``select``."},
     {"_begin", (PyCFunction)(void (*)(void))task_begin_method, METH_FASTCALL, "Set every field but the site."},
     {"finish", (PyCFunction)(void (*)(void))task_finish_method, METH_FASTCALL, "The coroutine has ended; called once, by the host."},
     {NULL, NULL, 0, NULL},
@@ -516,6 +517,8 @@ static PyMemberDef task_members[] = {
     {"id", Py_T_LONGLONG, offsetof(Task, id), 0, NULL},
     {"_site_offset", Py_T_INT, offsetof(Task, site_offset), 0, NULL},
     {"budget", Py_T_INT, offsetof(Task, budget), 0, NULL},
+    {"_yields", Py_T_UINT, offsetof(Task, yields), Py_READONLY, NULL},
+    {"_waits", Py_T_UINT, offsetof(Task, waits), Py_READONLY, NULL},
     BOOL(background),
     BOOL(ended),
     BOOL(error_seen),

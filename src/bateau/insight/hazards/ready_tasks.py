@@ -62,36 +62,62 @@ class SelfWakes(Hazard):
 class _Mark(NamedTuple):
     """What is kept of a task from one look to the next: what it stood at, since when it has been as it is, and the last look at it.
 
+    ``at``: the await, or how often the task has waited for something and how often it has let others run.
     ``moved``: at how many looks in a row it stood at a new await; 0 while it stands at the same.
     """
 
-    at: ref[Any]
+    at: ref[Any] | tuple[int, int]
     since: float
     moved: int
     seen: float
 
 
 def _ready(look: Look, name: str) -> list[tuple[Seen, float, int]]:
-    """Tasks that were ready at the last look and are at this: since when, and at how many looks in a row they had moved."""
+    """Tasks that were ready at the last look and are at this: since when, and at how many looks in a row they had moved.
+
+    On the native kernel a task that does nothing but let others run is seen in the middle of its steps at every look, since only
+    there another thread gets to look. What it has done meanwhile it counts itself.
+    """
     last: dict[int, _Mark] = look.memory.get(name, {})
     now: dict[int, _Mark] = {}
     look.memory[name] = now
     found: list[tuple[Seen, float, int]] = []
     for seen in look:
-        inner = _stands_at(seen)
-        if inner is None:
+        runs = bool(getattr(seen.coro, "cr_running", False))
+        counts = _counts(seen)
+        at = counts if runs else _stands_at(seen)
+        if at is None:
             continue
+        if counts is not None:
+            at = counts
         before = last.get(seen.key)
-        if before is None:
-            now[seen.key] = _Mark(inner, look.now, 0, look.now)
+        if before is None or (isinstance(at, tuple) and isinstance(before.at, tuple) and before.at[0] != at[0]):
+            now[seen.key] = _Mark(at, look.now, 0, look.now)  # new here, or it has waited for something meanwhile
             continue
-        if before.at() is inner():
-            mark = _Mark(inner, look.now if before.moved else before.since, 0, look.now)
+        if _same(before.at, at):
+            if runs:
+                continue  # one long step: another hazard
+            mark = _Mark(at, look.now if before.moved else before.since, 0, look.now)
         else:
-            mark = _Mark(inner, before.since if before.moved else before.seen, before.moved + 1, look.now)
+            mark = _Mark(at, before.since if before.moved else before.seen, before.moved + 1, look.now)
         now[seen.key] = mark
         found.append((seen, mark.since, mark.moved))
     return found
+
+
+def _same(before: ref[Any] | tuple[int, int], now: ref[Any] | tuple[int, int]) -> bool:
+    if isinstance(before, tuple) or isinstance(now, tuple):
+        return before == now
+    return before() is now()
+
+
+def _counts(seen: Seen) -> tuple[int, int] | None:
+    """How often a task has waited for something, and how often it has let others run; None where nobody counts that."""
+    task: Any = seen.task
+    if task is None or seen.token is not None or not task.started or task.ended or not hasattr(task, "_waits"):
+        return None
+    counts = task._waits, task._yields
+    return counts if any(counts) else None  # on another library's loop nobody counts
 
 
 def _stands_at(seen: Seen) -> ref[Any] | None:
