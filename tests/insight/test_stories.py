@@ -1,17 +1,21 @@
-"""The hangs that people have, told in words: S14 (a hang), S37 (a handler and its own queue), F04 and F06 (two channels in a server
-that still accepts).
+"""The hangs that people have, told in words: S12 (locks), S14 (a hang), S37 (a handler and its own queue), S41 (after the end), F04 and
+F06 (two channels in a server that still accepts).
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import pytest
 
 import bateau
 from bateau import insight
+from bateau.insight.drawing import to_mermaid
 from bateau.insight.explain import explain, explain_task
 from bateau.insight.waitgraph import find_knots
+from bateau.kernel import hazard
 
 pytestmark = pytest.mark.real_os("another thread looks at the running program")
 
@@ -159,6 +163,84 @@ def test_s14_who_holds_what_a_handler_waits_for(entry):
     assert "'handler-0' waits on lock 'db' (held by task 'slow', 50 waiting)" in one
     assert "could be freed by somebody outside" in one
     assert find_knots(snapshot) == ()
+
+
+MODULE_LOCK = threading.Lock()
+
+
+@pytest.mark.parametrize("runtime", ["native", "trio"])
+def test_s12_a_thread_lock_over_an_await_is_told_by_its_name_and_with_what_to_do(runtime):
+    name = f"update of {runtime}"
+
+    def found():
+        return [finding for finding in insight.findings("thread_lock_across_await") if finding.task == name]
+
+    async def update(event):
+        with MODULE_LOCK:
+            await event.wait()
+
+    async def main():
+        event = bateau.sync.Event()
+        async with bateau.timeout(30), bateau.scope() as scope:
+            scope.spawn(update, event, name=name)
+            while not found():
+                await bateau.time.sleep(0.01)
+            event.set()
+
+    with insight.watch():
+        bateau.run(main, runtime=runtime)
+    (finding,) = found()
+    with pytest.warns(bateau.HazardWarning) as told:
+        hazard.warn(finding)
+    text = str(told[0].message)
+    assert f"task {name!r} is suspended inside `with MODULE_LOCK`" in text
+    assert "what to do: use `bateau.sync.Lock`" in text
+
+
+def test_s14_a_task_that_is_inside_bateau_alone_is_drawn_at_the_line_that_spawned_it(entry):
+    async def main():
+        async with await bateau.net.listen_tcp("127.0.0.1", 0) as listener, bateau.scope() as scope:
+            server = scope.spawn(listener.accept, name="server")
+            await until(lambda: server.waiting is not None)
+            snapshot = await look()
+            scope.cancel()
+        return snapshot
+
+    (line,) = [line for line in to_mermaid(entry.run(main)).splitlines() if '"server<br/>' in line]
+    assert "test_stories.py:" in line and "coroutines.py" not in line
+
+
+KILLED = """
+import os, sys
+import bateau
+from bateau import insight
+
+async def main():
+    async with await bateau.net.listen_tcp("127.0.0.1", 0) as listener, bateau.scope() as scope:
+        scope.spawn(listener.accept, name="server")
+        await bateau.time.sleep(0)
+        scope.spawn_blocking(os.kill, os.getpid(), 9)
+
+insight.record(sys.argv[1])
+bateau.run(main, runtime="native")
+"""
+
+
+def test_s41_after_a_kill_the_words_are_those_of_the_live_tools(tmp_path):
+    """No operation's inner name, and no line of bateau's; ``python -m bateau`` is the command."""
+    program = tmp_path / "program.py"
+    program.write_text(KILLED)
+    done = subprocess.run([sys.executable, str(program), str(tmp_path / "left")], timeout=60, check=False)
+    assert done.returncode == -9
+    (recording,) = (tmp_path / "left").iterdir()
+    told = subprocess.run(
+        [sys.executable, "-m", "bateau", "postmortem", str(recording)],
+        capture_output=True, text=True, timeout=60, check=True,
+    ).stdout  # fmt: skip
+    assert "'server' had waited for " in told
+    assert "passage" not in told
+    assert "coroutines.py" not in told
+    assert f"spawned in main at {program}:8" in told
 
 
 def test_a_macro_and_a_runtimes_own_state():
