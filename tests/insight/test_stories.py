@@ -1,5 +1,5 @@
-"""The hangs that people have, told in words: S12 (locks), S14 (a hang), S37 (a handler and its own queue), S41 (after the end), F04 and
-F06 (two channels in a server that still accepts).
+"""The hangs that people have, told in words: S12 (locks), S14 (a hang), S37 (a handler and its own queue), S41 (after the end), S42 (a
+foreign callback), F04 and F06 (two channels in a server that still accepts).
 """
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -195,6 +196,29 @@ def test_s12_a_thread_lock_over_an_await_is_told_by_its_name_and_with_what_to_do
     text = str(told[0].message)
     assert f"task {name!r} is suspended inside `with MODULE_LOCK`" in text
     assert "what to do: use `bateau.sync.Lock`" in text
+
+
+def test_s42_the_bridge_that_the_report_names_cannot_lose_a_wake_up(entry):
+    assert "bateau.thread.CallbackFuture()" in insight.hazards.by_name("lost_wakeup").remedy
+
+    async def main():
+        future = bateau.thread.CallbackFuture()
+        task = bateau.current_task()
+
+        def foreign():
+            while task.waiting is None:
+                time.sleep(0.001)
+            future.set_result(42)
+
+        thread = threading.Thread(target=foreign, daemon=True)
+        thread.start()
+        try:
+            async with bateau.timeout(30):
+                return await future
+        finally:
+            thread.join(30)
+
+    assert entry.run(main) == 42
 
 
 def test_s14_a_task_that_is_inside_bateau_alone_is_drawn_at_the_line_that_spawned_it(entry):

@@ -24,7 +24,7 @@ class LostWakeup(Hazard):
     threshold = 0.5
     remedy = (
         "complete the future on its loop: `loop.call_soon_threadsafe(future.set_result, value)`; "
-        "from a foreign thread into bateau: a `oneshot` channel or `bateau.thread.portal()`"
+        "or await a `bateau.thread.CallbackFuture()`, which any thread may complete"
     )
 
     def check(self, look: Look) -> Iterable[Found]:
