@@ -58,12 +58,17 @@ _PUBLIC: dict[str, str] = {
     **dict.fromkeys(("from_json", "json_schema", "to_json"), ".schema"),
 }
 
+# The parts that the documentation names as `bateau.insight.<part>.<thing>`, so that `import bateau` is enough for it.
+_MODULES = ("hazards", "model", "tracebacks")
+
 __all__ = [*sorted(_PUBLIC)]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]  # one list, not two
 
 
 def __getattr__(name: str) -> Any:
     found = _PUBLIC.get(name)
     if found is None:
+        if name in _MODULES:
+            return import_module(f".{name}", __name__)
         raise AttributeError(f"module 'bateau.insight' has no attribute {name!r}")
     value = getattr(import_module(found, __name__), name)
     globals()[name] = value
