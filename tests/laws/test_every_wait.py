@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import importlib
-import pkgutil
 import re
 import signal
 import socket
@@ -26,6 +25,7 @@ from bateau.io.fd import FdWatch
 from bateau.kernel.operation import Operation
 from bateau.runtimes import registry
 from support.entries import Entry
+from support.modules import importable
 from support.waiting import until
 
 Names = list[str] | Literal["outside"]
@@ -678,6 +678,7 @@ NEVER_PARKED = {
     "Checkpoint": "it yields, but waits for nothing",
     "YieldNow": "it yields, but waits for nothing",
     "_FutureJoin": "a callback, not a task",
+    "Passage": "on the pure kernel, which waits by Drain; on the native one it is in the table",
     "ShieldedJoin": "like Join, in a scope that is being left",
     "_Reacquire": "like the lock's own acquire, after a cancellation",
     "SendDatagram": "a datagram waits only while the card's queue is full",
@@ -692,9 +693,9 @@ NEVER_PARKED = {
 
 def operations() -> Iterator[type]:
     """Every class of operations in the library that is not the base of another."""
-    for module in pkgutil.walk_packages(bateau.__path__, "bateau."):
-        if not module.name.endswith("__main__") and not module.name.startswith(("bateau.testing", "bateau.cli")):
-            importlib.import_module(module.name)
+    for name in importable():
+        if not name.endswith("__main__") and not name.startswith(("bateau.testing", "bateau.cli")):
+            importlib.import_module(name)
     todo = [Operation]
     for kind in todo:
         below = kind.__subclasses__()

@@ -7,25 +7,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import pkgutil
 from types import ModuleType
 
-import bateau
-from bateau.kernel.twin import native
+from support.modules import importable
 
 # Not for users to import; what of it is public is seen through the modules that hand it out.
 INTERNAL = ("bateau.kernel", "bateau._native")
-# Importing these raises ImportError where the C part is not in use.
-NATIVE = ("bateau.runtimes.native_loop", "bateau.runtimes.native_transport", "bateau.runtimes.native_asyncio_twin")
 
 
 def public_modules() -> list[str]:
-    names = [
-        "bateau",
-        *(info.name for info in pkgutil.walk_packages(bateau.__path__, "bateau.", onerror=lambda _: None)),
-    ]
-    out = INTERNAL if native is not None else INTERNAL + NATIVE
-    return [name for name in names if not name.startswith(out) and "._" not in name]
+    return [name for name in ("bateau", *importable()) if not name.startswith(INTERNAL) and "._" not in name]
 
 
 def public_things(module: ModuleType) -> list[tuple[str, object]]:
