@@ -56,10 +56,10 @@ def start_load(*command: str, **options: int | None) -> subprocess.Popen[bytes]:
     """
     core = os.environ.get(CLIENT_CPU)
     if core is None:
-        return subprocess.Popen(command, **options)  # type: ignore[call-overload,no-any-return]
+        return subprocess.Popen(command, **options)  # type: ignore[call-overload,no-any-return]  # options by name only
     own = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {int(core)})
     try:
-        return subprocess.Popen(command, **options)  # type: ignore[call-overload,no-any-return]
+        return subprocess.Popen(command, **options)  # type: ignore[call-overload,no-any-return]  # options by name only
     finally:
         os.sched_setaffinity(0, own)

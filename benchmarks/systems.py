@@ -78,7 +78,7 @@ def _with_asyncio(start: Callable[[Main], None]) -> Callable[[Main], None]:
     """asyncio imported by the program: bateau's tasks then are asyncio's too, and may await its futures."""
 
     def started(main: Main) -> None:
-        import asyncio  # noqa: F401
+        import asyncio  # noqa: F401  # that it is imported is all
 
         start(main)
 

@@ -142,7 +142,7 @@ def check(name: str, cells: Sequence[tuple[str, str]]) -> dict[str, str]:
 
         async def main() -> None:
             n = case.tiny or _multiple(20, case.multiple)  # noqa: B023 - called before the next turn
-            done.append(await workload.sides[system.family]()[case_name](n, clock))  # noqa: B023
+            done.append(await workload.sides[system.family]()[case_name](n, clock))  # noqa: B023 - as above
 
         try:
             system.start(main)

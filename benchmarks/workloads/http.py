@@ -46,7 +46,7 @@ def asyncio_side() -> Mapping[str, Measured]:
     import uvicorn
 
     try:
-        import httptools  # noqa: F401
+        import httptools  # noqa: F401  # only whether it is there: uvicorn takes it then
 
         parser = "httptools"
     except ImportError:

@@ -90,7 +90,7 @@ class Agent:
                 self._listen_unix()
             if port is not None:
                 self._listen_port(port)
-        except BaseException:
+        except BaseException:  # an interrupt as well: nobody else has what was opened so far
             self._close_all()
             raise
         self._thread = threading.Thread(target=self._run, name="bateau-insight", daemon=True)

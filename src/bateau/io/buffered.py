@@ -425,7 +425,7 @@ class BufWriter(AsyncBufWrite):
                 if not self._eof:
                     with self._slot:
                         await self._flush()
-            except BaseException:
+            except BaseException:  # cancelled, too: what could not be written must not keep it open
                 self.close()
                 raise
             self._closed = True

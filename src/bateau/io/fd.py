@@ -338,7 +338,7 @@ class FdOperation(FdOperationFields, RetryOperation[T]):
                 if task.node.effective is not None or task.foreign and host.is_cancelled(task):
                     try:
                         yield from host.raise_cancelled(task)  # behind a shield of trio's it raises nothing
-                    except BaseException:
+                    except BaseException:  # mostly the cancellation: the place goes to the next
                         self.given_up()
                         raise
                 elif self.ends_on_stop and task.node.stopping is not None:
@@ -360,7 +360,7 @@ class FdOperation(FdOperationFields, RetryOperation[T]):
                             break
                         if self.state is ABORTED:
                             host.resume_aborted(task, sent)
-            except BaseException:
+            except BaseException:  # whatever comes out of the wait, it is over
                 if self.state is PARKED:
                     self.abort()
                 elif self.state is FIRED:

@@ -400,7 +400,7 @@ class Objects:
 
     def dict_length(self, address: int) -> int:
         """How many entries a dictionary says it has."""
-        return self.memory.unpack(_DICT_HEAD, address)[0]  # type: ignore[no-any-return]
+        return self.memory.unpack(_DICT_HEAD, address)[0]  # type: ignore[no-any-return]  # an int, by its format
 
     def named(self, address: int, limit: int = MAX_ITEMS) -> dict[str, int]:
         """A dictionary's entries under strings, by name."""
@@ -428,7 +428,7 @@ class Objects:
             found = self.memory.unpack(Struct("<16xq"), address)[0]
         if not 0 <= found < 1 << 40:
             raise Fault(f"length {found} at {address:#x}")
-        return found  # type: ignore[no-any-return]
+        return found  # type: ignore[no-any-return]  # an int, by both formats
 
     def _entries(self, keys: int, limit: int = MAX_ITEMS) -> list[tuple[int, int]]:
         """The entry table of a keys object: (key, value) pairs, zeros where something was removed."""

@@ -78,7 +78,7 @@ class _File:
             # Really, not only in name: writing to a map of a file on a full disk kills a process.
             os.posix_fallocate(fd, 0, whole)
             self.view = mmap(fd, whole)
-        except BaseException:
+        except BaseException:  # an interrupt as well: half a recording is none
             os.unlink(path)
             raise
         finally:
