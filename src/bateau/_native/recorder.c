@@ -200,10 +200,7 @@ struct BateauRing {
     PyObject *kept;  /* the code objects and types whose addresses are keys */
     PyObject *about; /* Python's function: type -> (words, attribute, holders) */
     PyObject *cancelled; /* the type that a cancelled task ends with */
-    /* The clock, see now(): whether ticks may be counted; the first reading of both, the last, nanoseconds per tick (32.32), how
-     * many ticks may pass between two readings, and the last time that was told. */
-    int counts;
-    uint64_t first_ticks, first_time, ticks, time, rate, limit, told;
+    int counts; /* whether ticks may be counted, see now() */
 };
 
 static PyTypeObject *ring_type;
@@ -222,14 +219,20 @@ system_time(void)
 }
 
 #ifdef TICKS
-enum { LEARNING = 20000000 }; /* nanoseconds */
+enum { LEARNING = 2000000 }; /* nanoseconds: two readings this far apart tell the rate to 25 ppm */
+
+/* One clock for all rings, under the GIL: the first reading of both clocks (when the module was loaded, so that a ring finds the rate
+ * known), the last, nanoseconds per tick (32.32), and how many ticks may pass between two readings. */
+static struct {
+    uint64_t ticks, time, rate, limit, told, first_ticks, first_time;
+} clocks;
 
 /* Read both clocks, and learn the rate of the ticks: from the first reading on, so ever better. */
-static uint64_t
-read_clocks(BateauRing *ring)
+static __attribute__((noinline)) uint64_t
+read_clocks(void)
 {
     uint64_t ticks = 0, time = system_time(), window = UINT64_MAX;
-    if (ring->first_ticks != 0 && time - ring->first_time <= LEARNING) {
+    if (clocks.first_ticks != 0 && time - clocks.first_time <= LEARNING) {
         return time; /* too early to tell the rate */
     }
     for (int i = 0; i < 3; i++) { /* between the two the processor may have been taken away: the closest pair counts */
@@ -240,34 +243,34 @@ read_clocks(BateauRing *ring)
             time = at;
         }
     }
-    if (ring->first_ticks == 0) {
-        ring->first_ticks = ticks;
-        ring->first_time = time;
+    if (clocks.first_ticks == 0) {
+        clocks.first_ticks = ticks;
+        clocks.first_time = time;
     }
-    else if (ticks > ring->first_ticks) {
-        ring->rate = (uint64_t)((double)(time - ring->first_time) / (double)(ticks - ring->first_ticks) * 4294967296.0);
-        ring->limit = ring->rate == 0 ? 0 : (1000000ull << 32) / ring->rate; /* a millisecond's worth */
+    else if (ticks > clocks.first_ticks) {
+        clocks.rate = (uint64_t)((double)(time - clocks.first_time) / (double)(ticks - clocks.first_ticks) * 4294967296.0);
+        clocks.limit = clocks.rate == 0 ? 0 : (1000000ull << 32) / clocks.rate; /* a millisecond's worth */
     }
-    ring->ticks = ticks;
-    ring->time = time;
+    clocks.ticks = ticks;
+    clocks.time = time;
     return time;
 }
 #endif
 
-/* The monotonic clock. The system's costs half of what an event does, so where the processor counts ticks that the system itself trusts
- * (its clock source is the tsc) the time since its last reading is counted in these. It is read each millisecond: a rate that is off
- * by 100 ppm is off by 100 ns. */
+/* The monotonic clock. The system's costs several times what an event does, so where the processor counts ticks that the system itself
+ * trusts (its clock source is the tsc) the time since its last reading is counted in these. It is read each millisecond: a rate that is
+ * off by 100 ppm is off by 100 ns. What is told never goes back. */
 static inline uint64_t
-now(BateauRing *ring)
+now(const BateauRing *ring)
 {
 #ifdef TICKS
     if (ring->counts) {
-        uint64_t passed = TICKS() - ring->ticks; /* huge if it went back */
-        uint64_t time = passed < ring->limit ? ring->time + (passed * ring->rate >> 32) : read_clocks(ring);
-        if (time < ring->told) {
-            time = ring->told;
+        uint64_t passed = TICKS() - clocks.ticks; /* huge if it went back */
+        uint64_t time = passed < clocks.limit ? clocks.time + (passed * clocks.rate >> 32) : read_clocks();
+        if (time < clocks.told) {
+            time = clocks.told;
         }
-        ring->told = time;
+        clocks.told = time;
         return time;
     }
 #endif
@@ -1504,6 +1507,9 @@ bateau_recorder_exec(PyObject *module)
     NAME(gi_yieldfrom, "gi_yieldfrom")
     NAME(ag_await, "ag_await")
 #undef NAME
+#ifdef TICKS
+    read_clocks();
+#endif
     ring_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &ring_spec, NULL);
     if (ring_type == NULL) {
         return -1;
