@@ -15,12 +15,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.entries import ENTRIES, KERNEL, RUNTIMES, SIMULATED, Entry, Runtime, require
+from support.entries import ENTRIES, KERNEL, RUNTIMES, SIMULATED, Entry, Runtime, require, ways_in
 from support.leaks import ErrorLog, ProcessState, Snapshot, make_process_globals
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--law", type=int, action="append", default=[], help="run only the tests of this law (repeatable)")
+    parser.addoption("--every-entry", action="store_true", help="every runtime for every folder (support.entries)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -49,6 +50,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     named = {name.strip() for mark in marks for name in str(mark.args[0]).split(",")}
     for fixture, names, also in (("entry", ENTRIES, "owned:sim"), ("runtime", RUNTIMES, "sim")):
         if fixture in metafunc.fixturenames and fixture not in named:
+            if not metafunc.config.getoption("--every-entry"):
+                names = ways_in(names, folder)
             metafunc.parametrize(fixture, (*names, also) if simulated else names, indirect=True)
 
 

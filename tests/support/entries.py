@@ -53,6 +53,19 @@ ENTRIES = OWNED + ADOPTED
 # `@pytest.mark.real_os("why")`: what forks, starts programs, or meets threads and files made outside the world.
 SIMULATED = ("kernel", "sync", "channel", "combine", "time", "laws", "iter")
 
+# Folders of what is written above the kernel and never meets a loop. uvloop differs from asyncio in its loop alone, so that here its
+# rows would say again what asyncio's say; over pure Python the adopted rows too, which differ from the owned ones in the kernel's
+# entrance (kernel, laws, runtimes). They were a third of the suite's time. `pytest --every-entry` runs them nevertheless.
+ABOVE_THE_LOOP = ("sync", "channel", "combine", "time", "iter", "thread")
+
+
+def ways_in(names: tuple[str, ...], folder: str) -> tuple[str, ...]:
+    """Those of the entries or runtimes over which a folder's tests run."""
+    if folder not in ABOVE_THE_LOOP:
+        return names
+    kept = tuple(name for name in names if not name.endswith("uvloop"))
+    return tuple(name for name in kept if not name.startswith("adopted:")) if KERNEL == "pure" else kept
+
 
 def _named(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("entry", names, indirect=True)
@@ -66,7 +79,10 @@ on_asyncio_family = _named("owned:native", "owned:asyncio", "owned:uvloop", "ado
 # ... and in these the tasks *are* asyncio's, with asyncio's own accounting.
 on_asyncio_tasks = _named("owned:asyncio", "owned:uvloop", "adopted:asyncio", "adopted:uvloop")
 # One entry for each mechanism there is: for exhaustive tests, which would only tell uvloop's loop from asyncio's by their length.
-on_each_mechanism = _named("owned:native", "owned:asyncio", "owned:trio", "adopted:asyncio", "adopted:trio")
+_MECHANISMS = ("owned:native", "owned:asyncio", "owned:trio")
+on_each_mechanism = (
+    _named(*_MECHANISMS) if KERNEL == "pure" else _named(*_MECHANISMS, "adopted:asyncio", "adopted:trio")
+)
 on_trio = _named("owned:trio", "adopted:trio")
 
 
