@@ -661,7 +661,7 @@ def test_a_proven_deadlock_is_raised_with_its_explanation() -> None:
     text = str(caught.value)
     assert "'A' -> 'B' -> 'A'" in text
     assert "lock 'second'" in text
-    assert "held by: 'B'" in text
+    assert "held by 'B'" in text
     assert "test_cancellation.py:" in text
 
 

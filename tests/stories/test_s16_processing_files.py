@@ -120,5 +120,5 @@ def test_a_parent_that_holds_a_permit_its_children_need(entry, tree):
         entry.run(main)
     report = str(caught.value)
     assert "semaphore 'open files' (0 free" in report
-    assert "held by: " in report
+    assert "held by " in report
     assert "buffered_unordered(4)" in report

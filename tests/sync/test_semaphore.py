@@ -130,7 +130,7 @@ def test_nested_permits_are_a_deadlock_with_names(entry: Entry) -> None:
             pass
 
     with pytest.raises(
-        bateau.Deadlock, match=r"(?s)acquire of semaphore 'slots' \(0 free, 1 waiting\).*held by: 'main'"
+        bateau.Deadlock, match=r"(?s)acquire of semaphore 'slots' \(0 free, 1 waiting\).*held by 'main'"
     ):
         entry.run(main)
 

@@ -244,8 +244,8 @@ class KernelCollector:
             if tasks:  # else nobody says that he could: an event can be set by anyone who has it
                 fields["freed_by"] = "tasks"
                 fields["satisfiers"] = tasks
-        if resource.kind in ("scope", "rwlock"):
-            fields["needs_all"] = True  # every child must end, every reader must leave
+        if resource.needs_all:
+            fields["needs_all"] = True
         self._fill(resource, fields)
 
     def _fill(self, resource: Any, fields: dict[str, Any]) -> None:

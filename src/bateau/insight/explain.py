@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
+from ..kernel.explain import ring_of, told, who, who_helps
 from .model import Frame, Resource, Snapshot, Task, Wait
 from .waitgraph import Knot, WaitGraph, find_knots, find_timed
 from .words import count, cut, duration
@@ -20,6 +21,8 @@ MOST_GROUPS = 60
 
 # The tools' own.
 _OWN_THREADS = ("bateau-insight", "bateau watcher", "bateau-dump-every")
+
+T = TypeVar("T")
 
 _NUMBERS = re.compile(r"0x[0-9a-f]+|\d+")
 
@@ -33,6 +36,11 @@ def explain_task(snapshot: Snapshot, number: int) -> str:
     """One task: its stack, its wait, and the chain to who could free it. Raises ``KeyError`` if there is no such task."""
     teller = _Teller(snapshot)
     return "\n".join(teller.one(teller.graph.tasks[number])) + "\n"
+
+
+def explain_waits(snapshot: Snapshot, tasks: Collection[int]) -> str:
+    """These tasks alone: rings of waits first, then each with what it waits on. Of more than a few alike one is told, with their number."""
+    return "\n".join(_Teller(snapshot).waits_of(tasks))
 
 
 def explain_knot(snapshot: Snapshot, knot: Knot) -> str:
@@ -116,7 +124,7 @@ class _Teller:
         for task in ring:
             resource = self._resource(task)
             names += [repr(task.name), *([_label(resource)] if resource is not None else [])]
-        yield "  the ring: " + " -> ".join([*names[:12], *(["..."] if len(names) > 12 else []), repr(ring[0].name)])
+        yield "  the ring: " + ring_of([*names[:12], *(["..."] if len(names) > 12 else [])])
         if knot.behind:
             behind = [self.graph.tasks[number] for number in knot.behind]
             yield f"  behind it: {_names(behind)}"
@@ -152,6 +160,16 @@ class _Teller:
         if rest:
             yield f"  and {count(sum(map(len, rest)), 'task')} in {len(rest)} other places"
 
+    def waits_of(self, chosen: Collection[int]) -> Iterator[str]:
+        """For ``explain_waits``."""
+        for knot in (*self.knots, *self.timed):
+            if not set(chosen).isdisjoint(knot.ring):
+                yield f"a ring of waits: {ring_of([self._name(number) for number in knot.ring])}"
+        tasks = [task for task in self.snapshot.tasks if task.id in chosen]
+        for group in _groups(tasks, lambda task: _likeness(task, self.graph.resources)):
+            for some in [group] if len(group) > MOST_NAMES else [[task] for task in group]:
+                yield from self._group(some)
+
     def _threads_lines(self) -> Iterator[str]:
         others = [
             thread
@@ -177,11 +195,11 @@ class _Teller:
 
     def _task(self, task: Task, names: str | None = None) -> Iterator[str]:
         """A task in a few lines; the first says who, where, and what it waits on."""
-        kind = "" if task.library == "bateau" else f"{task.library} "
-        line = names or f"{kind}task {task.name!r}"
         frame = self.snapshot.place(task)
-        if frame is not None:
-            line += f" at {_place(frame)}"
+        if names is None:
+            line = who(task.name, _site(frame), task.library)
+        else:
+            line = names + (f" at {_place(frame)}" if frame is not None else "")
         wait = task.waits
         if wait is not None:
             line += f" {_waits(wait, several=names is not None)}: {cut(wait.operation, 160)}"
@@ -216,20 +234,12 @@ class _Teller:
         """Who holds it, who could free it."""
         if resource is None or resource.kind in ("the clock", "the next turn"):
             return
-        if resource.holders:
-            for holder in resource.holders[:MOST_NAMES]:
-                yield f"held by {self._doing(holder)}"
-            if len(resource.holders) > MOST_NAMES:
-                yield f"and held by {len(resource.holders) - MOST_NAMES} more"
+        others = [one for one in resource.satisfiers if one not in resource.holders]
+        tell = self._doing if len(others) == 1 else self._name
+        yield from who_helps(_some(resource.holders, self._doing), _some(others, tell), needs_all=resource.needs_all)
         for ident in resource.holder_threads:
             thread = self._threads.get(ident)
             yield f"held by thread {thread.name if thread else ident}"
-        others = [one for one in resource.satisfiers if one not in resource.holders]
-        if others:
-            shown = ", ".join(self._doing(one) if len(others) == 1 else self._name(one) for one in others[:MOST_NAMES])
-            rest = f" and {len(others) - MOST_NAMES} more" if len(others) > MOST_NAMES else ""
-            verb = "needs the end of" if resource.needs_all else "could be freed by"
-            yield f"{verb} {shown}{rest}"
         if resource.freed_by == "unknown" and not resource.holders:
             yield "who could free it is not known" + (" for sure" if others else "")
 
@@ -331,8 +341,12 @@ def _groups(tasks: Iterable[Task], key: Callable[[Task], Any]) -> list[list[Task
     return list(found.values())
 
 
+def _site(frame: Frame | None) -> tuple[str, int, str] | None:
+    return (frame.file, frame.line, frame.function) if frame is not None else None
+
+
 def _place(frame: Frame) -> str:
-    return f"{frame.file}:{frame.line} in {frame.function}" if frame.function else f"{frame.file}:{frame.line}"
+    return told((frame.file, frame.line, frame.function))
 
 
 def _label(resource: Resource) -> str:
@@ -347,8 +361,13 @@ def _waits(wait: Wait, *, several: bool) -> str:
 
 
 def _names(tasks: list[Task]) -> str:
-    shown = ", ".join(repr(task.name) for task in tasks[:MOST_NAMES])
-    return shown + (f" and {len(tasks) - MOST_NAMES} more" if len(tasks) > MOST_NAMES else "")
+    return ", ".join(_some(tasks, lambda task: repr(task.name)))
+
+
+def _some(items: Sequence[T], tell: Callable[[T], str]) -> list[str]:
+    """The first of them in words, and how many there are besides."""
+    shown = [tell(item) for item in items[:MOST_NAMES]]
+    return [*shown, f"and {len(items) - MOST_NAMES} more"] if len(items) > MOST_NAMES else shown
 
 
 def _basis(source: str) -> str:

@@ -1,10 +1,7 @@
 """The wait graph over a snapshot: who waits on what, who could free it, and who can never be freed.
 
-A task that waits has one alternative (its resource) or several (the arms of a select); any of them ends its wait. A resource is freed
-by any of its satisfiers, or, where it ``needs_all`` of them (the end of a scope), only by all. A task can move if it runs or is ready,
-if a timer, a deadline around it, a cancellation or somebody outside will end its wait, or if one of its alternatives can be freed. The
-least set that is closed under this is who can move; the rest is stuck for ever. That is a *knot*: a ring is its simplest form, but two
-tasks that each hold what either of two others needs are one as well, and a ring with one way out is none.
+``kernel.knots`` has the search. A task moves by itself if it runs or is ready, or if a timer, a deadline around it, a cancellation or
+somebody outside will end its wait.
 
 It is exact where all that is known of the resources is: nobody is called stuck who has any way out. Resources whose satisfiers are
 not known free themselves. A knot that goes through something that was worked out from another library's insides (``inferred``) is a
@@ -18,6 +15,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from ..kernel.knots import Freeing, find_rings, who_can_move
 from .model import Resource, Scope, Snapshot, Task
 
 
@@ -86,14 +84,12 @@ class WaitGraph:
                 yield arm.task
 
     def _who_can_move(self) -> set[int]:
-        alive: set[int] = set()
-        todo: deque[int] = deque()
+        moving: list[int] = []
         waiters: dict[int, list[int]] = {}
         arms_of: dict[int, list[int]] = {}
         for number, task in self.tasks.items():
             if self._moves_by_itself(task):
-                alive.add(number)
-                todo.append(number)
+                moving.append(number)
                 continue
             wait = task.waits
             if wait is not None and not wait.arms:  # the usual case, written out: it is gone through for 100,000 tasks
@@ -105,37 +101,18 @@ class WaitGraph:
             for arm in wait.arms if wait is not None else ():
                 if arm.task is not None:
                     arms_of.setdefault(arm.task, []).append(number)
-        needed: dict[int, int] = {}
-        feeds: dict[int, list[int]] = {}
-        freed: list[int] = []
-        for number in waiters:
-            resource = self.resources.get(number)
-            satisfiers = self.frees(resource) if resource is not None else None
-            left = [one for one in satisfiers if one in self.tasks] if satisfiers is not None else []
-            gone = satisfiers is not None and len(left) < len(satisfiers)
-            if resource is None or satisfiers is None or not left or (gone and not resource.needs_all):
-                freed.append(number)
-                continue
-            needed[number] = len(left) if resource.needs_all else 1
-            for one in left:
-                feeds.setdefault(one, []).append(number)
+        return who_can_move(moving, waiters, self._freeing, arms_of)
 
-        def wake(tasks: Iterable[int]) -> None:
-            for one in tasks:
-                if one not in alive:
-                    alive.add(one)
-                    todo.append(one)
-
-        for number in freed:
-            wake(waiters[number])
-        while todo and (arms_of or feeds):  # else nobody waits for any of them
-            mover = todo.popleft()
-            wake(arms_of.get(mover, ()))
-            for number in feeds.get(mover, ()):
-                needed[number] -= 1
-                if needed[number] == 0:
-                    wake(waiters[number])
-        return alive
+    def _freeing(self, number: int) -> Freeing | None:
+        """Who alone could free that resource; who is not in the snapshot has ended."""
+        resource = self.resources.get(number)
+        satisfiers = self.frees(resource) if resource is not None else None
+        if resource is None or satisfiers is None:
+            return None
+        left = [one for one in satisfiers if one in self.tasks]
+        if len(left) < len(satisfiers) and not resource.needs_all:
+            return None
+        return left, resource.needs_all
 
     def _moves_by_itself(self, task: Task) -> bool:
         wait = task.waits
@@ -201,17 +178,13 @@ class WaitGraph:
         if not stuck:
             return ()
         edges = {number: [one for one in self.next_tasks(self.tasks[number]) if one in stuck] for number in stuck}
-        cores = [core for core in _components(edges) if _is_terminal(core, edges)]
-        behind = _behind(cores, edges)
         found: list[Knot] = []
-        for at, core in enumerate(cores):
-            ring = _ring(core, edges)
+        for ring, behind in find_rings(edges):
             resources = tuple(dict.fromkeys(number for one in ring for number in self.alternatives(self.tasks[one])))
             exact = not any(
                 (found_one := self.resources.get(number)) is not None and found_one.inferred for number in resources
             )
-            others = tuple(sorted({*core, *behind[at]} - set(ring)))
-            found.append(Knot(ring, resources, others, exact))
+            found.append(Knot(ring, resources, behind, exact))
         return tuple(sorted(found, key=lambda knot: min(knot.ring)))
 
     # -- chains --------------------------------------------------------------------------------------------------------------
@@ -295,93 +268,3 @@ def _timed_by_tasks(snapshot: Snapshot) -> bool:
         task.waits is not None and task.waits.left is not None and task.waits.resource in by_tasks
         for task in snapshot.tasks
     )
-
-
-# -- graph algorithms, iterative ---------------------------------------------------------------------------------------------
-
-
-def _components(edges: dict[int, list[int]]) -> list[list[int]]:
-    """The strongly connected components (Tarjan's algorithm)."""
-    index: dict[int, int] = {}
-    low: dict[int, int] = {}
-    on_stack: set[int] = set()
-    stack: list[int] = []
-    found: list[list[int]] = []
-    for root in sorted(edges):
-        if root in index:
-            continue
-        work = [(root, iter(edges[root]))]
-        index[root] = low[root] = len(index)
-        stack.append(root)
-        on_stack.add(root)
-        while work:
-            node, following = work[-1]
-            for one in following:
-                if one not in index:
-                    index[one] = low[one] = len(index)
-                    stack.append(one)
-                    on_stack.add(one)
-                    work.append((one, iter(edges[one])))
-                    break
-                if one in on_stack:
-                    low[node] = min(low[node], index[one])
-            else:
-                work.pop()
-                if work:
-                    parent = work[-1][0]
-                    low[parent] = min(low[parent], low[node])
-                if low[node] == index[node]:
-                    component: list[int] = []
-                    while True:
-                        one = stack.pop()
-                        on_stack.discard(one)
-                        component.append(one)
-                        if one == node:
-                            break
-                    found.append(sorted(component))
-    return found
-
-
-def _is_terminal(component: list[int], edges: dict[int, list[int]]) -> bool:
-    members = set(component)
-    return all(one in members for number in component for one in edges[number])
-
-
-def _behind(cores: list[list[int]], edges: dict[int, list[int]]) -> list[set[int]]:
-    """For each core, who leads to it. Who leads to several stands behind the first."""
-    backwards: dict[int, list[int]] = {}
-    for number, following in edges.items():
-        for one in following:
-            backwards.setdefault(one, []).append(number)
-    taken: set[int] = {number for core in cores for number in core}
-    found: list[set[int]] = []
-    for core in cores:
-        mine: set[int] = set()
-        todo = list(core)
-        for number in todo:
-            for one in backwards.get(number, ()):
-                if one not in taken:
-                    taken.add(one)
-                    mine.add(one)
-                    todo.append(one)
-        found.append(mine)
-    return found
-
-
-def _ring(core: list[int], edges: dict[int, list[int]]) -> tuple[int, ...]:
-    """A shortest ring through the first member of a core; the member alone if there is none."""
-    members, start = set(core), core[0]
-    previous: dict[int, int] = {}
-    todo = deque([start])
-    while todo:
-        here = todo.popleft()
-        for one in edges[here]:
-            if one == start:
-                ring = [here]
-                while ring[-1] != start:
-                    ring.append(previous[ring[-1]])
-                return tuple(reversed(ring))
-            if one in members and one not in previous:
-                previous[one] = here
-                todo.append(one)
-    return (start,)

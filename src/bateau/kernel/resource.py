@@ -34,6 +34,8 @@ class Resource:
     # The name of the attribute with the one task that holds it, beside whose `holders` it stands; what is no task there is a holder
     # that is none. It can be read for less than `holders` costs, which matters to who writes down every wait.
     held_by: ClassVar[str | None] = None
+    # Whether one satisfier is not enough: every child of a scope must end, every reader must leave a lock for readers and writers.
+    needs_all: ClassVar[bool] = False
     # The lock of the ``shared`` flavour; None for ``local`` resources and those of the kernel itself.
     mutex: Any = None
 

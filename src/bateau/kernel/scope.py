@@ -82,6 +82,7 @@ class Scope(ScopeFields, Cancellable, Resource):
         "policy",
     )
     kind = "scope"
+    needs_all = True
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from ..kernel.explain import sites_of, where_suspended
+from ..kernel.explain import sites_of, where_suspended, who
 from .thread import here
 
 if TYPE_CHECKING:
@@ -165,12 +165,12 @@ class ReadyQueue(deque[Any]):
         for task in tasks:
             own, innermost = sites_of(task.get_coro())
             site = own or innermost
-            where = f" at {site[0]}:{site[1]} in {site[2]}" if site is not None else ""
+            line = who(self.actor(task).name, site, "asyncio")
             if getattr(task, "_fut_waiter", None) is None:
-                lines.append(f"asyncio task {self.actor(task).name!r}{where} is ready: it goes on when it is its turn")
+                lines.append(f"{line} is ready: it goes on when it is its turn")
                 continue
             inside = f" in {innermost[2]}" if innermost is not None and innermost is not own else ""
-            lines.append(f"asyncio task {self.actor(task).name!r}{where} waits on something of asyncio's{inside}")
+            lines.append(f"{line} waits on something of asyncio's{inside}")
         return lines
 
 

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ..kernel.errors import Cancelled
-from ..kernel.explain import all_tasks, describe_wait, suspended_at
+from ..kernel.explain import all_tasks, describe_wait, suspended_at, who
 from ..runtimes.program import CrossTask
 from .errors import ProcessFailed
 from .fds import FdTable
@@ -297,9 +297,7 @@ def _told(task: Any) -> str:
     if not task.scheduled:
         return describe_wait(task)
     site = suspended_at(task)
-    if site is None:
-        return f"task {task.name!r} is ready"
-    return f"task {task.name!r} at {site[0]}:{site[1]} in {site[2]} is ready: it goes on when it is its turn"
+    return f"{who(task.name, site)} is ready" + (": it goes on when it is its turn" if site is not None else "")
 
 
 def awaited(value: Any) -> Any:

@@ -40,6 +40,7 @@ class RWLock(SyncPrimitive):
 
     __slots__ = ("_readers", "_watching", "_writer")
     kind = "rwlock"
+    needs_all = True
 
     def __init__(self, *, name: str | None = None, flavour: Flavour | None = None) -> None:
         super().__init__(name=name, flavour=flavour)

@@ -131,7 +131,6 @@ class Guard:
         self._over = False
         self._own = scope is None
         self._scope = scope if scope is not None else CancelScope()
-        self._coro: Any = None
         self._timer: Timer | None = None
 
     async def run(self, fn: Callable[[], Awaitable[Any]]) -> Any:
@@ -146,9 +145,8 @@ class Guard:
                 self._arm()
                 if self.verdict is not None:
                     self._cancel(self.verdict)
-                self._coro = fn()
                 try:
-                    value = await self._coro
+                    value = await fn()
                 except Exception as error:
                     failure = error
                 except Cancelled as error:
@@ -160,7 +158,6 @@ class Guard:
         finally:
             self._over = True
             self._disarm()
-            self._coro = None
             _active.remove(self)
         if self.verdict is not None:
             if self.verdict.__traceback__ is None:  # it shows where the function stood
@@ -213,7 +210,7 @@ class Guard:
             world = current_world()
             if world is not None and world.hosts.keys() - {"test"}:  # there are others, who may be to blame
                 return world.explain()
-        return who_waits(self.task.host, self.roots(), self._coro)
+        return who_waits(self.task.host, self.roots())
 
     def _still_there(self) -> None:
         assert self.task is not None

@@ -6,6 +6,7 @@ import re
 import time
 from collections import Counter
 
+from ...kernel.explain import who_helps
 from ..explain import explain_knot
 from ..model import Finding, Frame, Snapshot, Task
 from ..waitgraph import find_knots
@@ -101,9 +102,8 @@ def _tasks(snapshot: Snapshot, most: int) -> list[str]:
             and resource.holders
         ):
             since = " when the wait began" if resource.inferred else ""
-            lines.append(
-                f"      held by {', '.join(repr(names.get(holder, holder)) for holder in resource.holders)}{since}"
-            )
+            held = who_helps([repr(names.get(holder, holder)) for holder in resource.holders], ())
+            lines += [f"      {words}{since}" for words in held]
         if task.cancelled:
             lines.append(f"      was being cancelled: {task.cancelled}")
         known = snapshot.stack(task.stack)
