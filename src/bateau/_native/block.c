@@ -166,7 +166,7 @@ passage_out(Drain *self, PyObject **result)
     Scope *scope = (Scope *)self->scope;
     Task *task = running_task();
     Engine *engine = task != NULL ? plain_engine(task) : NULL;
-    if (engine == NULL || self->op.state != NEW || task->budget <= 0 || is_set(task->guard) ||
+    if (engine == NULL || self->op.state != NEW || task->budget <= 0 || has_rare(task, guard) ||
         scope->base.node.task != (PyObject *)task || scope->host != (PyObject *)engine) {
         return passage_begin_pure(self, NULL, result);
     }

@@ -158,12 +158,12 @@ PyTypeObject LoopFaceType = {
 static Face *
 face_of(LoopSide *side, Task *task)
 {
-    if (is_set(task->face)) {
-        if (!PyObject_TypeCheck(task->face, &LoopFaceType)) {
-            PyErr_Format(PyExc_TypeError, "a task's face is a %.100s", Py_TYPE(task->face)->tp_name);
+    if (has_rare(task, face)) {
+        if (!PyObject_TypeCheck(task->rare->face, &LoopFaceType)) {
+            PyErr_Format(PyExc_TypeError, "a task's face is a %.100s", Py_TYPE(task->rare->face)->tp_name);
             return NULL;
         }
-        return (Face *)task->face;
+        return (Face *)task->rare->face;
     }
     PyTypeObject *type = (PyTypeObject *)side->face_type;
     if (type == NULL || !PyType_Check(type) || !PyType_IsSubtype(type, &LoopFaceType)) {
@@ -176,31 +176,31 @@ face_of(LoopSide *side, Task *task)
     }
     face->task = Py_NewRef((PyObject *)task);
     face->loop = Py_XNewRef(side->loop);
-    put(task->face, face);
+    int status = put_rare(task, face, face);
     Py_DECREF(face);
-    return face;
+    return status < 0 ? NULL : face;
 }
 
 long
 bateau_face_cancels(Task *task)
 {
-    return is_set(task->face) && PyObject_TypeCheck(task->face, &LoopFaceType) ? ((Face *)task->face)->cancels : 0;
+    return has_rare(task, face) && PyObject_TypeCheck(task->rare->face, &LoopFaceType) ? ((Face *)task->rare->face)->cancels : 0;
 }
 
 int
 bateau_face_ended(Task *task)
 {
-    if (!is_set(task->face)) {
+    if (!has_rare(task, face)) {
         return 0;
     }
-    if (PyObject_TypeCheck(task->face, &LoopFaceType)) {
-        PyObject *callbacks = ((Face *)task->face)->callbacks;
+    if (PyObject_TypeCheck(task->rare->face, &LoopFaceType)) {
+        PyObject *callbacks = ((Face *)task->rare->face)->callbacks;
         if (callbacks == NULL || (PyList_CheckExact(callbacks) && PyList_GET_SIZE(callbacks) == 0)) {
-            put(task->face, NULL); /* nobody needs it there any more, and each would keep the other for the collector */
+            put_rare(task, face, NULL); /* nobody needs it there any more, and each would keep the other for the collector */
             return 0;
         }
     }
-    PyObject *face = Py_NewRef(task->face);
+    PyObject *face = Py_NewRef(task->rare->face);
     PyObject *result = PyObject_CallMethodNoArgs(face, str_face_ended);
     Py_DECREF(face);
     Py_XDECREF(result);
@@ -286,7 +286,7 @@ bateau_side_publish(LoopSide *side, Task *task)
         return there < 0 ? -1 : 0;
     }
     put(side->stepping, task);
-    return is_set(task->face) ? set_current(side, task->face) : 0;
+    return has_rare(task, face) ? set_current(side, task->rare->face) : 0;
 }
 
 int
@@ -334,7 +334,7 @@ left_to_pure(void)
 int
 bateau_side_awaits(LoopSide *side, Engine *engine, Task *task, PyObject *trap)
 {
-    if (is_set(task->throwing) || is_cancelled_inside(task) || !is_set(task->context) || !is_dict(side->foreign)) {
+    if (has_rare(task, throwing) || is_cancelled_inside(task) || !is_set(task->context) || !is_dict(side->foreign)) {
         return 0;
     }
     PyObject *blocking = PyObject_GetAttr(trap, str_blocking);
@@ -349,10 +349,10 @@ bateau_side_awaits(LoopSide *side, Engine *engine, Task *task, PyObject *trap)
     }
     int ours = loop == side->loop;
     Py_DECREF(loop);
-    if (!ours || !is_set(task->face) || !PyObject_TypeCheck(task->face, &LoopFaceType)) {
+    if (!ours || !has_rare(task, face) || !PyObject_TypeCheck(task->rare->face, &LoopFaceType)) {
         return 0;
     }
-    Face *face = (Face *)Py_NewRef(task->face);
+    Face *face = (Face *)Py_NewRef(task->rare->face);
     observe(engine, str_park, task);
     int status = PyObject_SetAttr(trap, str_blocking, Py_False);
     if (status == 0) {

@@ -386,7 +386,7 @@ begin(BufferedRead *self, PyObject *arg, PyObject **result)
     Reader *reader = (Reader *)self->reader;
     Task *task = running_task();
     const char *start;
-    if (task == NULL || task->foreign || task->budget <= 0 || task_is_cancelled(task) || is_set(task->guard) || reader->slot == NULL ||
+    if (task == NULL || task->foreign || task->budget <= 0 || task_is_cancelled(task) || has_rare(task, guard) || reader->slot == NULL ||
         !PyObject_TypeCheck(reader->slot, &SlotType) || is_set(((Slot *)reader->slot)->task) || look(reader, &start) < 0) {
         return begin_pure(self, arg, result);
     }

@@ -44,7 +44,7 @@ engine_observe(Engine *engine, PyObject *event, Task *task)
     if (ring != NULL) {
         bateau_ring_tell(ring, event, task);
     } else {
-        PyObject *error = event != str_end ? NULL : is_set(task->error) ? task->error : Py_None;
+        PyObject *error = event != str_end ? NULL : has_rare(task, error) ? task->rare->error : Py_None;
         PyObject *result = PyObject_CallMethodObjArgs(instrument, event, (PyObject *)task, error, NULL);
         if (result == NULL) {
             PyErr_WriteUnraisable(instrument);
@@ -186,7 +186,7 @@ step(Engine *self, Running *running, PyObject *outer, Task *task, BateauRing *ri
             status = engine_enqueue(self, task);
         } else if (value == Py_None && !is_cancelled_inside(task)) {
             status = bateau_side_yielded(side, self, task);
-        } else if (value == kept[K_PARK] && !is_set(task->throwing)) {
+        } else if (value == kept[K_PARK] && !has_rare(task, throwing)) {
             status = 0;
         } else {
             put(running->task, outer);
@@ -237,7 +237,7 @@ engine_step(Engine *self, Running *running, PyObject *outer, Task *task)
     if (nested < 0) {
         return -1;
     }
-    if (task->ended || is_set(task->throwing) || is_set(self->on_step) || nested) {
+    if (task->ended || has_rare(task, throwing) || is_set(self->on_step) || nested) {
         return tell(self, str_step, (PyObject *)task, NULL);
     }
     return step(self, running, outer, task, NULL, NULL);
@@ -442,7 +442,7 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
         if (!is_a(item, &TaskType, &seen[SEEN_TASK])) {
             PyErr_Format(PyExc_TypeError, "a %s is in the ready queue", Py_TYPE(item)->tp_name);
             status = -1;
-        } else if (((Task *)item)->ended || is_set(((Task *)item)->throwing)) {
+        } else if (((Task *)item)->ended || has_rare((Task *)item, throwing)) {
             status = tell(self, str_step, item, NULL);
         } else {
             status = step(self, running, outer, (Task *)item, ring, side);

@@ -40,7 +40,7 @@ join_first(Join *self, PyObject *arg, PyObject **result)
     Task *target = self->target != NULL && is_a(self->target, &TaskType, &seen[SEEN_TASK]) ? (Task *)self->target : NULL;
     if (engine == NULL || target == NULL || !is_final(&self->op) || self->op.state != NEW || task->budget <= 0 ||
         task_is_cancelled(task) || target == task || target->host != task->host ||
-        (target->ended && is_set(target->error))) {
+        (target->ended && has_rare(target, error))) {
         if (task != NULL && is_final(&self->op) && operation_is_refused(&self->op, task)) {
             return operation_raise_cancelled(&self->op, task, result);
         }
@@ -54,21 +54,25 @@ join_first(Join *self, PyObject *arg, PyObject **result)
         *result = Py_NewRef(target->value != NULL ? target->value : Py_None);
         return PYGEN_RETURN;
     }
-    if (!is_set(target->joiners)) {
+    if (!has_rare(target, joiners)) {
         PyObject *made = WaitQueueType.tp_alloc(&WaitQueueType, 0);
         if (made == NULL) {
             goto failed;
         }
-        if (!is_set(target->joiners)) { /* making it may have run a finaliser */
-            put(target->joiners, made);
+        int status = 0;
+        if (!has_rare(target, joiners)) { /* making it may have run a finaliser */
+            status = put_rare(target, joiners, made);
         }
         Py_DECREF(made);
+        if (status < 0) {
+            goto failed;
+        }
     }
-    if (!Py_IS_TYPE(target->joiners, &WaitQueueType)) {
+    if (!has_rare(target, joiners) || !Py_IS_TYPE(target->rare->joiners, &WaitQueueType)) {
         PyErr_SetString(PyExc_TypeError, "those who await a task are kept in a WaitQueue");
         goto failed;
     }
-    if (operation_park(&self->op, task, (WaitQueue *)target->joiners) < 0) {
+    if (operation_park(&self->op, task, (WaitQueue *)target->rare->joiners) < 0) {
         goto failed;
     }
     return operation_parked(result);
@@ -111,16 +115,16 @@ task_await(PyObject *task)
 int
 task_tell_joiners(Task *self)
 {
-    if (!PyObject_TypeCheck(self->joiners, &WaitQueueType)) { /* a field that Python may set */
+    if (!has_rare(self, joiners) || !PyObject_TypeCheck(self->rare->joiners, &WaitQueueType)) { /* a field that Python may set */
         PyErr_SetString(PyExc_TypeError, "those who await a task are kept in a WaitQueue");
         return -1;
     }
-    WaitQueue *queue = (WaitQueue *)Py_NewRef(self->joiners);
+    WaitQueue *queue = (WaitQueue *)Py_NewRef(self->rare->joiners);
     int status = 0, failed;
     Operation *op;
     while (status == 0 && (op = wait_queue_pop(queue, &failed)) != NULL) {
         self->error_seen = 1;
-        if (Py_IS_TYPE(op, known[C_JOIN]) && !is_set(self->error)) {
+        if (Py_IS_TYPE(op, known[C_JOIN]) && !has_rare(self, error)) {
             status = operation_fire(op, self->value != NULL ? self->value : Py_None);
         } else {
             PyObject *done = PyObject_CallFunctionObjArgs(kept[K_SETTLE], op, self, NULL);

@@ -115,10 +115,11 @@ typedef struct {
 typedef struct Node {
     PyObject_HEAD
     PyObject *weakrefs;
-    PyObject *parent, *children, *task, *record, *effective, *stopping;
+    PyObject *parent, *children, *task, *record, *stopping;
     /* Its place among its parent's children. Borrowed, all three: that Children owns the nodes in it (see children.c). */
     struct Node *before, *after;
     struct Children *among;
+    PyObject *effective; /* last: each step of a task reads it, and what a step reads lies together (see Task) */
 } Node;
 
 /* What `children` of a node is: an insertion-ordered set of nodes, with the part of a dictionary's interface that is used. */
@@ -154,27 +155,43 @@ typedef struct {
     char ending;
 } Scope;
 
-#define TASK_OBJECTS(X)                                                                                                \
-    X(error) X(extra) X(name) X(site_code) X(value) X(at_end) X(context) X(coro) X(delivered) X(face) X(guard)         \
-    X(host) X(host_task) X(joiners) X(inner) X(parked) X(scope) X(send) X(starting) X(throwing) X(waiting)
+#define TASK_OBJECTS(X) X(coro) X(context) X(host) X(inner) X(waiting) X(scope) X(name) X(site_code) X(value)
+
+/* What most tasks never have set: each task that has gets one of these with the first of them, and keeps it (task.c). */
+#define RARE_OBJECTS(X)                                                                                                \
+    X(error) X(extra) X(at_end) X(delivered) X(face) X(guard) X(host_task) X(joiners) X(parked) X(send) X(starting)    \
+    X(throwing)
+
+typedef struct {
+    PyObject *error, *extra, *at_end, *delivered, *face, *guard, *host_task, *joiners, *parked, *send, *starting,
+        *throwing;
+} Rare;
 
 typedef struct {
     Node node;
-    PyObject *error, *extra, *name, *site_code, *value, *at_end, *context, *coro, *delivered, *face, *guard, *host,
-        *host_task, *joiners;
+    /* What a step reads and writes, with node.effective before it: of a thousand tasks none is in the processor's first cache. */
+    PyObject *coro, *context, *host;
     PyObject *inner; /* `node`: the innermost node entered */
-    PyObject *parked, *scope, *send, *starting, *throwing, *waiting;
-    long long id;
-    unsigned int recorder, recorder_slot; /* which flight recorder has it (0: none), and where; see recorder.c */
-    int site_offset;
+    Rare *rare;      /* owned; NULL: none of those fields is set. Read through `rare_of`, set by `put_rare` */
+    char scheduled, ended, spawned, /* made by scope_spawn */
+        hidden, /* its coroutine and context are out of the collector's lists: see task_hide_parts */
+        background, error_seen, foreign, started;
     int budget;
     /* How often it was suspended to let the others run, and how often to wait: both go round. For who looks on (a task that
        seems to run at every look may be polling). */
     unsigned int yields, waits;
-    char background, ended, error_seen, foreign, scheduled, started;
-    char spawned; /* made by scope_spawn */
-    char hidden;  /* its coroutine and context are out of the collector's lists: see task_hide_parts */
+    int site_offset;
+    /* The rest. */
+    PyObject *waiting, *scope, *name, *site_code, *value;
+    long long id;
+    unsigned int recorder, recorder_slot; /* which flight recorder has it (0: none), and where; see recorder.c */
 } Task;
+
+/* A seldom field of a task: borrowed, NULL if it was never set. */
+#define rare_of(task, field) ((task)->rare != NULL ? (task)->rare->field : NULL)
+#define has_rare(task, field) ((task)->rare != NULL && is_set((task)->rare->field))
+/* Set one, to a new reference of `value` (which may be NULL): 0, or -1 with MemoryError. NULL and None are always taken. */
+#define put_rare(task, field, value) task_put_rare(task, offsetof(Rare, field), (PyObject *)(value))
 
 #define OPERATION_OBJECTS(X) X(error) X(resource) X(task) X(value) X(watcher) X(sub)
 
@@ -467,6 +484,7 @@ is_cancelled_inside(Task *task)
     return task->inner == NULL || !is_a(task->inner, &NodeType, &seen[SEEN_NODE]) || is_set(((Node *)task->inner)->effective);
 }
 
+int task_put_rare(Task *task, size_t field, PyObject *value); /* see put_rare */
 int task_wake(Task *task);                             /* host.wake(task) */
 /* Tell the engine's instrument, if it has one, of `task` (NULL: of nobody's); see kernel/instrument.py. What it raises is unraisable. */
 void engine_observe(Engine *engine, PyObject *event, Task *task);

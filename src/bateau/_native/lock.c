@@ -23,16 +23,16 @@ lock_watch(Lock *lock)
         Task *owner = (Task *)held;
         Py_INCREF(owner);
         int status = 0;
-        if (!is_set(owner->at_end)) {
+        if (!has_rare(owner, at_end)) {
             PyObject *calls = PyDict_New();
             if (calls == NULL) {
                 status = -1;
-            } else if (!is_set(owner->at_end)) { /* still: making one may have run anything */
-                put(owner->at_end, calls);
+            } else if (!has_rare(owner, at_end)) { /* still: making one may have run anything */
+                status = put_rare(owner, at_end, calls);
             }
             Py_XDECREF(calls);
         }
-        PyObject *calls = Py_XNewRef(owner->at_end);
+        PyObject *calls = Py_XNewRef(rare_of(owner, at_end));
         PyObject *call = status == 0 ? PyMethod_New(kept[K_LOCK_OWNER_ENDED], (PyObject *)lock) : NULL;
         if (call == NULL || calls == NULL || !PyDict_CheckExact(calls)) {
             status = -1;
@@ -61,7 +61,7 @@ lock_unwatch(Lock *lock)
     if (lock->owner == NULL || !is_a(lock->owner, &TaskType, &seen[SEEN_TASK])) {
         return 0; /* a plain thread: there was nothing to watch */
     }
-    PyObject *calls = ((Task *)lock->owner)->at_end;
+    PyObject *calls = rare_of((Task *)lock->owner, at_end);
     if (!is_set(calls) || !PyDict_CheckExact(calls)) {
         return 0;
     }

@@ -136,8 +136,8 @@ operation_raise_cancelled(Operation *self, Task *task, PyObject **result)
         Py_INCREF(record);
         error = PyObject_CallOneArg(engine->exact_cancelled_type, record);
         Py_DECREF(record);
-        if (error != NULL && !is_set(task->delivered)) {
-            put(task->delivered, error);
+        if (error != NULL && !has_rare(task, delivered) && put_rare(task, delivered, error) < 0) {
+            Py_CLEAR(error);
         }
     } else {
         error = PyObject_CallOneArg(kept[K_MAKE_CANCELLED], (PyObject *)task);
@@ -154,7 +154,7 @@ operation_raise_cancelled(Operation *self, Task *task, PyObject **result)
 int
 operation_is_refused(Operation *self, Task *task)
 {
-    Engine *engine = self->state == NEW && !is_set(task->delivered) && !task->foreign ? plain_engine(task) : NULL;
+    Engine *engine = self->state == NEW && !has_rare(task, delivered) && !task->foreign ? plain_engine(task) : NULL;
     if (engine == NULL || is_set(engine->native_cancelling) || task->inner == NULL ||
         !is_a(task->inner, &NodeType, &seen[SEEN_NODE]) || !is_set(((Node *)task->inner)->effective)) {
         return 0;
@@ -329,7 +329,7 @@ yield_step(Operation *self, PyObject *arg, PyObject **result)
     if (self->phase == BEFORE) {
         Task *task = running_task();
         if (self->state != NEW || task == NULL || plain_engine(task) == NULL || task_is_cancelled(task) ||
-            is_set(task->guard)) {
+            has_rare(task, guard)) {
             if (task != NULL && operation_is_refused(self, task)) {
                 return operation_raise_cancelled(self, task, result);
             }
@@ -353,7 +353,7 @@ checkpoint_step(Operation *self, PyObject *arg, PyObject **result)
     if (self->phase == BEFORE) {
         Task *task = running_task();
         if (self->state != NEW || task == NULL || plain_engine(task) == NULL || task_is_cancelled(task) ||
-            (is_set(task->guard) && task->budget <= 0)) {
+            (has_rare(task, guard) && task->budget <= 0)) {
             if (task != NULL && operation_is_refused(self, task)) {
                 return operation_raise_cancelled(self, task, result);
             }

@@ -1177,7 +1177,7 @@ bateau_ring_tell(BateauRing *ring, PyObject *event, Task *task)
             spawn(ring, (PyObject *)task);
         }
         else if (event == str_end) {
-            end(ring, (PyObject *)task, is_set(task->error) ? task->error : Py_None);
+            end(ring, (PyObject *)task, has_rare(task, error) ? task->rare->error : Py_None);
         }
         leave(ring);
     }

@@ -253,10 +253,10 @@ int
 scope_child_ended(Scope *self, Task *task)
 {
     PyObject *children = self->base.node.children;
-    int cancelled = is_set(task->error) && kept[K_CANCELLED] != NULL &&
-                    PyObject_TypeCheck(task->error, (PyTypeObject *)kept[K_CANCELLED]);
-    if (task->background || is_set(self->limit) || is_set(self->queued) || (is_set(task->error) && !cancelled) ||
-        is_set(task->starting) || self->policy != kept[K_ALL_MUST_SUCCEED] || children == NULL ||
+    int cancelled = has_rare(task, error) && kept[K_CANCELLED] != NULL &&
+                    PyObject_TypeCheck(task->rare->error, (PyTypeObject *)kept[K_CANCELLED]);
+    if (task->background || is_set(self->limit) || is_set(self->queued) || (has_rare(task, error) && !cancelled) ||
+        has_rare(task, starting) || self->policy != kept[K_ALL_MUST_SUCCEED] || children == NULL ||
         task->node.among != (Children *)children || plain_engine(task) == NULL) {
         PyObject *done = PyObject_CallFunctionObjArgs(kept[K_SCOPE_CHILD_ENDED], self, task, NULL);
         Py_XDECREF(done);

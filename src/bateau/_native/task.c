@@ -1,7 +1,13 @@
 /* The fields of CancelNode and Task, and a task's beginning and end.
 
    A task refers to itself (`task`, `inner`) until it has ended, as in the pure kernel, so that it is freed with its last
-   handle and not by the collector. */
+   handle and not by the collector.
+
+   What few tasks ever have set (an error, joiners, a face to asyncio...) is in a struct of its own, `rare`. The task owns it, and
+   nothing else points to it. It comes with the first such field that is set to something, and goes when the task is cleared or freed,
+   never before: so `task->rare` once seen set stays while the task is owned by somebody and is not garbage. Its fields are strong
+   references or NULL like the task's own, visited and cleared with them. From Python they are attributes like the others; None is
+   what they read as, set or not. */
 #include "kernel.h"
 
 /* -- CancelNode ------------------------------------------------------------------------------------------------------ */
@@ -113,10 +119,57 @@ task_setattro(PyObject *self, PyObject *name, PyObject *value)
     return PyObject_GenericSetAttr(self, name, value);
 }
 
+#define FREE_RARES 64
+
+static struct {
+    Rare *free[FREE_RARES]; /* all fields NULL */
+    int count;
+} rares;
+
+int
+task_put_rare(Task *self, size_t field, PyObject *value)
+{
+    if (self->rare == NULL) {
+        if (!is_set(value)) {
+            return 0; /* as it is */
+        }
+        Rare *made = rares.count > 0 ? rares.free[--rares.count] : PyMem_Calloc(1, sizeof(Rare));
+        if (made == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        self->rare = made;
+    }
+    put_field((PyObject **)((char *)self->rare + field), value);
+    return 0;
+}
+
+static void
+drop_rare(Task *self)
+{
+    while (self->rare != NULL) { /* a finaliser may set another */
+        Rare *rare = self->rare;
+        self->rare = NULL;
+#define DROP(f) Py_CLEAR(rare->f);
+        RARE_OBJECTS(DROP)
+#undef DROP
+        if (rares.count < FREE_RARES) {
+            rares.free[rares.count++] = rare;
+        } else {
+            PyMem_Free(rare);
+        }
+    }
+}
+
 static int
 task_traverse(Task *self, visitproc visit, void *arg)
 {
     TASK_OBJECTS(VISIT_FIELD)
+    if (self->rare != NULL) {
+#define VISIT_RARE(f) Py_VISIT(self->rare->f);
+        RARE_OBJECTS(VISIT_RARE)
+#undef VISIT_RARE
+    }
     return node_traverse(&self->node, visit, arg);
 }
 
@@ -125,12 +178,11 @@ task_clear(Task *self)
 {
     show_parts(self);
     TASK_OBJECTS(CLEAR_FIELD)
+    drop_rare(self);
     return node_clear(&self->node);
 }
 
-#define SELDOM(X)                                                                                                                        \
-    X(error) X(extra) X(name) X(at_end) X(context) X(delivered) X(face) X(guard) X(host_task) X(joiners) X(parked) X(send) X(starting)   \
-        X(throwing) X(waiting)
+#define SELDOM(X) X(rare) X(name) X(context) X(waiting)
 #define ALSO(f) | (uintptr_t)self->f
 
 /* The same, for a task that most often has few of its fields set when it is freed. */
@@ -385,7 +437,7 @@ tell_instrument_of_end(Task *self)
     PyObject *instrument = is_set(self->host) ? PyObject_GetAttr(self->host, str_instrument) : Py_NewRef(Py_None);
     PyObject *result = instrument;
     if (instrument != NULL && instrument != Py_None) {
-        PyObject *error = is_set(self->error) ? self->error : Py_None;
+        PyObject *error = has_rare(self, error) ? self->rare->error : Py_None;
         result = PyObject_CallMethodObjArgs(instrument, str_end, (PyObject *)self, error, NULL);
         Py_DECREF(instrument);
     }
@@ -412,10 +464,12 @@ task_finish(Task *self, PyObject *value, PyObject *error)
     self->ended = 1;
     show_parts(self);
     Py_CLEAR(self->context);
-    Py_CLEAR(self->delivered);
+    put_rare(self, delivered, NULL);
     put(self->value, value);
     if (error != NULL) {
-        put(self->error, error);
+        if (put_rare(self, error, error) < 0) {
+            goto end;
+        }
         self->error_seen = 0;
         put(self->waiting, NULL);
         if (drop_our_frames(error) < 0) {
@@ -448,11 +502,11 @@ task_finish(Task *self, PyObject *value, PyObject *error)
         if (self->inner == (PyObject *)self) { /* else a scope was left open in it: whoever leaves that will be told so */
             put(self->inner, kept[K_NOWHERE]);
         }
-        if (is_set(self->joiners) && task_tell_joiners(self) < 0) {
+        if (has_rare(self, joiners) && task_tell_joiners(self) < 0) {
             goto end;
         }
     }
-    if (is_set(self->at_end) && task_tell(self, "_tell_watchers") < 0) {
+    if (has_rare(self, at_end) && task_tell(self, "_tell_watchers") < 0) {
         goto end;
     }
     status = 0;
@@ -490,29 +544,49 @@ static PyMethodDef task_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* The seldom fields, by their place in Rare. */
+static PyObject *
+task_get_rare(Task *self, void *field)
+{
+    PyObject *value = self->rare != NULL ? *(PyObject **)((char *)self->rare + (size_t)field) : NULL;
+    return Py_NewRef(value != NULL ? value : Py_None);
+}
+
+static int
+task_set_rare(Task *self, PyObject *value, void *field)
+{
+    return task_put_rare(self, (size_t)field, value);
+}
+
+#define RARE(member, name_) {name_, (getter)task_get_rare, (setter)task_set_rare, NULL, (void *)offsetof(Rare, member)}
+
+static PyGetSetDef task_getset[] = {
+    RARE(error, "_error"),
+    RARE(extra, "_extra"),
+    RARE(at_end, "at_end"),
+    RARE(delivered, "delivered"),
+    RARE(face, "face"),
+    RARE(guard, "guard"),
+    RARE(host_task, "host_task"),
+    RARE(joiners, "joiners"),
+    RARE(parked, "parked"),
+    RARE(send, "send"),
+    RARE(starting, "starting"),
+    RARE(throwing, "throwing"),
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 #define BOOL(member) {#member, Py_T_BOOL, offsetof(Task, member), 0, NULL}
 
 static PyMemberDef task_members[] = {
-    FIELD(Task, error, "_error"),
-    FIELD(Task, extra, "_extra"),
     FIELD(Task, name, "_name"),
     FIELD(Task, site_code, "_site_code"),
     FIELD(Task, value, "_value"),
-    FIELD(Task, at_end, "at_end"),
     FIELD(Task, context, "context"),
     FIELD(Task, coro, "coro"),
-    FIELD(Task, delivered, "delivered"),
-    FIELD(Task, face, "face"),
-    FIELD(Task, guard, "guard"),
     FIELD(Task, host, "host"),
-    FIELD(Task, host_task, "host_task"),
-    FIELD(Task, joiners, "joiners"),
     FIELD(Task, inner, "node"),
-    FIELD(Task, parked, "parked"),
     FIELD(Task, scope, "scope"),
-    FIELD(Task, send, "send"),
-    FIELD(Task, starting, "starting"),
-    FIELD(Task, throwing, "throwing"),
     FIELD(Task, waiting, "waiting"),
     {"id", Py_T_LONGLONG, offsetof(Task, id), 0, NULL},
     {"_site_offset", Py_T_INT, offsetof(Task, site_offset), 0, NULL},
@@ -542,6 +616,7 @@ PyTypeObject TaskType = {
     .tp_traverse = (traverseproc)task_traverse,
     .tp_clear = (inquiry)task_clear,
     .tp_members = task_members,
+    .tp_getset = task_getset,
     .tp_methods = task_methods,
 };
 

@@ -111,7 +111,7 @@ block_leave(Cancellable *self, Task *task)
     }
     put(task->inner, parent);
     node_leave(&self->node); /* the caller owns it as well */
-    put(task->delivered, NULL);
+    put_rare(task, delivered, NULL);
     Py_DECREF(parent);
 }
 

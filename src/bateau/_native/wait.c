@@ -295,7 +295,7 @@ operation_gives_way(Operation *self, PySendResult *how, PyObject **result)
         return 0;
     }
     if (self->phase != BEFORE || task == NULL || task->budget > 0 || self->state != NEW || !is_final(self) ||
-        task->foreign || is_set(task->guard) || task_is_cancelled(task) || plain_engine(task) == NULL) {
+        task->foreign || has_rare(task, guard) || task_is_cancelled(task) || plain_engine(task) == NULL) {
         return 0;
     }
     self->state = ABORTED; /* until it begins */
