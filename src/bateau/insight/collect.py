@@ -7,15 +7,13 @@ said of one is true.
 
 from __future__ import annotations
 
-import gc
 import heapq
 import os
 import platform
 import sys
 import time
-from _thread import RLock, get_ident
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from _thread import get_ident
+from collections.abc import Callable, Iterable
 from functools import partial
 from operator import attrgetter
 from typing import Any, cast
@@ -29,6 +27,7 @@ from . import collect_asyncio, collect_trio, extending, model
 from .closed_world import ClosedWorld
 from .collect_kernel import KernelCollector, foreign_coro, trio_task
 from .model import Snapshot, Want, make
+from .pausing import collector_paused
 from .tables import Tables, steady, steady_copy, thread_names
 
 # Rows of a runtime's timers and descriptors that are listed; their number is always told.
@@ -55,7 +54,7 @@ class LiveReader:
 
     def read(self, want: Want | None = None) -> Snapshot:
         """Take a snapshot. Not a cancellation point; takes about 5 us per task, during which other threads take turns."""
-        with _collector_paused():
+        with collector_paused():
             collection = _Collection(self, want or Want())
             try:
                 return collection.read()
@@ -85,32 +84,6 @@ class LiveReader:
 def snapshot(want: Want | None = None) -> Snapshot:
     """Take a snapshot of this process now, on this thread. See ``LiveReader``."""
     return LiveReader().read(want)
-
-
-# Re-entrant: a signal's handler may dump in the middle of a snapshot.
-_pausing = RLock()
-_pauses = 0
-_was_enabled = False
-
-
-@contextmanager
-def _collector_paused() -> Generator[None]:
-    """Without Python's garbage collector, which would visit the growing snapshot again and again (measured: four times the time).
-    Snapshots on several threads at once count; the last to end leaves it as the first found it.
-    """
-    global _pauses, _was_enabled
-    with _pausing:
-        if not _pauses:
-            _was_enabled = gc.isenabled()
-        _pauses += 1
-        gc.disable()
-    try:
-        yield
-    finally:
-        with _pausing:
-            _pauses -= 1
-            if not _pauses and _was_enabled:
-                gc.enable()
 
 
 class _Collection:

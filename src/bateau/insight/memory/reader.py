@@ -7,15 +7,13 @@ reason to look, does not move: everything is read a second time at the end, and 
 
 from __future__ import annotations
 
-import gc
 import platform
 import struct
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import replace
 
 from ..model import Process, Runtime, Snapshot, Thread, Want
+from ..pausing import collector_paused
 from .asyncio_tasks import AsyncioTasks
 from .bateau_tasks import BateauTasks
 from .core import CoreMemory
@@ -51,7 +49,7 @@ class MemoryReader:
         deadline = time.monotonic() + want.seconds
         best: Snapshot | None = None
         for _ in range(ATTEMPTS):
-            with _no_collector():
+            with collector_paused():
                 snapshot = _Reading(self.source, want).snapshot()
             if best is None or len(snapshot.gaps) < len(best.gaps):
                 best = snapshot
@@ -68,18 +66,6 @@ def read_process(pid: int, want: Want | None = None) -> Snapshot:
     ``UnsupportedVersion`` (CPython 3.11 to 3.15 are known, not free-threaded ones).
     """
     return MemoryReader(ProcessMemory(pid)).read(want)
-
-
-@contextmanager
-def _no_collector() -> Generator[None]:
-    """Half a million objects are made and all are kept: the garbage collector would only slow that down, by a third."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def read_core(path: str, want: Want | None = None) -> Snapshot:
