@@ -3,16 +3,17 @@
  * Theory of operation. `LoopCore` is the first base of `bateau.runtimes.native_loop.NativeEventLoop`, whose other base is
  * asyncio's own selector loop. What is hot is here (call_soon, call_later, readers and writers, _run_once); all the rest is
  * asyncio's, unchanged, on top of it. One iteration is asyncio's: poll, queue what is due, run what was queued when the
- * iteration began. Three things differ, none visible but in time:
+ * iteration began. Four things differ, none visible but in time:
  *   - a cancelled timer leaves the heap at once;
  *   - while callbacks are ready, the poll is put off until POLL_EVERY of them have run or the kernel's coarse clock has
  *     ticked (some milliseconds), unless this loop itself has done something since that may have made a descriptor ready (sent
  *     through a stream, changed a registration): what a program does to itself it sees in the next iteration, and what comes
  *     from outside may come that much later;
- *   - streams (stream.c) are called during the poll, without a handle in between.
+ *   - streams (stream.c) are called during the poll, without a handle in between;
+ *   - what a callback writes to a stream is sent when the callback returns, in one piece: `held` has those streams meanwhile.
  *
  * Ownership.
- *   - A reference in the ready ring, the timer heap, an Entry or the spare list is owned by it. Whoever takes one out owns it then.
+ *   - A reference in the ready ring, the timer heap, an Entry, `held` or the spare list is owned by it. Whoever takes one out owns it then.
  *   - A Handle owns its callback, arguments, context and loop. `cancel` drops callback and arguments at once, unless the
  *     handle is running: then they go when it has run. So running code never loses what it runs.
  *   - A handle that has run and that only the ring had (reference count 1) is emptied and kept in `spare`; it has no
@@ -1038,6 +1039,69 @@ wake(LoopCore *self)
     }
 }
 
+/* ---- streams that hold what was written ---------------------------------------------------------------------------------- */
+
+int
+bateau_loop_hold(LoopCore *self, PyObject *stream)
+{
+    if (self->held_count == self->held_capacity) {
+        Py_ssize_t capacity = self->held_capacity ? self->held_capacity * 2 : 8;
+        PyObject **held = PyMem_Resize(self->held, PyObject *, capacity);
+        if (held == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        self->held = held;
+        self->held_capacity = capacity;
+    }
+    if (self->held_count == 0) {
+        self->held_forks = bateau_forks;
+    }
+    self->held[self->held_count++] = Py_NewRef(stream);
+    return 0;
+}
+
+int
+bateau_loop_forked(LoopCore *self)
+{
+    return self->held_forks != bateau_forks;
+}
+
+/* The callback has returned, with `status`: send what it has written. */
+static int
+flush_held(LoopCore *self, int status)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback); /* it may be what ends the loop: all that was written goes out before */
+    while (self->held_count) {
+        PyObject *stream = self->held[--self->held_count];
+        if (bateau_stream_flush(stream) < 0) {
+            if (status == 0) {
+                status = -1;
+                PyErr_Fetch(&type, &value, &traceback);
+            }
+            else {
+                PyErr_Clear(); /* the loop ends by the first */
+            }
+        }
+        Py_DECREF(stream);
+    }
+    PyErr_Restore(type, value, traceback);
+    return status;
+}
+
+/* Around each callback: `was` is what `holding` was before, which is not 0 in a loop that runs inside a callback of its own. */
+static inline int
+callback_returned(LoopCore *self, char was, int status)
+{
+    if (self->held_count) {
+        self->holding = 0; /* what an error's handler writes is sent at once */
+        status = flush_held(self, status);
+    }
+    self->holding = was;
+    return status;
+}
+
 /* A reader or writer is ready: queue it, as asyncio's loop does. */
 static int
 queue_handle(LoopCore *self, int fd, int writes)
@@ -1117,7 +1181,9 @@ poll_once(LoopCore *self, int timeout)
         uint32_t ready = ((readable ? (uint32_t)EPOLLIN : 0) | (writable ? (uint32_t)EPOLLOUT : 0)) & entry->stream_mask;
         if (ready) {
             PyObject *stream = Py_NewRef(entry->stream);
-            int status = bateau_stream_ready(stream, ready);
+            char was = self->holding;
+            self->holding = 1;
+            int status = callback_returned(self, was, bateau_stream_ready(stream, ready));
             if (status < 0) {
                 PyObject *type, *value, *traceback;
                 PyErr_Fetch(&type, &value, &traceback);
@@ -1151,7 +1217,7 @@ poll_timeout(LoopCore *self)
 
 /* Run an entry of the ready queue, whose reference is ours. */
 static int
-run_ready(LoopCore *self, PyObject *item)
+run_entry(LoopCore *self, PyObject *item)
 {
     int status = 0;
     if (self->debug) {
@@ -1186,6 +1252,14 @@ run_ready(LoopCore *self, PyObject *item)
         Py_DECREF(item);
     }
     return status;
+}
+
+static int
+run_ready(LoopCore *self, PyObject *item)
+{
+    char was = self->holding;
+    self->holding = 1;
+    return callback_returned(self, was, run_entry(self, item));
 }
 
 /* Queue what is due, then run what is queued by now. */
@@ -1560,6 +1634,10 @@ core_clear(LoopCore *self)
         PyObject *item = ready_pop(self);
         Py_DECREF(item);
     }
+    while (self->held_count) {
+        PyObject *stream = self->held[--self->held_count];
+        Py_DECREF(stream);
+    }
     while (self->timer_count) {
         TimerHandle *timer = self->timers[self->timer_count - 1];
         timer_take_out(self, timer);
@@ -1619,6 +1697,9 @@ core_traverse(LoopCore *self, visitproc visit, void *arg)
     for (Py_ssize_t i = 0; i < self->timer_count; i++) {
         Py_VISIT(self->timers[i]);
     }
+    for (Py_ssize_t i = 0; i < self->held_count; i++) {
+        Py_VISIT(self->held[i]);
+    }
     for (int fd = 0; fd < self->entry_count; fd++) {
         Py_VISIT(self->entries[fd].reader);
         Py_VISIT(self->entries[fd].writer);
@@ -1643,6 +1724,7 @@ core_dealloc(LoopCore *self)
     PyMem_Free(self->ready);
     PyMem_Free(self->timers);
     PyMem_Free(self->entries);
+    PyMem_Free(self->held);
     PyMem_Free(self->receive);
     type->tp_free(self);
     Py_DECREF(type);

@@ -49,6 +49,13 @@ typedef struct {
     int put_off;    /* callbacks run since the last poll */
     int events;     /* what that one found */
     int64_t tick;   /* of the coarse clock, when that was */
+
+    /* Streams that hold what a callback has written until it returns (stream.c): owned references. Empty between callbacks. */
+    PyObject **held;
+    Py_ssize_t held_count, held_capacity;
+    unsigned held_forks; /* bateau_forks when the first came in: what a parent holds is not its child's to send */
+    char holding;        /* a callback runs: streams may hold */
+
     char *receive;  /* RECEIVE_SIZE bytes, made on first use; its contents are nobody's between two calls */
 
     /* Handles that nobody else has any more, to be used again. */
@@ -66,6 +73,8 @@ extern PyTypeObject *bateau_loop_core_type;
 
 /* loop.c, for stream.c. All need the GIL; -1 means an exception is set. */
 int bateau_stream_interest(LoopCore *loop, int fd, PyObject *stream, uint32_t mask);
+int bateau_loop_hold(LoopCore *loop, PyObject *stream); /* flush it when the callback that runs has returned */
+int bateau_loop_forked(LoopCore *loop); /* whether what is held was written by the process that this one was forked from */
 char *bateau_receive_buffer(LoopCore *loop);
 PyObject *bateau_take_exception(void);
 int bateau_stream_exec(PyObject *module);
@@ -77,5 +86,7 @@ int bateau_core_round(LoopCore *loop, int polled);  /* 1: look at its descriptor
 
 /* stream.c, for loop.c: what epoll reported for a stream. */
 int bateau_stream_ready(PyObject *stream, uint32_t events);
+/* stream.c, for loop.c: send what it holds. 0, or -1 with what must end the loop. */
+int bateau_stream_flush(PyObject *stream);
 
 #endif

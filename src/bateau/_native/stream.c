@@ -7,8 +7,12 @@
  * the same names hide them, so that there is nothing of the base's to visit or to free.
  *   - Reading: one recv for each event into the loop's shared buffer, copied into bytes of the right size (or straight into the
  *     protocol's buffer). The shared buffer is read out before anything else runs.
- *   - Writing: sent at once if nothing waits; what the kernel does not take is queued, and sent (up to 64 pieces in one call)
- *     when epoll says so. `bytes` are kept, not copied; of anything else, which might be changed later, a copy.
+ *   - Writing: what a callback of the loop writes is held in the queue and sent when the callback returns, in one system call
+ *     for all of it: a server that writes head and body pays for one. What is larger than HOLD_MOST, or written while no
+ *     callback runs, is sent at once, with what is held before it. What the kernel does not take stays queued, and is sent
+ *     (up to 64 pieces in one call) when epoll says so. `bytes` are kept, not copied; of anything else, which might be changed
+ *     later, a copy. Whoever asks what is still to be sent, for the socket, or for the end, has the held bytes sent first: so
+ *     only one who looks at the other end, in the same callback, can tell.
  *
  * Ownership.
  *   - The stream owns protocol, socket object, loop, context and the queued bytes; `_drop` lets go of all but the queue. The socket
@@ -32,6 +36,8 @@
 #include <sys/uio.h>
 
 #define MOST_PIECES 64
+/* Bytes held until the callback returns. */
+#define HOLD_MOST (16 * 1024)
 
 typedef struct {
     LoopCore *loop;      /* owned; NULL before the start and after the end */
@@ -50,6 +56,8 @@ typedef struct {
     uint32_t interest; /* what the loop was told */
     int fd, conn_lost;
     char closing, eof, paused, connected, protocol_paused, buffered, started, read_eof;
+    char held;   /* all of the queue is held: sent when the callback returns. Else epoll is to say when, or it is empty */
+    char listed; /* the loop has us in its list of those that hold, or held, something */
 } Stream;
 
 static Py_ssize_t stream_offset;
@@ -246,6 +254,7 @@ queue_clear(Stream *s)
         Py_DECREF(data);
     }
     s->first = s->sent = s->size = 0;
+    s->held = 0;
 }
 
 /* ---- flow control ------------------------------------------------------------------------------------------------------- */
@@ -334,6 +343,149 @@ lost_write(PyObject *self)
     return result == NULL ? -1 : 0;
 }
 
+/* The queue is empty: whoever waited for that goes on. */
+static int
+drained(PyObject *self)
+{
+    PyObject *result = PyObject_CallMethodNoArgs(self, str__finish);
+    if (result == NULL) {
+        return fail(self, "Fatal write error on socket transport");
+    }
+    Py_DECREF(result);
+    return 0;
+}
+
+static int
+write_ready(PyObject *self)
+{
+    Stream *s = fields(self);
+    struct iovec pieces[MOST_PIECES];
+    s->held = 0; /* what remains is sent when epoll says so */
+    if (s->conn_lost || s->loop == NULL || s->sock == NULL) {
+        return set_interest(self, s->interest & ~(uint32_t)EPOLLOUT);
+    }
+    int ours = is_ours(s);
+    if (ours < 0) {
+        return fail(self, "Fatal write error on socket transport");
+    }
+    if (s->size > 0) {
+        Py_ssize_t count = s->count < MOST_PIECES ? s->count : MOST_PIECES, sent = -1;
+        for (Py_ssize_t i = 0; i < count; i++) {
+            PyObject *data = s->queue[s->first + i];
+            Py_ssize_t gone = i == 0 ? s->sent : 0;
+            pieces[i].iov_base = PyBytes_AS_STRING(data) + gone;
+            pieces[i].iov_len = (size_t)(PyBytes_GET_SIZE(data) - gone);
+        }
+        if (ours && count == 1) {
+            sent = send(s->fd, pieces[0].iov_base, pieces[0].iov_len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        }
+        else if (ours) {
+            struct msghdr message = {.msg_iov = pieces, .msg_iovlen = (size_t)count};
+            sent = sendmsg(s->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        }
+        if (sent < 0) {
+            if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) {
+                return 0;
+            }
+            int error = errno;
+            queue_clear(s);
+            if (reduce_interest(self, EPOLLOUT) < 0) {
+                return -1;
+            }
+            errno = error;
+            return fail_errno(self, "Fatal write error on socket transport");
+        }
+        if (s->loop != NULL) {
+            s->loop->poll_now = 1;
+        }
+        queue_consume(s, sent);
+        if (maybe_resume(self) < 0) { /* may write more, close, anything */
+            return -1;
+        }
+    }
+    if (s->size > 0) {
+        return 0;
+    }
+    if (set_interest(self, s->interest & ~(uint32_t)EPOLLOUT) < 0) {
+        return fail(self, "Fatal write error on socket transport");
+    }
+    if (s->conn_lost || (!s->closing && !s->eof && s->empty_waiter == NULL)) {
+        return 0;
+    }
+    return drained(self);
+}
+
+/* There is something in the queue that the kernel has no room for: go on when epoll says so. */
+static int
+wait_writable(PyObject *self)
+{
+    if (set_interest(self, fields(self)->interest | (uint32_t)EPOLLOUT) < 0) {
+        return fail(self, "Fatal write error on socket transport"); /* what is queued would never be sent */
+    }
+    return maybe_pause(self);
+}
+
+/* What is held goes out when the callback returns. */
+static int
+hold(PyObject *self)
+{
+    Stream *s = fields(self);
+    s->held = 1;
+    if (!s->listed) {
+        if (bateau_loop_hold(s->loop, self) < 0) {
+            queue_clear(s);
+            return -1;
+        }
+        s->listed = 1;
+    }
+    return 0;
+}
+
+/* Send what is held, as far as the kernel takes it. */
+static int
+send_held(PyObject *self)
+{
+    Stream *s = fields(self);
+    if (!s->held) {
+        return 0;
+    }
+    if (s->loop != NULL && bateau_loop_forked(s->loop)) {
+        queue_clear(s); /* our parent sends it */
+        return 0;
+    }
+    if (write_ready(self) < 0) {
+        return -1;
+    }
+    return s->size > 0 && !s->held && !s->conn_lost && s->loop != NULL ? wait_writable(self) : 0;
+}
+
+/* Called by the loop when the callback has returned; our place in its list is gone. */
+int
+bateau_stream_flush(PyObject *self)
+{
+    Stream *s = fields(self);
+    s->listed = 0;
+    if (!s->held) {
+        return 0;
+    }
+    PyObject *context = Py_XNewRef(s->context);
+    int entered = context != NULL && PyContext_Enter(context) == 0; /* an error is told in it */
+    if (!entered) {
+        PyErr_Clear(); /* a loop that runs inside a callback of this stream's: told in that one's */
+    }
+    int status = send_held(self);
+    if (entered) {
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        if (PyContext_Exit(context) < 0) {
+            PyErr_WriteUnraisable(self);
+        }
+        PyErr_Restore(type, value, traceback);
+    }
+    Py_XDECREF(context);
+    return status;
+}
+
 /* Send or queue what `owner`, exact bytes or NULL, or else `view` has. */
 static int
 write_bytes(PyObject *self, PyObject *owner, Py_buffer *view)
@@ -354,7 +506,15 @@ write_bytes(PyObject *self, PyObject *owner, Py_buffer *view)
         PyErr_SetString(PyExc_RuntimeError, "the transport was not started");
         return -1;
     }
-    if (s->size == 0) {
+    if (s->size == 0 || s->held) {
+        int may_hold = s->loop->holding && s->size + length <= HOLD_MOST && s->size + length <= s->high_water;
+        if (may_hold || s->held) {
+            owner = owner != NULL ? Py_NewRef(owner) : PyBytes_FromStringAndSize(data, length);
+            if (owner == NULL || queue_push(s, owner, 0) < 0) {
+                return -1;
+            }
+            return may_hold ? hold(self) : send_held(self);
+        }
         int ours = is_ours(s);
         if (ours < 0) {
             return -1;
@@ -384,10 +544,7 @@ write_bytes(PyObject *self, PyObject *owner, Py_buffer *view)
     if (queue_push(s, owner, sent) < 0) {
         return -1;
     }
-    if (set_interest(self, s->interest | (uint32_t)EPOLLOUT) < 0) {
-        return fail(self, "Fatal write error on socket transport"); /* what is queued would never be sent */
-    }
-    return maybe_pause(self);
+    return wait_writable(self);
 }
 
 static PyObject *
@@ -433,74 +590,6 @@ stream_writelines(PyObject *self, PyObject *lines)
     PyObject *result = stream_write(self, data);
     Py_DECREF(data);
     return result;
-}
-
-/* The queue is empty: whoever waited for that goes on. */
-static int
-drained(PyObject *self)
-{
-    PyObject *result = PyObject_CallMethodNoArgs(self, str__finish);
-    if (result == NULL) {
-        return fail(self, "Fatal write error on socket transport");
-    }
-    Py_DECREF(result);
-    return 0;
-}
-
-static int
-write_ready(PyObject *self)
-{
-    Stream *s = fields(self);
-    struct iovec pieces[MOST_PIECES];
-    if (s->conn_lost || s->loop == NULL || s->sock == NULL) {
-        return set_interest(self, s->interest & ~(uint32_t)EPOLLOUT);
-    }
-    int ours = is_ours(s);
-    if (ours < 0) {
-        return fail(self, "Fatal write error on socket transport");
-    }
-    if (s->size > 0) {
-        Py_ssize_t count = s->count < MOST_PIECES ? s->count : MOST_PIECES, sent = -1;
-        for (Py_ssize_t i = 0; i < count; i++) {
-            PyObject *data = s->queue[s->first + i];
-            Py_ssize_t gone = i == 0 ? s->sent : 0;
-            pieces[i].iov_base = PyBytes_AS_STRING(data) + gone;
-            pieces[i].iov_len = (size_t)(PyBytes_GET_SIZE(data) - gone);
-        }
-        if (ours) {
-            struct msghdr message = {.msg_iov = pieces, .msg_iovlen = (size_t)count};
-            sent = sendmsg(s->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-        }
-        if (sent < 0) {
-            if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) {
-                return 0;
-            }
-            int error = errno;
-            queue_clear(s);
-            if (reduce_interest(self, EPOLLOUT) < 0) {
-                return -1;
-            }
-            errno = error;
-            return fail_errno(self, "Fatal write error on socket transport");
-        }
-        if (s->loop != NULL) {
-            s->loop->poll_now = 1;
-        }
-        queue_consume(s, sent);
-        if (maybe_resume(self) < 0) { /* may write more, close, anything */
-            return -1;
-        }
-    }
-    if (s->size > 0) {
-        return 0;
-    }
-    if (set_interest(self, s->interest & ~(uint32_t)EPOLLOUT) < 0) {
-        return fail(self, "Fatal write error on socket transport");
-    }
-    if (s->conn_lost || (!s->closing && !s->eof && s->empty_waiter == NULL)) {
-        return 0;
-    }
-    return drained(self);
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------------------------ */
@@ -789,13 +878,48 @@ stream_is_closing(PyObject *self, PyObject *unused)
 static PyObject *
 stream_get_write_buffer_size(PyObject *self, PyObject *unused)
 {
+    if (send_held(self) < 0) {
+        return NULL;
+    }
     return PyLong_FromSsize_t(fields(self)->size);
 }
 
 static PyObject *
 stream_maybe_pause_protocol(PyObject *self, PyObject *unused)
 {
-    if (maybe_pause(self) < 0) {
+    if (send_held(self) < 0 || maybe_pause(self) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* get_extra_info(name, default=None). Who has the socket may write to it. */
+static PyObject *
+stream_get_extra_info(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"name", "default", NULL};
+    PyObject *name, *other = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:get_extra_info", names, &name, &other) || send_held(self) < 0) {
+        return NULL;
+    }
+    PyObject *extra = fields(self)->extra, *value = NULL;
+    if (extra != NULL) {
+        Py_INCREF(extra);
+        value = PyDict_GetItemWithError(extra, name);
+        Py_XINCREF(value);
+        Py_DECREF(extra);
+        if (value == NULL && PyErr_Occurred()) {
+            return NULL;
+        }
+    }
+    return value != NULL ? value : Py_NewRef(other);
+}
+
+/* Send what is held, before something happens that a program could tell it by. */
+static PyObject *
+stream_flush(PyObject *self, PyObject *unused)
+{
+    if (send_held(self) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -978,6 +1102,9 @@ static PyMethodDef stream_methods[] = {
     {"is_reading", stream_is_reading, METH_NOARGS, "Whether data is received."},
     {"is_closing", stream_is_closing, METH_NOARGS, "Whether it is closing, or closed."},
     {"get_write_buffer_size", stream_get_write_buffer_size, METH_NOARGS, "How many bytes are queued."},
+    {"get_extra_info", (PyCFunction)(void (*)(void))stream_get_extra_info, METH_VARARGS | METH_KEYWORDS,
+     "What is known of the connection, by name."},
+    {"_flush", stream_flush, METH_NOARGS, NULL},
     {"_begin", stream_begin, METH_VARARGS, NULL},
     {"_start_reading", stream_start_reading, METH_NOARGS, NULL},
     {"_stop_reading", stream_stop_reading, METH_NOARGS, NULL},

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         _start_reading: Callable[[], None]
         _stop_reading: Callable[[], None]
         _clear_queue: Callable[[], None]
+        _flush: Callable[[], None]
         _maybe_pause_protocol: Callable[[], None]
         _drop: Callable[[], None]
 
@@ -158,6 +159,7 @@ class StreamTransport(_StreamCore):
         return True
 
     def write_eof(self) -> None:
+        self._flush()
         if self._closing or self._eof:
             return
         self._eof = True
@@ -184,6 +186,7 @@ class StreamTransport(_StreamCore):
     def _make_empty_waiter(self) -> Any:
         if self._empty_waiter is not None:
             raise RuntimeError("Empty waiter is already set")
+        self._flush()
         waiter = self._empty_waiter = self._loop.create_future()
         if not self.get_write_buffer_size():
             waiter.set_result(None)
@@ -195,6 +198,7 @@ class StreamTransport(_StreamCore):
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
+        self._flush()
         if self._closing:
             return
         self._closing = True
@@ -205,6 +209,7 @@ class StreamTransport(_StreamCore):
             self._loop.call_soon(self._call_connection_lost, None)
 
     def abort(self) -> None:
+        self._flush()  # what was written before is the kernel's to send; what it does not take is given up
         self._force_close(None)
 
     def _fatal_error(self, error: BaseException, message: str = "Fatal error on transport") -> None:
