@@ -5,9 +5,11 @@ Names are loaded when first used, so that ``import bateau`` stays cheap and impo
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .kernel.twin import native
 from .runtimes import detect
 
 detect.install()  # adopted use must work however a program reaches us
@@ -135,3 +137,8 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_PUBLIC})
+
+
+if native is not None:
+    # A module with a `__getattr__` is one that CPython's interpreter never makes quick; see `_native/facade.c`.
+    sys.modules[__name__].__class__ = native.Facade

@@ -2,7 +2,7 @@
 #include "kernel.h"
 
 /* Raised whenever something agreed with kernel/twin.py changes, so that an old build is not used with new sources. */
-#define KERNEL_VERSION 11
+#define KERNEL_VERSION 12
 
 PyObject *kept[K_COUNT];
 PyTypeObject *known[C_COUNT];
@@ -322,7 +322,7 @@ bateau_kernel_exec(PyObject *module)
         kernel_timer_ready(module) < 0 || kernel_timeout_ready(module) < 0 || kernel_sleep_ready(module) < 0 ||
         kernel_cancel_ready(module) < 0 || kernel_fd_ready(module) < 0 || kernel_socket_ready(module) < 0 || kernel_udp_ready(module) < 0 ||
         kernel_reactor_ready(module) < 0 || kernel_buffered_ready(module) < 0 || kernel_block_ready(module) < 0 || kernel_join_ready(module) < 0 ||
-        kernel_bridge_ready(module) < 0 || kernel_simulated_ready(module) < 0) {
+        kernel_bridge_ready(module) < 0 || kernel_simulated_ready(module) < 0 || kernel_facade_ready(module) < 0) {
         return -1;
     }
     return 0;

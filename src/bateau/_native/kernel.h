@@ -558,6 +558,7 @@ int kernel_reactor_ready(PyObject *module);
 int kernel_bridge_ready(PyObject *module);
 int kernel_buffered_ready(PyObject *module);
 int kernel_simulated_ready(PyObject *module);
+int kernel_facade_ready(PyObject *module);
 
 /* -- making types --------------------------------------------------------------------------------------------------- */
 
