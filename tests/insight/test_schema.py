@@ -79,7 +79,7 @@ def test_what_has_its_default_is_left_out() -> None:
     data = to_data(Snapshot(1.0, Process(1), tasks=(Task(1, "a", "new"),)))
     assert data == {
         "schema": "bateau.snapshot",
-        "version": [1, 0],
+        "version": [1, 1],
         "taken_at": 1.0,
         "process": {"pid": 1},
         "tasks": [{"id": 1, "name": "a", "state": "new"}],

@@ -26,6 +26,7 @@ from ..runtimes import forking
 from . import collect_asyncio, collect_trio, extending, model
 from .closed_world import ClosedWorld
 from .collect_kernel import KernelCollector, foreign_coro, trio_task
+from .holding import HoldTimes
 from .model import Snapshot, Want, make
 from .pausing import collector_paused
 from .tables import Tables, steady, steady_copy, thread_names
@@ -50,6 +51,7 @@ class LiveReader:
         # its own for each task: this is what an agent keeps between two snapshots.
         self._seen: dict[int, Any] = {}
         self._since: dict[int, float] = {}
+        self._hold_times = HoldTimes()
         self.closed_world = ClosedWorld()
 
     def read(self, want: Want | None = None) -> Snapshot:
@@ -61,8 +63,8 @@ class LiveReader:
             finally:
                 collection.let_go()
 
-    def _waited(self, waits: Iterable[tuple[dict[str, Any], Any, Any]]) -> None:
-        """Say for how long each has been waiting, at least."""
+    def _dated(self, waits: Iterable[tuple[dict[str, Any], Any, Any]], tables: Tables) -> None:
+        """Say for how long each has been waiting, and each holder holding, at least."""
         now, before, times = time.monotonic(), self._seen, self._since
         seen: dict[int, Any] = {}
         since: dict[int, float] = {}
@@ -79,6 +81,7 @@ class LiveReader:
             else:
                 since[number] = now
         self._seen, self._since = seen, since
+        self._hold_times.note(tables.resources, tables.tasks, now)
 
 
 def snapshot(want: Want | None = None) -> Snapshot:
@@ -307,7 +310,7 @@ class _Collection:
         self._part("notes on tasks", lambda: extending.add_notes(self.tables))
         self._recorded()
         every = (*self.kernel.waits, *self.asyncio.waits, *self.trio.waits)
-        self.reader._waited(every)
+        self.reader._dated(every, self.tables)
         for fields in self.tables.tasks.values():
             if fields["state"] == "running":
                 self._part("what runs", partial(self._running, fields))

@@ -236,10 +236,14 @@ class _Teller:
             return
         others = [one for one in resource.satisfiers if one not in resource.holders]
         tell = self._doing if len(others) == 1 else self._name
-        yield from who_helps(_some(resource.holders, self._doing), _some(others, tell), needs_all=resource.needs_all)
+        yield from who_helps(
+            _some([*enumerate(resource.holders)], lambda one: self._holding(resource, *one)),
+            _some(others, tell),
+            needs_all=resource.needs_all,
+        )
         for ident in resource.holder_threads:
             thread = self._threads.get(ident)
-            yield f"held by thread {thread.name if thread else ident}"
+            yield f"held by thread {thread.name if thread else ident}{_held(resource, len(resource.holders))}"
         if resource.freed_by == "unknown" and not resource.holders:
             yield "who could free it is not known" + (" for sure" if others else "")
 
@@ -259,6 +263,9 @@ class _Teller:
         where = f" at {_place(frame)}" if frame is not None else ""
         return f"{task.name!r}, which waits{where}"
 
+    def _holding(self, resource: Resource, at: int, number: int) -> str:
+        return self._doing(number) + _held(resource, at)
+
     def _end_of(self, number: int | None, resource: int | None) -> str:
         if number is not None:
             return self._doing(number)
@@ -277,8 +284,12 @@ class _Teller:
     def one(self, task: Task) -> Iterator[str]:
         """For ``explain_task``."""
         yield from self._task(task)
-        yield "stack:"
-        yield from _indented(self._stack(task))
+        stack = list(self._stack(task))
+        if (
+            stack
+        ):  # else it is in a function of bateau's from its first frame on, and the line that spawned it is told above
+            yield "stack:"
+            yield from _indented(stack)
         steps = self.graph.chain(task.id)
         if steps:
             yield "chain:"
@@ -347,6 +358,11 @@ def _site(frame: Frame | None) -> tuple[str, int, str] | None:
 
 def _place(frame: Frame) -> str:
     return told((frame.file, frame.line, frame.function))
+
+
+def _held(resource: Resource, at: int) -> str:
+    seconds = resource.held_for(at)
+    return f", and has had it for at least {duration(seconds)}" if seconds is not None else ""
 
 
 def _label(resource: Resource) -> str:

@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 T = TypeVar("T")
 
 # The version of the snapshot, and of its JSON form: see ``schema`` for what a change of either number promises.
-VERSION = (1, 0)
+VERSION = (1, 1)
 
 Library = Literal["bateau", "asyncio", "trio", "other"]
 # ``new``: not started (it waits for its place under a limit, or for its first step). ``ready``: it will run when its turn comes.
@@ -201,7 +201,8 @@ class Resource:
     """Something tasks wait on. ``text`` in words, with its fill: ``lock 'db' (held by task 'a', 2 waiting)``.
 
     ``waiters``: tasks, first come first (at most the first 1,000; ``waiting`` is their number). ``holders``: the tasks that have
-    it; ``holder_threads``: plain threads that do. ``satisfiers``: the tasks that could end a wait on it; ``freed_by`` says whether
+    it; ``holder_threads``: plain threads that do; ``held``: for how many seconds each of the ``holders``, and then of the ``holder_threads``,
+    has had it, at least (empty: not known). ``satisfiers``: the tasks that could end a wait on it; ``freed_by`` says whether
     these are all there are, and ``needs_all`` whether one of them is not enough (a scope waits for every child). ``inferred``: worked out from another library's insides, hence likely and not proven.
     ``used`` of ``capacity`` (None: unbounded or without one).
     """
@@ -215,6 +216,7 @@ class Resource:
     waiting: int = 0
     holders: tuple[int, ...] = ()
     holder_threads: tuple[int, ...] = ()
+    held: tuple[float, ...] = ()
     satisfiers: tuple[int, ...] = ()
     freed_by: FreedBy = "unknown"
     needs_all: bool = False
@@ -222,6 +224,10 @@ class Resource:
     used: int | None = None
     capacity: int | None = None
     ext: Mapping[str, Any] = EMPTY
+
+    def held_for(self, at: int) -> float | None:
+        """For how long the ``at``-th of the holders (the tasks, then the threads) has had it, at least; None if that is not known."""
+        return (self.held[at] or None) if at < len(self.held) else None
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def test_details(snapshot):
     numbers = {task.name: task.id for task in snapshot.tasks}
     text = task_text(snapshot, numbers["request-2"])
     assert "held by 'migration'" in text
-    assert "inside Scope server" in text
+    assert "inside scope 'server' (" in text
     assert "woken 0 times" in text
     assert "from being woken to running:" in task_text(snapshot, numbers["pump [1]"])
     lock = next(one.id for one in snapshot.resources if one.name == "db")

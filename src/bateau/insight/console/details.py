@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 from ..explain import explain_task
@@ -34,7 +35,7 @@ def _life(snapshot: Snapshot, task: Task) -> Iterator[str]:
     yield f"parent: {parent.name!r}" if parent is not None else "parent: none, it is a root"
     for scope in _scopes_around(snapshot, task):
         left = f", {duration(scope.left)} left" if scope.left is not None else ""
-        yield f"inside {scope.kind} {scope.name} {place(snapshot.frame(scope.site))}{left}".rstrip()
+        yield f"inside {scope_label(snapshot, scope)}{left}"
     stats = task.stats
     if stats:
         yield (
@@ -46,6 +47,17 @@ def _life(snapshot: Snapshot, task: Task) -> Iterator[str]:
         if late:
             yield "from being woken to running:"
             yield from late
+
+
+def scope_label(snapshot: Snapshot, scope: Scope) -> str:
+    """A scope in a sentence, by its name, the line that entered it, or whose block it is: ``scope 'requests' (server.py:12)``."""
+    kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", scope.kind).lower()
+    name = f" {scope.name!r}" if scope.name else ""
+    frame = snapshot.frame(scope.site)
+    if frame is not None and frame.line:
+        return f"{kind}{name} ({place(frame)})"
+    owner = next((task.name for task in snapshot.tasks if task.id == scope.task), None)
+    return f"{kind}{name}" + (f" of task {owner!r}" if owner is not None and not name else "")
 
 
 def _scopes_around(snapshot: Snapshot, task: Task) -> Iterator[Scope]:
@@ -78,8 +90,10 @@ def resource_text(snapshot: Snapshot, number: int) -> str:
         lines.append(f"  and {one.waiting - MOST_LISTED} more")
     if one.holders or one.holder_threads:
         lines.append("held by:")
-        lines += [f"  {_doing(snapshot, tasks.get(each))}" for each in one.holders[:MOST_LISTED]]
-        lines += [f"  thread {each}" for each in one.holder_threads]
+        holders = [_doing(snapshot, tasks.get(each)) for each in one.holders[:MOST_LISTED]]
+        threads = [f"thread {each}" for each in one.holder_threads]
+        lines += [f"  {who}{_held(one.held_for(at))}" for at, who in enumerate(holders)]
+        lines += [f"  {who}{_held(one.held_for(len(one.holders) + at))}" for at, who in enumerate(threads)]
     outside = {
         "outside": "somebody outside (a timer, a descriptor, a thread)",
         "unknown": "it is not known for sure who",
@@ -95,6 +109,10 @@ def resource_text(snapshot: Snapshot, number: int) -> str:
     if one.inferred:
         lines.append("(worked out from another library's insides: likely, not proven)")
     return "\n".join(lines)
+
+
+def _held(seconds: float | None) -> str:
+    return f"; has had it for at least {duration(seconds)}" if seconds is not None else ""
 
 
 def _where(snapshot: Snapshot, task: Task | None) -> str:
@@ -124,7 +142,7 @@ def scope_text(snapshot: Snapshot, number: int) -> str:
         raise KeyError(number)
     tasks = {task.id: task for task in snapshot.tasks}
     children = [task for task in snapshot.tasks if task.scope == number]
-    lines = [f"{scope.kind} {scope.name}".rstrip(), ""]
+    lines = [scope_label(snapshot, scope), ""]
     where = place(snapshot.frame(scope.site))
     if where:
         lines.append(f"entered at: {where}")

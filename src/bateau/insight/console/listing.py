@@ -46,7 +46,7 @@ class Listing:
 
 
 TASK_COLUMNS = ("id", "state", "name", "busy", "sched", "idle", "wakes", "waits on", "at")
-RESOURCE_COLUMNS = ("kind", "name", "used", "waiting", "held by", "freed by", "longest wait")
+RESOURCE_COLUMNS = ("kind", "name", "used", "waiting", "held by", "held for", "freed by", "longest wait")
 SCOPE_COLUMNS = ("kind", "name", "children", "task", "at", "left", "state")
 RUNTIME_COLUMNS = ("name", "thread", "tasks", "ready", "timers", "fds", "running", "waits for")
 
@@ -254,7 +254,10 @@ def _resource_cells(one: Resource, names: dict[int, str], longest: float | None)
     used = "-" if one.used is None else f"{one.used}/{one.capacity if one.capacity is not None else '∞'}"
     holders = names_of(one.holders, names) or (f"{len(one.holder_threads)} threads" if one.holder_threads else "")
     freed = {"outside": "the outside", "unknown": "?"}.get(one.freed_by) or names_of(one.satisfiers, names) or "nobody"
-    return (one.kind, cut(one.name or one.text, 50), used, str(one.waiting), holders, freed, duration(longest))
+    held = (
+        f">{duration(max(one.held))}" if any(one.held) else "-"
+    )  # at least: nobody takes the time when a lock changes hands
+    return (one.kind, cut(one.name or one.text, 50), used, str(one.waiting), holders, held, freed, duration(longest))
 
 
 def _scope_cells(snapshot: Snapshot, scope: Scope, names: dict[int, str]) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from ..words import count, duration
 from .death import whose
 from .report import Error, Report
 
+# What several may hold at once.
+_SHARED = frozenset(("semaphore", "limiter", "rwlock"))
 # What is told in full; more tasks at one line are counted.
 _TASKS = 200
 _EVENTS = 40
@@ -101,7 +103,9 @@ def _tasks(snapshot: Snapshot, most: int) -> list[str]:
             and (resource := resources.get(task.waits.resource or 0)) is not None
             and resource.holders
         ):
-            since = " when the wait began" if resource.inferred else ""
+            # The recorder writes one holder down; of these there may have been several.
+            more = " and perhaps others" if resource.kind in _SHARED else ""
+            since = f"{more} when the wait began" if resource.inferred else ""
             held = who_helps([repr(names.get(holder, holder)) for holder in resource.holders], ())
             lines += [f"      {words}{since}" for words in held]
         if task.cancelled:
