@@ -87,7 +87,7 @@ struct TimerHandle {
 PyTypeObject *bateau_loop_core_type;
 static PyTypeObject *handle_type, *timer_type;
 static PyObject *str_context, *str_loop, *str__run, *str__cancelled, *str_cancel, *str__callback_failed, *str__debug_check,
-    *str__debug_handle, *str__debug_run;
+    *str__debug_handle, *str__debug_run, *str_running;
 static unsigned bateau_forks; /* how many forks lie between this process and the one that first imported us */
 
 static void
@@ -1200,6 +1200,84 @@ poll_once(LoopCore *self, int timeout)
     return 0;
 }
 
+#if PY_VERSION_HEX < 0x030C0000
+/* ---- the running loop, on Python 3.11 ------------------------------------------------------------------------------------
+ *
+ * asyncio's `_get_running_loop`, which each wait of its queues, events and locks calls, makes a system call there (getpid, to
+ * see a fork; from 3.12 on it does not). `running_loop_getter` gives one that makes none while a loop of ours runs.
+ * asyncio keeps the running loop in the thread's dict, in an object made anew each time that it changes: as long as the dict
+ * has the object that was there when our run began, and nobody has forked, the answer is ours. Else asyncio's own is asked. */
+
+static LoopCore *marked;
+static PyObject *asyncios_getter; /* owned, or NULL until there is a getter of ours */
+
+static void
+unmark(LoopCore *self)
+{
+    PyObject *marker = self->marker;
+    if (marker == NULL) {
+        return;
+    }
+    LoopCore **place = &marked;
+    while (*place != self) {
+        place = &(*place)->next_marked;
+    }
+    *place = self->next_marked;
+    self->next_marked = NULL;
+    self->marker = NULL;
+    Py_DECREF(marker); /* it refers to us, and the collector doesn't see that */
+}
+
+/* A run begins: remember what says that we are this thread's loop. */
+static void
+mark(LoopCore *self)
+{
+    PyObject *dict = asyncios_getter != NULL ? PyThreadState_GetDict() : NULL;
+    PyObject *running = dict != NULL ? PyObject_CallNoArgs(asyncios_getter) : NULL;
+    PyObject *marker = running == (PyObject *)self ? PyDict_GetItemWithError(dict, str_running) : NULL;
+    Py_XDECREF(running);
+    if (marker == NULL) {
+        PyErr_Clear(); /* driven by hand inside another loop's run, say: asyncio is asked each time */
+        return;
+    }
+    self->marker = Py_NewRef(marker);
+    self->marker_forks = bateau_forks;
+    self->next_marked = marked;
+    marked = self;
+}
+
+/* `original`: asyncio's own, which is this function's self. */
+static PyObject *
+get_running_loop(PyObject *original, PyObject *unused)
+{
+    PyObject *dict = marked != NULL ? PyThreadState_GetDict() : NULL;
+    if (dict != NULL) {
+        PyObject *marker = PyDict_GetItemWithError(dict, str_running);
+        if (marker == NULL && PyErr_Occurred()) {
+            return NULL;
+        }
+        for (LoopCore *loop = marked; loop != NULL; loop = loop->next_marked) {
+            if (loop->marker == marker && loop->marker_forks == bateau_forks) {
+                return Py_NewRef((PyObject *)loop);
+            }
+        }
+    }
+    return PyObject_CallNoArgs(original);
+}
+
+static PyMethodDef get_running_loop_def = {
+    "_get_running_loop", get_running_loop, METH_NOARGS, "The running loop of this thread, or None: as asyncio's own."};
+
+static PyObject *
+running_loop_getter(PyObject *module, PyObject *original)
+{
+    if (asyncios_getter == NULL) {
+        asyncios_getter = Py_NewRef(original);
+    }
+    return PyCFunction_New(&get_running_loop_def, original);
+}
+#endif
+
 /* ---- one iteration ------------------------------------------------------------------------------------------------------ */
 
 static int
@@ -1354,6 +1432,11 @@ core_run_once(LoopCore *self, PyObject *unused)
         return NULL;
     }
     Py_INCREF(self);
+#if PY_VERSION_HEX < 0x030C0000
+    if (self->thread_id != NULL && self->marker == NULL) {
+        mark(self);
+    }
+#endif
     int status;
     do {
         status = run_iteration(self);
@@ -1657,6 +1740,9 @@ core_clear(LoopCore *self)
         Handle *spare = self->spare[--self->spare_count];
         Py_DECREF(spare);
     }
+#if PY_VERSION_HEX < 0x030C0000
+    unmark(self);
+#endif
     Py_CLEAR(self->thread_id);
     Py_CLEAR(self->future_kwargs); /* it refers to us */
     return 0;
@@ -1776,6 +1862,9 @@ static int
 core_set_thread_id(LoopCore *self, PyObject *value, void *unused)
 {
     self->poll_now = 1; /* a run begins with a poll */
+#if PY_VERSION_HEX < 0x030C0000
+    unmark(self); /* the run is over, or has not begun */
+#endif
     PyObject *old = self->thread_id;
     self->thread_id = value == Py_None ? NULL : value;
     Py_XINCREF(self->thread_id);
@@ -1903,7 +1992,7 @@ make_types(void)
     if (intern(&str_context, "context") < 0 || intern(&str_loop, "loop") < 0 || intern(&str__run, "_run") < 0
         || intern(&str__cancelled, "_cancelled") < 0 || intern(&str_cancel, "cancel") < 0
         || intern(&str__callback_failed, "_callback_failed") < 0 || intern(&str__debug_check, "_debug_check") < 0
-        || intern(&str__debug_handle, "_debug_handle") < 0 || intern(&str__debug_run, "_debug_run") < 0) {
+        || intern(&str_running, "__asyncio_running_event_loop__") < 0 || intern(&str__debug_handle, "_debug_handle") < 0 || intern(&str__debug_run, "_debug_run") < 0) {
         return -1;
     }
     handle_type = (PyTypeObject *)PyType_FromSpec(&handle_spec);
@@ -1924,6 +2013,13 @@ make_types(void)
     return bateau_loop_core_type == NULL ? -1 : 0;
 }
 
+#if PY_VERSION_HEX < 0x030C0000
+static PyMethodDef module_methods[] = {
+    {"running_loop_getter", running_loop_getter, METH_O, NULL},
+    {NULL},
+};
+#endif
+
 int
 bateau_loop_exec(PyObject *module)
 {
@@ -1936,6 +2032,11 @@ bateau_loop_exec(PyObject *module)
         || PyModule_AddObjectRef(module, "TimerHandle", (PyObject *)timer_type) < 0) {
         return -1;
     }
+#if PY_VERSION_HEX < 0x030C0000
+    if (PyModule_AddFunctions(module, module_methods) < 0) {
+        return -1;
+    }
+#endif
     return bateau_stream_exec(module);
 }
 #endif

@@ -23,7 +23,7 @@ typedef struct {
     uint32_t generation;  /* of this registration: an event of an earlier one is not ours */
 } Entry;
 
-typedef struct {
+typedef struct LoopCore {
     PyObject_HEAD
 
     /* The ready queue: a ring of owned references. capacity is a power of two; head is the oldest. */
@@ -65,6 +65,11 @@ typedef struct {
     /* BaseEventLoop's own fields, here because every call reads them. */
     char stopping, debug, closed, core_closed;
     PyObject *thread_id; /* owned, or NULL */
+#if PY_VERSION_HEX < 0x030C0000
+    PyObject *marker;      /* owned while it runs, or NULL: what asyncio put into the thread's dict when we became its running loop */
+    unsigned marker_forks; /* bateau_forks at that time */
+    struct LoopCore *next_marked; /* of those that have a marker; borrowed, each takes itself out */
+#endif
     PyObject *future_type; /* owned, or NULL until asyncio's side sets it */
     PyObject *future_kwargs; /* owned: {"loop": self}, or NULL; with the type, what create_future needs */
 } LoopCore;
