@@ -444,3 +444,30 @@ def test_stacks_are_the_same_read_in_c(deep, monkeypatch):
         assert not [one for one in gc.get_referrers(down.__code__) if isinstance(one, types.FrameType)]
         coro.close()
         assert reader.of(coro) == -1 and reader.of(None) == -1 and reader.of(object()) == -1
+
+
+@on_native
+def test_tasks_are_the_same_read_in_c(entry, monkeypatch):
+    """Named and not, in scopes of their own, in the background, cancelled, with a priority, not begun: field by field."""
+
+    async def inside():
+        async with bateau.scope(name="inner"), bateau.move_on_after(1000):
+            await bateau.time.sleep_forever()
+
+    async def main():
+        async with bateau.scope() as scope:
+            tasks = [scope.spawn(inside), scope.spawn(inside, name="named"), scope.spawn(inside, background=True)]
+            tasks += [scope.spawn(bateau.time.sleep_forever, priority=3), scope.spawn(bateau.sync.Event().wait)]
+            await parked(*tasks)
+            tasks[0].cancel("enough")
+            scope.spawn(inside)
+            found = []
+            for pure in ("1", "0"):
+                monkeypatch.setenv("BATEAU_PURE", pure)
+                found.append(insight.snapshot())
+            scope.cancel()
+        return found
+
+    pure, native = entry.run(main)
+    assert pure.tasks == native.tasks and pure.frames == native.frames and pure.stacks == native.stacks
+    assert len(native.tasks) == 7

@@ -71,7 +71,7 @@ def measure(call: Callable[[], object], token: Token, rounds: int = ROUNDS) -> N
 
 quiet = contextlib.suppress(Exception)
 # What is a whole engine, or more, each time.
-SELDOM = {"engine": ROUNDS // 10, "world": ROUNDS // 20, "simulated": ROUNDS // 40}
+SELDOM = {"engine": ROUNDS // 10, "look": ROUNDS // 20, "world": ROUNDS // 20, "simulated": ROUNDS // 40}
 
 # ---- in no program ---------------------------------------------------------------------------------------------------------
 
@@ -332,6 +332,49 @@ def stacks(token: Token) -> Callable[[], object]:
     return call
 
 
+@plain(Look="task", module="make")
+def look(token: Token) -> Callable[[], object]:
+    class Row:
+        pass
+
+    async def waits(held: object) -> None:
+        async with bateau.scope(name="inner"):
+            await bateau.time.sleep_forever()
+
+    known: list[object] = []
+    tables = native.Stacks("waiting")
+
+    def stack_of(coro: object) -> int:
+        known.append(len(known))
+        return known[-1]  # type: ignore[return-value]
+
+    async def main() -> None:
+        async with bateau.scope() as scope:
+            tasks = [scope.spawn(waits, token), scope.spawn(waits, token, name="named")]
+            await bateau.yield_now()
+            for stacks in (tables, None):
+                reader = native.Look(stacks, known, stack_of, lambda code, offset: offset)
+                for task in (*tasks, token, current_task()):
+                    fields = reader.task(task)
+                    if fields is not None:
+                        native.make(Row, fields)
+            known.clear()
+            failing = native.Look(None, known, token, token)
+            for broken in (
+                lambda: failing.task(tasks[0]),
+                lambda: native.make(int, {}),
+                lambda: native.make(Row, token),
+            ):
+                with contextlib.suppress(TypeError):
+                    broken()
+            with contextlib.suppress(TypeError):
+                native.Look(token, known, token, token)
+            scope.cancel()
+        assert reader.task(tasks[0]) is None  # ended
+
+    return lambda: bateau.run(main)
+
+
 @plain(EngineFields="_drop_timers", EngineTimer="cancel")
 def engine(token: Token) -> Callable[[], object]:
     from bateau.runtimes.native import NativeEngine
@@ -367,6 +410,7 @@ MADE_ELSEWHERE = {
     "LoopCore": None,
     "LoopFaceFields": None,
     "Stacks": stacks,
+    "Look": look,
     "BufferedRead": None,
 }
 # What may not be set to anything: a program that does has its queue taken away (test_misuse.py).

@@ -10,5 +10,6 @@ int bateau_kernel_exec(PyObject *module);
 int bateau_loop_exec(PyObject *module);
 int bateau_recorder_exec(PyObject *module);
 int bateau_stacks_exec(PyObject *module);
+int bateau_look_exec(PyObject *module);
 
 #endif

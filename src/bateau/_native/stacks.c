@@ -6,12 +6,12 @@
  */
 #define Py_BUILD_CORE 1
 #include "kernel.h"
+#include "stacks.h"
 #include <string.h>
 #if PY_VERSION_HEX < 0x030E0000
 #include "internal/pycore_frame.h"
 
 enum { DEEPEST = 64 }; /* more is left to the pure way */
-enum { EMPTY = -1, NOT_KNOWN = -2 };
 
 typedef struct {
     PyObject_HEAD
@@ -56,7 +56,7 @@ is_end(PyObject *awaited)
     return 1;
 }
 
-/* The places of a chain; how many there are, or NOT_KNOWN. */
+/* The places of a chain; how many there are, or STACK_NOT_KNOWN. */
 static int
 walk(Stacks *self, PyObject *coro, Place *places)
 {
@@ -66,7 +66,7 @@ walk(Stacks *self, PyObject *coro, Place *places)
         int generator = PyGen_CheckExact(awaited);
         if (!generator && !PyCoro_CheckExact(awaited)) {
             if (!is_end(awaited)) {
-                count = NOT_KNOWN;
+                count = STACK_NOT_KNOWN;
             }
             break;
         }
@@ -84,7 +84,7 @@ walk(Stacks *self, PyObject *coro, Place *places)
             break;
         }
         if (count == DEEPEST) {
-            count = NOT_KNOWN;
+            count = STACK_NOT_KNOWN;
             break;
         }
         places[count].code = code;
@@ -124,24 +124,42 @@ enter(Stacks *self, PyObject *key, const Place *places, int count)
     return index;
 }
 
-static PyObject *
-stacks_of(Stacks *self, PyObject *coro)
+static PyTypeObject StacksType;
+
+int
+bateau_is_stacks(PyObject *object)
 {
+    return Py_IS_TYPE(object, &StacksType);
+}
+
+long
+bateau_stacks_of(PyObject *stacks, PyObject *coro)
+{
+    Stacks *self = (Stacks *)stacks;
     Place places[DEEPEST];
     int count = walk(self, coro, places);
     if (count <= 0) {
-        return PyLong_FromLong(count == 0 ? EMPTY : NOT_KNOWN);
+        return count == 0 ? STACK_EMPTY : STACK_NOT_KNOWN;
     }
     PyObject *key = PyBytes_FromStringAndSize((const char *)places, (Py_ssize_t)(count * (int)sizeof *places));
     if (key == NULL) {
-        return NULL;
+        return STACK_NOT_KNOWN;
     }
     PyObject *index = Py_XNewRef(PyDict_GetItemWithError(self->known, key));
     if (index == NULL && !PyErr_Occurred()) {
         index = enter(self, key, places, count);
     }
     Py_DECREF(key);
-    return index;
+    long found = index != NULL ? PyLong_AsLong(index) : STACK_NOT_KNOWN;
+    Py_XDECREF(index);
+    return found;
+}
+
+static PyObject *
+stacks_of(PyObject *self, PyObject *coro)
+{
+    long found = bateau_stacks_of(self, coro);
+    return PyErr_Occurred() ? NULL : PyLong_FromLong(found);
 }
 
 static PyObject *
@@ -217,5 +235,17 @@ int
 bateau_stacks_exec(PyObject *module)
 {
     return 0; /* the interpreter's frames can't be read here: there is no such type, and the pure way is taken */
+}
+
+int
+bateau_is_stacks(PyObject *object)
+{
+    return 0;
+}
+
+long
+bateau_stacks_of(PyObject *stacks, PyObject *coro)
+{
+    return STACK_NOT_KNOWN;
 }
 #endif

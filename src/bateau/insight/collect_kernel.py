@@ -38,6 +38,8 @@ class KernelCollector:
         self._nows: dict[int, float] = {}
         # What plain operations say of themselves: the same of all that wait for the same.
         self._texts: dict[tuple[type[Any], int], str] = {}
+        # The C form of `_fields`, which answers None where it leaves a task to that; or None.
+        self._look = tables.native_look()
 
     # -- the tree ------------------------------------------------------------------------------------------------------
 
@@ -100,14 +102,32 @@ class KernelCollector:
 
     def task(self, task: Task[Any]) -> dict[str, Any] | None:
         """One task. None if it has ended."""
-        if task.ended:
-            return None
-        tables = self.tables
-        host = task.host
-        coro = task.coro if task.coro is not None else foreign_coro(task)
+        look = self._look
+        coro = task.coro
+        fields: dict[str, Any] | None = look(task) if look is not None else None
+        if fields is None:
+            if task.ended:
+                return None
+            if coro is None:
+                coro = foreign_coro(task)
+            fields = self._fields(task, coro)
         op = task.waiting
-        fields: dict[str, Any] = {"id": task.id, "name": task.name, "state": "unknown", "runtime": id(host)}
-        tables.tasks[task.id] = fields
+        self.tables.tasks[fields["id"]] = fields
+        if op is not None:
+            fields["waits"] = self.wait(op, task, coro)
+            self.waits.append((fields, task, op))
+            fields["state"] = "waiting" if op.state == PARKED else "ready"
+        elif not task.started:
+            fields["state"] = "new"
+        elif getattr(coro, "cr_running", False):
+            fields["state"] = "running"
+        else:
+            self.elsewhere.append((fields, task))
+        return fields
+
+    def _fields(self, task: Task[Any], coro: Any) -> dict[str, Any]:
+        """What is said of a task, but for what it waits on."""
+        fields: dict[str, Any] = {"id": task.id, "name": task.name, "state": "unknown", "runtime": id(task.host)}
         scope, node = task.scope, task.node
         if scope is not None:
             fields["scope"] = id(scope)
@@ -127,19 +147,9 @@ class KernelCollector:
             fields["priority"] = task.priority
         if task.coro is not None:
             fields["spawned"] = self._spawned(task)
-        stack = tables.stack_of(coro)
+        stack = self.tables.stack_of(coro)
         if stack is not None:
             fields["stack"] = stack
-        if op is not None:
-            fields["waits"] = self.wait(op, task, coro)
-            self.waits.append((fields, task, op))
-            fields["state"] = "waiting" if op.state == PARKED else "ready"
-        elif not task.started:
-            fields["state"] = "new"
-        elif getattr(coro, "cr_running", False):
-            fields["state"] = "running"
-        else:
-            self.elsewhere.append((fields, task))
         return fields
 
     def _spawned(self, task: Task[Any]) -> int:

@@ -14,9 +14,11 @@ runtimes have their address. An id is good for as long as the thing lives.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 T = TypeVar("T")
 
@@ -400,3 +402,8 @@ def make(cls: type[T], fields: dict[str, Any]) -> T:
 
 
 _set = object.__setattr__
+if not TYPE_CHECKING and os.environ.get("BATEAU_PURE") != "1":
+    try:
+        make = import_module("bateau._native").make
+    except ImportError:
+        pass  # nothing was compiled: it stays as it is

@@ -48,15 +48,19 @@ def whose(filename: str) -> Whose:
 _NOT_KNOWN = -2
 
 
-def native_stacks() -> Any:
-    """What reads stacks in C, without frame objects; None where it was not built, or ``BATEAU_PURE`` is 1."""
+def _native(name: str) -> Any:
+    """A part of the C module; None where it was not built, or ``BATEAU_PURE`` is 1."""
     if os.environ.get("BATEAU_PURE") == "1":
         return None
     try:
-        module = import_module("bateau._native")
+        return getattr(import_module("bateau._native"), name, None)
     except ImportError:
         return None
-    made = getattr(module, "Stacks", None)
+
+
+def native_stacks() -> Any:
+    """What reads stacks in C, without frame objects; None where there is none."""
+    made = _native("Stacks")
     return made(_OPERATIONS) if made is not None else None
 
 
@@ -216,6 +220,11 @@ class Tables:
                 inner = next_in_chain(awaited)
             awaited = inner
         return self.stack_id(indices)
+
+    def native_look(self) -> Callable[[Any], dict[str, Any] | None] | None:
+        """What reads a task of the native kernel in C; None where there is none."""
+        made = _native("Look")
+        return made(self._fast, self._fast_ids, self.stack_of, self.point).task if made is not None else None
 
     def _is_waiting(self, code: CodeType) -> bool:
         """Whether this is how an operation of bateau's waits: what it waits for is told by the operation, in better words, and no
