@@ -875,9 +875,38 @@ call_cancel(PyObject *handle)
     return result == NULL ? -1 : 0;
 }
 
-static PyObject *
-add_handle(LoopCore *self, PyObject *const *args, Py_ssize_t count, int writes)
+/* The value of the one keyword that there may be, `context`; NULL for none and for None. -1: another keyword. */
+static int
+context_of(PyObject *const *args, Py_ssize_t count, PyObject *names, PyObject **context)
 {
+    *context = NULL;
+    if (names == NULL || PyTuple_GET_SIZE(names) == 0) {
+        return 0;
+    }
+    PyObject *name = PyTuple_GET_ITEM(names, 0);
+    if (PyTuple_GET_SIZE(names) != 1 || (name != str_context && PyUnicode_Compare(name, str_context) != 0)) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_TypeError, "the only keyword argument is 'context'");
+        }
+        return -1;
+    }
+    if (args[count] != Py_None) {
+        if (!PyContext_CheckExact(args[count])) {
+            PyErr_Format(PyExc_TypeError, "context must be a contextvars.Context, not %.100s", Py_TYPE(args[count])->tp_name);
+            return -1;
+        }
+        *context = args[count];
+    }
+    return 0;
+}
+
+static PyObject *
+add_handle(LoopCore *self, PyObject *const *args, Py_ssize_t count, PyObject *names, int writes)
+{
+    PyObject *context;
+    if (context_of(args, count, names, &context) < 0) {
+        return NULL;
+    }
     if (count < 2) {
         return PyErr_Format(PyExc_TypeError, "expected a file descriptor and a callback");
     }
@@ -888,7 +917,7 @@ add_handle(LoopCore *self, PyObject *const *args, Py_ssize_t count, int writes)
     if (fd < 0) {
         return NULL;
     }
-    Handle *handle = handle_new(self, args[1], args + 2, count - 2, NULL);
+    Handle *handle = handle_new(self, args[1], args + 2, count - 2, context);
     Entry *entry = handle != NULL ? entry_at(self, fd) : NULL;
     if (entry == NULL) {
         Py_XDECREF(handle);
@@ -1450,31 +1479,6 @@ core_run_once(LoopCore *self, PyObject *unused)
 
 /* ---- scheduling: asyncio's methods --------------------------------------------------------------------------------------- */
 
-/* The value of the one keyword that there may be, `context`; NULL for none and for None. -1: another keyword. */
-static int
-context_of(PyObject *const *args, Py_ssize_t count, PyObject *names, PyObject **context)
-{
-    *context = NULL;
-    if (names == NULL || PyTuple_GET_SIZE(names) == 0) {
-        return 0;
-    }
-    PyObject *name = PyTuple_GET_ITEM(names, 0);
-    if (PyTuple_GET_SIZE(names) != 1 || (name != str_context && PyUnicode_Compare(name, str_context) != 0)) {
-        if (!PyErr_Occurred()) {
-            PyErr_SetString(PyExc_TypeError, "the only keyword argument is 'context'");
-        }
-        return -1;
-    }
-    if (args[count] != Py_None) {
-        if (!PyContext_CheckExact(args[count])) {
-            PyErr_Format(PyExc_TypeError, "context must be a contextvars.Context, not %.100s", Py_TYPE(args[count])->tp_name);
-            return -1;
-        }
-        *context = args[count];
-    }
-    return 0;
-}
-
 /* In debug mode: refuse what asyncio refuses, from the thread that it refuses. */
 static int
 debug_check(LoopCore *self, PyObject *callback, const char *method)
@@ -1635,15 +1639,15 @@ core_create_future(LoopCore *self, PyObject *unused)
 }
 
 static PyObject *
-core_add_reader(LoopCore *self, PyObject *const *args, Py_ssize_t count)
+core_add_reader(LoopCore *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
-    return add_handle(self, args, count, 0);
+    return add_handle(self, args, count, names, 0);
 }
 
 static PyObject *
-core_add_writer(LoopCore *self, PyObject *const *args, Py_ssize_t count)
+core_add_writer(LoopCore *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
-    return add_handle(self, args, count, 1);
+    return add_handle(self, args, count, names, 1);
 }
 
 static PyObject *
@@ -1926,8 +1930,8 @@ static PyMethodDef core_methods[] = {
     {"get_debug", (PyCFunction)core_get_debug, METH_NOARGS, "Whether the loop is in debug mode."},
     {"create_future", (PyCFunction)core_create_future, METH_NOARGS, "Make an asyncio.Future of this loop."},
     {"_run_once", (PyCFunction)core_run_once, METH_NOARGS, NULL},
-    {"_add_reader", (PyCFunction)(void (*)(void))core_add_reader, METH_FASTCALL, NULL},
-    {"_add_writer", (PyCFunction)(void (*)(void))core_add_writer, METH_FASTCALL, NULL},
+    {"_add_reader", (PyCFunction)(void (*)(void))core_add_reader, METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"_add_writer", (PyCFunction)(void (*)(void))core_add_writer, METH_FASTCALL | METH_KEYWORDS, NULL},
     {"_remove_reader", (PyCFunction)core_remove_reader, METH_O, NULL},
     {"_remove_writer", (PyCFunction)core_remove_writer, METH_O, NULL},
     {"_add_callback", (PyCFunction)core_add_callback, METH_O, NULL},

@@ -800,21 +800,24 @@ stream_get_protocol(PyObject *self, PyObject *unused)
     return Py_NewRef(s->protocol != NULL ? s->protocol : Py_None);
 }
 
-/* _begin(loop, sock, fd, protocol): once, before anything else. */
+/* _begin(loop, sock, fd, protocol, context=None): once, before anything else. Without a context it is a copy of the caller's. */
 static PyObject *
 stream_begin(PyObject *self, PyObject *args)
 {
     Stream *s = fields(self);
-    PyObject *loop, *sock, *protocol;
+    PyObject *loop, *sock, *protocol, *context = Py_None;
     int fd;
-    if (!PyArg_ParseTuple(args, "O!OiO", bateau_loop_core_type, &loop, &sock, &fd, &protocol)) {
+    if (!PyArg_ParseTuple(args, "O!OiO|O", bateau_loop_core_type, &loop, &sock, &fd, &protocol, &context)) {
         return NULL;
+    }
+    if (context != Py_None && !PyContext_CheckExact(context)) {
+        return PyErr_Format(PyExc_TypeError, "context must be a contextvars.Context, not %.100s", Py_TYPE(context)->tp_name);
     }
     if (s->context != NULL || fd < 0) {
         PyErr_SetString(PyExc_RuntimeError, "a transport starts once, on an open socket");
         return NULL;
     }
-    s->context = PyContext_CopyCurrent();
+    s->context = context != Py_None ? Py_NewRef(context) : PyContext_CopyCurrent();
     if (s->context == NULL) {
         return NULL;
     }

@@ -14,6 +14,7 @@ import sys
 from asyncio import base_events, constants, format_helpers, sslproto
 from asyncio.log import logger
 from collections.abc import Callable, Mapping
+from contextvars import Context
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -101,9 +102,16 @@ class NativeEventLoop(_LoopCore, asyncio.SelectorEventLoop):
     # -- transports ----------------------------------------------------------------------------------------------------
 
     def _make_socket_transport(
-        self, sock: Any, protocol: Any, waiter: Any = None, *, extra: Any = None, server: Any = None
+        self,
+        sock: Any,
+        protocol: Any,
+        waiter: Any = None,
+        *,
+        extra: Any = None,
+        server: Any = None,
+        context: Context | None = None,
     ) -> StreamTransport:
-        return StreamTransport(self, sock, protocol, waiter, extra, server)
+        return StreamTransport(self, sock, protocol, waiter, extra, server, context)
 
     def _make_ssl_transport(
         self,
@@ -118,6 +126,7 @@ class NativeEventLoop(_LoopCore, asyncio.SelectorEventLoop):
         server: Any = None,
         ssl_handshake_timeout: float | None = _constants.SSL_HANDSHAKE_TIMEOUT,
         ssl_shutdown_timeout: float | None = _constants.SSL_SHUTDOWN_TIMEOUT,
+        context: Context | None = None,
     ) -> Any:
         over = _ssl.SSLProtocol(
             self,
@@ -129,7 +138,7 @@ class NativeEventLoop(_LoopCore, asyncio.SelectorEventLoop):
             ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
-        StreamTransport(self, rawsock, over, None, extra, server)
+        StreamTransport(self, rawsock, over, None, extra, server, context)
         return over._app_transport
 
     # -- what the C half calls -----------------------------------------------------------------------------------------

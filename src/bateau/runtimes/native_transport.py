@@ -9,6 +9,7 @@ import warnings
 from asyncio import base_events, constants, futures, transports, trsock
 from asyncio.log import logger
 from collections.abc import Callable
+from contextvars import Context
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
         _protocol_paused: bool
         _high_water: int
         _low_water: int
-        _begin: Callable[[Any, Any, int, Any], None]
+        _begin: Callable[[Any, Any, int, Any, Context | None], None]
         _start_reading: Callable[[], None]
         _stop_reading: Callable[[], None]
         _clear_queue: Callable[[], None]
@@ -64,15 +65,20 @@ class StreamTransport(_StreamCore):
     Invariant: ``_conn_lost`` is not 0 iff ``_call_connection_lost`` is scheduled, or has run.
     """
 
-    __slots__ = ("__weakref__",)
+    # `_calls`: the context that every call of the protocol is made in, since asyncio gives one (3.15); before, None: reads and
+    # writes are made in that of the connection's start, the other calls in that of who causes them.
+    __slots__ = ("__weakref__", "_calls")
 
     _start_tls_compatible = True
     _sendfile_compatible = _constants._SendfileMode.TRY_NATIVE
     max_size = 256 * 1024
 
-    def __init__(self, loop: Any, sock: Any, protocol: Any, waiter: Any, extra: Any, server: Any) -> None:
+    def __init__(
+        self, loop: Any, sock: Any, protocol: Any, waiter: Any, extra: Any, server: Any, context: Context | None = None
+    ) -> None:
         fd = sock.fileno()
-        self._begin(loop, sock, fd, protocol)
+        self._calls = context
+        self._begin(loop, sock, fd, protocol, context)
         extra = {} if extra is None else extra
         extra["socket"] = trsock.TransportSocket(sock)
         try:
@@ -93,10 +99,10 @@ class StreamTransport(_StreamCore):
                 server._attach()
         loop._transports[fd] = self
         _base._set_nodelay(sock)
-        loop.call_soon(protocol.connection_made, self)
-        loop.call_soon(self._start_reading)
+        loop.call_soon(protocol.connection_made, self, context=context)
+        loop.call_soon(self._start_reading, context=context)
         if waiter is not None:
-            loop.call_soon(_futures._set_result_unless_cancelled, waiter, None)
+            loop.call_soon(_futures._set_result_unless_cancelled, waiter, None, context=context)
 
     def __repr__(self) -> str:
         info = [type(self).__name__]
@@ -179,7 +185,7 @@ class StreamTransport(_StreamCore):
             waiter.set_result(None)
         if self._closing:
             self._conn_lost += 1
-            self._loop.call_soon(self._call_connection_lost, None)
+            self._loop.call_soon(self._call_connection_lost, None, context=self._calls)
         elif self._eof:
             self._sock.shutdown(socket.SHUT_WR)
 
@@ -206,7 +212,7 @@ class StreamTransport(_StreamCore):
         if not self.get_write_buffer_size():
             self._conn_lost += 1
             self._clear_queue()
-            self._loop.call_soon(self._call_connection_lost, None)
+            self._loop.call_soon(self._call_connection_lost, None, context=self._calls)
 
     def abort(self) -> None:
         self._flush()  # what was written before is the kernel's to send; what it does not take is given up
@@ -234,7 +240,7 @@ class StreamTransport(_StreamCore):
             self._closing = True
             self._stop_reading()
         self._conn_lost += 1
-        self._loop.call_soon(self._call_connection_lost, error)
+        self._loop.call_soon(self._call_connection_lost, error, context=self._calls)
 
     def _call_connection_lost(self, error: BaseException | None) -> None:
         try:
