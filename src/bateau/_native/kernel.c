@@ -97,6 +97,23 @@ static const char *const kept_names[K_COUNT] = {
     [K_LIVE_TIMER] = "Engine._live_timer",
     [K_NEXT_THREAD] = "World.next_thread",
     [K_LOOK] = "World.look",
+    [K_PASSES] = "passes",
+    [K_FILE_CALL] = "file_call",
+    [K_FILE_LATER] = "file_later",
+    [K_FILE_READ] = "AsyncFile.read",
+    [K_FILE_READLINE] = "AsyncFile.readline",
+    [K_FILE_SEEK] = "AsyncFile.seek",
+    [K_FILE_TELL] = "AsyncFile.tell",
+    [K_FILE_READINTO] = "BinaryFile.readinto",
+    [K_FILE_READ1] = "BinaryFile.read1",
+    [K_FILE_PEEK] = "BinaryFile.peek",
+    [K_FILE_PREAD] = "BinaryFile.pread",
+    [K_FILEIO_FILENO] = "fileio_fileno",
+    [K_NOW_READINTO] = "NowFile.readinto",
+    [K_NOW_READALL] = "NowFile.readall",
+    [K_NOW_READ] = "NowFile.read",
+    [K_OS] = "names_of_os",
+    [K_PREADV] = "preadv",
 };
 
 static const char *const known_names[C_COUNT] = {
@@ -125,6 +142,8 @@ static const char *const known_names[C_COUNT] = {
     [C_STREAM_WRITE] = "StreamWrite",
     [C_PASSAGE] = "Passage",
     [C_JOIN] = "Join",
+    [C_NOW_FILE] = "NowFile",
+    [C_BUFFERED_READER] = "BufferedReader",
 };
 
 #define DEFINE_NAME(n) PyObject *str_##n;
@@ -321,7 +340,7 @@ bateau_kernel_exec(PyObject *module)
         kernel_semaphore_ready(module) < 0 || kernel_condition_ready(module) < 0 ||
         kernel_timer_ready(module) < 0 || kernel_timeout_ready(module) < 0 || kernel_sleep_ready(module) < 0 ||
         kernel_cancel_ready(module) < 0 || kernel_fd_ready(module) < 0 || kernel_socket_ready(module) < 0 || kernel_udp_ready(module) < 0 ||
-        kernel_reactor_ready(module) < 0 || kernel_buffered_ready(module) < 0 || kernel_block_ready(module) < 0 || kernel_join_ready(module) < 0 ||
+        kernel_reactor_ready(module) < 0 || kernel_buffered_ready(module) < 0 || kernel_file_ready(module) < 0 || kernel_block_ready(module) < 0 || kernel_join_ready(module) < 0 ||
         kernel_bridge_ready(module) < 0 || kernel_simulated_ready(module) < 0 || kernel_facade_ready(module) < 0) {
         return -1;
     }

@@ -352,6 +352,23 @@ enum kept_name {
     K_LIVE_TIMER,
     K_NEXT_THREAD,
     K_LOOK,
+    K_PASSES,
+    K_FILE_CALL,
+    K_FILE_LATER,
+    K_FILE_READ,
+    K_FILE_READLINE,
+    K_FILE_SEEK,
+    K_FILE_TELL,
+    K_FILE_READINTO,
+    K_FILE_READ1,
+    K_FILE_PEEK,
+    K_FILE_PREAD,
+    K_FILEIO_FILENO,
+    K_NOW_READINTO,
+    K_NOW_READALL,
+    K_NOW_READ,
+    K_OS,
+    K_PREADV,
     K_COUNT
 };
 extern PyObject *kept[K_COUNT];
@@ -383,6 +400,8 @@ enum known_class {
     C_STREAM_WRITE,
     C_PASSAGE,
     C_JOIN,
+    C_NOW_FILE,
+    C_BUFFERED_READER,
     C_COUNT
 };
 extern PyTypeObject *known[C_COUNT];
@@ -437,7 +456,7 @@ running_task(void)
     X(check_home) X(given_up) X(_nobodys) X(_add) X(read) \
     X(check) X(chance) X(follows) X(only) X(main) X(dead) X(awake)                                                      \
     X(ready) X(pending) X(calls) X(_hot) X(_inbox) X(_soon) X(_attend) X(_note_choice) X(_first_timer) X(before_call)  \
-    X(let_time_pass) X(popleft) X(process) X(end_with)
+    X(let_time_pass) X(popleft) X(process) X(end_with) X(preadv)
 #define DECLARE_NAME(n) extern PyObject *str_##n;
 NAMES(DECLARE_NAME)
 #undef DECLARE_NAME
@@ -557,6 +576,7 @@ int kernel_udp_ready(PyObject *module);
 int kernel_reactor_ready(PyObject *module);
 int kernel_bridge_ready(PyObject *module);
 int kernel_buffered_ready(PyObject *module);
+int kernel_file_ready(PyObject *module);
 int kernel_simulated_ready(PyObject *module);
 int kernel_facade_ready(PyObject *module);
 

@@ -1,6 +1,6 @@
 """Files: ``fs.open`` and the objects it gives, which mirror Python's file objects method by method.
 
-What holds for each: one operation at a time (a second task gets ``Busy``, naming the first); one hop to a worker thread per
+What holds for each: one operation at a time (a second task gets ``Busy``, naming the first; but see ``pread``); one hop to a worker thread per
 operation, not per system call, and none for what stands in memory already (``now``); an operation that a thread has begun is finished and its result returned even if the task is
 cancelled meanwhile (the cancellation comes at the next wait), so neither data nor the position is ever lost.
 """
@@ -20,7 +20,8 @@ from ..kernel.current import current_task
 from ..kernel.errors import Busy, Closed, user_site
 from ..kernel.flow import checkpoint, passes
 from ..kernel.hazard import report
-from .now import MOST, NotNow, NowFile, now_file, pread_now, prepared
+from ..kernel.twin import AsyncFileFields, BinaryFileFields, keep, twinned
+from .now import MOST, CannotAsk, NotNow, NowFile, now_file, positional, pread_now, prepared
 from .offload import finish
 
 if TYPE_CHECKING:
@@ -38,18 +39,23 @@ LINE_BATCH = 65536
 READING = frozenset({"read", "read1", "readinto", "readline", "readlines", "peek", "iteration", "seek", "tell"})
 
 
-class AsyncFile(Generic[AnyStr]):
+@twinned("read", "readline", "seek", "tell")
+class AsyncFile(AsyncFileFields, Generic[AnyStr]):
     """An open file. Made by ``fs.open``; close it with ``async with`` or ``await file.aclose()``.
 
-    Invariants: ``_user`` has the operation that goes on, and its task. ``_lines`` (next one last) are lines that iteration has
+    Invariants: ``_user`` has the operation that goes on, and its task. ``_beside`` has the positional ones that go on, which disturb
+    neither it nor each other; only closing has to find both empty. ``_lines`` (next one last) are lines that iteration has
     fetched and not given out; the sync file stands behind them, and ``_rewind`` takes it back before any other operation.
+    ``_asks`` says that ``_now`` can be asked for what is in memory; it never becomes true again.
     """
 
     def __init__(self, file: IO[AnyStr], *, site: tuple[str, int] | None = None) -> None:
         self._file: Any = file
         self._site = site if site is not None else user_site(sys._getframe(1))
         self._user: tuple[str, Task[Any]] | None = None
+        self._beside: list[tuple[str, Task[Any]]] = []
         self._now = now_file(file)
+        self._asks = self._now is not None
         self._lines: list[Any] = []
         # How to get back to where the fetched lines begin: a position, and how many were given out since.
         self._lines_start: Any = None
@@ -162,18 +168,21 @@ class AsyncFile(Generic[AnyStr]):
         """
         if not self._file.closed:
             self._check_free("close")
+            self._check_alone("close")
             self._file.close()
 
     async def aclose(self) -> None:
-        """Flush and close, in a thread where that may block; harmless when closed. In a cancelled scope too, then raises ``Cancelled``."""
+        """Flush and close, in a thread where that may block; harmless when closed. In a cancelled scope too, then raises ``Cancelled``.
+
+        Raises ``Busy`` while another task's operation goes on.
+        """
         if self._file.closed:
             await checkpoint()
             return
+        self._check_alone("close")
         self._enter("close")
         try:
-            if (
-                self._now is not None and self._now.can
-            ):  # only read, and local: there is nothing to write that could wait
+            if self._asks:  # only read, and local: there is nothing to write that could wait
                 self._file.close()
                 await checkpoint()
             else:
@@ -189,7 +198,7 @@ class AsyncFile(Generic[AnyStr]):
 
     def __del__(self) -> None:
         file = getattr(self, "_file", None)
-        if file is None or file.closed or self._user is not None:
+        if file is None or file.closed or self._user is not None or self._beside:
             return
         report(
             "dropped_without_close",
@@ -249,26 +258,27 @@ class AsyncFile(Generic[AnyStr]):
 
     # -- how ---------------------------------------------------------------------------------------------------------------
 
-    def _do(self, method: str, *args: Any) -> Awaitable[Any]:
+    def _do(self, method: str, *args: Any, ask: bool = True) -> Awaitable[Any]:
         """One method of the sync file, behind whatever iteration has fetched ahead."""
 
         def call() -> Any:
             self._rewind()
             return getattr(self._file, method)(*args)
 
-        return self._call(method, call)
+        return self._call(method, call, ask)
 
-    async def _call(self, verb: str, fn: Callable[[], T]) -> T:
+    async def _call(self, verb: str, fn: Callable[[], T], ask: bool = True) -> T:
         self._enter(verb)
         try:
             # While lines wait that iteration has fetched, ``fn`` begins by going back, which can't be left half-way.
-            if self._now is not None and self._now.can and verb in READING and not self._lines:
+            if ask and self._asks and verb in READING and not self._lines:
                 if not passes():
                     await checkpoint()
+                assert self._now is not None
                 try:
                     return self._at_once(self._now, fn)
                 except NotNow:
-                    pass
+                    self._asks = self._now.can
             return await thread.run(fn)
         finally:
             self._user = None
@@ -297,14 +307,25 @@ class AsyncFile(Generic[AnyStr]):
 
     def _check_free(self, verb: str) -> None:
         if self._user is not None:
-            busy, task = self._user
-            raise Busy(
-                f"{self!r} is busy with a {busy} by task {task.name!r}, and {verb} can't run beside it; "
-                "use one file object per task, or a bateau.sync.Lock around them"
-            )
+            raise self._busy(verb, *self._user)
+
+    def _check_alone(self, verb: str) -> None:
+        """Whoever reads at a position of its own needs the descriptor until it has done so."""
+        if self._beside:
+            raise self._busy(verb, *self._beside[0])
+
+    def _busy(self, verb: str, other: str, task: Task[Any] | None) -> Busy:
+        who = f"task {task.name!r}" if task is not None else "another task"
+        remedy = (
+            "close it when its tasks have ended (put their scope inside `async with fs.open(...)`)"
+            if verb == "close"
+            else "use one file object per task, or a bateau.sync.Lock around them"
+        )
+        return Busy(f"{self!r} is busy with a {other} by {who}, and {verb} can't run beside it; {remedy}")
 
 
-class BinaryFile(AsyncFile[bytes]):
+@twinned("peek", "pread", "read1", "readinto")
+class BinaryFile(BinaryFileFields, AsyncFile[bytes]):
     """A file opened in binary mode. It can stand where a byte stream is expected (``io.copy``, ``BufReader``...)."""
 
     def readinto(self, buffer: WriteableBuffer, /) -> Awaitable[int]:
@@ -323,31 +344,62 @@ class BinaryFile(AsyncFile[bytes]):
         return self._do("peek", size)
 
     def pread(self, size: int, offset: int, /) -> Awaitable[bytes]:
-        """Up to ``size`` bytes at ``offset``; the position stays. A cancellation point. POSIX only."""
-        return self._pread(size, offset)
+        """Up to ``size`` bytes at ``offset``; the position stays. A cancellation point. POSIX only.
 
-    async def _pread(self, size: int, offset: int) -> bytes:
-        if self._now is not None:
-            self._enter("pread")
-            try:
-                if not passes():
-                    await checkpoint()
-                return pread_now(self._file.fileno(), size, offset)
-            except NotNow:
-                pass
-            finally:
-                self._user = None
-        return await self._call("pread", lambda: self._positioned(os.pread, size, offset))
+        On a file that is opened for reading alone, or unbuffered, any number of tasks may do this at once, and beside another
+        operation; closing it meanwhile raises ``Busy``.
+        """
+        return self._positional("pread", size, offset)
 
     def pwrite(self, data: ReadableBuffer, offset: int, /) -> Awaitable[int]:
-        """Write ``data`` at ``offset`` past the buffer; the position stays. Returns how much was written. POSIX only."""
-        return self._call("pwrite", lambda: self._positioned(os.pwrite, data, offset))
+        """Write ``data`` at ``offset`` past the buffer; the position stays. Returns how much was written. POSIX only.
 
-    def _positioned(self, fn: Callable[[int, Any, int], T], what: Any, offset: int) -> T:
+        A cancellation point. On an unbuffered file any number of tasks may do this at once, as ``pread``.
+        """
+        return self._positional("pwrite", data, offset)
+
+    async def _positional(self, verb: str, what: Any, offset: int, ask: bool = True) -> Any:
+        # Fetched lines would be old ones after a write, and going back for them moves the position.
+        if not positional(self._file) or (verb == "pwrite" and self._lines):
+            return await self._call(verb, lambda: self._past_the_buffer(verb, what, offset))
+        self._check_open()
+        if self._user is not None and self._user[0] == "close":
+            self._check_free(verb)
+        mark = verb, current_task()
+        self._beside.append(mark)
+        try:
+            if ask and self._asks and verb == "pread":
+                if not passes():
+                    await checkpoint()
+                try:
+                    return pread_now(self._file.fileno(), what, offset)
+                except CannotAsk:
+                    self._asks = False
+                except NotNow:
+                    pass
+            return await thread.run(getattr(os, verb), self._file.fileno(), what, offset)
+        finally:
+            self._beside.remove(mark)
+
+    def _past_the_buffer(self, verb: str, what: Any, offset: int) -> Any:
+        """In the thread."""
         self._rewind()
         if self._file.writable():
             self._file.flush()
-        return fn(self._file.fileno(), what, offset)
+        return getattr(os, verb)(self._file.fileno(), what, offset)
+
+
+def _file_call(file: Any, verb: str, *args: Any, ask: bool = True) -> Awaitable[Any]:
+    """What the twin leaves to the pure code."""
+    return file._positional(verb, *args, ask=ask) if verb == "pread" else file._do(verb, *args, ask=ask)
+
+
+def _file_later(file: Any, verb: str, *args: Any) -> Awaitable[Any]:
+    """The same, where the twin has asked, in vain."""
+    return _file_call(file, verb, *args, ask=False)
+
+
+keep(file_call=_file_call, file_later=_file_later)
 
 
 class TextFile(AsyncFile[str]):

@@ -5,7 +5,10 @@ tried that way first. Only where the disk is needed, or where the file system ca
 thread read. A hop costs some 50 us, such a read 2 to 4 us.
 
 ``NowFile`` stands below Python's own ``BufferedReader``, which goes on to do the buffering. In the middle of a ``read`` the
-latter can't be told to stop, so it is left by an exception (``NotNow``), and the position is put back.
+latter is left by an exception (``NotNow``), and the position is put back.
+
+The C twin (``_native/file.c``) asks by itself in the common case, and only while ``os.preadv`` is Python's own: who puts another in its
+place (the simulator does) means these reads, too.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ import io
 import os
 import stat
 from typing import IO, TYPE_CHECKING, Any
+
+from ..kernel.twin import NowFileFields, keep, native, twinned
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -29,7 +34,12 @@ class NotNow(Exception):
     """It would have to wait for the disk, or would hold the thread for too long."""
 
 
-class NowFile(io.FileIO):
+class CannotAsk(NotNow):
+    """The file system does not know how, or something is wrong: then the ordinary read says what."""
+
+
+@twinned("read", "readall", "readinto")
+class NowFile(NowFileFields, io.FileIO):
     """A regular file opened for reading that raises ``NotNow``, while ``trying``, instead of waiting for the disk.
 
     Invariant: ``left`` is what this attempt may still read. ``can`` turns False when the file system turns out not to know how.
@@ -42,7 +52,7 @@ class NowFile(io.FileIO):
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """As ``FileIO.readinto``; raises ``NotNow`` while ``trying``."""
         if not self.trying:
-            return super().readinto(buffer)
+            return io.FileIO.readinto(self, buffer)  # the base beside it has the twin's, which comes back here
         if self.left <= 0:
             raise NotNow
         view = memoryview(buffer)
@@ -54,7 +64,7 @@ class NowFile(io.FileIO):
     def readall(self) -> bytes:
         """As ``FileIO.readall``; raises ``NotNow`` while ``trying``."""
         if not self.trying:
-            return super().readall()
+            return io.FileIO.readall(self)
         size = os.fstat(self.fileno()).st_size - self.tell()
         if not 0 <= size < self.left:
             raise NotNow
@@ -68,7 +78,7 @@ class NowFile(io.FileIO):
     def read(self, size: int | None = -1, /) -> bytes:
         """As ``FileIO.read``; raises ``NotNow`` while ``trying``."""
         if not self.trying:
-            return super().read(-1 if size is None else size)
+            return io.FileIO.read(self, -1 if size is None else size)
         if size is None or size < 0:
             return self.readall()
         if size > self.left:
@@ -82,8 +92,7 @@ class NowFile(io.FileIO):
             n = os.preadv(self.fileno(), [buffer], -1, NOWAIT)  # -1: at the file's own position, which moves on
         except OSError as error:
             if error.errno != errno.EAGAIN:
-                # It can't be asked, or something is wrong: then the ordinary read says what.
-                self.can = False
+                self.can = False  # see CannotAsk
             raise NotNow from None
         if n < len(buffer) and self.tell() < os.fstat(self.fileno()).st_size:
             raise NotNow  # this much was there, and the rest is on the disk
@@ -122,8 +131,14 @@ def now_file(file: IO[Any]) -> NowFile | None:
     return raw if isinstance(raw, NowFile) else None
 
 
+def positional(file: IO[Any]) -> bool:
+    """Whether reading and writing at a position touches nothing of ``file`` but its descriptor: there is no buffer to be written first."""
+    raw: Any = getattr(file, "raw", None) if type(file) is io.BufferedReader else file
+    return type(raw) in (NowFile, io.FileIO)
+
+
 def pread_now(fd: int, size: int, offset: int) -> bytes:
-    """Up to ``size`` bytes at ``offset``, as ``os.pread`` would; raises ``NotNow`` where that might wait."""
+    """Up to ``size`` bytes at ``offset``, as ``os.pread`` would; raises ``NotNow`` where that might wait, ``CannotAsk`` if it always would."""
     if not NOWAIT or size > MOST or size < 0 or offset < 0:
         raise NotNow
     data = bytearray(size)
@@ -132,7 +147,17 @@ def pread_now(fd: int, size: int, offset: int) -> bytes:
         # Less than was asked for is the end of the file only if nothing follows; else the rest is on the disk.
         if 0 < n < size and os.preadv(fd, [bytearray(1)], offset + n, NOWAIT):
             raise NotNow
-    except OSError:
-        raise NotNow from None
+    except OSError as error:
+        if error.errno == errno.EAGAIN:
+            raise NotNow from None
+        raise CannotAsk from None
     del data[n:]
     return bytes(data)
+
+
+if native is not None and NOWAIT:
+    import posix
+
+    # What the twin looks at before it asks, and what it calls of Python's files.
+    keep(names_of_os=os.__dict__, preadv=posix.preadv, fileio_fileno=io.FileIO.fileno)
+    native.know("BufferedReader", io.BufferedReader)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .current import current_host, current_task, foreign_task, tls
 from .operation import NEW, Checkpoint, YieldNow
-from .twin import native, replaced
+from .twin import keep, native, replaced
 
 
 def checkpoint() -> Checkpoint:
@@ -27,6 +27,9 @@ def passes() -> bool:
         task.budget -= 1
         return True
     return False
+
+
+keep(passes=passes)
 
 
 def yield_now() -> YieldNow:

@@ -190,6 +190,15 @@ if TYPE_CHECKING or native is None:
     class BufReaderFields(_Nothing):
         __slots__ = ()
 
+    class AsyncFileFields(_Nothing):
+        __slots__ = ()
+
+    class BinaryFileFields(_Nothing):
+        __slots__ = ()
+
+    class NowFileFields(_Nothing):
+        __slots__ = ()
+
     class WorldFields(_Nothing):
         __slots__ = ()
 
@@ -245,6 +254,9 @@ else:
     StreamWriteFields = native.StreamWriteFields
     SlotFields = native.SlotFields
     BufReaderFields = native.BufReaderFields
+    AsyncFileFields = native.AsyncFileFields
+    BinaryFileFields = native.BinaryFileFields
+    NowFileFields = native.NowFileFields
     WorldFields = native.WorldFields
     ClockFields = native.ClockFields
 

@@ -1,0 +1,788 @@
+/* Files: the fields of bateau.fs.AsyncFile, and those of its calls that need no thread when the data is in memory (fs/files.py and fs/now.py
+   say what a call does and what it promises).
+
+   Theory of operation. A call on a file that can be asked for what is in memory (`asks`) makes a FileCall, an awaitable that is its own
+   iterator. Its first step looks whether this is the common case: nobody else uses the file, the task is not cancelled and has step
+   budget left, and `os.preadv` is Python's own (the simulator, or a test, puts another in its place, and means this one, too).
+   Then the bytes are taken there and then, by `preadv2` with RWF_NOWAIT, and the call is over: it never parks. Everything else is
+   left to the coroutine of the pure method (`below`), resumed from here until its end, which is the call's end. What the disk
+   has to answer goes to the pure method that gives it to a worker thread without asking again.
+
+   Calls that read through Python's BufferedReader (all but `pread`) need its raw file below it to say "not now". That is NowFile, whose
+   `readinto`, `read` and `readall` are here: during an attempt they answer None, as a descriptor that would block, which makes the
+   BufferedReader stop, and give what it has. What it had given out by then is put back with `seek`, so a refused call took
+   nothing. (The pure code leaves the BufferedReader by an exception instead. Nobody sees a difference.)
+
+   The GIL is kept throughout: nothing here waits, and no more than MOST bytes are copied. So nobody closes the descriptor during a call, except from
+   Python code that the call itself runs (the destructor of something, say), and that finds the file in use.
+
+   Ownership. A call owns its file, its arguments and `below`. `file->user` is set by it exactly while a method of the sync file runs. A buffer
+   that the caller lent is looked at by nobody after that method's return. `attempt` says whose attempt is going on in this thread:
+   `raw` is borrowed from the File that the call owns. */
+#include "operation.h"
+#include <errno.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define MOST 131072 /* as in fs/now.py */
+
+enum kind { PREAD, READ, READ1, READLINE, READINTO, PEEK, SEEK, TELL };
+
+/* bateau.fs.AsyncFile. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *file, *user, *now, *lines, *beside;
+    char asks;
+} File;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *file;
+    PyObject *first, *second; /* the arguments as given, or NULL */
+    PyObject *below;          /* what is resumed, or NULL */
+    Py_ssize_t size;          /* of PREAD, */
+    long long offset;         /* like this */
+    char kind, phase;
+} FileCall;
+
+/* The attempt of this thread to do something without waiting. */
+static _Thread_local struct {
+    PyObject *raw; /* the file that must not wait, or NULL */
+    Py_ssize_t left;
+    char refused, unable;
+} attempt;
+
+static PyObject *verbs[TELL + 1]; /* their names, interned */
+
+/* -- asking for what is in memory ---------------------------------------------------------------------------------------------- */
+
+/* Up to `size` bytes at `offset` (-1: at the file's position, which moves on). -1 with errno: not now, or not at all. */
+static ssize_t
+ask(int fd, void *start, size_t size, off_t offset)
+{
+#ifdef RWF_NOWAIT
+    struct iovec part = {start, size};
+    return preadv2(fd, &part, 1, offset, RWF_NOWAIT);
+#else
+    errno = EOPNOTSUPP;
+    return -1;
+#endif
+}
+
+/* The descriptor of a FileIO, or -1, without an exception: it is closed, or is none. */
+static int
+number_of(PyObject *raw)
+{
+    PyObject *number = kept[K_FILEIO_FILENO] != NULL ? PyObject_CallOneArg(kept[K_FILEIO_FILENO], raw) : NULL;
+    long fd = number != NULL ? PyLong_AsLong(number) : -1;
+    Py_XDECREF(number);
+    if (fd < 0 || fd > INT_MAX) {
+        PyErr_Clear();
+        return -1;
+    }
+    return (int)fd;
+}
+
+/* Whether os.preadv is what it always was. */
+static int
+is_undisturbed(void)
+{
+    PyObject *os = kept[K_OS];
+    return os != NULL && PyDict_CheckExact(os) && PyDict_GetItemWithError(os, str_preadv) == kept[K_PREADV];
+}
+
+/* -- NowFile -------------------------------------------------------------------------------------------------------------------- */
+
+static PyObject *
+refuse(void)
+{
+    attempt.refused = 1;
+    Py_RETURN_NONE;
+}
+
+/* As NowFile._preadv: how much came, or -1 if it is refused; then the position is where it was. */
+static Py_ssize_t
+take(int fd, char *start, Py_ssize_t size)
+{
+    ssize_t n = ask(fd, start, (size_t)size, -1);
+    if (n < 0) {
+        attempt.unable = errno != EAGAIN && errno != EINTR; /* then the ordinary read says what it is */
+        return -1;
+    }
+    if (n < size) { /* the end, or is the rest on the disk? */
+        struct stat about;
+        off_t at = lseek(fd, 0, SEEK_CUR);
+        if (at < 0 || fstat(fd, &about) < 0 || at < about.st_size) {
+            (void)lseek(fd, (off_t)-n, SEEK_CUR);
+            return -1;
+        }
+    }
+    return n;
+}
+
+static PyObject *
+now_readinto(PyObject *self, PyObject *buffer)
+{
+    if (attempt.raw != self) {
+        return PyObject_CallFunctionObjArgs(kept[K_NOW_READINTO], self, buffer, NULL);
+    }
+    int fd = number_of(self);
+    if (attempt.left <= 0 || fd < 0) {
+        return refuse();
+    }
+    Py_buffer view;
+    if (PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) < 0) {
+        return NULL;
+    }
+    Py_ssize_t n = take(fd, view.buf, view.len < attempt.left ? view.len : attempt.left);
+    PyBuffer_Release(&view);
+    if (n < 0) {
+        return refuse();
+    }
+    attempt.left -= n;
+    return PyLong_FromSsize_t(n);
+}
+
+static PyObject *
+read_all_now(PyObject *self)
+{
+    struct stat about;
+    int fd = number_of(self);
+    off_t at = fd >= 0 ? lseek(fd, 0, SEEK_CUR) : -1;
+    if (at < 0 || fstat(fd, &about) < 0 || about.st_size < at || about.st_size - at >= attempt.left) {
+        return refuse();
+    }
+    Py_ssize_t size = (Py_ssize_t)(about.st_size - at);
+    PyObject *data = PyBytes_FromStringAndSize(NULL, size + 1); /* that one more stays empty is how the end is seen */
+    if (data == NULL) {
+        return NULL;
+    }
+    Py_ssize_t n = take(fd, PyBytes_AS_STRING(data), size + 1);
+    if (n != size) { /* the file grows: reading again is a thread's business */
+        if (n > 0) {
+            (void)lseek(fd, (off_t)-n, SEEK_CUR);
+        }
+        Py_DECREF(data);
+        return refuse();
+    }
+    _PyBytes_Resize(&data, n);
+    return data;
+}
+
+static PyObject *
+now_readall(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return attempt.raw == self ? read_all_now(self) : PyObject_CallOneArg(kept[K_NOW_READALL], self);
+}
+
+static PyObject *
+now_read(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    Py_ssize_t size = -1;
+    if (attempt.raw != self || nargs > 1) {
+        PyObject *all[3] = {self, nargs > 0 ? args[0] : NULL, nargs > 1 ? args[1] : NULL};
+        return PyObject_Vectorcall(kept[K_NOW_READ], all, (size_t)(nargs < 2 ? nargs + 1 : 3), NULL);
+    }
+    if (nargs == 1 && args[0] != Py_None) {
+        size = PyNumber_AsSsize_t(args[0], PyExc_OverflowError);
+        if (size == -1 && PyErr_Occurred()) {
+            return NULL;
+        }
+    }
+    if (size < 0) {
+        return read_all_now(self);
+    }
+    int fd = number_of(self);
+    if (size > attempt.left || fd < 0) {
+        return refuse();
+    }
+    PyObject *data = PyBytes_FromStringAndSize(NULL, size);
+    if (data == NULL) {
+        return NULL;
+    }
+    Py_ssize_t n = take(fd, PyBytes_AS_STRING(data), size);
+    if (n < 0) {
+        Py_DECREF(data);
+        return refuse();
+    }
+    attempt.left -= n;
+    if (n < size) {
+        _PyBytes_Resize(&data, n);
+    }
+    return data;
+}
+
+static PyMethodDef now_methods[] = {
+    {"readinto", now_readinto, METH_O, "readinto($self, buffer, /)\n--\n\nAs ``FileIO.readinto``, but during an attempt it does not wait."},
+    {"readall", now_readall, METH_NOARGS, "readall($self, /)\n--\n\nAs ``FileIO.readall``, but during an attempt it does not wait."},
+    {"read", (PyCFunction)(void (*)(void))now_read, METH_FASTCALL,
+     "read($self, size=-1, /)\n--\n\nAs ``FileIO.read``, but during an attempt it does not wait."},
+    {NULL, NULL, 0, NULL},
+};
+
+/* A base beside io.FileIO, so it has no fields. */
+static PyTypeObject NowFileType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "bateau._native.NowFileFields",
+    .tp_basicsize = sizeof(PyObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .tp_methods = now_methods,
+};
+
+/* -- the life of a call --------------------------------------------------------------------------------------------------------- */
+
+static PySendResult
+over(FileCall *self, PyObject *value, PyObject **result)
+{
+    self->phase = OVER;
+    *result = value;
+    return value != NULL ? PYGEN_RETURN : PYGEN_ERROR;
+}
+
+/* Resume the coroutine that does it all. */
+static PySendResult
+run(FileCall *self, PyObject *arg, PyObject **result)
+{
+    PyObject *below = Py_NewRef(self->below);
+    PySendResult how = PyIter_Send(below, arg, result);
+    if (how != PYGEN_NEXT) {
+        self->phase = OVER;
+        if (self->below == below) {
+            Py_CLEAR(self->below); /* `below` is still held: nothing is freed under an exception */
+        }
+    }
+    Py_DECREF(below);
+    return how;
+}
+
+/* Leave it to a pure method: `which` takes the verb and the arguments. */
+static PySendResult
+leave(FileCall *self, int which, PyObject *arg, PyObject **result)
+{
+    PyObject *coro = PyObject_CallFunctionObjArgs(kept[which], self->file, verbs[(int)self->kind], self->first, self->second, NULL);
+    if (coro == NULL) {
+        return over(self, NULL, result);
+    }
+    put(self->below, coro);
+    Py_DECREF(coro);
+    self->phase = SUSPENDED;
+    return run(self, arg, result);
+}
+
+/* As kernel/flow.py's `passes`: whether the effect may come now. If not, or if something is wrong, the pure code finds out why. */
+static int
+passes(void)
+{
+    Task *task = running_task();
+    if (task != NULL && !task->foreign) {
+        if (task->budget <= 0 || task_is_cancelled(task) || is_set(task->guard)) {
+            return 0;
+        }
+        task->budget--;
+        return 1;
+    }
+    PyObject *result = kept[K_PASSES] != NULL ? PyObject_CallNoArgs(kept[K_PASSES]) : NULL;
+    int yes = result != NULL ? PyObject_IsTrue(result) : 0;
+    Py_XDECREF(result);
+    if (result == NULL || yes < 0) {
+        PyErr_Clear();
+        return 0;
+    }
+    return yes;
+}
+
+/* The bytes, or NULL: with an exception, or because it can't be had now (`code`: why, 0 for EAGAIN and the like). */
+static PyObject *
+pread_now(FileCall *self, int fd, int *code)
+{
+    Py_ssize_t size = self->size;
+    PyObject *data = PyBytes_FromStringAndSize(NULL, size);
+    *code = 0;
+    if (data == NULL) {
+        return NULL;
+    }
+    char one;
+    ssize_t n = ask(fd, PyBytes_AS_STRING(data), (size_t)size, (off_t)self->offset), more = 0;
+    /* Less than was asked for is the end of the file only if nothing follows; else the rest is on the disk. */
+    if (n > 0 && n < size) {
+        more = ask(fd, &one, 1, (off_t)self->offset + n);
+    }
+    if (n < 0 || more < 0) {
+        *code = errno != EAGAIN && errno != EINTR ? errno : 0;
+    }
+    if (n < 0 || more != 0) {
+        Py_DECREF(data);
+        return NULL;
+    }
+    if (n < size) {
+        _PyBytes_Resize(&data, n);
+    }
+    return data;
+}
+
+static PySendResult
+pread_step(FileCall *self, File *file, PyObject *arg, PyObject **result)
+{
+    int code, fd = number_of(file->now);
+    if (fd < 0) {
+        return leave(self, K_FILE_CALL, arg, result); /* says what it is */
+    }
+    PyObject *data = pread_now(self, fd, &code);
+    if (data != NULL || PyErr_Occurred()) {
+        return over(self, data, result);
+    }
+    if (code) {
+        file->asks = 0;
+    }
+    return leave(self, K_FILE_LATER, arg, result);
+}
+
+/* A refused call has given out `data` in part, or nothing: go back to where it began. 0, or -1 with an exception. */
+static int
+go_back(FileCall *self, PyObject *sync, PyObject *data)
+{
+    Py_ssize_t given = 0;
+    if (self->kind != PEEK && PyBytes_Check(data)) {
+        given = PyBytes_GET_SIZE(data);
+    } else if (self->kind == READINTO && PyLong_Check(data)) {
+        given = PyLong_AsSsize_t(data);
+    }
+    if (given <= 0) {
+        return given < 0 && PyErr_Occurred() ? -1 : 0;
+    }
+    PyObject *here = PyObject_CallMethodNoArgs(sync, verbs[TELL]);
+    PyObject *number = here != NULL ? PyLong_FromSsize_t(given) : NULL;
+    PyObject *place = number != NULL ? PyNumber_Subtract(here, number) : NULL;
+    PyObject *done = place != NULL ? PyObject_CallMethodOneArg(sync, verbs[SEEK], place) : NULL;
+    Py_XDECREF(here);
+    Py_XDECREF(number);
+    Py_XDECREF(place);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
+/* Call the sync file's own method, which must not wait. */
+static PySendResult
+method_step(FileCall *self, File *file, PyObject *arg, PyObject **result)
+{
+    PyObject *task = running_here != NULL && is_set(running_here->task) ? running_here->task : Py_None;
+    PyObject *user = PyTuple_Pack(2, verbs[(int)self->kind], task);
+    if (user == NULL) {
+        return over(self, NULL, result);
+    }
+    PyObject *sync = Py_NewRef(file->file), *raw = Py_NewRef(file->now);
+    PyObject *all[3] = {sync, self->first, self->second};
+    size_t count = self->second != NULL ? 3 : self->first != NULL ? 2 : 1;
+    put(file->user, user);
+    attempt.raw = raw;
+    attempt.left = MOST;
+    attempt.refused = attempt.unable = 0;
+    PyObject *value = PyObject_VectorcallMethod(verbs[(int)self->kind], all, count, NULL);
+    attempt.raw = NULL;
+    int refused = attempt.refused, unable = attempt.unable, status = 0;
+    if (refused && value != NULL) {
+        status = go_back(self, sync, value);
+        Py_CLEAR(value);
+    }
+    if (unable) {
+        file->asks = 0;
+    }
+    if (file->user == user) {
+        Py_CLEAR(file->user);
+    }
+    Py_DECREF(user);
+    Py_DECREF(raw);
+    Py_DECREF(sync);
+    if (value != NULL || status < 0 || PyErr_Occurred()) {
+        return over(self, value, result);
+    }
+    return leave(self, K_FILE_LATER, arg, result);
+}
+
+/* Whether the sync file is one whose methods stop when the raw file says None. */
+static int
+is_familiar(FileCall *self, File *file)
+{
+    PyTypeObject *type = Py_TYPE(file->file);
+    if (type == known[C_BUFFERED_READER]) {
+        return 1;
+    }
+    /* The others of a raw file are Python's, and call `read` for each byte. */
+    return file->file == file->now && (self->kind == READ || self->kind == READINTO || self->kind == SEEK || self->kind == TELL);
+}
+
+static PySendResult
+begin(FileCall *self, PyObject *arg, PyObject **result)
+{
+    File *file = (File *)self->file;
+    if (!file->asks || is_set(file->user) || file->now == NULL || known[C_NOW_FILE] == NULL || !Py_IS_TYPE(file->now, known[C_NOW_FILE]) ||
+        !is_undisturbed()) {
+        return leave(self, K_FILE_CALL, arg, result);
+    }
+    if (self->kind == PREAD) {
+        return passes() ? pread_step(self, file, arg, result) : leave(self, K_FILE_CALL, arg, result);
+    }
+    if (attempt.raw != NULL || file->file == NULL || file->lines == NULL || !PyList_CheckExact(file->lines) ||
+        PyList_GET_SIZE(file->lines) > 0 || !is_familiar(self, file) || number_of(file->now) < 0 || !passes()) {
+        return leave(self, K_FILE_CALL, arg, result);
+    }
+    return method_step(self, file, arg, result);
+}
+
+static PySendResult
+call_step(FileCall *self, PyObject *arg, PyObject **result)
+{
+    if (self->phase == BEFORE) {
+        self->phase = OVER; /* nothing that runs meanwhile may begin it again */
+        return begin(self, arg, result);
+    }
+    if (self->phase == OVER || self->below == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+        *result = NULL;
+        return PYGEN_ERROR;
+    }
+    return run(self, arg, result);
+}
+
+static PyObject *
+call_next(PyObject *self)
+{
+    return operation_resume((Operation *)self, Py_None, (step_function)(void (*)(void))call_step);
+}
+
+static PyObject *
+call_send(PyObject *self, PyObject *arg)
+{
+    return operation_send_method((Operation *)self, arg, (step_function)(void (*)(void))call_step);
+}
+
+static PyObject *
+call_throw(FileCall *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *error = thrown_error(args, nargs);
+    if (error == NULL) {
+        return NULL;
+    }
+    if (self->phase != SUSPENDED || self->below == NULL) {
+        self->phase = OVER;
+        put_raised(error);
+        return NULL;
+    }
+    Py_INCREF(self);
+    PyObject *below = Py_NewRef(self->below);
+    PyObject *result = PyObject_CallMethodOneArg(below, str_throw, error);
+    Py_DECREF(error);
+    if (result == NULL) { /* its end is the call's, also a StopIteration with the value */
+        self->phase = OVER;
+        if (self->below == below) {
+            Py_CLEAR(self->below);
+        }
+    }
+    Py_DECREF(below);
+    Py_DECREF(self);
+    return result;
+}
+
+static PyObject *
+call_close(FileCall *self, PyObject *Py_UNUSED(ignored))
+{
+    if (self->phase != SUSPENDED || self->below == NULL) {
+        self->phase = OVER;
+        Py_RETURN_NONE;
+    }
+    Py_INCREF(self);
+    PyObject *below = Py_NewRef(self->below);
+    PyObject *closed = PyObject_CallMethodNoArgs(below, str_close);
+    self->phase = OVER;
+    if (self->below == below) {
+        Py_CLEAR(self->below);
+    }
+    Py_DECREF(below);
+    Py_DECREF(self);
+    return closed;
+}
+
+/* -- the call as an object -------------------------------------------------------------------------------------------------------- */
+
+#define FREE_AT_MOST 32
+static FileCall *spare[FREE_AT_MOST]; /* emptied, untracked, without a reference count */
+static int spares;
+static PyTypeObject FileCallType;
+
+#define FILE_OBJECTS(X) X(file) X(user) X(now) X(lines) X(beside)
+#define CALL_OBJECTS(X) X(file) X(first) X(second) X(below)
+
+#define COLLECTED(prefix, Struct, OBJECTS)                                                                             \
+    static int prefix##_traverse(Struct *self, visitproc visit, void *arg)                                             \
+    {                                                                                                                  \
+        OBJECTS(VISIT_FIELD)                                                                                           \
+        return 0;                                                                                                      \
+    }                                                                                                                  \
+    static int prefix##_clear(Struct *self)                                                                            \
+    {                                                                                                                  \
+        OBJECTS(CLEAR_FIELD)                                                                                           \
+        return 0;                                                                                                      \
+    }
+
+COLLECTED(file, File, FILE_OBJECTS)
+COLLECTED(call, FileCall, CALL_OBJECTS)
+
+static void
+call_finalize(FileCall *self)
+{
+    PyObject *type, *value, *tb;
+    if (self->phase == OVER) {
+        return;
+    }
+    PyErr_Fetch(&type, &value, &tb);
+    if (self->phase == SUSPENDED) { /* dropped where it waits */
+        PyObject *closed = call_close(self, NULL);
+        if (closed == NULL) {
+            PyErr_WriteUnraisable((PyObject *)self);
+        }
+        Py_XDECREF(closed);
+    } else {
+        self->phase = OVER;
+        if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine 'AsyncFile.%U' was never awaited", verbs[(int)self->kind]) < 0) {
+            PyErr_WriteUnraisable((PyObject *)self);
+        }
+    }
+    PyErr_Restore(type, value, tb);
+}
+
+static void
+call_dealloc(FileCall *self)
+{
+    if (self->phase != OVER && PyObject_CallFinalizerFromDealloc((PyObject *)self) < 0) {
+        return;
+    }
+    PyObject_GC_UnTrack(self);
+    call_clear(self);
+    if (spares < FREE_AT_MOST && !PyObject_GC_IsFinalized((PyObject *)self)) {
+        spare[spares++] = self;
+    } else {
+        PyObject_GC_Del(self);
+    }
+}
+
+static FileCall *
+make(File *file, enum kind kind, PyObject *first, PyObject *second)
+{
+    FileCall *call;
+    if (spares > 0) {
+        call = spare[--spares];
+        _Py_NewReference((PyObject *)call);
+    } else {
+        call = PyObject_GC_New(FileCall, &FileCallType);
+        if (call == NULL) {
+            return NULL;
+        }
+    }
+    call->file = Py_NewRef((PyObject *)file);
+    call->first = Py_XNewRef(first);
+    call->second = Py_XNewRef(second);
+    call->below = NULL;
+    call->kind = (char)kind;
+    call->phase = BEFORE;
+    PyObject_GC_Track(call);
+    return call;
+}
+
+static PyObject *
+call_await(FileCall *self)
+{
+    if (self->phase != BEFORE) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+        return NULL;
+    }
+    return Py_NewRef((PyObject *)self);
+}
+
+static PyMethodDef call_methods[] = {
+    {"send", (PyCFunction)call_send, METH_O, "Resume it."},
+    {"throw", (PyCFunction)(void (*)(void))call_throw, METH_FASTCALL, "Throw an exception in where it waits."},
+    {"close", (PyCFunction)call_close, METH_NOARGS, "Give it up."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef call_members[] = {
+    {"file", _Py_T_OBJECT, offsetof(FileCall, file), Py_READONLY, NULL},
+    {"cr_await", _Py_T_OBJECT, offsetof(FileCall, below), Py_READONLY, "What it waits for."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyAsyncMethods call_async = {.am_await = (unaryfunc)call_await, .am_send = (sendfunc)call_step};
+
+static PyTypeObject FileCallType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "bateau._native.FileCall",
+    .tp_doc = "A call of a file: single use, to be awaited.",
+    .tp_basicsize = sizeof(FileCall),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_dealloc = (destructor)call_dealloc,
+    .tp_finalize = (destructor)call_finalize,
+    .tp_traverse = (traverseproc)call_traverse,
+    .tp_clear = (inquiry)call_clear,
+    .tp_as_async = &call_async,
+    .tp_iter = PyObject_SelfIter,
+    .tp_iternext = call_next,
+    .tp_members = call_members,
+    .tp_methods = call_methods,
+};
+
+/* -- the methods of the file --------------------------------------------------------------------------------------------------------- */
+
+static PyObject *
+leave_to_pure(int which, File *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *all[4] = {(PyObject *)self, NULL, NULL, NULL};
+    for (Py_ssize_t i = 0; i < nargs && i < 3; i++) {
+        all[i + 1] = args[i];
+    }
+    return PyObject_Vectorcall(kept[which], all, (size_t)(nargs < 3 ? nargs : 3) + 1, NULL);
+}
+
+/* A call with `fewest` to `most` arguments; whatever is unusual goes to the pure method. */
+static PyObject *
+called(File *self, enum kind kind, int which, Py_ssize_t fewest, Py_ssize_t most, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (!self->asks || nargs < fewest || nargs > most) {
+        return leave_to_pure(which, self, args, nargs);
+    }
+    return (PyObject *)make(self, kind, nargs > 0 ? args[0] : NULL, nargs > 1 ? args[1] : NULL);
+}
+
+#define CALL(name, kind, which, fewest, most)                                                                          \
+    static PyObject *file_##name(File *self, PyObject *const *args, Py_ssize_t nargs)                                  \
+    {                                                                                                                  \
+        return called(self, kind, which, fewest, most, args, nargs);                                                   \
+    }
+
+CALL(read, READ, K_FILE_READ, 0, 1)
+CALL(seek, SEEK, K_FILE_SEEK, 1, 2)
+CALL(tell, TELL, K_FILE_TELL, 0, 0)
+CALL(readinto, READINTO, K_FILE_READINTO, 1, 1)
+CALL(read1, READ1, K_FILE_READ1, 0, 1)
+CALL(peek, PEEK, K_FILE_PEEK, 0, 1)
+
+static PyObject *
+file_readline(File *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs == 1 && args[0] == Py_None) { /* to Python's files this is -1, and here the same as nothing */
+        nargs = 0;
+    }
+    return called(self, READLINE, K_FILE_READLINE, 0, 1, args, nargs);
+}
+
+static PyObject *
+file_pread(File *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (!self->asks || nargs != 2 || !PyLong_CheckExact(args[0]) || !PyLong_CheckExact(args[1])) {
+        return leave_to_pure(K_FILE_PREAD, self, args, nargs);
+    }
+    Py_ssize_t size = PyLong_AsSsize_t(args[0]);
+    long long offset = PyLong_AsLongLong(args[1]);
+    if (size < 0 || offset < 0 || size > MOST) { /* too large a number is -1, with an exception */
+        PyErr_Clear();
+        return leave_to_pure(K_FILE_PREAD, self, args, nargs);
+    }
+    FileCall *call = make(self, PREAD, args[0], args[1]);
+    if (call != NULL) {
+        call->size = size;
+        call->offset = offset;
+    }
+    return (PyObject *)call;
+}
+
+static void
+file_dealloc(File *self)
+{
+    PyObject_GC_UnTrack(self);
+    file_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyMemberDef file_members[] = {
+    FIELD(File, file, "_file"),
+    FIELD(File, user, "_user"),
+    FIELD(File, now, "_now"),
+    FIELD(File, lines, "_lines"),
+    FIELD(File, beside, "_beside"),
+    {"_asks", Py_T_BOOL, offsetof(File, asks), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+#define METHOD(name, text) {#name, (PyCFunction)(void (*)(void))file_##name, METH_FASTCALL, text}
+
+static PyMethodDef file_methods[] = {
+    METHOD(read, "read($self, size=-1, /)\n--\n\n"
+                 "Up to ``size`` bytes (or characters); all that is left if negative or None. Empty at the end. A cancellation point."),
+    METHOD(readline, "readline($self, size=-1, /)\n--\n\n"
+                     "The next line with its end, at most ``size`` bytes or characters of it; empty at the end. A cancellation point."),
+    METHOD(seek, "seek($self, offset, whence=0, /)\n--\n\n"
+                 "Move to ``offset`` from the start, the position or the end (``whence`` 0, 1, 2); returns the new position."),
+    METHOD(tell, "tell($self, /)\n--\n\nThe position, also in the middle of an iteration. A cancellation point."),
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject FileType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "bateau._native.AsyncFileFields",
+    .tp_basicsize = sizeof(File),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .tp_new = PyType_GenericNew,
+    .tp_dealloc = (destructor)file_dealloc,
+    .tp_traverse = (traverseproc)file_traverse,
+    .tp_clear = (inquiry)file_clear,
+    .tp_members = file_members,
+    .tp_methods = file_methods,
+};
+
+static PyMethodDef binary_methods[] = {
+    METHOD(readinto, "readinto($self, buffer, /)\n--\n\n"
+                     "Read into ``buffer`` and return how many bytes were put there; 0 at the end. A cancellation point.\n\n"
+                     "Nothing touches the buffer after the call has returned or raised."),
+    METHOD(read1, "read1($self, size=-1, /)\n--\n\nUp to ``size`` bytes with at most one read of the file itself. A cancellation point."),
+    METHOD(peek, "peek($self, size=0, /)\n--\n\n"
+                 "Bytes ahead of the position, without moving it; as many as the buffer holds. A cancellation point."),
+    METHOD(pread, "pread($self, size, offset, /)\n--\n\n"
+                  "Up to ``size`` bytes at ``offset``; the position stays. A cancellation point. POSIX only.\n\n"
+                  "On a file that is opened for reading alone, or unbuffered, any number of tasks may do this at once."),
+    {NULL, NULL, 0, NULL},
+};
+
+/* Of binary files only; it adds no fields, so that it can stand beside AsyncFile. */
+static PyTypeObject BinaryFileType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "bateau._native.BinaryFileFields",
+    .tp_basicsize = sizeof(File),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .tp_base = &FileType,
+    .tp_new = PyType_GenericNew,
+    .tp_dealloc = (destructor)file_dealloc,
+    .tp_traverse = (traverseproc)file_traverse,
+    .tp_clear = (inquiry)file_clear,
+    .tp_methods = binary_methods,
+};
+
+int
+kernel_file_ready(PyObject *module)
+{
+    static const char *const names[] = {
+        [PREAD] = "pread", [READ] = "read", [READ1] = "read1", [READLINE] = "readline",
+        [READINTO] = "readinto", [PEEK] = "peek", [SEEK] = "seek", [TELL] = "tell",
+    };
+    for (int i = 0; i <= TELL; i++) {
+        if ((verbs[i] = PyUnicode_InternFromString(names[i])) == NULL) {
+            return -1;
+        }
+    }
+    PyTypeObject *types[] = {&FileType, &BinaryFileType, &NowFileType, &FileCallType};
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        if (PyModule_AddType(module, types[i]) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
