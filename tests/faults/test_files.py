@@ -125,3 +125,84 @@ def test_a_pipe_of_the_loop_that_is_short_and_interrupted() -> None:
         assert hits("write") == 20, hits("write")
     on_loop(main)
     """)
+
+
+def test_memory_that_has_some_of_a_file_and_not_the_rest() -> None:
+    """Reads on the spot that are refused, and short, at any place: what comes is what Python's own file gives."""
+    faulty.run("""
+    import bateau.fs, random, tempfile
+    from bateau.fs import now
+    data = b"".join(b"line %d, of %d\\n" % (n, n % 7 * 31) for n in range(9_000))
+    def step(chance):
+        size = chance.choice([0, 1, 10, 500, 9000, 120_000])
+        return chance.choice([
+            ("read", size), ("read", size), ("readline",), ("readline", size), ("readlines", size), ("readinto", size), ("read1", size),
+            ("tell",), ("seek", chance.randrange(len(data) + 10)), ("seek", -chance.randrange(500), os.SEEK_END), ("read",),
+            ("peek",), ("pread", size, chance.randrange(len(data) + 10)),
+        ])
+    async def main(path, seed):
+        chance = random.Random(seed)
+        buffering = chance.choice([-1, 0, 7, 4096])
+        refused = 0
+        with open(path, "rb", buffering=buffering) as real:
+            async with bateau.fs.open(path, "rb", buffering=buffering) as file:
+                for _ in range(60):
+                    name, *args = step(chance)
+                    if name in ("peek", "read1") and buffering == 0:
+                        continue
+                    # Only refusals: a system that gives less than it has, in the middle, is another test.
+                    plan("preadv2", errno.EAGAIN, times=chance.choice([0, 0, 1, 2]), skip=chance.choice([0, 0, 1, 2]))
+                    limit("preadv2", chance.choice([0, 0, 0, 1, 5, 700, 5000]))
+                    if name == "pread":
+                        got, due = await file.pread(*args), os.pread(real.fileno(), *args)
+                    elif name == "readinto":
+                        mine, its = bytearray(args[0]), bytearray(args[0])
+                        got, due = (await file.readinto(mine), mine), (real.readinto(its), its)
+                    elif name == "peek":
+                        got, due = (await file.peek(10)), real.peek(10)
+                        got = due = got if due.startswith(got[:1]) else None  # how much is there is nobody's promise
+                        assert got is not None
+                    elif name == "read1":
+                        got = await file.read1(*args)
+                        due = real.read(len(got))
+                        assert got or not args[0] or not real.read(1)
+                    else:
+                        got, due = await getattr(file, name)(*args), getattr(real, name)(*args)
+                    assert got == due, (seed, name, args)
+                    refused += hits("preadv2")
+                    assert await file.tell() == real.tell(), (seed, name, args)
+        limit("preadv2", 0)
+        return refused
+    with tempfile.NamedTemporaryFile(dir=".") as file:
+        file.write(data)
+        file.flush()
+        refused = sum(bateau.run(main, file.name, seed) for seed in range(40))
+        assert refused > 100 or not now.NOWAIT, refused
+    """)
+
+
+def test_memory_that_has_nothing_and_never_will() -> None:
+    """Other refusals than "not now": asked once for each file, and the ordinary read says what is wrong."""
+    faulty.run("""
+    import bateau.fs, tempfile
+    async def main(path):
+        for code in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.EIO):
+            for first in ("pread", "read"):
+                async with bateau.fs.open(path, "rb") as file:
+                    plan("preadv2", code, times=1000)
+                    if first == "read":
+                        assert await file.read(2) == b"da"
+                    assert await file.pread(4, 1) == b"ata"
+                    assert await file.pread(4, 1) == b"ata"
+                    await file.seek(0)
+                    assert await file.read() == b"data"
+                    assert hits("preadv2") <= 1, hits("preadv2")
+        plan("preadv2", errno.EINTR, times=1)
+        async with bateau.fs.open(path, "rb") as file:
+            for _ in range(3):
+                assert await file.pread(4, 0) == b"data"
+    with tempfile.NamedTemporaryFile(dir=".") as file:
+        file.write(b"data")
+        file.flush()
+        bateau.run(main, file.name)
+    """)

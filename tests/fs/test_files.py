@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import os
+import threading
+import types
 
 import pytest
 
@@ -224,6 +227,132 @@ def test_two_tasks_at_once_is_a_named_error(entry):
                 file.close()
             os.write(writing, b"x")
         os.close(writing)
+
+    entry.run(main)
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """Positional calls all go to threads, and wait there for ``open`` to be set. How many are there."""
+    state = types.SimpleNamespace(inside=0, most=0, open=threading.Event())
+
+    def refuse(*args):
+        raise BlockingIOError(errno.EAGAIN, "not now")
+
+    def held(real):
+        def call(*args):
+            state.inside += 1
+            state.most = max(state.most, state.inside)
+            try:
+                assert state.open.wait(60)
+                return real(*args)
+            finally:
+                state.inside -= 1
+
+        return call
+
+    monkeypatch.setattr(os, "preadv", refuse)
+    for name in ("pread", "pwrite", "fsync"):
+        monkeypatch.setattr(os, name, held(getattr(os, name)))
+    return state
+
+
+def test_positional_calls_run_side_by_side(entry, tmp_path, disk):
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(100)))
+
+    async def main():
+        got = {}
+
+        async def read(file, at):
+            got[at] = await file.pread(2, at)
+
+        async with fs.open(path, "rb") as file, bateau.scope() as scope:
+            for at in range(8):
+                scope.spawn(read, file, at)
+            await until(lambda: disk.inside == 8)
+            await file.seek(50)  # other operations go on beside them
+            assert await file.read(3) == bytes([50, 51, 52])
+            disk.open.set()
+        assert got == {at: bytes([at, at + 1]) for at in range(8)}
+        disk.open.clear()
+        async with fs.open(path, "r+b", buffering=0) as file, bateau.scope() as scope:
+            for at in range(4):
+                scope.spawn(file.pwrite, b"new", 10 * at)
+                scope.spawn(read, file, 90 + at)
+            await until(lambda: disk.inside == 8)
+            disk.open.set()
+        assert path.read_bytes()[:12] == b"new" + bytes(range(3, 10)) + b"ne"
+
+    entry.run(main)
+
+
+def test_positional_calls_past_a_buffer_take_turns(entry, tmp_path, disk):
+    """What is to be read may stand in the buffer, which is written first."""
+
+    async def main():
+        async with fs.open(tmp_path / "file", "w+b") as file, bateau.scope() as scope:
+            await file.write(b"buffered")
+            reading = scope.spawn(file.pread, 3, 1, name="reader")
+            await until(lambda: disk.inside == 1)
+            with pytest.raises(bateau.Busy, match=r"pread by task 'reader'"):
+                await file.pread(1, 1)
+            disk.open.set()
+            assert await reading == b"uff"
+
+    entry.run(main)
+
+
+@pytest.mark.law(15)
+def test_a_file_is_not_closed_under_those_who_read_it(entry, tmp_path, disk):
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+
+    async def main():
+        async with fs.open(path, "rb") as file:
+            async with bateau.scope() as scope:
+                reading = [scope.spawn(file.pread, 3, at, name=f"reader {at}") for at in range(3)]
+                await until(lambda: disk.inside == 3)
+                with pytest.raises(bateau.Busy, match=r"pread by task 'reader \d'.*close can't run beside it.*scope inside"):
+                    file.close()
+                with pytest.raises(bateau.Busy):
+                    await file.aclose()
+                assert not file.closed
+                with bateau.move_on_after(1000) as block:
+                    block.cancel("on purpose")
+                    with pytest.raises(bateau.Busy):
+                        await file.aclose()
+                disk.open.set()
+                assert [await each for each in reading] == [b"con", b"ont", b"nte"]
+            await file.aclose()
+            with pytest.raises(bateau.Closed):
+                await file.pread(1, 0)
+
+    entry.run(main)
+
+
+def test_a_positional_read_that_a_thread_has_begun_counts(entry, tmp_path, disk):
+    """Cancelled meanwhile it is awaited, and its value returned; only then may the file be closed."""
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+
+    async def main():
+        got = []
+        async with fs.open(path, "rb") as file:
+
+            async def free(block):
+                await until(lambda: disk.inside == 1)
+                block.cancel("on purpose")
+                disk.open.set()
+
+            async with bateau.scope() as scope:
+                with bateau.move_on_after(1000) as block:
+                    scope.spawn(free, block)
+                    got.append(await file.pread(3, 2))
+                    await bateau.checkpoint()
+                assert block.cancelled_caught
+            assert got == [b"nte"]
+        assert file.closed
 
     entry.run(main)
 

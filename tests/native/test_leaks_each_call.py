@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from types import SimpleNamespace
@@ -24,7 +25,7 @@ import pytest
 
 import bateau
 import bateau.time
-from bateau import net, sync
+from bateau import fs, net, sync
 from bateau.channel import channel
 from bateau.interop.asyncio import is_native, new_event_loop
 from bateau.io import BufReader
@@ -412,6 +413,8 @@ MADE_ELSEWHERE = {
     "Stacks": stacks,
     "Look": look,
     "BufferedRead": None,
+    "FileCall": None,
+    "NowFileFields": None,
 }
 # What may not be set to anything: a program that does has its queue taken away (test_misuse.py).
 ANYTHING = sorted(TYPES.keys() - MADE_ELSEWHERE.keys())
@@ -471,6 +474,7 @@ def blocking(world: SimpleNamespace) -> dict[str, Callable[[], Any]]:
         "FdOperationFields": lambda: world.watch.readable(),
         "BufferedRead": lambda: world.reader.readline(),
         "DatagramFields": lambda: world.datagrams.recvfrom(),
+        "FileCall": lambda: world.file.pread(100, 0),
     }
 
 
@@ -501,6 +505,7 @@ async def world(token: Token) -> Any:
     made.data, made.buffer = b"x" * 100, bytearray(10)
     made.reader = BufReader(made.stream)
     made.datagrams = await net.udp(("127.0.0.1", 0))
+    made.file = await fs.open(__file__, "rb")
     hold = sync.Event()
 
     async def holder() -> None:
@@ -524,6 +529,7 @@ async def world(token: Token) -> Any:
         deaf,
         made.watch,
         made.datagrams,
+        made.file,
     ):
         end.close()
     for fd in idle:
@@ -584,6 +590,9 @@ IN_PROGRAM = {
     "SideFields": "ready",
     "UdpSocketFields": "recv recvfrom send sendto",
     "BufReaderFields": "read readexactly readline readuntil",
+    "AsyncFileFields": "read readline seek tell",
+    "BinaryFileFields": "peek pread read1 readinto",
+    "NowFileFields": "read readall readinto",
     "ReactorFields": "is_awaited poll _control",
     "LoopFaceFields": "wake_up",
     "LoopSideFields": "__call__ _is_waiting _iterate _publish _rest _spin _unpublish",
@@ -747,6 +756,52 @@ def test_calls_of_datagram_sockets() -> None:
             gc.collect()
             assert sys.getallocatedblocks() - blocks < SLACK
             assert sys.getrefcount(token) == references
+
+    bateau.run(main, runtime="native")
+
+
+def test_calls_of_files(tmp_path: Any) -> None:
+    """What is in memory, what is refused, and what is left to a thread."""
+    token, path = Token(), tmp_path / "data"
+    path.write_bytes(b"a line\n" * 2000)
+
+    async def some(rounds: int, file: Any, raw: Any, unsure: Any) -> None:
+        buffer = bytearray(10_000)
+        for n in range(rounds):
+            for each in (file, raw):
+                await each.seek(0)
+                assert len(await each.read(10)) == 10 == await each.tell()
+                await each.seek(-20, os.SEEK_END)
+                assert len(await each.read()) == 20
+                assert await each.pread(20, 13_990) == b"ne\na line\n"
+                assert await each.readinto(buffer) == 0
+            assert file._file.raw.read(1) == b"" == raw._file.read() == raw._file.readall()
+            await file.seek(0)
+            assert await file.readline() == b"a line\n" == (await file.peek())[:7]
+            assert len(await file.read1(100)) == 100
+            await file.readinto(buffer)
+            for wrong in (lambda: file.read("x"), lambda: file.pread(token, 0), lambda: file.pread(0), lambda: file.readinto(token),
+                          lambda: file.seek(0, token), lambda: file.seek(token), lambda: raw._file.read(0, token), lambda: file.tell(1)):  # fmt: skip
+                with contextlib.suppress(TypeError, ValueError):
+                    await wrong()
+            if not n % 50:
+                with contextlib.suppress(OSError):
+                    await file.pread(10, 1 << 62)
+                unsure._asks, unsure._now.can = True, True  # it learns each time that it can't be asked
+                assert await unsure.pread(6, 0) == b"unsure"
+
+    async def main() -> None:
+        with tempfile.NamedTemporaryFile(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as shared:
+            shared.write(b"unsure")
+            shared.flush()
+            async with fs.open(path, "rb") as file, fs.open(path, "rb", 0) as raw, fs.open(shared.name, "rb") as unsure:
+                await some(100, file, raw, unsure)
+                gc.collect()
+                references, blocks = sys.getrefcount(token), sys.getallocatedblocks()
+                await some(ROUNDS, file, raw, unsure)
+                gc.collect()
+                assert sys.getallocatedblocks() - blocks < SLACK
+                assert sys.getrefcount(token) == references
 
     bateau.run(main, runtime="native")
 

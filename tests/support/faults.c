@@ -19,7 +19,7 @@
 
 #define CALLS(X) \
     X(accept4) X(recv) X(recvfrom) X(send) X(sendto) X(sendmsg) X(read) X(write) X(writev) X(connect) X(epoll_wait) X(epoll_ctl) \
-    X(getaddrinfo) X(pthread_create) X(sendfile)
+    X(getaddrinfo) X(pthread_create) X(sendfile) X(preadv2)
 
 #define NUMBER(name) AT_##name,
 enum { CALLS(NUMBER) COUNT };
@@ -240,6 +240,34 @@ pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)
     REAL(pthread_create)
     int code = fails(AT_pthread_create);
     return code != 0 ? code : real(thread, attributes, run, argument);
+}
+
+/* Reading what is in memory (RWF_NOWAIT), which is what it is used for. */
+static ssize_t
+read_vector(__typeof__(&preadv2) real, int fd, const struct iovec *pieces, int count, off_t offset, int flags)
+{
+    FAIL(preadv2)
+    if (plans[AT_preadv2].limit != 0 && count > 0) {
+        struct iovec first = pieces[0];
+        first.iov_len = at_most(AT_preadv2, first.iov_len);
+        return real(fd, &first, 1, offset, flags);
+    }
+    return real(fd, pieces, count, offset, flags);
+}
+
+ssize_t
+preadv2(int fd, const struct iovec *pieces, int count, off_t offset, int flags)
+{
+    REAL(preadv2)
+    return read_vector(real, fd, pieces, count, offset, flags);
+}
+
+/* Its name where files may be large. */
+ssize_t
+preadv64v2(int fd, const struct iovec *pieces, int count, off64_t offset, int flags)
+{
+    REAL(preadv2)
+    return read_vector(real, fd, pieces, count, offset, flags);
 }
 
 ssize_t sendfile(int out, int in, off_t *offset, size_t count);
