@@ -313,7 +313,9 @@ def test_a_file_is_not_closed_under_those_who_read_it(entry, tmp_path, disk):
             async with bateau.scope() as scope:
                 reading = [scope.spawn(file.pread, 3, at, name=f"reader {at}") for at in range(3)]
                 await until(lambda: disk.inside == 3)
-                with pytest.raises(bateau.Busy, match=r"pread by task 'reader \d'.*close can't run beside it.*scope inside"):
+                with pytest.raises(
+                    bateau.Busy, match=r"pread by task 'reader \d'.*close can't run beside it.*scope inside"
+                ):
                     file.close()
                 with pytest.raises(bateau.Busy):
                     await file.aclose()

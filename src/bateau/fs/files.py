@@ -391,7 +391,8 @@ class BinaryFile(BinaryFileFields, AsyncFile[bytes]):
 
 def _file_call(file: Any, verb: str, *args: Any, ask: bool = True) -> Awaitable[Any]:
     """What the twin leaves to the pure code."""
-    return file._positional(verb, *args, ask=ask) if verb == "pread" else file._do(verb, *args, ask=ask)
+    call = file._positional if verb == "pread" else file._do
+    return cast("Awaitable[Any]", call(verb, *args, ask=ask))
 
 
 def _file_later(file: Any, verb: str, *args: Any) -> Awaitable[Any]:
