@@ -276,7 +276,7 @@ passes(void)
 {
     Task *task = running_task();
     if (task != NULL && !task->foreign) {
-        if (task->budget <= 0 || task_is_cancelled(task) || is_set(task->guard)) {
+        if (task->budget <= 0 || task_is_cancelled(task) || has_rare(task, guard)) {
             return 0;
         }
         task->budget--;
