@@ -169,6 +169,29 @@ def test_a_read_is_awaited_once():
     bateau.run(main, runtime="native")
 
 
+def test_a_read_that_is_waited_for_is_not_awaited_by_another():
+    """Neither the C part nor the pure method: the first one gets what comes, the second is told."""
+
+    async def main():
+        for how in (BufReader.readline, twin.replaced["BufReader.readline"]):
+            ours, theirs = unix.pair()
+            async with ours, theirs:
+                call = how(BufReader(ours))
+
+                async def wait(call=call):
+                    return await call
+
+                async with bateau.scope() as scope:
+                    first = scope.spawn(wait)
+                    await bateau.yield_now()
+                    with pytest.raises(RuntimeError, match="awaited"):
+                        await call
+                    await theirs.write(b"line\n")
+                    assert await first == b"line\n"
+
+    bateau.run(main, runtime="native")
+
+
 # -- streams of random chunks ------------------------------------------------------------------------------------------------
 
 
@@ -492,6 +515,44 @@ MISUSES = {
             await bateau.yield_now()
             await theirs.write(b"x")
         theirs.close()
+    """,
+    "a read that is resumed by what it waits for": """
+        class Below:
+            closed = False
+            async def read(self, n):
+                try:
+                    call.send(None)
+                except BaseException as error:
+                    print(type(error).__name__)
+                return b"x\\n"
+        for name in ("readline", "read"):
+            reader = BufReader(Below())
+            call = getattr(reader, name)()
+            try:
+                await call
+            except BaseException as error:
+                print(type(error).__name__)
+            assert reader._slot.task is None
+    """,
+    "a table of callables that changes while it is called and looked through": """
+        from bateau._native import FdTable
+        table = FdTable()
+        class Gone:
+            def __del__(self):
+                table.clear()
+        for fd in range(3):
+            table[fd] = Gone().__init__
+        table[0] = print
+        for fd, call in table.items():
+            table.clear()
+        for key in (-1, 1 << 40, "x", None, 2.0):
+            try:
+                table[key] = print
+            except (ValueError, TypeError, OSError) as error:
+                print(type(error).__name__)
+            else:
+                raise AssertionError(key)
+        table[1] = table.pop  # part of a cycle
     """,
     "an exception thrown in, a wait closed, in every phase": """
         ours, theirs = unix.pair()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import threading
+from functools import partial, wraps
 
 import pytest
 
 import bateau
 from bateau import net
 from bateau.io.fd import FdWatch
+from bateau.runtimes.native import Reactor
 from support.entries import on_native
 from support.waiting import until
 
@@ -366,3 +369,116 @@ def test_a_wait_that_is_closed_by_another_task_names_what_was_closed(entry):
         await theirs.aclose()
 
     entry.run(main)
+
+
+# -- the reactor itself ------------------------------------------------------------------------------------------------------
+
+
+def with_reactor(test):
+    """Call ``test`` with a reactor of its own, which is closed after it."""
+
+    @wraps(test)
+    def run():
+        reactor = Reactor()
+        try:
+            test(reactor)
+        finally:
+            reactor.close()
+
+    del run.__wrapped__  # pytest would take the argument for a fixture's name
+    return run
+
+
+@pytest.mark.law(10)
+@with_reactor
+def test_an_event_of_a_number_that_was_given_away_meanwhile_is_not_its_new_owners(reactor):
+    """Two descriptors are ready in one look; who is called first closes the other one, whose number another gets."""
+    pairs = [socket.socketpair() for _ in range(2)]
+    fresh, fresh_peer = socket.socketpair()
+    numbers = [one.fileno() for one, _ in pairs]
+    called = []
+
+    def be_first(mine):
+        called.append("first")
+        reactor.unwatch(reactor._readers, numbers[mine])
+        other = numbers[1 - mine]
+        reactor.unwatch(reactor._readers, other)
+        os.dup2(fresh.fileno(), other)  # closes what was there
+        reactor.watch(reactor._readers, other, lambda: called.append("new"))
+
+    for mine in range(2):
+        pairs[mine][1].send(b"x")
+        reactor.watch(reactor._readers, numbers[mine], partial(be_first, mine))
+    reactor.poll(0)
+    assert called == ["first"]
+    fresh_peer.send(b"x")
+    reactor.poll(0)
+    assert called.count("new") == 1
+    for one in (fresh, fresh_peer, *pairs[0], *pairs[1]):
+        one.close()
+
+
+@pytest.mark.law(10)
+@with_reactor
+def test_who_reads_may_give_the_number_away_before_who_writes_is_called(reactor):
+    """One event says both: the reader's call closes the descriptor, and its number's new owner waits to write, and can't yet."""
+    ours, theirs = socket.socketpair()
+    full, empty = socket.socketpair()
+    full.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            full.send(b"x" * 65536)
+    number = ours.fileno()
+    called = []
+
+    def read():
+        called.append("read")
+        reactor.unwatch(reactor._readers, number)
+        reactor.unwatch(reactor._writers, number)
+        os.dup2(full.fileno(), number)
+        reactor.watch(reactor._writers, number, lambda: called.append("new"))
+
+    theirs.send(b"x")
+    reactor.watch(reactor._readers, number, read)
+    reactor.watch(reactor._writers, number, lambda: called.append("write"))
+    reactor.poll(0)
+    assert called == ["read"]
+    for one in (ours, theirs, full, empty):
+        one.close()
+
+
+@with_reactor
+def test_a_poll_of_no_number_of_seconds_is_refused(reactor):
+    with pytest.raises(ValueError, match="NaN"):
+        reactor.poll(float("nan"))
+
+
+@with_reactor
+def test_what_to_call_is_kept_as_in_a_dictionary(reactor):
+    """The twin's table, where there is one, by the operations that are used of it."""
+    ends = [end for _ in range(40) for end in os.pipe()]
+    model = {}
+    table = reactor._readers
+    dice = random.Random(7)
+    for step in range(3000):
+        fd = dice.choice(ends)
+        match dice.randrange(5):
+            case 0 | 1:
+                model[fd] = table[fd] = partial(print, step)
+            case 2:
+                assert table.pop(fd, None) is model.pop(fd, None)
+            case 3:
+                assert table.get(fd) is model.get(fd) and (fd in table) == (fd in model)
+            case _ if fd in model:
+                assert table[fd] is model[fd]
+                del table[fd], model[fd]
+            case _:
+                with pytest.raises(KeyError):
+                    table[fd]
+        assert len(table) == len(model)
+    assert dict(table.items()) == {**table} == model and set(table) == set(model)
+    assert -1 not in table and table.get(10**30) is None
+    table.clear()
+    assert not table and not list(table)
+    for end in ends:
+        os.close(end)

@@ -75,6 +75,31 @@ side_add(Side *self, Operation *op)
     return PyList_Append(self->waiters, (PyObject *)op);
 }
 
+/* Whether firing what waits is no more than waking its task, without asking it. */
+static inline int
+is_final_and_lone(PyObject *waiter)
+{
+    PyTypeObject *type = Py_TYPE(waiter);
+    if (type != known[C_STREAM_READ] && type != known[C_STREAM_WRITE]) {
+        return 0;
+    }
+    Operation *op = (Operation *)waiter;
+    return !is_set(op->watcher) && op->task != NULL && is_a(op->task, &TaskType, &seen[SEEN_TASK]);
+}
+
+/* Fire the one operation in `waiters`, whose task there is. Its reference becomes ours, and the list keeps its memory for the next one:
+   that a list is shorter than its room is what `list.pop` leaves too. */
+static int
+fire_lone(PyObject *waiters)
+{
+    Operation *op = (Operation *)PyList_GET_ITEM(waiters, 0);
+    Py_SET_SIZE((PyVarObject *)waiters, 0);
+    op->state = FIRED;
+    int status = task_wake((Task *)op->task);
+    Py_DECREF(op);
+    return status;
+}
+
 /* Whether firing `op` is no more than waking its task: nothing else would have to be left. -1 with an exception. */
 static int
 is_lone(Operation *op)
@@ -106,17 +131,15 @@ side_ready(Side *self)
     }
     if (PyList_GET_SIZE(waiters) == 1) {
         PyObject *first = PyList_GET_ITEM(waiters, 0);
-        if (Py_TYPE(first) == known[C_STREAM_READ] || Py_TYPE(first) == known[C_STREAM_WRITE] ||
-            PyObject_TypeCheck(first, &FdOperationType)) {
+        if (is_final_and_lone(first)) {
+            return fire_lone(waiters);
+        }
+        if (PyObject_TypeCheck(first, &FdOperationType)) {
             Operation *op = (Operation *)Py_NewRef(first);
             int lone = is_lone(op), status = lone < 0 ? -1 : 0;
             if (lone > 0 && self->waiters == waiters && PyList_GET_SIZE(waiters) == 1 && PyList_GET_ITEM(waiters, 0) == first &&
                 op->task != NULL && is_a(op->task, &TaskType, &seen[SEEN_TASK])) {
-                status = PyList_SetSlice(waiters, 0, 1, NULL);
-                if (status == 0) {
-                    op->state = FIRED;
-                    status = task_wake((Task *)op->task);
-                }
+                status = fire_lone(waiters);
                 Py_DECREF(op);
                 return status;
             }

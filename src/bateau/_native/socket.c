@@ -319,26 +319,27 @@ static StreamOperation *
 stream_operation(Stream *stream, int which, int *left)
 {
     Watch *watch = (Watch *)stream->owner.watch;
-    *left = known[which] == NULL || watch == NULL || !PyObject_TypeCheck(watch, &WatchType);
+    *left = known[which] == NULL || watch == NULL || !is_a((PyObject *)watch, &WatchType, &seen[SEEN_WATCH]);
     if (*left) {
         return NULL;
     }
     PyObject *side = which == C_STREAM_READ ? watch->reading : watch->writing;
-    *left = side == NULL || !PyObject_TypeCheck(side, &SideType);
+    *left = side == NULL || !is_a(side, &SideType, &seen[SEEN_SIDE]);
     if (*left) {
         return NULL;
     }
-    Py_INCREF(watch); /* making the operation may run the collector */
+    Py_INCREF(watch); /* for the operation; and making it may run the collector */
     Py_INCREF(side);
-    StreamOperation *op = (StreamOperation *)final_new(which);
-    if (op != NULL) {
-        put(op->stream, stream);
-        put(op->base.op.resource, watch);
-        put(op->base.side, side);
-        op->sent = 0;
+    StreamOperation *op = (StreamOperation *)final_new(which); /* its fields are NULL */
+    if (op == NULL) {
+        Py_DECREF(side);
+        Py_DECREF(watch);
+        return NULL;
     }
-    Py_DECREF(side);
-    Py_DECREF(watch);
+    op->stream = Py_NewRef((PyObject *)stream);
+    op->base.op.resource = (PyObject *)watch;
+    op->base.side = side;
+    op->sent = 0;
     return op;
 }
 

@@ -10,7 +10,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, MutableMapping
 from sys import modules
 from typing import Any, TypeVar
 
@@ -24,6 +24,8 @@ from .forking import forked_error
 from .native_bridge import asyncio_is_ready, asyncio_side, attach, is_simulated
 
 T = TypeVar("T")
+
+Table = MutableMapping[int, Callable[[], None]]
 
 _READ = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP if hasattr(select, "epoll") else 0
 _WRITE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR if hasattr(select, "epoll") else 0
@@ -69,14 +71,17 @@ class Reactor(ReactorFields):
 
     def __init__(self) -> None:
         self._strays = 0
+        # How many registrations there were, and which one is each fd's: what epoll said before that is of another one.
+        self._registrations = 0
+        self._since: dict[int, int] = {}
         self._epoll = select.epoll()
         self._tell_twin()
         # None once closed. ``wake`` takes it first, and so keeps the descriptor open until it has written.
         self._eventfd: _Eventfd | None = _Eventfd()
         self._wake_fd = self._eventfd.fd
         self._control(_ADD, self._wake_fd, select.EPOLLIN)
-        self._readers: dict[int, Callable[[], None]] = {}
-        self._writers: dict[int, Callable[[], None]] = {}
+        self._readers = self._table()
+        self._writers = self._table()
         # The fd, and whether it is a writer, that was found awaited last.
         self._awaited: tuple[int, bool] | None = None
 
@@ -85,6 +90,11 @@ class Reactor(ReactorFields):
         if native is not None:
             epoll = self._epoll
             self._epoll_fd = -1 if epoll.closed or type(epoll).__module__ != "select" else epoll.fileno()
+
+    def _table(self) -> Table:
+        """What to call, by fd. The twin's has an array in it, for the numbers of a real system."""
+        found: Table = {} if native is None or self._epoll_fd < 0 else native.FdTable()
+        return found
 
     def wake(self) -> None:
         """From any thread: end a poll that blocks, or make the next one return at once."""
@@ -98,6 +108,8 @@ class Reactor(ReactorFields):
 
     def poll(self, timeout: float | None) -> None:
         """Wait at most ``timeout`` seconds (None: for ever) and call what is ready."""
+        before = self._registrations
+        since = self._since
         try:
             events = self._epoll.poll(-1 if timeout is None else min(timeout, LONGEST_POLL))
         except InterruptedError:
@@ -107,16 +119,17 @@ class Reactor(ReactorFields):
                 os.eventfd_read(fd)
                 continue
             called = False
-            if mask & _READ and (reader := self._readers.get(fd)) is not None:
+            # Asked before each call: the one before may have closed anything, and the number be another's by now.
+            if mask & _READ and since.get(fd, 0) <= before and (reader := self._readers.get(fd)) is not None:
                 called = True
                 reader()
-            if mask & _WRITE and (writer := self._writers.get(fd)) is not None:
+            if mask & _WRITE and since.get(fd, 0) <= before and (writer := self._writers.get(fd)) is not None:
                 called = True
                 writer()
             if not called:
                 self._nobodys(fd)
 
-    def watch(self, table: dict[int, Callable[[], None]], fd: int, fn: Callable[[], None]) -> None:
+    def watch(self, table: Table, fd: int, fn: Callable[[], None]) -> None:
         """Add or replace the callback of ``fd`` in ``table`` (readers or writers)."""
         known = fd in self._readers or fd in self._writers
         old = table.get(fd)
@@ -131,9 +144,7 @@ class Reactor(ReactorFields):
                 table.pop(fd, None)
             raise
 
-    def _change(
-        self, table: dict[int, Callable[[], None]], fd: int, fn: Callable[[], None], old: Callable[[], None] | None
-    ) -> None:
+    def _change(self, table: Table, fd: int, fn: Callable[[], None], old: Callable[[], None] | None) -> None:
         """``fn`` joins or replaces what is registered for ``fd``, if that is the same fd still."""
         try:
             self._control(_CHANGE, fd, self._mask(fd))
@@ -151,9 +162,12 @@ class Reactor(ReactorFields):
         """What epoll_ctl does."""
         if op == _ADD:
             self._epoll.register(fd, mask)
+            self._registrations += 1
+            self._since[fd] = self._registrations
         elif op == _CHANGE:
             self._epoll.modify(fd, mask)
         else:
+            self._since.pop(fd, None)
             self._epoll.unregister(fd)
 
     def _nobodys(self, fd: int) -> None:
@@ -176,7 +190,7 @@ class Reactor(ReactorFields):
             except OSError:
                 continue  # closed as well: there is nothing that could bring an event
 
-    def unwatch(self, table: dict[int, Callable[[], None]], fd: int) -> None:
+    def unwatch(self, table: Table, fd: int) -> None:
         """Take ``fd`` out of ``table``."""
         if table.pop(fd, None) is None:
             return
