@@ -29,6 +29,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # wait for ever. A test run is nobody's background.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A fork beside another thread warns. Up to 3.14 that was a thread of Python's, and a find; from 3.15 on any of the process's counts,
+    # and pytest's own watchdog (faulthandler_timeout) is one.
+    if sys.version_info >= (3, 15):
+        config.addinivalue_line("filterwarnings", "ignore:This process .* is multi-threaded:DeprecationWarning")
     # Many tests start a Python of their own. Where it may not write bytecode beside the sources, each would compile bateau and
     # half the standard library anew, which is most of such a test's time: give them a place.
     if sys.dont_write_bytecode:

@@ -68,8 +68,12 @@ def test_every_kind_of_data(factory: Any) -> None:
                 transport.write("text")
             with pytest.raises(TypeError):
                 transport.write(5)
-            with pytest.raises(TypeError):
-                transport.writelines([b"x", "text"])
+            if factory is not asyncio.SelectorEventLoop or sys.version_info < (
+                3,
+                15,
+            ):  # there asyncio keeps the "x", and never ends
+                with pytest.raises(TypeError):
+                    transport.writelines([b"x", "text"])
             transport.close()
             assert await protocol.lost is None
             transport.close()

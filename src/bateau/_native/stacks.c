@@ -2,14 +2,22 @@
  * what this does and does it where this can't): through everything they await, without making a frame object for any. Those would cost more
  * than all else that is read of a task, and CPython keeps them until the coroutine ends.
  *
- * Under the GIL nothing that is read here changes meanwhile. A stack's code objects are in `stacks`, so their addresses stay their own.
+ * Under the GIL nothing that is read here changes meanwhile, but for one call: whether a foreign awaitable hides what it drives is asked of
+ * its class, which may run Python code, and end the very coroutines that were walked through. Hence a walk owns the code objects it found.
+ * A stack's code objects are in `stacks`, so their addresses stay their own.
  */
 #define Py_BUILD_CORE 1
 #include "kernel.h"
 #include "stacks.h"
 #include <string.h>
-#if PY_VERSION_HEX < 0x030E0000
+#if PY_VERSION_HEX < 0x03100000
 #include "internal/pycore_frame.h"
+#if PY_VERSION_HEX >= 0x030E0000
+#include "internal/pycore_interpframe.h"
+#endif
+#ifndef FRAME_STATE_FINISHED
+#define FRAME_STATE_FINISHED(state) ((state) >= FRAME_COMPLETED)
+#endif
 
 enum { DEEPEST = 64 }; /* more is left to the pure way */
 
@@ -21,7 +29,7 @@ typedef struct {
 } Stacks;
 
 typedef struct {
-    PyCodeObject *code; /* borrowed: its coroutine holds it */
+    PyCodeObject *code; /* owned, from `walk` to the end of `bateau_stacks_of` */
     int64_t instruction;
 } Place;
 
@@ -56,25 +64,26 @@ is_end(PyObject *awaited)
     return 1;
 }
 
-/* The places of a chain; how many there are, or STACK_NOT_KNOWN. */
+/* The places of a chain; how many were found. `*whole` is 0 where the chain goes on, in a way that only Python can follow. */
 static int
-walk(Stacks *self, PyObject *coro, Place *places)
+walk(Stacks *self, PyObject *coro, Place *places, int *whole)
 {
     int count = 0;
+    *whole = 1;
     PyObject *awaited = Py_NewRef(coro);
     while (awaited != Py_None) {
         int generator = PyGen_CheckExact(awaited);
         if (!generator && !PyCoro_CheckExact(awaited)) {
             if (!is_end(awaited)) {
-                count = STACK_NOT_KNOWN;
+                *whole = 0;
             }
             break;
         }
         PyGenObject *gen = (PyGenObject *)awaited;
-        if (gen->gi_frame_state >= FRAME_COMPLETED) {
+        if (FRAME_STATE_FINISHED(gen->gi_frame_state)) {
             break;
         }
-        struct _PyInterpreterFrame *frame = (struct _PyInterpreterFrame *)gen->gi_iframe;
+        struct _PyInterpreterFrame *frame = (struct _PyInterpreterFrame *)&gen->gi_iframe;
 #if PY_VERSION_HEX >= 0x030D0000
         PyCodeObject *code = _PyFrame_GetCode(frame);
 #else
@@ -84,10 +93,10 @@ walk(Stacks *self, PyObject *coro, Place *places)
             break;
         }
         if (count == DEEPEST) {
-            count = STACK_NOT_KNOWN;
+            *whole = 0;
             break;
         }
-        places[count].code = code;
+        places[count].code = (PyCodeObject *)Py_NewRef((PyObject *)code);
         places[count].instruction = (int64_t)_PyInterpreterFrame_LASTI(frame) * (int64_t)sizeof(_Py_CODEUNIT);
         count++;
         PyObject *inner = PyObject_GetAttr(awaited, generator ? str_gi_yieldfrom : str_cr_await);
@@ -137,21 +146,25 @@ bateau_stacks_of(PyObject *stacks, PyObject *coro)
 {
     Stacks *self = (Stacks *)stacks;
     Place places[DEEPEST];
-    int count = walk(self, coro, places);
-    if (count <= 0) {
-        return count == 0 ? STACK_EMPTY : STACK_NOT_KNOWN;
+    int whole, count = walk(self, coro, places, &whole);
+    long found = STACK_NOT_KNOWN;
+    if (whole && count == 0) {
+        found = STACK_EMPTY;
+    } else if (whole) {
+        PyObject *key = PyBytes_FromStringAndSize((const char *)places, (Py_ssize_t)(count * (int)sizeof *places));
+        PyObject *index = key != NULL ? Py_XNewRef(PyDict_GetItemWithError(self->known, key)) : NULL;
+        if (index == NULL && !PyErr_Occurred()) {
+            index = enter(self, key, places, count);
+        }
+        if (index != NULL) {
+            found = PyLong_AsLong(index);
+        }
+        Py_XDECREF(index);
+        Py_XDECREF(key);
     }
-    PyObject *key = PyBytes_FromStringAndSize((const char *)places, (Py_ssize_t)(count * (int)sizeof *places));
-    if (key == NULL) {
-        return STACK_NOT_KNOWN;
+    for (int i = 0; i < count; i++) {
+        Py_DECREF(places[i].code);
     }
-    PyObject *index = Py_XNewRef(PyDict_GetItemWithError(self->known, key));
-    if (index == NULL && !PyErr_Occurred()) {
-        index = enter(self, key, places, count);
-    }
-    Py_DECREF(key);
-    long found = index != NULL ? PyLong_AsLong(index) : STACK_NOT_KNOWN;
-    Py_XDECREF(index);
     return found;
 }
 
