@@ -36,13 +36,13 @@ def test_who_is_seen_twice_with_somebody_waiting_meanwhile_has_not_let_go(runtim
                     await bateau.time.sleep(0.001)
 
         async with bateau.scope() as scope:
+            began = time.monotonic()
             scope.spawn(hold, name="migration")
             while not lock.locked():
                 await bateau.time.sleep(0.001)
             scope.spawn(lock.acquire, name="request")
             await bateau.time.sleep(0.01)
             reader.read()
-            began = time.monotonic()
             await bateau.time.sleep(0.06)
             snapshot = reader.read()
             passed = time.monotonic() - began

@@ -36,6 +36,8 @@ MOST_LISTED = 1000
 
 # Asked for each task: counters that a recorder keeps.
 stats_sources: list[Callable[[Task[Any]], dict[str, float] | None]] = []
+# Asked once: observations that hold as of now, beside the findings that were reported.
+finding_sources: list[Callable[[Tables], Iterable[model.Finding]]] = []
 
 
 class LiveReader:
@@ -392,7 +394,12 @@ class _Collection:
             if ext:
                 fields["ext"] = ext
             found.append(make(model.Finding, fields))
+        for source in finding_sources:
+            self._part("observations", partial(self._observations, source, found))
         return tuple(found)
+
+    def _observations(self, source: Callable[[Tables], Iterable[model.Finding]], found: list[model.Finding]) -> None:
+        found.extend(source(self.tables))
 
     def _done(self, moved: bool) -> Snapshot:
         tables, want = self.tables, self.want

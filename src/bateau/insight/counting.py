@@ -25,12 +25,17 @@ from typing import TYPE_CHECKING, Any
 from ..kernel import instrument
 from ..kernel.instrument import Instrument
 from . import collect
+from .hazards.settings import is_muted
+from .unsuspended import NAME as NEVER_WAITS
+from .unsuspended import Unsuspended
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ..kernel.host import Host
     from ..kernel.task import Task
+    from .model import Finding
+    from .tables import Tables
 
 # Above 2^24 us, 17 s, nobody asks how late exactly.
 MOST_LATE = 24
@@ -39,10 +44,12 @@ MOST_LATE = 24
 class Counters:
     """The counters of one task, in nanoseconds."""
 
-    __slots__ = ("busy", "late", "scheduled", "seen", "self_wakes", "steps", "wakes", "woken")
+    __slots__ = ("busy", "late", "scheduled", "seen", "self_wakes", "steps", "wakes", "whole", "woken")
 
-    def __init__(self, now: int) -> None:
+    def __init__(self, now: int, *, whole: bool = False) -> None:
         self.seen = now
+        # Whether it is counted from its spawn on, and may be listed as one that never waits.
+        self.whole = whole
         self.steps = self.wakes = self.self_wakes = 0
         self.busy = self.scheduled = 0
         # When it was made ready; 0: it is not.
@@ -82,7 +89,7 @@ class Counting(Instrument):
 
     def spawn(self, task: Task[Any]) -> None:
         """It is counted from here on."""
-        self.tasks[task.id] = Counters(perf_counter_ns())
+        self.tasks[task.id] = Counters(perf_counter_ns(), whole=not is_muted(NEVER_WAITS, task.context))
 
     def wake(self, task: Task[Any]) -> None:
         """It is ready from here on."""
@@ -124,7 +131,9 @@ class Counting(Instrument):
         """It is counted no more."""
         if self.running == task.id:
             self.running = None
-        self.tasks.pop(task.id, None)
+        one = self.tasks.pop(task.id, None)
+        if one is not None and one.whole and error is None and not task.host.rides:
+            unsuspended.ended(task, one.steps)
 
     def stats(self, task: Task[Any]) -> dict[str, float] | None:
         """The counters of ``task``, or None if it has none."""
@@ -148,6 +157,8 @@ class Counting(Instrument):
 
 
 _counting: dict[int, Counting] = {}
+# Which functions never suspend, for as long as somebody counts.
+unsuspended = Unsuspended()
 _users = 0
 _remove: Callable[[], None] | None = None
 
@@ -164,12 +175,18 @@ def _stats(task: Task[Any]) -> dict[str, float] | None:
     return found.stats(task) if found is not None else None
 
 
+def _findings(tables: Tables) -> Iterable[Finding]:
+    return unsuspended.findings(tables)
+
+
 def count() -> Callable[[], None]:
     """Count from now on. Returns the function that ends it (harmless when called again); with the last one the counters are gone."""
-    global _users, _remove
+    global _users, _remove, unsuspended
     if _users == 0:
         _remove = instrument.install(_for_host)
+        unsuspended = Unsuspended()
         collect.stats_sources.append(_stats)
+        collect.finding_sources.append(_findings)
     _users += 1
     ended = False
 
@@ -184,6 +201,7 @@ def count() -> Callable[[], None]:
             assert _remove is not None
             _remove()
             collect.stats_sources.remove(_stats)
+            collect.finding_sources.remove(_findings)
             _counting.clear()
 
     return stop

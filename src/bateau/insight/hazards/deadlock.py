@@ -77,8 +77,8 @@ def knots(look: Look) -> list[list[Seen]]:
     alive = who_can_move(moving, waiters, freeing.__getitem__)
     look.memory["knotted"] = {seen.key for number, seen in seen_as.items() if number not in alive}
     edges: dict[int, list[int]] = {}
-    for resource, those in waiters.items():
-        stuck = [other for other in freeing[resource][0] if other not in alive]
+    for wanted, those in waiters.items():
+        stuck = [other for other in freeing[wanted][0] if other not in alive]
         edges.update((one, stuck) for one in those if one not in alive)
     return [[seen_as[number] for number in ring] for ring, _ in find_rings(edges)]
 

@@ -14,6 +14,13 @@ class _Reported(Hazard):
         self.remedy = remedy
 
 
+class _NeverWaits(_Reported):
+    """Pipelines say it of themselves; of functions see ``insight.unsuspended``, which lists those with that many tasks."""
+
+    threshold = 1000.0
+    unit = "tasks"
+
+
 REPORTED: tuple[Hazard, ...] = (
     _Reported("accept_starved", "A listener can't accept", "close connections sooner, give the listener a `limit=`, or raise `ulimit -n`"),
     _Reported("callback_error", "A callback failed", "mend the callback; catch in it what it can expect"),
@@ -22,7 +29,7 @@ REPORTED: tuple[Hazard, ...] = (
     _Reported("leftover_task", "A task was left over", "spawn it in a scope, or await it"),
     _Reported("lock_held_long", "A lock was held for long", "do the slow waiting before taking the lock, or guard less with it"),
     _Reported("nested_block_on", "block_on inside a task", "make the functions between the task and the call async, and await"),
-    _Reported("never_waits", "A pipeline never waits", "use plain iterators; for work of the processor `.par(n, on=bateau.iter.processes())`"),
+    _NeverWaits("never_waits", "Async, and never waits", "use plain functions and iterators; for work of the processor `.par(n, on=bateau.iter.processes())`"),
     _Reported("swallowed_cancellation", "A cancellation was swallowed", "clean up, then raise it again (a bare `raise`), or catch `Exception` instead"),
     _Reported("tee_alone", "One part of a tee waits alone", "use up each part in a task of its own, or write `unbounded=True`"),
     _Reported("unclaimed_result", "A result that nobody took", "give the select `on_loser=`, or hand the result back"),

@@ -12,6 +12,8 @@ from ..recorder import layout as at
 from ..recorder.files import is_alive
 from ..recorder.found import from_words
 from ..recorder.reading import Place, Record, Recorded, RingFile, Slot, argv_of
+from ..unsuspended import NAME as NEVER_WAITS
+from ..unsuspended import in_ring
 from .cluster import cluster_of
 from .report import End, Happening, Report
 
@@ -115,6 +117,9 @@ class _Reader:
                     name, message, file, line = parts
                     site = self._frames([Place(file, "", line)])[0]
                     found.append(Finding(name, message, site, ago=self.now - ring.wall(record.time)))
+        for ring in self.recorded.rings:
+            for message, place in in_ring(ring):
+                found.append(Finding(NEVER_WAITS, message, self._frames([place])[0] if place is not None else None))
         return tuple(sorted(found, key=lambda finding: -(finding.ago or 0.0)))
 
     def _process(self) -> Process:
