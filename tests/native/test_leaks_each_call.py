@@ -376,6 +376,64 @@ def look(token: Token) -> Callable[[], object]:
     return lambda: bateau.run(main)
 
 
+@plain(Window="word text", Record="read", Chains="of")
+def memory(token: Token) -> Callable[[], object]:
+    """A made-up address space of one chunk: two coroutines (type 1) of which the first awaits the second, which awaits an end (type 2)."""
+    size = 1 << 12
+    chunk = bytearray(size)
+
+    def put(at: int, *words: int) -> None:
+        struct.pack_into(f"<{len(words)}Q", chunk, at, *words)
+
+    put(64, 1, 1, 0, 100, 200)  # references, type, state, code, instruction
+    put(64 + 40, size + 256)  # its first variable
+    put(256, 1, 1, 0, 300, 400)
+    put(256 + 40, size + 512)
+    put(512, 1, 2)
+    put(1024, 1, 9, 5)
+    put(1024 + 32, 0x60)
+    chunk[1024 + 40 : 1024 + 45] = b"hello"
+
+    class Chunks(dict[int, Any]):
+        def __missing__(self, number: int) -> bytes:
+            if number == 3:
+                raise ProcessLookupError("gone")
+            return b""
+
+    class Path:
+        def __init__(self, slot: int) -> None:
+            self.after: dict[tuple[int, ...], Path] = {}
+            self.slot = slot
+
+    class Found(tuple[Any, ...]):
+        __slots__ = ()
+
+    chunks = Chunks({1: bytes(chunk), 2: token})
+    root, first, second = Path(0), Path(5), Path(5)
+    root.after[1, 0, 100, 200] = first
+    first.after[1, 0, 300, 400] = second
+
+    def call() -> None:
+        window = native.Window(chunks, 12, lambda address: token)
+        assert window.word(size + 64 + 8) == 1 and window.word(0) is token and window.word(1 << 70) is token
+        assert window.text(size + 1024, 9, 40) == "hello" and window.text(size, 9, 40) is None
+        record = native.Record(window, ((0, "Q"), (8, "i"), (12, "b"), (13, "B"), (14, "h"), (16, "q")))
+        assert record.read(size + 64, 1) == [0, 1, 0, 0, 0, 0] and record.read(64, 0) is None
+        chains = native.Chains(window, root, {2: "end"}, Found, 16, 24, 32, 40, False)
+        for _ in range(2):
+            assert chains.of(size + 64) == (second, [size + 104, size + 296], size + 512, False)
+        assert chains.of(64) is None
+        for broken in (
+            lambda: window.word(token), lambda: window.word(3 * size), lambda: record.read(3 * size, 0), lambda: chains.of(3 * size),
+            lambda: native.Window(chunks, 1, token), lambda: native.Record(window, ((0, "x"),)), lambda: native.Record(token, ()),
+            lambda: native.Chains(window, root, {}, Path, 0, 0, 0, 0, False), lambda: window.text(token, 0, 0),
+        ):  # fmt: skip
+            with contextlib.suppress(TypeError, ValueError, ProcessLookupError):
+                broken()
+
+    return call
+
+
 @plain(EngineFields="_drop_timers", EngineTimer="cancel")
 def engine(token: Token) -> Callable[[], object]:
     from bateau.runtimes.native import NativeEngine
@@ -412,6 +470,9 @@ MADE_ELSEWHERE = {
     "LoopFaceFields": None,
     "Stacks": stacks,
     "Look": look,
+    "Window": memory,
+    "Record": memory,
+    "Chains": memory,
     "BufferedRead": None,
     "FileCall": None,
     "NowFileFields": None,

@@ -7,6 +7,7 @@ static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, bateau_recorder_exec},
     {Py_mod_exec, bateau_stacks_exec},
     {Py_mod_exec, bateau_look_exec},
+    {Py_mod_exec, bateau_memory_exec},
     {0, NULL},
 };
 

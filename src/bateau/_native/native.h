@@ -11,5 +11,6 @@ int bateau_loop_exec(PyObject *module);
 int bateau_recorder_exec(PyObject *module);
 int bateau_stacks_exec(PyObject *module);
 int bateau_look_exec(PyObject *module);
+int bateau_memory_exec(PyObject *module);
 
 #endif

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from bateau.insight.model import Snapshot
+from bateau.insight.memory import read_process
+from bateau.insight.memory.cache import native_part
+from bateau.insight.model import Snapshot, Task
 from support.memory_children import TRUTH, child, read_blocked
 
 TRIO = """
@@ -210,3 +213,26 @@ def test_bateau(runtime: str) -> None:
         assert timeout.parent == outer.id and timeout.left is not None and 0 < timeout.left < 500
         site = snapshot.frame(tasks["fill"].spawned)
         assert site is not None and site.function == "main"
+
+
+def _timeless(task: Task) -> Task:
+    return replace(task, waits=task.waits and replace(task.waits, left=None))
+
+
+@pytest.mark.skipif(native_part("Window") is None, reason="nothing was compiled here")
+@pytest.mark.parametrize("program", ["bateau", "trio", "asyncio"])
+def test_what_is_read_in_c_is_what_python_reads(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Field by field, of a program that stands still; twice, because what C does the second time it has learnt from Python the first."""
+    with child(TRIO) if program == "trio" else child(BATEAU, "native" if program == "bateau" else program) as (pid, _):
+        snapshot = read_blocked(pid)
+        for _ in range(200):
+            if snapshot.exact:
+                break
+            snapshot = read_blocked(pid)
+        monkeypatch.setenv("BATEAU_PURE", "1")
+        pure = read_process(pid)
+        monkeypatch.setenv("BATEAU_PURE", "0")
+        native = read_process(pid)
+        assert native.exact and pure.exact
+        assert [*map(_timeless, native.tasks)] == [*map(_timeless, pure.tasks)]
+        assert (native.frames, native.stacks, native.resources) == (pure.frames, pure.stacks, pure.resources)

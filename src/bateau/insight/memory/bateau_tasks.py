@@ -12,7 +12,7 @@ from .asyncio_waits import AsyncioWaits
 from .draft import Draft
 from .errors import Fault
 from .fields import Fields
-from .frames import Chain
+from .frames import Chain, Path
 from .objects import WEAKREF_TARGET, Objects, TypeInfo
 
 TASK, SCOPE, RESOURCE, HOST = (
@@ -49,6 +49,7 @@ class BateauTasks:
         self.runtimes: list[Runtime] = []
         self._hosts: dict[int, int] = {}
         self._scope_tasks: dict[int, int] = {}
+        self._bases: dict[Path, str] = {}
         self._sites: dict[tuple[int, int], int | None] = {}
         self._texts: dict[tuple[int, int], tuple[str, int, bool]] = {}
         self._fields = Fields(
@@ -193,7 +194,7 @@ class BateauTasks:
         if name:
             fields["name"] = self.objects.string(name, 1024)
         else:
-            base = chain.links[0].code.qualname if chain is not None and chain.links else "task"
+            base = self._base(chain.path) if chain is not None else "task"
             fields["name"] = f"{base}-{number - self._hosts.get(host, 0)}"
         if scope:
             fields["scope"] = scope
@@ -211,6 +212,13 @@ class BateauTasks:
             fields["spawned"] = spawned
         draft.task(address, fields)
         return address, fields, chain, values
+
+    def _base(self, path: Path) -> str:
+        """What tasks without a name are called that stand there: their outermost function."""
+        found = self._bases.get(path)
+        if found is None:
+            found = self._bases[path] = path.links[0].code.qualname if path.links else "task"
+        return found
 
     def _task_of(self, scope: int) -> int:
         """The id of the task whose block a scope is; 0 without one."""

@@ -6,7 +6,9 @@ margin of what follows it, so that a structure across the border is still found 
 
 from __future__ import annotations
 
+import os
 import struct
+from importlib import import_module
 from struct import Struct
 from typing import Any
 
@@ -25,6 +27,16 @@ LOWEST, HIGHEST = PAGE, 1 << 48
 
 WORD = Struct("<Q")
 HALF = Struct("<i")
+
+
+def native_part(name: str) -> Any:
+    """A class of the C module; None where it was not built, or ``BATEAU_PURE`` is 1."""
+    if os.environ.get("BATEAU_PURE") == "1":
+        return None
+    try:
+        return getattr(import_module("bateau._native"), name, None)
+    except ImportError:
+        return None
 
 
 class Chunks(dict[int, bytes]):
@@ -56,6 +68,12 @@ class Memory:
         self.source = source
         self.chunks = Chunks(source)
         self._pages: dict[int, bytes] = {}
+        # The C form of this, for who reads very much; None where it was not built, or ``BATEAU_PURE`` is 1.
+        self.window: Any = None
+        native = native_part("Window")
+        if native is not None:
+            self.window = native(self.chunks, SHIFT, self._slow_word)
+            self.__dict__["word"] = self.window.word
 
     def unchanged(self) -> bool:
         """Whether everything that was cached still reads the same: nothing moved while it was being looked at."""
@@ -77,7 +95,13 @@ class Memory:
         try:
             (found,) = WORD.unpack_from(self.chunks[address >> SHIFT], address & MASK)
         except struct.error:
-            (found,) = WORD.unpack(self.read(address, 8))
+            found = self._slow_word(address)
+        return found
+
+    def _slow_word(self, address: int) -> int:
+        """A word across the border of what is mapped as a whole, or of nothing."""
+        found: int
+        (found,) = WORD.unpack(self.read(address, 8))
         return found
 
     def int32(self, address: int) -> int:

@@ -7,16 +7,22 @@ from operator import itemgetter
 from struct import Struct
 from typing import Any
 
+from .cache import native_part
 from .frames import struct_of
-from .objects import Objects, TypeInfo
+from .objects import MANAGED_DICT, Objects, TypeInfo
+
+# More are read in Python.
+_MOST_FIELDS = 32
 
 
 class Plan:
-    """How to read the attributes of one type: one structure, and where in it each attribute is."""
+    """How to read the attributes of one type: one structure, and where in it each attribute is; ``fast`` is the C form of that, or None."""
 
-    __slots__ = ("flags", "layout", "numbers", "pick", "rest")
+    __slots__ = ("fast", "flags", "layout", "numbers", "pick", "rest", "same")
 
-    def __init__(self, info: TypeInfo, names: Sequence[str], numbers_from: int, flags_from: int) -> None:
+    def __init__(
+        self, objects: Objects, info: TypeInfo, names: Sequence[str], numbers_from: int, flags_from: int
+    ) -> None:
         wanted: list[tuple[int, str]] = []
         missing: list[str] = []
         places: dict[str, int] = {}
@@ -36,8 +42,16 @@ class Plan:
             else:
                 missing.append(name)
         self.layout = struct_of(wanted)
+        self.fast: Any = None
+        native = native_part("Record")
+        if native is not None and objects.memory.window is not None and len(wanted) <= _MOST_FIELDS:
+            self.fast = native(objects.memory.window, tuple(wanted)).read
         order = sorted(places.values())
+        # What is missing is in an instance's dictionary, if there are any; else it is the same for all.
         self.rest = tuple(missing)
+        self.same: tuple[tuple[int, int], ...] | None = None
+        if not info.dict_offset and not info.flags & MANAGED_DICT:
+            self.same = tuple((names.index(name), 0) for name in missing)
         chosen = [order.index(places[name]) for name in names if name in places]
         self.pick: Callable[[Any], Any] = (
             itemgetter(*chosen) if len(chosen) > 1 else lambda raw: tuple(raw[at] for at in chosen)
@@ -66,11 +80,18 @@ class Fields:
         kind = objects.memory.word(address + 8)
         plan = self._plans.get(kind)
         if plan is None:
-            plan = self._plans[kind] = Plan(objects.type_at(kind), self.names, self._numbers_from, self._flags_from)
-        raw = plan.pick(objects.memory.unpack(plan.layout, address))
+            plan = self._plans[kind] = Plan(
+                objects, objects.type_at(kind), self.names, self._numbers_from, self._flags_from
+            )
         none = objects.none
-        values: list[Any] = [0 if value == none else value for value in raw]
-        if plan.rest:
+        values: list[Any] | None = plan.fast(address, none) if plan.fast is not None else None
+        if values is None:
+            raw = plan.pick(objects.memory.unpack(plan.layout, address))
+            values = [0 if value == none else value for value in raw]
+        if plan.same is not None:
+            for index, value in plan.same:
+                values.insert(index, value)
+        elif plan.rest:
             self._add_missing(address, plan, values)
         for index in plan.numbers:
             value = values[index]

@@ -11,9 +11,9 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from struct import Struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from .cache import MASK, SHIFT
+from .cache import MASK, SHIFT, native_part
 from .errors import Fault
 from .objects import FUNCTION_NAME, METHOD_FUNCTION, METHOD_SELF, WRAPPED, Objects
 
@@ -213,6 +213,14 @@ class Frames:
             (layout.frame_owner, "b"),
         ]
         self._frame = struct_of(executable)
+        # The C form of ``chain``, for chains through places that were met before; or None.
+        self._fast: Any = None
+        native = native_part("Chains")
+        if native is not None and self.memory.window is not None:
+            self._fast = native(
+                self.memory.window, self._root, self._roles, Chain, layout.generator_state, frame + layout.frame_code,
+                frame + layout.frame_instruction, self._locals, self._pointer_top,
+            ).of  # fmt: skip
         self._frame_order = sorted(range(4), key=lambda at: executable[at][0])
 
     # -- code ----------------------------------------------------------------------------------------------------------
@@ -273,6 +281,10 @@ class Frames:
 
     def chain(self, coroutine: int) -> Chain:
         """Everything that ``coroutine`` (a coroutine, generator, or wrapper of one) awaits."""
+        if self._fast is not None:
+            met: Chain | None = self._fast(coroutine)
+            if met is not None:
+                return met
         chunks, whole, locals_at, pointers = (
             self.memory.chunks,
             self._generator_and_slots.unpack_from,
@@ -283,6 +295,7 @@ class Frames:
         frames: list[int] = []
         here = coroutine
         seen: set[int] | None = None
+        wrappers = 0
         while here:
             try:
                 try:
@@ -295,6 +308,9 @@ class Frames:
                     if role == "end":
                         return Chain(path, frames, here)
                     if role != "frame":
+                        wrappers += 1
+                        if wrappers > MAX_DEPTH:  # a torn one may wrap itself
+                            return Chain(path, frames, 0, partial=True)
                         here = self.memory.word(here + WRAPPED)
                         if role == "future":
                             return Chain(path, frames, here)

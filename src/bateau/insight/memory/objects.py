@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from struct import Struct
+from typing import Any
 
 from .cache import Memory
 from .errors import Fault
 from .layout import Layout
 
 # Of a type's flags.
-_INLINE_VALUES, _MANAGED_DICT, _HEAP_TYPE = 1 << 2, 1 << 4, 1 << 9
+_INLINE_VALUES, MANAGED_DICT, _HEAP_TYPE = 1 << 2, 1 << 4, 1 << 9
 _LONG, _LIST, _TUPLE, _BYTES, _STR, _DICT = (1 << bit for bit in (24, 25, 26, 27, 28, 29))
 TYPE_FLAG = 1 << 31
 
@@ -91,6 +92,7 @@ class Objects:
         self.types: dict[int, TypeInfo] = {}
         # The addresses of ``str`` and ``int`` themselves, once they were met.
         self._exact_str = self._exact_int = 0
+        self._text: Any = memory.window.text if memory.window is not None else None
         # The addresses of None, True and False, once they were met: nothing else is at an address so often.
         self.none: int = 0
         self.true: int = 0
@@ -231,12 +233,12 @@ class Objects:
 
     def dictionary_at(self, info: TypeInfo) -> int:
         """Where instances of a type written in C have the pointer to their dictionary, from their address; 0 without one."""
-        return -24 if info.flags & _MANAGED_DICT else max(info.dict_offset, 0)
+        return -24 if info.flags & MANAGED_DICT else max(info.dict_offset, 0)
 
     def _storage(self, address: int, info: TypeInfo) -> tuple[int, int]:
         """Where the attributes of an instance are: the address of its dictionary, or of its bare values."""
         memory = self.memory
-        if info.flags & _MANAGED_DICT:
+        if info.flags & MANAGED_DICT:
             style = self.layout.instance_values
             word = memory.word(address - 24)
             if style == "pointers":
@@ -288,6 +290,10 @@ class Objects:
     def string(self, address: int, limit: int = MAX_TEXT) -> str:
         """A ``str`` of at most ``limit`` characters; a longer one is cut."""
         memory, layout = self.memory, self.layout
+        if self._text is not None:
+            found: str | None = self._text(address, self._exact_str, layout.string_ascii_size)
+            if found is not None:
+                return found
         kind, length, state = memory.unpack(_STRING_WHOLE, address)
         if kind == self._exact_str and state & 0x60 == 0x60 and 0 <= length <= 256:  # nearly all are like this
             return str(memory.read(address + layout.string_ascii_size, length), "latin-1") if length else ""
