@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -185,6 +185,39 @@ def functions(token: Token) -> Callable[[], object]:
                 wrong()
             with contextlib.suppress(TypeError):
                 wrong(token)
+
+    return call
+
+
+@plain(Facade="__getattribute__ __reduce__")
+def facade(token: Token) -> Callable[[], object]:
+    module = native.Facade("made")
+
+    def call() -> None:
+        module.held = token
+        for _ in range(3):  # found, found again, and not there
+            assert module.held is token
+            assert module.__name__ == "made" and getattr(module, "".join(["he", "ld"])) is token
+        del module.held
+        with contextlib.suppress(AttributeError):
+            _ = module.held
+        assert module.__reduce__()[1] == ("made",)
+
+    return call
+
+
+@plain(module="own")
+def own(token: Token) -> Callable[[], object]:
+    class Mine(native.EventFields):
+        pass
+
+    def call() -> None:
+        native.own(Mine, "set")
+        assert Mine.set.__objclass__ is Mine
+        native.own(Mine, "__init__")
+        for wrong in ((Mine, "nowhere"), (Mine, token), (token, "set")):
+            with contextlib.suppress(AttributeError, TypeError):
+                native.own(*wrong)
 
     return call
 
@@ -489,7 +522,7 @@ def test_fields(name: str) -> None:
     values = (token, 1, 1.5, "x", None, True)
 
     def call() -> None:
-        thing = kind()
+        thing = kind("made") if issubclass(kind, ModuleType) else kind()
         for field in fields:
             for value in values:
                 with contextlib.suppress(TypeError, AttributeError, ValueError, OverflowError):

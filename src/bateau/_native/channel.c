@@ -23,11 +23,6 @@ typedef struct {
 
 #define END_OBJECTS(X) X(seat) X(site) X(state)
 
-typedef struct {
-    Operation op;
-    PyObject *end, *item;
-} EndOperation;
-
 static PyTypeObject QueueStateType, EndType, SenderType, ReceiverType, SendType, RecvType;
 
 /* -- the fields ------------------------------------------------------------------------------------------------------------ */
@@ -138,12 +133,24 @@ static PyMemberDef end_operation_members[] = {
 
 /* -- the short way ------------------------------------------------------------------------------------------------------------ */
 
-/* The running task and the state, if the operation may take the short way; both borrowed from the operation's end and the
-   engine's loop. 1, 0 or -1 with an exception. */
-static int
-short_way(EndOperation *self, Task **task, QueueState **state, PyTypeObject **end_seen)
+static inline int
+is_queue(PyObject *field)
 {
-    Task *here = running_task();
+    return field != NULL && Py_IS_TYPE(field, &WaitQueueType);
+}
+
+/* Whether none of these ends is open. Anything but a dictionary is left to the pure way, which is what is done if there are none. */
+static inline int
+are_all_closed(PyObject *ends)
+{
+    return ends == NULL || !PyDict_CheckExact(ends) || PyDict_GET_SIZE(ends) == 0;
+}
+
+/* The state, if the operation of the running task `here` may take the short way; borrowed from the operation's end. 1, 0 or -1 with an
+   exception. */
+static inline int
+short_way(EndOperation *self, Task *here, QueueState **state, PyTypeObject **end_seen)
+{
     if (here == NULL || plain_engine(here) == NULL || self->op.state != NEW || here->budget <= 0 ||
         task_is_cancelled(here) || self->end == NULL || !is_a(self->end, &EndType, end_seen)) {
         return 0;
@@ -162,13 +169,10 @@ short_way(EndOperation *self, Task **task, QueueState **state, PyTypeObject **en
         return 0;
     }
     QueueState *queue = (QueueState *)found;
-    if (is_set(queue->base.mutex) || queue->items == NULL || !Py_IS_TYPE(queue->items, &RingType) ||
-        queue->sending == NULL || !Py_IS_TYPE(queue->sending, &WaitQueueType) || queue->receiving == NULL ||
-        !Py_IS_TYPE(queue->receiving, &WaitQueueType) || queue->senders == NULL ||
-        !PyDict_CheckExact(queue->senders) || queue->receivers == NULL || !PyDict_CheckExact(queue->receivers)) {
+    if (is_set(queue->base.mutex) || !is_queue(queue->sending) || !is_queue(queue->receiving) || queue->items == NULL ||
+        !Py_IS_TYPE(queue->items, &RingType)) {
         return 0;
     }
-    *task = here;
     *state = queue;
     return 1;
 }
@@ -196,11 +200,10 @@ failed(Operation *self, PyObject **result)
 }
 
 static PySendResult
-send_first(EndOperation *self, PyObject *arg, PyObject **result)
+send_first(EndOperation *self, Task *task, PyObject *arg, PyObject **result)
 {
-    Task *task;
     QueueState *state;
-    int may = short_way(self, &task, &state, &seen[SEEN_SENDER]);
+    int may = short_way(self, task, &state, &seen[SEEN_SENDER]);
     if (may <= 0) {
         return may < 0 ? failed(&self->op, result) : operation_begin_pure(&self->op, K_OPERATION_AWAIT, arg, result);
     }
@@ -219,7 +222,7 @@ send_first(EndOperation *self, PyObject *arg, PyObject **result)
     } else if (((Ring *)state->items)->size < state->limit) {
         how = ring_push((Ring *)state->items, item) < 0 ? failed(&self->op, result)
                                                         : done(&self->op, task, Py_NewRef(Py_None), result);
-    } else if (PyDict_GET_SIZE(state->receivers) == 0) {
+    } else if (are_all_closed(state->receivers)) {
         how = operation_begin_pure(&self->op, K_OPERATION_AWAIT, arg, result); /* raises Broken */
     } else {
         how = operation_park(&self->op, task, (WaitQueue *)state->sending) < 0 ? failed(&self->op, result)
@@ -231,11 +234,10 @@ send_first(EndOperation *self, PyObject *arg, PyObject **result)
 }
 
 static PySendResult
-recv_first(EndOperation *self, PyObject *arg, PyObject **result)
+recv_first(EndOperation *self, Task *task, PyObject *arg, PyObject **result)
 {
-    Task *task;
     QueueState *state;
-    int may = short_way(self, &task, &state, &seen[SEEN_RECEIVER]);
+    int may = short_way(self, task, &state, &seen[SEEN_RECEIVER]);
     if (may <= 0) {
         return may < 0 ? failed(&self->op, result) : operation_begin_pure(&self->op, K_OPERATION_AWAIT, arg, result);
     }
@@ -252,7 +254,7 @@ recv_first(EndOperation *self, PyObject *arg, PyObject **result)
             }
             Py_XDECREF(admitted);
         }
-    } else if (((WaitQueue *)state->sending)->size > 0 || PyDict_GET_SIZE(state->senders) == 0) {
+    } else if (((WaitQueue *)state->sending)->size > 0 || are_all_closed(state->senders)) {
         how = operation_begin_pure(&self->op, K_OPERATION_AWAIT, arg, result);
     } else {
         how = operation_park(&self->op, task, (WaitQueue *)state->receiving) < 0 ? failed(&self->op, result)
@@ -269,12 +271,15 @@ send_step(Operation *self, PyObject *arg, PyObject **result)
     if (self->sub != NULL) {
         return operation_pass_on(self, arg, result);
     }
+    if (self->phase == SUSPENDED || self->phase == OVER) {
+        return operation_continue(self, arg, result);
+    }
+    Task *task = running_task();
     PySendResult how;
-    if (operation_gives_way(self, &how, result)) {
+    if ((self->phase == GIVING_WAY || task == NULL || task->budget <= 0) && operation_gives_way(self, &how, result)) {
         return how;
     }
-    return self->phase == BEFORE ? send_first((EndOperation *)self, arg, result)
-                                 : operation_continue(self, arg, result);
+    return send_first((EndOperation *)self, task, arg, result);
 }
 
 static PySendResult
@@ -283,12 +288,15 @@ recv_step(Operation *self, PyObject *arg, PyObject **result)
     if (self->sub != NULL) {
         return operation_pass_on(self, arg, result);
     }
+    if (self->phase == SUSPENDED || self->phase == OVER) {
+        return operation_continue(self, arg, result);
+    }
+    Task *task = running_task();
     PySendResult how;
-    if (operation_gives_way(self, &how, result)) {
+    if ((self->phase == GIVING_WAY || task == NULL || task->budget <= 0) && operation_gives_way(self, &how, result)) {
         return how;
     }
-    return self->phase == BEFORE ? recv_first((EndOperation *)self, arg, result)
-                                 : operation_continue(self, arg, result);
+    return recv_first((EndOperation *)self, task, arg, result);
 }
 
 ITERATOR(send, send_step)

@@ -2,7 +2,7 @@
 #include "kernel.h"
 
 /* Raised whenever something agreed with kernel/twin.py changes, so that an old build is not used with new sources. */
-#define KERNEL_VERSION 13
+#define KERNEL_VERSION 14
 
 PyObject *kept[K_COUNT];
 PyTypeObject *known[C_COUNT];
@@ -201,6 +201,33 @@ know(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* own(class, name): the method `name` of a C base becomes the class's own. CPython calls a C method without a detour only where the object
+   is exactly of the class whose method it is. Names that are slots are left as they are: nobody calls those by name. */
+static PyObject *
+own(PyObject *module, PyObject *args)
+{
+    PyTypeObject *type;
+    PyObject *name;
+    if (!PyArg_ParseTuple(args, "O!U:own", &PyType_Type, &type, &name)) {
+        return NULL;
+    }
+    PyObject *found = PyObject_GetAttr((PyObject *)type, name), *method;
+    if (found == NULL) {
+        return NULL;
+    }
+    int status = 0;
+    if (Py_IS_TYPE(found, &PyMethodDescr_Type)) {
+        method = PyDescr_NewMethod(type, ((PyMethodDescrObject *)found)->d_method);
+        status = method == NULL ? -1 : PyObject_SetAttr((PyObject *)type, name, method);
+        Py_XDECREF(method);
+    }
+    Py_DECREF(found);
+    if (status < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 /* Stands for the pure functions until kernel/twin.py has handed them over. */
 static PyObject *
 not_imported(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
@@ -244,6 +271,7 @@ static PyMethodDef functions[] = {
     {"claim", claim, METH_NOARGS, "Be the one kernel of this process; raises RuntimeError the second time."},
     {"keep", keep, METH_VARARGS, "Keep a pure function, to be called where the twin does not act."},
     {"know", know, METH_VARARGS, "Learn one of the kernel's classes."},
+    {"own", own, METH_VARARGS, "Make a class's own what is its C base's method."},
     {NULL, NULL, 0, NULL},
 };
 

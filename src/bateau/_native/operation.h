@@ -6,6 +6,12 @@
 
 enum { BEFORE, SUSPENDED, OVER, GIVING_WAY };
 
+/* A send or a receive, see channel.c. */
+typedef struct {
+    Operation op;
+    PyObject *end, *item;
+} EndOperation;
+
 typedef PySendResult (*step_function)(Operation *self, PyObject *arg, PyObject **result);
 
 /* The four methods of an iterator, over its one step. */

@@ -347,7 +347,7 @@ void
 operation_leave_wait(Operation *self)
 {
     self->phase = OVER;
-    if (!PyObject_GC_IsTracked((PyObject *)self)) { /* a sleep, hidden while it waited */
+    if (Py_TYPE(self) == known[C_SLEEP] && !PyObject_GC_IsTracked((PyObject *)self)) { /* it was hidden while it waited */
         PyObject_GC_Track(self);
     }
     if (self->task != NULL && is_a(self->task, &TaskType, &seen[SEEN_TASK])) {
@@ -475,13 +475,28 @@ parked_close(Operation *self, PyObject *Py_UNUSED(ignored))
 
 /* -- granting ------------------------------------------------------------------------------------------------------------------ */
 
+/* task_wake, where nobody chooses what runs next and nobody observes. */
+static inline int
+wake_quickly(Task *task)
+{
+    Engine *engine = plain_engine(task);
+    if (engine == NULL || is_set(engine->policy) || is_set(engine->instrument)) {
+        return task_wake(task);
+    }
+    if (task->scheduled || task->ended) {
+        return 0;
+    }
+    task->scheduled = 1;
+    return ring_push((Ring *)engine->ready, (PyObject *)task);
+}
+
 int
 operation_fire(Operation *op, PyObject *value)
 {
     if (is_final(op) && !is_set(op->watcher) && op->task != NULL && is_a(op->task, &TaskType, &seen[SEEN_TASK])) {
         put(op->value, value);
         op->state = FIRED;
-        return task_wake((Task *)op->task);
+        return wake_quickly((Task *)op->task);
     }
     PyObject *result = PyObject_CallMethodOneArg((PyObject *)op, str_fire, value);
     Py_XDECREF(result);
@@ -492,8 +507,10 @@ operation_fire(Operation *op, PyObject *value)
 
 #define FREE_AT_MOST 64
 
+/* Free objects, as `final_new` hands them out: all fields empty, one reference, known to the collector (which finds nothing in them). What
+   was let go of is brought back to that where its last reference is dropped: it costs less than to be made and unmade. */
 static struct {
-    PyObject *free[FREE_AT_MOST]; /* without a reference count; each still owns a reference to its class */
+    PyObject *free[FREE_AT_MOST];
     int count;
 } pools[C_COUNT];
 
@@ -520,10 +537,7 @@ Operation *
 final_new(int which)
 {
     if (pools[which].count > 0) {
-        PyObject *op = pools[which].free[--pools[which].count];
-        _Py_NewReference(op);
-        PyObject_GC_Track(op);
-        return (Operation *)op;
+        return (Operation *)pools[which].free[--pools[which].count];
     }
     PyTypeObject *type = known[which];
     if (type == NULL) {
@@ -568,11 +582,78 @@ is_empty(Operation *self)
     return ((uintptr_t)self->weakrefs OPERATION_OBJECTS(OR_FIELD)) == 0;
 }
 
+/* Whether to let go of `object` can't go deep, nor look at what holds it: others have it too, or it is a plain value. */
+static inline int
+is_shallow(PyObject *object)
+{
+    return object == NULL || Py_REFCNT(object) > 1 || PyLong_CheckExact(object) || PyUnicode_CheckExact(object) ||
+           PyBytes_CheckExact(object);
+}
+
+/* Whether this is a send or receive as one usually ends: its end and channel live on, nobody has asked for more. */
+static inline int
+is_soon_empty(EndOperation *self)
+{
+    Operation *op = &self->op;
+    return ((uintptr_t)op->weakrefs | (uintptr_t)op->error | (uintptr_t)op->watcher | (uintptr_t)op->sub) == 0 &&
+           is_shallow(op->resource) && is_shallow(op->task) && is_shallow(op->value) && is_shallow(self->end) &&
+           is_shallow(self->item);
+}
+
+/* Into the pool if there is room: an emptied one, with the reference that it is found with there. */
+static inline int
+final_keep(Operation *self, int which)
+{
+    if (pools[which].count == FREE_AT_MOST) {
+        return 0;
+    }
+    self->state = NEW;
+    self->phase = BEFORE;
+    pools[which].free[pools[which].count++] = (PyObject *)self;
+    return 1;
+}
+
+/* Those that leave nothing to be dropped but a few references, and may be used again as they are. */
+static inline int
+final_keep_quickly(Operation *self, PyTypeObject *type)
+{
+#ifdef Py_REF_DEBUG
+    return 0; /* it counts all references, and what is brought back is none of those that it has seen made */
+#endif
+    int which = type == known[C_YIELD]  ? C_YIELD
+                : type == known[C_SEND] ? C_SEND
+                : type == known[C_RECV] ? C_RECV
+                : type == known[C_NEXT] ? C_NEXT
+                                        : C_COUNT;
+    if (which == C_COUNT || self->state == NEW || PyObject_GC_IsFinalized((PyObject *)self) ||
+        !(which == C_YIELD ? is_empty(self) : is_soon_empty((EndOperation *)self))) {
+        return 0;
+    }
+    /* Alive from here on: it is in the collector's lists, and two of its fields may have been the last two to refer to something. */
+    Py_SET_REFCNT(self, 1);
+    if (which != C_YIELD) {
+        EndOperation *op = (EndOperation *)self;
+        Py_CLEAR(self->resource);
+        Py_CLEAR(self->task);
+        Py_CLEAR(self->value);
+        Py_CLEAR(op->end);
+        Py_CLEAR(op->item);
+    }
+    if (final_keep(self, which)) {
+        return 1;
+    }
+    Py_SET_REFCNT(self, 0);
+    return 0;
+}
+
 static void
 final_dealloc(Operation *self)
 {
     PyObject *op = (PyObject *)self;
     PyTypeObject *type = Py_TYPE(self);
+    if (final_keep_quickly(self, type)) {
+        return;
+    }
     int finalized = PyObject_GC_IsFinalized(op);
     if (self->state == NEW && !finalized) {
         /* Not PyObject_CallFinalizerFromDealloc: its mark would stay on an object of the free list. */
@@ -587,22 +668,19 @@ final_dealloc(Operation *self)
         self->state = ABORTED; /* said once, also if the trashcan brings it here again */
     }
     PyObject_GC_UnTrack(self);
-    if (type == known[C_YIELD] && !finalized && pools[C_YIELD].count < FREE_AT_MOST && is_empty(self)) {
-        self->state = NEW; /* what a plain yield leaves: nothing to be dropped */
-        self->phase = BEFORE;
-        pools[C_YIELD].free[pools[C_YIELD].count++] = op;
-        return;
-    }
     Py_TRASHCAN_BEGIN(self, final_dealloc) /* its item may be another operation, and so on */
     if (self->weakrefs != NULL) {
         PyObject_ClearWeakRefs(op);
     }
     final_clear(self);
     int which = pool_of(type);
-    if (which >= 0 && !finalized && pools[which].count < FREE_AT_MOST) {
-        self->state = NEW;
-        self->phase = BEFORE;
-        pools[which].free[pools[which].count++] = op;
+    if (which >= 0 && !finalized && final_keep(self, which)) {
+#ifdef Py_REF_DEBUG
+        _Py_NewReference(op);
+#else
+        Py_SET_REFCNT(op, 1);
+#endif
+        PyObject_GC_Track(op);
     }
     else {
         PyObject_GC_Del(self);

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 C = TypeVar("C", bound=type)
 
-_WANTED = 13  # the version of what is agreed between these files and those in C; see ``kernel.c``
+_WANTED = 14  # the version of what is agreed between these files and those in C; see ``kernel.c``
 _NOT_BUILT = "the C extension was not built (a C compiler is needed when bateau is installed)"
 
 
@@ -284,6 +284,7 @@ def twinned(*names: str, final: bool = False, known_as: str | None = None) -> Ca
                 replaced[f"{cls.__name__}.{name}"] = cls.__dict__[name]
                 native.keep(f"{known_as or cls.__name__}.{name}", cls.__dict__[name])
                 delattr(cls, name)
+                native.own(cls, name)
             native.know(known_as or cls.__name__, native.finish(cls) if final else cls)
         return cls
 
