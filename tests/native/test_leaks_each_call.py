@@ -197,7 +197,7 @@ def facade(token: Token) -> Callable[[], object]:
         module.held = token
         for _ in range(3):  # found, found again, and not there
             assert module.held is token
-            assert module.__name__ == "made" and getattr(module, "".join(["he", "ld"])) is token
+            assert module.__name__ == "made" and getattr(module, str(b"held", "ascii")) is token
         del module.held
         with contextlib.suppress(AttributeError):
             _ = module.held
