@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
 import sys
 import textwrap
+import traceback
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import pytest
@@ -133,6 +136,38 @@ def test_an_error_that_is_raised_in_a_circle_of_causes_is_told_once() -> None:
     first, second = ValueError("first"), ValueError("second")
     first.__cause__, second.__cause__ = second, first
     assert format_exception(first).count("ValueError: second") == 1
+
+
+@pytest.mark.parametrize("library", ["asyncio", "trio", "anyio", "anyio on trio"])
+def test_the_loop_that_a_users_line_starts_is_folded(library: str) -> None:
+    """An exception at hand is shown as ``trim`` shows the same one pasted; what a library failed in itself stays."""
+    import anyio
+    import trio
+
+    async def fails() -> None:
+        raise ValueError("x")
+
+    async def asks_the_library() -> None:
+        await (trio.sleep(-1) if "trio" in library else asyncio.wait([]))
+
+    runs: dict[str, Callable[[Callable[[], Coroutine[None, None, None]]], None]] = {
+        "asyncio": lambda main: asyncio.run(main()),
+        "trio": trio.run,
+        "anyio": anyio.run,
+        "anyio on trio": lambda main: anyio.run(main, backend="trio"),
+    }
+
+    def shown(main: Callable[[], Coroutine[None, None, None]]) -> str:
+        with pytest.raises(ValueError) as caught:
+            runs[library](main)
+        text = format_exception(caught.value)
+        pasted = trim("".join(traceback.format_exception(caught.value)))
+        assert text.splitlines()[1:] == pasted.splitlines()[1:]
+        return text
+
+    assert re.findall(r'File ".*[/\\](\w+\.py)", line', shown(fails))[-1] == Path(__file__).name
+    assert set(re.findall(r'File "(.*)", line', shown(fails))) == {__file__}
+    assert f"{os.sep}{'trio' if 'trio' in library else 'asyncio'}{os.sep}" in shown(asks_the_library)
 
 
 def test_a_hook_of_the_programs_own_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from ..kernel.tracebacks import (
     CAUSE,
     CONTEXT,
     LOOPS,
+    RUNNERS,
     SPAWNED,
     Line,
     Trace,
@@ -42,10 +43,6 @@ _MACHINERY = re.compile(
     + "|".join(LOOPS)
     + r")(?:[/\\]|\.py$)"
     r"|^<frozen (?:runpy|importlib)|^uvloop/"
-)
-# Where a user's line that starts a loop (``asyncio.run(main())``) leads to: what follows until the user's code is that loop.
-_RUNNERS = re.compile(
-    r"[/\\](?:asyncio[/\\](?:runners|base_events)|trio[/\\]_core[/\\]_run|anyio[/\\](?:_core[/\\]_eventloop|_backends[/\\]_\w+))\.py$"
 )
 _BATEAU = re.compile(r"[/\\](?:(?:site|dist)-packages|src)[/\\]bateau[/\\]")
 _CLI = re.compile(r"[/\\]bateau[/\\]cli[/\\]")
@@ -229,7 +226,7 @@ def _users(frames: list[Line]) -> Iterator[Line]:
         if _BATEAU.search(line.file):
             machinery = True
         elif _MACHINERY.search(line.file):
-            if running or (not machinery and _RUNNERS.search(line.file)):
+            if running or (not machinery and RUNNERS.search(line.file)):
                 running.append(line)
             elif not machinery and not line.file.startswith("<frozen "):
                 yield line

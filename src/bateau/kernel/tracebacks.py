@@ -22,6 +22,10 @@ from .errors import PACKAGE_DIR
 
 # Packages whose frames are a loop's. Only above the user's: further down, they are what the user called.
 LOOPS = ("asyncio", "trio", "anyio", "outcome", "uvloop", "concurrent", "exceptiongroup", "sniffio")
+# Where a user's line that starts a loop (``asyncio.run(main())``) leads to: what follows until the user's code is that loop.
+RUNNERS = re.compile(
+    r"[/\\](?:asyncio[/\\](?:runners|base_events)|trio[/\\]_core[/\\]_run|anyio[/\\](?:_core[/\\]_eventloop|_backends[/\\]_\w+))\.py$"
+)
 HEAD = "Traceback (most recent call last; BATEAU_TRACEBACK=full shows every frame):"
 CAUSE = "The above exception was the direct cause of the following exception:"
 CONTEXT = "During handling of the above exception, another exception occurred:"
@@ -70,6 +74,7 @@ def users_frames(
     kept: list[TracebackType] = []
     ours = False
     machinery = True  # at the top, and wherever bateau's frames lead to a loop's
+    running: list[TracebackType] = []  # of a loop that the user started, as long as nobody's code has followed
     at: Any = tb
     while at is not None:
         name: str = at.tb_frame.f_code.co_filename
@@ -77,11 +82,17 @@ def users_frames(
             ours = machinery = True
             if name.startswith(PACKAGE_DIR + "cli"):
                 kept.clear()  # the command's own frames, above it, are nobody's program
-        elif not (machinery and name.startswith(loops)):
+        elif not name.startswith(loops):
             machinery = False
+            running.clear()
             if not name.startswith("<frozen "):
                 kept.append(at)
+        elif running or (not machinery and RUNNERS.search(name)):
+            running.append(at)
+        elif not machinery:
+            kept.append(at)
         at = at.tb_next
+    kept += running
     while below and kept and kept[-1].tb_frame.f_code.co_filename.startswith(loops):
         kept.pop()
     made: TracebackType | None = None
