@@ -454,6 +454,77 @@ async def main():
         scope.spawn(bateau.time.sleep, 0).joiners = []
 bateau.run(main)
 """,
+    "a file with anything for its fields": """
+import bateau, bateau._native as N, gc, io, sys
+from bateau import fs
+from bateau.fs.now import NowFile
+class Evil:
+    def __getattr__(self, name):
+        for field in ("_file", "_now", "_lines", "_user", "_beside"):
+            try: setattr(victim, field, None)
+            except Exception: pass
+        raise KeyError(name)
+class Reader(io.BufferedReader):
+    def tell(self): return "here"
+class Buffer(bytearray):
+    armed = True
+    def __del__(self):
+        try: self.armed and victim.close()
+        except Exception: pass
+async def attempt(call):
+    try: await call()
+    except (Exception, SystemError): pass
+def calls(file):
+    return [lambda: file.pread(10, 0), lambda: file.read(), lambda: file.read(3), lambda: file.readline(), lambda: file.readinto(Buffer(4)),
+            lambda: file.read1(4), lambda: file.peek(), lambda: file.seek(0), lambda: file.seek(0, 5), lambda: file.tell(),
+            lambda: file.pread(-1, 1 << 70), lambda: file.pread(1 << 70, 0), lambda: file.pread(True, 2)]
+async def main():
+    global victim
+    for field in ("_file", "_now", "_lines", "_user", "_beside", "_asks"):
+        for value in (None, 1, "x", [], (), (1, 2), io.BytesIO(b"abc"), Evil(), NowFile.__new__(NowFile), io.BufferedReader(io.BytesIO(b"abc")), object()):
+            for deleted in (False, True):
+                victim = await fs.open(sys.executable, "rb")
+                kept = victim._file
+                if deleted:
+                    try: delattr(victim, field)
+                    except Exception: pass
+                try: setattr(victim, field, value)
+                except Exception: pass
+                for call in calls(victim): await attempt(call)
+                try: victim._file = kept; victim._user = None; victim._beside = []; victim.close()
+                except Exception: pass
+    for bare in (N.AsyncFileFields, N.BinaryFileFields, fs.BinaryFile):
+        victim = bare.__new__(bare)
+        for call in calls(victim): await attempt(call)
+        victim._asks = True
+        for call in calls(victim): await attempt(call)
+        victim._asks = False
+    Buffer.armed = False
+    victim = await fs.open(sys.executable, "rb")
+    for act in ("send", "throw", "close", "again", "reenter"):
+        op = victim.pread(10, 0)
+        try:
+            if act == "send": op.send(None); op.send(None)
+            elif act == "throw": op.throw(KeyError); op.throw(KeyError)
+            elif act == "close": op.close(); op.send(None)
+            elif act == "reenter": gc.collect(); next(iter(op)); iter(op)
+            else: op.__await__(); op.__await__().send(None); await op
+        except (KeyError, RuntimeError, StopIteration): pass
+    for call in calls(victim): call()  # dropped
+    ops = [call() for call in calls(victim) for _ in range(50)]
+    del ops
+    victim, chain = await fs.open(sys.executable, "rb"), None
+    for _ in range(300_000):
+        chain = victim.readinto(chain) if chain is not None else victim.tell()
+    del chain
+    victim.close()
+bateau.run(main)
+raw = NowFile(sys.executable)
+raw.read(3), raw.readinto(bytearray(3)), raw.close()
+for call in (raw.read, raw.readall, lambda: raw.readinto(bytearray(1)), lambda: raw.read(1, 2), lambda: N.NowFileFields.read(1), lambda: N.NowFileFields.readinto(raw, 1)):
+    try: call()
+    except Exception: pass
+""",
     "a world without its fields": """
 import bateau, bateau._native as N
 calls = ("after(1, print)", "after(-1, print)", "at(-1, print)", "at(0.0, print)", "run_due()", "jump(1.0)", "next_event()", "next_thread()",
@@ -496,7 +567,7 @@ def test_before_the_kernel_is_there() -> None:
     calls = (
         "deliver(1)", "sleep(1)", "timeout(None)", "SendFields().send(None)", "RecvFields().send(None)",
         "SleepFields().send(None)", "YieldFields().send(None)", "ScopeFields().spawn(print)",
-        "CancelScopeFields().__enter__()", "EngineFields().timeout()", "TaskFields()._begin(1, 2, 3, 4, 5)",
+        "AsyncFileFields().read(1)", "BinaryFileFields().pread(1, 2)", "CancelScopeFields().__enter__()", "EngineFields().timeout()", "TaskFields()._begin(1, 2, 3, 4, 5)",
     )  # fmt: skip
     program = "import bateau, bateau._native as N\nfor call in %r:\n    try: eval('N.' + call)\n    except Exception as error: print(error)\n"
     done = run(program % (calls,), BATEAU_PURE="1")

@@ -558,12 +558,14 @@ call_dealloc(FileCall *self)
         return;
     }
     PyObject_GC_UnTrack(self);
+    Py_TRASHCAN_BEGIN(self, call_dealloc) /* its argument may be another call, and so on */
     call_clear(self);
     if (spares < FREE_AT_MOST && !PyObject_GC_IsFinalized((PyObject *)self)) {
         spare[spares++] = self;
     } else {
         PyObject_GC_Del(self);
     }
+    Py_TRASHCAN_END
 }
 
 static FileCall *
