@@ -61,6 +61,7 @@ typedef struct {
 
 _Static_assert(sizeof(Unit) == 16 && sizeof(Slot) == 128, "the layout's sizes");
 _Static_assert(offsetof(Slot, address) == 24 && offsetof(Slot, id) == 64, "the layout's parts");
+_Static_assert(offsetof(Slot, operation) == offsetof(Slot, stack) + 4 && offsetof(Slot, label) == offsetof(Slot, kind) + 4, "pairs");
 
 /* The compiler must not move stores across: a kill may come between any two. (Other processors don't matter: who reads a live
  * file checks what it read.) */
@@ -197,6 +198,8 @@ struct BateauRing {
     uint32_t *freed; /* a queue of slots: the tasks that ended last stay readable for a while */
     uint32_t freed_first, freed_count, freed_room;
     PyObject *words; /* text -> its place */
+    PyObject *last_word; /* what was asked for last, and its place: a thousand tasks in a row are of one function */
+    uint32_t last_place;
     PyObject *kept;  /* the code objects and types whose addresses are keys */
     PyObject *about; /* Python's function: type -> (words, attribute, holders) */
     PyObject *cancelled; /* the type that a cancelled task ends with */
@@ -363,9 +366,14 @@ text(BateauRing *ring, PyObject *string, int lasting)
     if (string == NULL || !PyUnicode_Check(string)) {
         return 0;
     }
+    if (string == ring->last_word) {
+        return ring->last_place;
+    }
     PyObject *known = PyDict_GetItemWithError(ring->words, string);
     if (known != NULL) {
-        return (uint32_t)PyLong_AsUnsignedLong(known);
+        ring->last_place = (uint32_t)PyLong_AsUnsignedLong(known);
+        Py_XSETREF(ring->last_word, Py_NewRef(string));
+        return ring->last_place;
     }
     Py_ssize_t size;
     const char *content = PyUnicode_AsUTF8AndSize(string, &size);
@@ -403,18 +411,24 @@ typedef struct {
     int offset;
 } Place;
 
-static uint64_t
-mixed(uint64_t seed, Place place)
+/* A number for places, in this order. It stands for them: two lists of one number would be taken for the same, so all 64 bits count.
+ * Each place is multiplied by a factor of its own, and none waits for the one before. */
+static inline uint64_t
+mixed(uint64_t seed, const Place *places, size_t count)
 {
-    seed = (seed ^ (uint64_t)(uintptr_t)place.code) * FACTORS[4];
-    seed = (seed ^ seed >> 31 ^ (uint64_t)(uint32_t)place.offset) * FACTORS[5];
-    return seed ^ seed >> 33;
+    uint64_t total = seed * FACTORS[0];
+    for (size_t i = 0; i < count; i++) {
+        uint64_t place = (uint64_t)(uintptr_t)places[i].code ^ (uint64_t)(uint32_t)places[i].offset * FACTORS[4];
+        total += (place ^ place >> 29) * (FACTORS[i % 12] + 2 * i);
+    }
+    total ^= total >> 32;
+    return total * FACTORS[5] | 1; /* never 0, which is a free place */
 }
 
 static uint32_t
 frame_text(BateauRing *ring, Place place)
 {
-    uint64_t key = mixed(FRAME, place) | 1;
+    uint64_t key = mixed(FRAME, &place, 1);
     uint32_t known = map_get(&ring->places, key);
     if (known != 0) {
         return known == NO_ROOM ? 0 : known;
@@ -441,11 +455,7 @@ stack_text(BateauRing *ring, const Place *places, size_t count)
     if (count == 0) {
         return 0;
     }
-    uint64_t key = STACK;
-    for (size_t i = 0; i < count; i++) {
-        key = mixed(key, places[i]);
-    }
-    key |= 1; /* never 0, which is a free place */
+    uint64_t key = mixed(STACK, places, count);
     uint32_t known = map_get(&ring->places, key);
     if (known != 0) {
         return known == NO_ROOM ? 0 : known;
@@ -1063,6 +1073,19 @@ leave(BateauRing *ring)
     }
 }
 
+/* Whether the slot says of a wait what is to be said, as mostly where a task waits in a loop. Without a branch for each field, and word by
+ * word: compared as vectors, what was just written in halves would have to come back from the cache first. */
+static inline int
+waits_alike(const Slot *slot, const Wait *wait)
+{
+    uint64_t place, what;
+    memcpy(&place, &slot->stack, sizeof place);
+    memcpy(&what, &slot->kind, sizeof what);
+    return ((slot->address ^ wait->address) | (slot->number ^ wait->number) | (place ^ (wait->stack | (uint64_t)wait->operation << 32))
+            | (what ^ (wait->kind | (uint64_t)wait->label << 32)))
+           == 0;
+}
+
 /* `operation`: what the task waits on, NULL for something foreign. `running`: the task is, so that its stack is taken from the running
  * frames; with none of it running, the stack is read from `coro` (NULL: there is none to read). */
 static void
@@ -1085,8 +1108,7 @@ park(BateauRing *ring, PyObject *task, PyObject *operation, PyObject *coro, int 
         slot = enter(ring, task, id, time);
     }
     if (slot != NULL) {
-        if (slot->address != wait.address || slot->number != wait.number || slot->stack != wait.stack
-            || slot->operation != wait.operation || slot->kind != wait.kind || slot->label != wait.label) {
+        if (!waits_alike(slot, &wait)) {
             slot->address = wait.address;
             slot->number = wait.number;
             slot->stack = wait.stack;
@@ -1440,6 +1462,7 @@ ring_dealloc(BateauRing *ring)
         PyMem_Free(maps[i]->values);
     }
     Py_XDECREF(ring->words);
+    Py_XDECREF(ring->last_word);
     Py_XDECREF(ring->kept);
     Py_XDECREF(ring->about);
     Py_XDECREF(ring->cancelled);
