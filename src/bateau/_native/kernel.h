@@ -206,6 +206,7 @@ typedef struct Operation {
     char state;
     char phase;
     char bound; /* parked, and not to be taken back any more: see condition.c */
+    signed char which; /* of a final class: its number in `known` (see wait.c), else 0 */
 } Operation;
 
 /* bateau.kernel.resource.WaitQueue: the operations parked on one resource, first in, first out. */

@@ -53,6 +53,18 @@ PyObject *parked_close(Operation *self, PyObject *ignored);
 Operation *final_new(int which);
 int is_final(Operation *self);
 
+/* Whether to let go of `object` can't go deep, nor look at what holds it: others have it too, or it is a plain value. */
+static inline int
+is_shallow(PyObject *object)
+{
+    return object == NULL || Py_REFCNT(object) > 1 || PyLong_CheckExact(object) || PyUnicode_CheckExact(object) ||
+           PyBytes_CheckExact(object);
+}
+
+/* Of a read or write, see socket.c: as `is_soon_empty` in wait.c, and what is done then. */
+int stream_is_soon_empty(Operation *self);
+void stream_let_go(Operation *self);
+
 int sleep_forget_timer(Operation *sleep); /* of a Sleep itself: what its `unregister` does; 0: its timer is another host's */
 
 int wait_queue_add(WaitQueue *queue, Operation *op);

@@ -118,6 +118,30 @@ stream_operation_dealloc(StreamOperation *self)
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
+/* Whether this is a read or write as one usually ends: its stream lives on, nobody has asked for more. */
+int
+stream_is_soon_empty(Operation *op)
+{
+    StreamOperation *self = (StreamOperation *)op;
+    return ((uintptr_t)op->weakrefs | (uintptr_t)op->sub) == 0 && !is_set(op->error) && !is_set(op->watcher) &&
+           is_shallow(op->resource) && is_shallow(op->task) && is_shallow(op->value) && is_shallow(self->base.side) &&
+           is_shallow(self->stream) && is_shallow(self->data);
+}
+
+void
+stream_let_go(Operation *op)
+{
+    StreamOperation *self = (StreamOperation *)op;
+    Py_CLEAR(op->error); /* None, if anything */
+    Py_CLEAR(op->watcher);
+    Py_CLEAR(op->resource);
+    Py_CLEAR(op->task);
+    Py_CLEAR(op->value);
+    Py_CLEAR(self->base.side);
+    Py_CLEAR(self->stream);
+    Py_CLEAR(self->data);
+}
+
 /* -- attempts ---------------------------------------------------------------------------------------------------------------------- */
 
 /* The attempt of the pure class. */

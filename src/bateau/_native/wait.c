@@ -522,17 +522,6 @@ is_final(Operation *self)
     return Py_TYPE(self)->tp_dealloc == (destructor)final_dealloc;
 }
 
-static int
-pool_of(PyTypeObject *type)
-{
-    for (int i = C_YIELD; i < C_COUNT; i++) {
-        if (known[i] == type) {
-            return i;
-        }
-    }
-    return -1;
-}
-
 Operation *
 final_new(int which)
 {
@@ -549,6 +538,7 @@ final_new(int which)
         return NULL;
     }
     memset((char *)op + sizeof(PyObject), 0, (size_t)type->tp_basicsize - sizeof(PyObject));
+    ((Operation *)op)->which = (signed char)which;
     PyObject_GC_Track(op); /* at once: an arm of a select, or what a traceback's frame holds, can be part of a cycle */
     return (Operation *)op;
 }
@@ -582,14 +572,6 @@ is_empty(Operation *self)
     return ((uintptr_t)self->weakrefs OPERATION_OBJECTS(OR_FIELD)) == 0;
 }
 
-/* Whether to let go of `object` can't go deep, nor look at what holds it: others have it too, or it is a plain value. */
-static inline int
-is_shallow(PyObject *object)
-{
-    return object == NULL || Py_REFCNT(object) > 1 || PyLong_CheckExact(object) || PyUnicode_CheckExact(object) ||
-           PyBytes_CheckExact(object);
-}
-
 /* Whether this is a send or receive as one usually ends: its end and channel live on, nobody has asked for more. */
 static inline int
 is_soon_empty(EndOperation *self)
@@ -620,18 +602,19 @@ final_keep_quickly(Operation *self, PyTypeObject *type)
 #ifdef Py_REF_DEBUG
     return 0; /* it counts all references, and what is brought back is none of those that it has seen made */
 #endif
-    int which = type == known[C_YIELD]  ? C_YIELD
-                : type == known[C_SEND] ? C_SEND
-                : type == known[C_RECV] ? C_RECV
-                : type == known[C_NEXT] ? C_NEXT
-                                        : C_COUNT;
-    if (which == C_COUNT || self->state == NEW || PyObject_GC_IsFinalized((PyObject *)self) ||
-        !(which == C_YIELD ? is_empty(self) : is_soon_empty((EndOperation *)self))) {
+    int which = self->which;
+    int is_stream = which == C_STREAM_READ || which == C_STREAM_READINTO || which == C_STREAM_WRITE;
+    int is_end = which == C_SEND || which == C_RECV || which == C_NEXT;
+    if (known[which] != type || !(is_stream || is_end || which == C_YIELD) || self->state == NEW ||
+        PyObject_GC_IsFinalized((PyObject *)self) ||
+        !(is_stream ? stream_is_soon_empty(self) : is_end ? is_soon_empty((EndOperation *)self) : is_empty(self))) {
         return 0;
     }
     /* Alive from here on: it is in the collector's lists, and two of its fields may have been the last two to refer to something. */
     Py_SET_REFCNT(self, 1);
-    if (which != C_YIELD) {
+    if (is_stream) {
+        stream_let_go(self);
+    } else if (is_end) {
         EndOperation *op = (EndOperation *)self;
         Py_CLEAR(self->resource);
         Py_CLEAR(self->task);
@@ -673,8 +656,8 @@ final_dealloc(Operation *self)
         PyObject_ClearWeakRefs(op);
     }
     final_clear(self);
-    int which = pool_of(type);
-    if (which >= 0 && !finalized && final_keep(self, which)) {
+    int which = self->which;
+    if (known[which] == type && !finalized && final_keep(self, which)) {
 #ifdef Py_REF_DEBUG
         _Py_NewReference(op);
 #else
