@@ -91,6 +91,26 @@ def plain(**names: str) -> Callable[[Any], Any]:
     return register
 
 
+@plain(FdTable="get pop items keys clear __iter__ __len__ __contains__ __getitem__ __setitem__ __delitem__")
+def fd_table(token: Token) -> Callable[[], object]:
+    table = native.FdTable()
+
+    def call() -> None:
+        table[0] = table[1] = table[2] = token.__repr__
+        table[1] = print
+        assert table[1] is print and len(table) == 3 and 2 in table and 5 not in table
+        assert table.get(0) == token.__repr__ and table.get(7) is None and table.get(7, token) is token
+        assert list(table) == table.keys() == [0, 1, 2] and table.items()[1] == (1, print)
+        assert table.pop(1) is print and table.pop(1, token) is token
+        del table[0]
+        for wrong in (lambda: table[0], lambda: table.pop(0), lambda: table.__setitem__(-1, token), lambda: table.get()):
+            with contextlib.suppress(KeyError, ValueError, TypeError):
+                wrong()
+        table.clear()
+
+    return call
+
+
 @plain(Deque="append appendleft popleft clear __iter__ __len__ __getitem__ __setitem__ __delitem__")
 def deque(token: Token) -> Callable[[], object]:
     queue = native.Deque()
@@ -564,7 +584,8 @@ def blocking(world: SimpleNamespace) -> dict[str, Callable[[], Any]]:
         "PassageFields": lambda: world.scope.__aexit__(None, None, None),
         "StreamReadFields": lambda: world.stream.read(100),
         "StreamWriteFields": lambda: world.stuffed.write(world.data),
-        "StreamOperationFields": lambda: world.stream.readinto(world.buffer),
+        "StreamReadIntoFields": lambda: world.stream.readinto(world.buffer),
+        "StreamOperationFields": lambda: world.stream.recv_fds(100, 1),
         "FdOperationFields": lambda: world.watch.readable(),
         "BufferedRead": lambda: world.reader.readline(),
         "DatagramFields": lambda: world.datagrams.recvfrom(),
@@ -680,7 +701,7 @@ def test_operations(name: str) -> None:
 # ---- in a program ------------------------------------------------------------------------------------------------------------
 
 IN_PROGRAM = {
-    "SocketStreamFields": "read recv write sendall",
+    "SocketStreamFields": "read readinto recv write sendall",
     "SideFields": "ready",
     "UdpSocketFields": "recv recvfrom send sendto",
     "BufReaderFields": "read readexactly readline readuntil",
@@ -790,6 +811,9 @@ def test_calls_of_streams() -> None:
         async def answer() -> None:
             for _ in range(rounds):
                 assert await other.recv(100) == b"ping"
+                await other.sendall(b"into")
+                for buffer in (bytearray(2), memoryview(bytearray(100))):
+                    assert await stream.readinto(buffer) == 2
                 await other.sendall(b"pong")
                 await other.sendall(b"a line\nten bytes!a record;")
                 await other.sendall(b"rest")

@@ -245,6 +245,23 @@ async def parked(ours, theirs):
         assert await task == b"ping"
 
 
+async def into(ours, theirs):
+    buffer = bytearray(100)
+    async with bateau.scope() as scope:
+        task = scope.spawn(ours.readinto, buffer)
+        await bateau.yield_now()
+        await theirs.write(b"ping")
+        assert await task == 4 and buffer[:4] == b"ping"
+    assert ours._watch.reading.quiet  # a short read took all: the next one makes no attempt before an event
+    with bateau.move_on_after(0):
+        await ours.readinto(memoryview(buffer))
+    with pytest.raises(TypeError):
+        ours.readinto(b"constant")
+    await theirs.write(b"pong")
+    assert await ours.readinto(memoryview(buffer)[2:6]) == 4
+    assert buffer[:6] == b"pipong"
+
+
 async def cancelled(ours, theirs):
     async with bateau.scope() as scope:
         scope.spawn(BufReader(ours).readline)
@@ -307,7 +324,7 @@ async def datagrams(_ours, _theirs):
         assert await b.recvfrom() == (b"x", a.getsockname())
 
 
-CASES = [echo, parked, cancelled, buffered, buffered_wait, refused, closed, datagrams]
+CASES = [echo, parked, into, cancelled, buffered, buffered_wait, refused, closed, datagrams]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
@@ -421,6 +438,26 @@ MISUSES = {
                     await read
             except Exception as error:
                 print(type(error).__name__)
+            ours.close(); theirs.close()
+    """,
+    "the buffer that is read into set to the wrong things, and released": """
+        for change in ("None", "5", "b'abc'", "memoryview(b'abc')", "bytearray()", "released"):
+            ours, theirs = unix.pair()
+            view = memoryview(bytearray(10))
+            read = ours.readinto(view)
+            async def reader():
+                try:
+                    print(await read)
+                except (ValueError, TypeError, BufferError, AssertionError) as error:
+                    print(type(error).__name__)
+            async with bateau.scope() as scope:
+                scope.spawn(reader)
+                await bateau.yield_now()
+                if change == "released":
+                    view.release()
+                else:
+                    read.buffer = eval(change)
+                await theirs.write(b"x")
             ours.close(); theirs.close()
     """,
     "the numbers of a read and a write set beyond what they have": """
@@ -611,6 +648,62 @@ def test_a_socket_of_another_class_is_called_by_its_methods():
     bateau.run(main, runtime="native")
 
 
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+def test_addresses_of_datagrams_over_ipv6_are_what_python_makes_of_them():
+    """As below. A tuple that means an address of both families, by its identity, is none of the other's."""
+
+    async def main():
+        async with await net.udp(("::1", 0)) as server, await net.udp(("127.0.0.1", 0)) as other:
+            here = server.getsockname()
+            senders = [socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) for _ in range(300)]
+            try:
+                for round_ in range(2):
+                    for number, sender in enumerate(senders):
+                        sender.sendto(b"%d %d" % (round_, number), here)
+                        data, address = await server.recvfrom()
+                        assert data == b"%d %d" % (round_, number)
+                        assert address == ("::1", sender.getsockname()[1], 0, 0)
+                        to = address[: 2 + number % 3]
+                        assert await server.sendto(data, to) == len(data)
+                        assert sender.recvfrom(100) == (data, here)
+            finally:
+                for sender in senders:
+                    sender.close()
+            for bad, error in [
+                (("localhost", 80), ValueError),
+                (("127.0.0.1", 80), ValueError),
+                (("::1\0", 80), ValueError),
+                (("::1", 65536), ValueError),
+                (("::1", 80, "0"), TypeError),
+                (("::1", 80, -1, 0), OverflowError),
+                (("::1", 80, 1 << 20, 0), OverflowError),
+                (("::1", 80, 0, 0, 0), TypeError),
+            ]:
+                with pytest.raises(error):
+                    await server.sendto(b"x", bad)
+            both = ("::1", 9)
+            await server.sendto(b"x", both)
+            with pytest.raises(ValueError, match="IPv4"):
+                await other.sendto(b"x", both)
+            both = ("127.0.0.1", 9)
+            await other.sendto(b"x", both)
+            with pytest.raises(ValueError, match="IPv6"):
+                await server.sendto(b"x", both)
+            await server.sendto(b"mine", here)
+            assert await server.recvfrom() == (b"mine", here)
+
+    bateau.run(main, runtime="native")
+
+
 def test_addresses_of_datagrams_are_what_python_makes_of_them():
     """Hundreds of senders, more than are remembered at a time; and every kind of address that must not be taken for an IPv4 one."""
 
@@ -638,6 +731,7 @@ def test_addresses_of_datagrams_are_what_python_makes_of_them():
                 (("127.0.0.1", 1 << 70), ValueError),
                 (("127.0.0.1", "80"), TypeError),
                 (("::1", 80), ValueError),
+                (("::1", 80, 0, 0), ValueError),
                 (["127.0.0.1", 80], TypeError),
                 ((b"127.0.0.1", 80), TypeError),
                 (("127.0.0.1",), TypeError),

@@ -80,7 +80,7 @@ static inline int
 is_final_and_lone(PyObject *waiter)
 {
     PyTypeObject *type = Py_TYPE(waiter);
-    if (type != known[C_STREAM_READ] && type != known[C_STREAM_WRITE]) {
+    if (type != known[C_STREAM_READ] && type != known[C_STREAM_READINTO] && type != known[C_STREAM_WRITE]) {
         return 0;
     }
     Operation *op = (Operation *)waiter;

@@ -3,7 +3,8 @@
 
    Theory of operation. `stream.read(n)` and its like make an object of a final class, cheap to make and free. Its
    attempt is recv or send on the non-blocking socket. What is received goes through one shared buffer into bytes of the
-   right size; only a read of more than that buffer holds gets bytes of its own. The shared buffer is read out before
+   right size; only a read of more than that buffer holds gets bytes of its own, and `readinto` has the caller's, of which a view is held
+   for the length of the system call. The shared buffer is read out before
    anything else can run: the GIL is held over these system calls, which do not block (it is given up only for those that
    copy a lot).
 
@@ -30,7 +31,8 @@ typedef struct {
 
 #define STREAM_OBJECTS(X) X(broken) X(reader) X(writer)
 
-/* StreamRead: `size` bytes at most. StreamWrite: `size` bytes of `data`, `sent` of them gone. */
+/* StreamRead: `size` bytes at most. StreamReadInto: into `data`, a buffer of the caller's. StreamWrite: `size` bytes of `data`, `sent` of
+   them gone. */
 typedef struct {
     FdOperation base;
     PyObject *stream, *data;
@@ -250,6 +252,67 @@ attempt_read(FdOperation *op)
 }
 
 static enum attempt
+attempt_readinto(FdOperation *op)
+{
+    StreamOperation *self = (StreamOperation *)op;
+    Stream *stream = (Stream *)self->stream;
+    Side *side = (Side *)op->side;
+    PyObject *buffer = self->data;
+    if (side->closed || !is_free(stream->reader, op) || buffer == NULL ||
+        (!PyByteArray_CheckExact(buffer) && !PyMemoryView_Check(buffer))) { /* others' views may be made by Python code */
+        return pure_attempt(op, K_STREAM_READINTO_POLL);
+    }
+    int fd = number_of(&stream->owner, (Watch *)op->op.resource), code;
+    Py_buffer view;
+    if (fd < 0 || PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) < 0) {
+        PyErr_Clear();
+        return pure_attempt(op, K_STREAM_READINTO_POLL); /* says what is wrong */
+    }
+    if (view.len == 0) {
+        PyBuffer_Release(&view);
+        return pure_attempt(op, K_STREAM_READINTO_POLL);
+    }
+    if (side->quiet) {
+        PyBuffer_Release(&view);
+        return NOT_YET; /* the last read took all there was, and no event came since */
+    }
+    Py_ssize_t size = view.len;
+    ssize_t got;
+    do {
+        if (size <= SHARED_SIZE) {
+            got = recv(fd, view.buf, (size_t)size, 0);
+            code = got < 0 ? errno : 0;
+        } else { /* the view keeps the memory where it is */
+            Py_BEGIN_ALLOW_THREADS
+            got = recv(fd, view.buf, (size_t)size, 0);
+            code = got < 0 ? errno : 0;
+            Py_END_ALLOW_THREADS
+        }
+    } while (code == EINTR);
+    PyBuffer_Release(&view);
+    if (code) {
+        if (would_block(code)) {
+            side_drain(side);
+            return NOT_YET;
+        }
+        return system_failed(op, K_STREAM_READINTO_FAILED, code);
+    }
+    PyObject *count = PyLong_FromSsize_t(got);
+    if (count == NULL) {
+        return FAILED;
+    }
+    if (got > 0 && got < size) {
+        side_drain(side);
+    }
+    if (is_set(stream->reader)) {
+        put(stream->reader, NULL);
+    }
+    put(self->data, NULL); /* nothing touches it from here on */
+    Py_XSETREF(op->op.value, count);
+    return SUCCEEDED;
+}
+
+static enum attempt
 attempt_write(FdOperation *op)
 {
     StreamOperation *self = (StreamOperation *)op;
@@ -322,13 +385,16 @@ attempt_of(Operation *op)
     if (type == known[C_STREAM_WRITE]) {
         return is_sound(op) ? attempt_write : NULL;
     }
+    if (type == known[C_STREAM_READINTO]) {
+        return is_sound(op) ? attempt_readinto : NULL;
+    }
     return datagram_attempt_of(op);
 }
 
 int
 stream_register(Operation *op)
 {
-    if (Py_TYPE(op) == known[C_STREAM_READ]) {
+    if (Py_TYPE(op) == known[C_STREAM_READ] || Py_TYPE(op) == known[C_STREAM_READINTO]) {
         put(((Stream *)((StreamOperation *)op)->stream)->reader, op);
     } else if (Py_TYPE(op) == known[C_STREAM_WRITE]) {
         put(((Stream *)((StreamOperation *)op)->stream)->writer, op);
@@ -347,7 +413,7 @@ stream_operation(Stream *stream, int which, int *left)
     if (*left) {
         return NULL;
     }
-    PyObject *side = which == C_STREAM_READ ? watch->reading : watch->writing;
+    PyObject *side = which == C_STREAM_WRITE ? watch->writing : watch->reading;
     *left = side == NULL || !is_a(side, &SideType, &seen[SEEN_SIDE]);
     if (*left) {
         return NULL;
@@ -395,6 +461,29 @@ stream_read(Stream *self, PyObject *const *args, Py_ssize_t nargs)
     }
     if (op != NULL) {
         op->size = size;
+    }
+    return (PyObject *)op;
+}
+
+static PyObject *
+stream_readinto(Stream *self, PyObject *buffer)
+{
+    int left = !PyByteArray_CheckExact(buffer);
+    if (left && PyMemoryView_Check(buffer)) {
+        Py_buffer view;
+        left = PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) < 0;
+        if (!left) {
+            PyBuffer_Release(&view);
+        }
+        PyErr_Clear();
+    }
+    StreamOperation *op = left ? NULL : stream_operation(self, C_STREAM_READINTO, &left);
+    if (left) {
+        return socket_leave_to(K_STREAM_READINTO, (PyObject *)self, &buffer, 1); /* says what is wrong */
+    }
+    if (op != NULL) {
+        op->data = Py_NewRef(buffer);
+        op->size = 0;
     }
     return (PyObject *)op;
 }
@@ -452,6 +541,8 @@ static PyMethodDef stream_methods[] = {
      "read($self, n=65536, /)\n--\n\nSee ``AsyncRead.read``. With data at hand it costs one system call and does not suspend."},
     {"recv", (PyCFunction)(void (*)(void))stream_read, METH_FASTCALL,
      "recv($self, n=65536, /)\n--\n\n``read`` under the name it has in Python's socket module."},
+    {"readinto", (PyCFunction)stream_readinto, METH_O,
+     "readinto($self, buffer, /)\n--\n\nSee ``AsyncRead.readinto``. The kernel writes into ``buffer`` itself; nothing touches it once this has ended."},
     {"write", (PyCFunction)stream_write, METH_O,
      "write($self, data, /)\n--\n\nSee ``AsyncWrite.write``. Returns once the kernel has taken over all of ``data``."},
     {"sendall", (PyCFunction)stream_write, METH_O,
@@ -478,6 +569,11 @@ ITERATOR(stream, fd_step)
 
 static PyMemberDef read_members[] = {
     {"n", Py_T_PYSSIZET, offsetof(StreamOperation, size), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyMemberDef readinto_members[] = {
+    FIELD(StreamOperation, data, "buffer"),
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -524,12 +620,13 @@ static PyAsyncMethods stream_operation_async = {.am_await = operation_await, .am
 
 OPERATION_TYPE(StreamOperationType, "StreamOperationFields", &FdOperationType, stream_operation_members)
 OPERATION_TYPE(StreamReadType, "StreamReadFields", &StreamOperationType, read_members)
+OPERATION_TYPE(StreamReadIntoType, "StreamReadIntoFields", &StreamOperationType, readinto_members)
 OPERATION_TYPE(StreamWriteType, "StreamWriteFields", &StreamOperationType, write_members)
 
 int
 kernel_socket_ready(PyObject *module)
 {
-    PyTypeObject *types[] = {&OwnerType, &StreamType, &StreamOperationType, &StreamReadType, &StreamWriteType};
+    PyTypeObject *types[] = {&OwnerType, &StreamType, &StreamOperationType, &StreamReadType, &StreamReadIntoType, &StreamWriteType};
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         if (PyModule_AddType(module, types[i]) < 0) {
             return -1;

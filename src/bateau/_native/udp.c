@@ -1,10 +1,11 @@
 /* Datagrams: the fields of bateau.net's UDP socket and of its operations, and their attempts. socket.c has the theory and the rules of
    ownership, which hold here as well; net/_udp.py says what the operations promise.
 
-   Addresses. Making the tuple of an IPv4 address, and reading one, costs as much as half a system call, and most datagrams come from
+   Addresses. Making the tuple of an IP address, and reading one, costs as much as half a system call, and most datagrams come from
    and go to the same few. Two small tables remember them: by the bytes of the address (what comes in), and by the identity of
-   the tuple (what goes out). An entry owns its tuple, so no other can come to that one's address, and a tuple of a str and an
-   int never changes. Other families, and whatever looks unusual, are left to the pure code. */
+   the tuple (what goes out). An entry owns its tuple, so no other can come to that one's address, and a tuple of a str and
+   ints never changes; one that means an address of the other family is read again. Other families, and whatever looks unusual (the
+   name of an interface in an address), are left to the pure code. */
 #include "socket.h"
 
 #include <arpa/inet.h>
@@ -24,18 +25,53 @@ static PyTypeObject UdpSocketType, DatagramType;
 
 #define REMEMBERED 256
 
+typedef union {
+    struct sockaddr any;
+    struct sockaddr_in four;
+    struct sockaddr_in6 six;
+} Address;
+
 typedef struct {
-    struct sockaddr_in address;
+    Address address;
     PyObject *tuple; /* owned, or NULL */
 } Known;
 
 static Known by_bytes[REMEMBERED], by_tuple[REMEMBERED];
 
-static Known *
-place_of(const struct sockaddr_in *address)
+static socklen_t
+length_of(const Address *address)
 {
-    uint32_t mixed = (address->sin_addr.s_addr ^ ((uint32_t)address->sin_port << 16 | address->sin_port)) * 2654435761u;
-    return &by_bytes[mixed >> 24];
+    return address->any.sa_family == AF_INET6 ? sizeof(address->six) : sizeof(address->four);
+}
+
+static int
+is_same(const Address *one, const Address *other)
+{
+    if (one->any.sa_family != other->any.sa_family) {
+        return 0;
+    }
+    if (one->any.sa_family == AF_INET) {
+        return one->four.sin_addr.s_addr == other->four.sin_addr.s_addr && one->four.sin_port == other->four.sin_port;
+    }
+    return one->six.sin6_port == other->six.sin6_port && one->six.sin6_flowinfo == other->six.sin6_flowinfo &&
+           one->six.sin6_scope_id == other->six.sin6_scope_id &&
+           memcmp(&one->six.sin6_addr, &other->six.sin6_addr, sizeof(one->six.sin6_addr)) == 0;
+}
+
+static Known *
+place_of(const Address *address)
+{
+    uint32_t mixed, port;
+    if (address->any.sa_family == AF_INET) {
+        mixed = address->four.sin_addr.s_addr;
+        port = address->four.sin_port;
+    } else {
+        uint32_t words[4];
+        memcpy(words, &address->six.sin6_addr, sizeof(words));
+        mixed = ((words[0] * 31 + words[1]) * 31 + words[2]) * 31 + words[3];
+        port = address->six.sin6_port;
+    }
+    return &by_bytes[((mixed ^ (port << 16 | port)) * 2654435761u) >> 24];
 }
 
 static Known *
@@ -45,7 +81,7 @@ place_of_tuple(PyObject *tuple)
 }
 
 static void
-remember(Known *place, const struct sockaddr_in *address, PyObject *tuple)
+remember(Known *place, const Address *address, PyObject *tuple)
 {
     PyObject *old = place->tuple;
     place->address = *address;
@@ -55,18 +91,21 @@ remember(Known *place, const struct sockaddr_in *address, PyObject *tuple)
 
 /* The tuple of an address that a datagram came from: a new reference, or NULL with an exception. */
 static PyObject *
-tuple_of(const struct sockaddr_in *address)
+tuple_of(const Address *address)
 {
     Known *place = place_of(address);
-    if (place->tuple != NULL && place->address.sin_addr.s_addr == address->sin_addr.s_addr &&
-        place->address.sin_port == address->sin_port) {
+    if (place->tuple != NULL && is_same(&place->address, address)) {
         return Py_NewRef(place->tuple);
     }
-    char text[INET_ADDRSTRLEN];
-    if (inet_ntop(AF_INET, &address->sin_addr, text, sizeof(text)) == NULL) {
+    char text[INET6_ADDRSTRLEN];
+    int is_six = address->any.sa_family == AF_INET6;
+    if (inet_ntop(address->any.sa_family, is_six ? (const void *)&address->six.sin6_addr : &address->four.sin_addr, text,
+                  sizeof(text)) == NULL) {
         return PyErr_SetFromErrno(PyExc_OSError);
     }
-    PyObject *tuple = Py_BuildValue("si", text, (int)ntohs(address->sin_port));
+    PyObject *tuple = is_six ? Py_BuildValue("siII", text, (int)ntohs(address->six.sin6_port), ntohl(address->six.sin6_flowinfo),
+                                             address->six.sin6_scope_id)
+                             : Py_BuildValue("si", text, (int)ntohs(address->four.sin_port));
     if (tuple != NULL) {
         remember(place, address, tuple);
         remember(place_of_tuple(tuple), address, tuple);
@@ -74,41 +113,63 @@ tuple_of(const struct sockaddr_in *address)
     return tuple;
 }
 
-/* The address that `tuple` means: whether it is a plain one of IPv4. Raises nothing. */
+/* Item `index` of an address tuple, 0 if it is not that long: -1 if it is no number up to `most`. Raises nothing. */
+static long long
+number_at(PyObject *tuple, Py_ssize_t index, long long most)
+{
+    if (index >= PyTuple_GET_SIZE(tuple)) {
+        return 0;
+    }
+    PyObject *item = PyTuple_GET_ITEM(tuple, index);
+    long long number = PyLong_CheckExact(item) ? PyLong_AsLongLong(item) : -1;
+    PyErr_Clear();
+    return number > most ? -1 : number;
+}
+
+/* The address that `tuple` means to a socket of `family`: whether it is a plain one of that. Raises nothing. */
 static int
-address_of(PyObject *tuple, struct sockaddr_in *address)
+address_of(PyObject *tuple, int family, Address *address)
 {
     Known *place = place_of_tuple(tuple);
-    if (place->tuple == tuple) {
+    if (place->tuple == tuple && place->address.any.sa_family == family) {
         *address = place->address;
         return 1;
     }
-    if (!PyTuple_CheckExact(tuple) || PyTuple_GET_SIZE(tuple) != 2 || !PyUnicode_CheckExact(PyTuple_GET_ITEM(tuple, 0)) ||
-        !PyLong_CheckExact(PyTuple_GET_ITEM(tuple, 1))) {
+    Py_ssize_t size = PyTuple_CheckExact(tuple) ? PyTuple_GET_SIZE(tuple) : 0;
+    int is_six = family == AF_INET6;
+    if (size < 2 || size > (is_six ? 4 : 2) || !PyUnicode_CheckExact(PyTuple_GET_ITEM(tuple, 0)) ||
+        (family != AF_INET && !is_six)) {
         return 0;
     }
     const char *text = PyUnicode_AsUTF8(PyTuple_GET_ITEM(tuple, 0));
-    long port = PyLong_AsLong(PyTuple_GET_ITEM(tuple, 1));
     PyErr_Clear();
+    long long port = number_at(tuple, 1, 65535), flow = number_at(tuple, 2, 0xfffff), interface = number_at(tuple, 3, UINT32_MAX);
     memset(address, 0, sizeof(*address));
-    if (text == NULL || port < 0 || port > 65535 || inet_pton(AF_INET, text, &address->sin_addr) != 1 ||
-        strlen(text) != (size_t)PyUnicode_GET_LENGTH(PyTuple_GET_ITEM(tuple, 0))) {
+    if (text == NULL || port < 0 || flow < 0 || interface < 0 || strlen(text) != (size_t)PyUnicode_GET_LENGTH(PyTuple_GET_ITEM(tuple, 0)) ||
+        inet_pton(family, text, is_six ? (void *)&address->six.sin6_addr : &address->four.sin_addr) != 1) {
         return 0;
     }
-    address->sin_family = AF_INET;
-    address->sin_port = htons((uint16_t)port);
+    address->any.sa_family = (sa_family_t)family;
+    if (is_six) {
+        address->six.sin6_port = htons((uint16_t)port);
+        address->six.sin6_flowinfo = htonl((uint32_t)flow);
+        address->six.sin6_scope_id = (uint32_t)interface;
+    } else {
+        address->four.sin_port = htons((uint16_t)port);
+    }
     remember(place, address, tuple);
     return 1;
 }
 
 /* -- attempts ---------------------------------------------------------------------------------------------------------------------- */
 
+/* AF_INET, AF_INET6, or -1 for another one. */
 static int
-is_ipv4(Owner *owner)
+family_of(Owner *owner)
 {
     long family = owner->family != NULL && PyLong_Check(owner->family) ? PyLong_AsLong(owner->family) : -1;
     PyErr_Clear();
-    return family == AF_INET;
+    return family == AF_INET || family == AF_INET6 ? (int)family : -1;
 }
 
 static enum attempt
@@ -116,15 +177,15 @@ attempt_receive(FdOperation *op)
 {
     Datagram *self = (Datagram *)op;
     Owner *owner = (Owner *)self->owner;
-    int fd = number_of(owner, (Watch *)op->op.resource);
-    if (fd < 0 || !is_ipv4(owner) || self->n < 0 || self->n >= SHARED_SIZE) {
+    int fd = number_of(owner, (Watch *)op->op.resource), family = family_of(owner);
+    if (fd < 0 || family < 0 || self->n < 0 || self->n >= SHARED_SIZE) {
         return pure_attempt(op, K_UDP_POLL);
     }
-    struct sockaddr_in address;
+    Address address;
     socklen_t length = sizeof(address);
     ssize_t got;
     do { /* one byte more than may come */
-        got = recvfrom(fd, socket_shared, (size_t)self->n + 1, 0, (struct sockaddr *)&address, &length);
+        got = recvfrom(fd, socket_shared, (size_t)self->n + 1, 0, &address.any, &length);
     } while (got < 0 && errno == EINTR);
     if (got < 0) {
         return would_block(errno) ? NOT_YET : system_failed(op, K_UDP_FAILED, errno);
@@ -132,7 +193,8 @@ attempt_receive(FdOperation *op)
     PyObject *data = PyBytes_FromStringAndSize(socket_shared, got < self->n ? got : self->n);
     PyObject *from = NULL;
     if (data != NULL) {
-        from = length == sizeof(address) && address.sin_family == AF_INET ? tuple_of(&address) : Py_NewRef(Py_None);
+        int named = length >= sizeof(address.any.sa_family) && address.any.sa_family == family && length == length_of(&address);
+        from = named ? tuple_of(&address) : Py_NewRef(Py_None);
     }
     PyObject *value = from == NULL ? NULL : PyTuple_Pack(2, data, from);
     if (value != NULL && got > self->n) {
@@ -157,16 +219,16 @@ attempt_send(FdOperation *op)
 {
     Datagram *self = (Datagram *)op;
     Owner *owner = (Owner *)self->owner;
-    struct sockaddr_in address;
+    Address address;
     int fd = number_of(owner, (Watch *)op->op.resource), to = is_set(self->address);
     if (fd < 0 || self->data == NULL || !PyBytes_CheckExact(self->data) ||
-        (to && (!is_ipv4(owner) || !address_of(self->address, &address)))) {
+        (to && !address_of(self->address, family_of(owner), &address))) {
         return pure_attempt(op, K_UDP_SEND_POLL);
     }
     ssize_t sent;
     do {
         sent = sendto(fd, PyBytes_AS_STRING(self->data), (size_t)PyBytes_GET_SIZE(self->data), MSG_NOSIGNAL,
-                      to ? (struct sockaddr *)&address : NULL, to ? sizeof(address) : 0);
+                      to ? &address.any : NULL, to ? length_of(&address) : 0);
     } while (sent < 0 && errno == EINTR);
     if (sent < 0) {
         return would_block(errno) ? NOT_YET : system_failed(op, K_UDP_SEND_FAILED, errno);
@@ -259,8 +321,8 @@ udp_send(Owner *self, PyObject *data)
 static PyObject *
 udp_sendto(Owner *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    struct sockaddr_in address;
-    if (nargs != 2 || !PyBytes_CheckExact(args[0]) || !is_ipv4(self) || !address_of(args[1], &address)) {
+    Address address;
+    if (nargs != 2 || !PyBytes_CheckExact(args[0]) || !address_of(args[1], family_of(self), &address)) {
         return socket_leave_to(K_UDP_SENDTO, (PyObject *)self, args, nargs); /* says what is wrong */
     }
     return make(self, C_UDP_SEND, K_UDP_SENDTO, args, nargs, 0);

@@ -181,6 +181,9 @@ if TYPE_CHECKING or native is None:
     class StreamReadFields(_Nothing):
         __slots__ = ()
 
+    class StreamReadIntoFields(_Nothing):
+        __slots__ = ()
+
     class StreamWriteFields(_Nothing):
         __slots__ = ()
 
@@ -251,6 +254,7 @@ else:
     SocketStreamFields = native.SocketStreamFields
     StreamOperationFields = native.StreamOperationFields
     StreamReadFields = native.StreamReadFields
+    StreamReadIntoFields = native.StreamReadIntoFields
     StreamWriteFields = native.StreamWriteFields
     SlotFields = native.SlotFields
     BufReaderFields = native.BufReaderFields

@@ -24,6 +24,7 @@ from ..kernel.twin import (
     SocketStreamFields,
     StreamOperationFields,
     StreamReadFields,
+    StreamReadIntoFields,
     StreamWriteFields,
     keep,
     slots,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@twinned("read", "recv", "sendall", "write")
+@twinned("read", "readinto", "recv", "sendall", "write")
 class SocketStream(SocketStreamFields, SocketOwner, AsyncStream):
     """A connected TCP (or any stream) socket. Made by ``connect_tcp``, a ``Listener`` or ``from_socket``.
 
@@ -66,11 +67,12 @@ class SocketStream(SocketStreamFields, SocketOwner, AsyncStream):
         """``read`` under the name it has in Python's socket module."""
         return StreamRead(self, n)
 
-    def readinto(self, buffer: WritableBuffer, /) -> _ReadInto:
+    def readinto(self, buffer: WritableBuffer, /) -> StreamReadInto:
+        """See ``AsyncRead.readinto``. The kernel writes into ``buffer`` itself; nothing touches it once this has ended."""
         with memoryview(buffer) as view:
             if view.readonly:
                 raise TypeError(f"readinto needs a writable buffer, not {type(buffer).__name__}; use a bytearray")
-        return _ReadInto(self, buffer)
+        return StreamReadInto(self, buffer)
 
     def try_read(self, n: int = DEFAULT_SIZE, /) -> bytes:
         check_count(n)
@@ -227,8 +229,11 @@ class StreamRead(StreamReadFields, StreamReading[bytes]):
         raise self.stream._translated(error) from error
 
 
-class _ReadInto(StreamReading[int]):
-    __slots__ = ("buffer",)
+@twinned(final=True)
+class StreamReadInto(StreamReadIntoFields, StreamReading[int]):
+    """Holds no view of the buffer while it waits: that is taken for the length of an attempt."""
+
+    __slots__ = slots("buffer")
 
     def __init__(self, stream: SocketStream, buffer: WritableBuffer) -> None:
         super().__init__(stream)
@@ -236,21 +241,36 @@ class _ReadInto(StreamReading[int]):
 
     def poll(self) -> bool:
         stream = self.stream
+        side = self.side
         stream._check_free(stream._reader, self, "read")
+        if side.closed:
+            self.given_up()
+            raise stream._watch.closed_error()
         buffer = self.buffer
         assert buffer is not None
         try:
-            self.value = stream._sock.recv_into(buffer)
+            size = memoryview(buffer).nbytes
+            if side.quiet and size:
+                return False  # the last read took all there was, and no event came since
+            got = stream._sock.recv_into(buffer)
         except (BlockingIOError, InterruptedError):
+            side.drain()
             return False
         except OSError as error:
-            self.given_up()
-            raise stream._translated(error) from error
+            self.failed(error)
         except BaseException:  # the buffer was released while it was waited for
             self.given_up()
             raise
+        if 0 < got < size:
+            side.drain()
+        self.value = got
         self.given_up()
         return True
+
+    def failed(self, error: OSError) -> NoReturn:
+        """The system call has failed."""
+        self.given_up()
+        raise self.stream._translated(error) from error
 
     def given_up(self) -> None:
         self.buffer = None  # nothing touches the caller's buffer from here on
@@ -348,6 +368,8 @@ class StreamWrite(StreamWriteFields, StreamWriting[None]):
 keep(
     stream_read_poll=StreamRead.poll,
     stream_read_failed=StreamRead.failed,
+    stream_readinto_poll=StreamReadInto.poll,
+    stream_readinto_failed=StreamReadInto.failed,
     stream_write_poll=StreamWrite.poll,
     stream_write_failed=StreamWrite.failed,
 )
