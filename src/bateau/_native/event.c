@@ -91,8 +91,11 @@ static PySendResult
 event_wait_first(Operation *self, PyObject *arg, PyObject **result)
 {
     Event *event = sync_is_fresh(self) && is_a(self->resource, &EventType, &seen[SEEN_EVENT]) ? (Event *)self->resource : NULL;
-    Task *task = event != NULL ? sync_task_at_home(&event->sync) : NULL;
-    WaitQueue *queue = task != NULL ? sync_queue(&event->sync) : NULL;
+    Task *task = NULL;
+    if (event != NULL && sync_find_task(&event->sync, &task) < 0) {
+        return sync_failed(self, result);
+    }
+    WaitQueue *queue = task != NULL && self->state == NEW ? sync_queue(&event->sync) : NULL;
     if (queue == NULL) {
         return operation_begin_pure(self, K_OPERATION_AWAIT, arg, result);
     }
@@ -102,10 +105,10 @@ event_wait_first(Operation *self, PyObject *arg, PyObject **result)
     task->budget--;
     Py_INCREF(queue);
     Py_INCREF(task);
-    int status = operation_park(self, task, queue);
+    PySendResult how = operation_park(self, task, queue) < 0 ? sync_failed(self, result) : operation_parked_guest(self, result);
     Py_DECREF(task);
     Py_DECREF(queue);
-    return status < 0 ? sync_failed(self, result) : operation_parked(result);
+    return how;
 }
 
 static PySendResult

@@ -100,6 +100,7 @@ static const char *const kept_names[K_COUNT] = {
     [K_LIVE_TIMER] = "Engine._live_timer",
     [K_NEXT_THREAD] = "World.next_thread",
     [K_LOOK] = "World.look",
+    [K_FINDER] = "finder",
     [K_PASSES] = "passes",
     [K_FILE_CALL] = "file_call",
     [K_FILE_LATER] = "file_later",
@@ -262,6 +263,7 @@ keep_placeholders(void)
         case K_PACKAGE_DIR:
         case K_ALL_MUST_SUCCEED:
         case K_DEFAULT_BUDGET:
+        case K_FINDER:
             break;
         default:
             kept[i] = Py_NewRef(function);

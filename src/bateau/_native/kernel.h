@@ -205,6 +205,7 @@ typedef struct Operation {
     struct WaitQueue *queue;
     char state;
     char phase;
+    char guest; /* parked on what the host of a guest gave; see wait.c */
     char bound; /* parked, and not to be taken back any more: see condition.c */
     signed char which; /* of a final class: its number in `known` (see wait.c), else 0 */
 } Operation;
@@ -356,6 +357,7 @@ enum kept_name {
     K_LIVE_TIMER,
     K_NEXT_THREAD,
     K_LOOK,
+    K_FINDER,
     K_PASSES,
     K_FILE_CALL,
     K_FILE_LATER,
@@ -461,7 +463,7 @@ running_task(void)
     X(check_home) X(given_up) X(_nobodys) X(_add) X(read) \
     X(check) X(chance) X(follows) X(only) X(main) X(dead) X(awake)                                                      \
     X(ready) X(pending) X(calls) X(_hot) X(_inbox) X(_soon) X(_attend) X(_note_choice) X(_first_timer) X(before_call)  \
-    X(let_time_pass) X(popleft) X(process) X(end_with) X(preadv)
+    X(let_time_pass) X(resumed) X(popleft) X(process) X(end_with) X(preadv)
 #define DECLARE_NAME(n) extern PyObject *str_##n;
 NAMES(DECLARE_NAME)
 #undef DECLARE_NAME

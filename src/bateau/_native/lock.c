@@ -160,8 +160,14 @@ static PyObject *
 lock_release(Lock *self, PyObject *Py_UNUSED(ignored))
 {
     Task *me = running_task();
-    if (me == NULL || self->owner != (PyObject *)me || is_set(self->sync.base.mutex) || plain_engine(me) == NULL ||
-        sync_places(&self->sync) == NULL) {
+    int knows = me != NULL && plain_engine(me) != NULL;
+    if (me == NULL && is_set(self->owner) && !is_set(self->sync.base.mutex)) {
+        if (find_guest(&me) < 0) {
+            return NULL;
+        }
+        knows = me != NULL;
+    }
+    if (!knows || self->owner != (PyObject *)me || is_set(self->sync.base.mutex) || sync_places(&self->sync) == NULL) {
         return PyObject_CallOneArg(kept[K_LOCK_RELEASE], (PyObject *)self);
     }
     if (lock_pass_on(self) < 0) {
@@ -174,8 +180,11 @@ static PyObject *
 lock_aenter(Lock *self, PyObject *Py_UNUSED(ignored))
 {
     if (!is_set(self->owner)) {
-        Task *task = sync_task_at_home(&self->sync);
-        if (task != NULL) {
+        Task *task;
+        if (sync_find_task(&self->sync, &task) < 0) {
+            return NULL;
+        }
+        if (task != NULL && !is_set(self->owner)) {
             task->budget--;
             put(self->owner, task);
             return Py_NewRef(kept[K_ACQUIRED]);
@@ -230,8 +239,11 @@ acquire_first(Acquire *self, PyObject *arg, PyObject **result)
 {
     Operation *op = &self->placed.op;
     Lock *lock = sync_is_fresh(op) && is_a(op->resource, &LockType, &seen[SEEN_LOCK]) ? (Lock *)op->resource : NULL;
-    Task *task = lock != NULL ? sync_task_at_home(&lock->sync) : NULL;
-    if (task == NULL) {
+    Task *task = NULL;
+    if (lock != NULL && sync_find_task(&lock->sync, &task) < 0) {
+        return sync_failed(op, result);
+    }
+    if (task == NULL || op->state != NEW) {
         return operation_begin_pure(op, K_OPERATION_AWAIT, arg, result);
     }
     if (!is_set(lock->owner)) {
@@ -256,7 +268,7 @@ acquire_first(Acquire *self, PyObject *arg, PyObject **result)
         task->budget--;
         put(self->placed.owner, task);
         self->placed.place = ++places->drawn;
-        how = operation_park(op, task, &places->base) < 0 ? sync_failed(op, result) : operation_parked(result);
+        how = operation_park(op, task, &places->base) < 0 ? sync_failed(op, result) : operation_parked_guest(op, result);
     }
     Py_DECREF(places);
     Py_DECREF(task);

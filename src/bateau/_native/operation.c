@@ -311,13 +311,51 @@ operation_await(PyObject *self)
 static PySendResult
 yield_resumed(Operation *self, PyObject **result)
 {
-    Task *task = running_task();
+    PyObject *guest = self->task; /* set of a guest alone: then ours */
+    Task *task = guest != NULL ? (Task *)guest : running_task();
+    PySendResult how = PYGEN_RETURN;
     self->phase = OVER;
+    self->task = NULL;
     if (task != NULL && task_is_cancelled(task)) {
-        return operation_raise_cancelled(self, task, result);
+        how = operation_raise_cancelled(self, task, result);
+    } else {
+        *result = Py_NewRef(Py_None);
     }
-    *result = Py_NewRef(Py_None);
-    return PYGEN_RETURN;
+    Py_XDECREF(guest);
+    return how;
+}
+
+/* Who yields: a task of an engine, or a guest (wait.c), which the operation then owns until it goes on. -1 with an exception. */
+static int
+who_yields(Operation *self, Task **task)
+{
+    *task = running_task();
+    if (*task != NULL) {
+        return plain_engine(*task) != NULL;
+    }
+    if (self->state != NEW) {
+        return 0;
+    }
+    return find_guest(task) < 0 ? -1 : *task != NULL;
+}
+
+static PySendResult
+yield_failed(Operation *self, PyObject **result)
+{
+    self->state = ABORTED;
+    self->phase = OVER;
+    *result = NULL;
+    return PYGEN_ERROR;
+}
+
+static void
+yield_suspends(Operation *self, Task *task)
+{
+    self->phase = SUSPENDED;
+    task->budget = STEP_BUDGET;
+    if (task != running_task()) {
+        put(self->task, task);
+    }
 }
 
 static PySendResult
@@ -327,17 +365,19 @@ yield_step(Operation *self, PyObject *arg, PyObject **result)
         return operation_pass_on(self, arg, result);
     }
     if (self->phase == BEFORE) {
-        Task *task = running_task();
-        if (self->state != NEW || task == NULL || plain_engine(task) == NULL || task_is_cancelled(task) ||
-            has_rare(task, guard)) {
+        Task *task;
+        int knows = who_yields(self, &task);
+        if (knows < 0) {
+            return yield_failed(self, result);
+        }
+        if (self->state != NEW || !knows || task_is_cancelled(task) || has_rare(task, guard)) {
             if (task != NULL && operation_is_refused(self, task)) {
                 return operation_raise_cancelled(self, task, result);
             }
             return operation_begin_pure(self, K_YIELD_AWAIT, arg, result);
         }
         self->state = DONE;
-        self->phase = SUSPENDED;
-        task->budget = STEP_BUDGET;
+        yield_suspends(self, task);
         *result = Py_NewRef(Py_None);
         return PYGEN_NEXT;
     }
@@ -351,8 +391,12 @@ checkpoint_step(Operation *self, PyObject *arg, PyObject **result)
         return operation_pass_on(self, arg, result);
     }
     if (self->phase == BEFORE) {
-        Task *task = running_task();
-        if (self->state != NEW || task == NULL || plain_engine(task) == NULL || task_is_cancelled(task) ||
+        Task *task;
+        int knows = who_yields(self, &task);
+        if (knows < 0) {
+            return yield_failed(self, result);
+        }
+        if (self->state != NEW || !knows || task_is_cancelled(task) ||
             (has_rare(task, guard) && task->budget <= 0)) {
             if (task != NULL && operation_is_refused(self, task)) {
                 return operation_raise_cancelled(self, task, result);
@@ -366,8 +410,7 @@ checkpoint_step(Operation *self, PyObject *arg, PyObject **result)
             *result = Py_NewRef(Py_None);
             return PYGEN_RETURN;
         }
-        task->budget = STEP_BUDGET;
-        self->phase = SUSPENDED;
+        yield_suspends(self, task);
         *result = Py_NewRef(Py_None);
         return PYGEN_NEXT;
     }

@@ -45,6 +45,8 @@ int operation_gives_way(Operation *self, PySendResult *how, PyObject **result);
 int operation_park(Operation *self, Task *task, WaitQueue *queue);
 void operation_leave_wait(Operation *self); /* the wait is over, one way or the other */
 PySendResult operation_parked(PyObject **result);
+int find_guest(Task **task);
+PySendResult operation_parked_guest(Operation *self, PyObject **result); /* the same, of any task: a plain engine's or a guest */
 PySendResult operation_parked_again(Operation *self, PyObject **result);
 PySendResult operation_continue(Operation *self, PyObject *arg, PyObject **result);
 PyObject *parked_throw(Operation *self, PyObject *const *args, Py_ssize_t nargs);

@@ -177,7 +177,10 @@ semaphore_release(Semaphore *self, PyObject *const *args, Py_ssize_t nargs, PyOb
 static PyObject *
 semaphore_aenter(Semaphore *self, PyObject *Py_UNUSED(ignored))
 {
-    Task *task = sync_task_at_home(&self->sync);
+    Task *task;
+    if (sync_find_task(&self->sync, &task) < 0) {
+        return NULL;
+    }
     int taken = task != NULL ? take(self, task) : 0;
     if (taken > 0) {
         task->budget--;
@@ -228,8 +231,11 @@ permit_first(Placed *self, PyObject *arg, PyObject **result)
     Semaphore *semaphore = sync_is_fresh(op) && is_a(op->resource, &SemaphoreType, &seen[SEEN_SEMAPHORE])
                                ? (Semaphore *)op->resource
                                : NULL;
-    Task *task = semaphore != NULL ? sync_task_at_home(&semaphore->sync) : NULL;
-    PlaceQueue *places = task != NULL ? sync_places(&semaphore->sync) : NULL;
+    Task *task = NULL;
+    if (semaphore != NULL && sync_find_task(&semaphore->sync, &task) < 0) {
+        return sync_failed(op, result);
+    }
+    PlaceQueue *places = task != NULL && op->state == NEW ? sync_places(&semaphore->sync) : NULL;
     long long value;
     if (places == NULL || !small(semaphore->value, &value)) {
         return operation_begin_pure(op, K_OPERATION_AWAIT, arg, result);
@@ -246,7 +252,7 @@ permit_first(Placed *self, PyObject *arg, PyObject **result)
     } else {
         task->budget--;
         self->place = ++places->drawn;
-        how = operation_park(op, task, &places->base) < 0 ? sync_failed(op, result) : operation_parked(result);
+        how = operation_park(op, task, &places->base) < 0 ? sync_failed(op, result) : operation_parked_guest(op, result);
     }
     Py_DECREF(places);
     Py_DECREF(task);

@@ -1,8 +1,8 @@
 /* What the primitives of bateau.sync have in common: their fields, their places, and the two awaitables that are ready.
 
    Theory of operation. The Python of bateau/sync defines what happens; its invariants are kept here as there. The short way
-   is open to a *local* primitive used by a task of its home, a plain engine (`sync_task_at_home`), with step budget left
-   and nothing cancelled; and to the sync methods on the thread of that home (`sync_queue_here`). A transition taken here is
+   is open to a *local* primitive used by a task of its home, a plain engine (`sync_task_at_home`) or, for locks, events and
+   semaphores, asyncio's loop (`sync_find_task`), with step budget left and nothing cancelled; and to the sync methods on the thread of that home (`sync_queue_here`). A transition taken here is
    whole: nothing is left half done for the pure method to go on with, and what the pure method is asked to do has not been
    begun. All else is left to it: shared primitives, other hosts, simulated worlds, plain threads, tickets, patience,
    misuse and its messages.
@@ -57,6 +57,28 @@ sync_task_at_home(Sync *self)
         return NULL;
     }
     return task;
+}
+
+/* The same, or a guest (wait.c): 0 with the task or NULL, -1 with an exception. */
+int
+sync_find_task(Sync *self, Task **task)
+{
+    *task = NULL;
+    if (running_task() != NULL) {
+        *task = sync_task_at_home(self);
+        return 0;
+    }
+    Task *guest;
+    if (is_set(self->base.mutex) || self->base.home == NULL) {
+        return 0;
+    }
+    if (find_guest(&guest) < 0) {
+        return -1;
+    }
+    if (guest != NULL && self->base.home == guest->host && guest->budget > 0 && !task_is_cancelled(guest)) {
+        *task = guest;
+    }
+    return 0;
 }
 
 /* The queue of `self` if a sync method may act on it here: local, and on the thread of its home. Else NULL. Borrowed. */

@@ -38,6 +38,7 @@ int placed_traverse(Placed *self, visitproc visit, void *arg);
 int placed_clear(Placed *self);
 
 Task *sync_task_at_home(Sync *self);
+int sync_find_task(Sync *self, Task **task);
 WaitQueue *sync_queue_here(Sync *self);
 PySendResult sync_done(Operation *self, Task *task, PyObject *value, PyObject **result);
 PySendResult sync_failed(Operation *self, PyObject **result);

@@ -331,6 +331,80 @@ operation_parked(PyObject **result)
     return PYGEN_NEXT;
 }
 
+/* A guest is a task of ours that rides on asyncio's loop (runtimes/asyncio_host.py). asyncio steps it, so it is not in
+   `running_here`: the kernel's finder names it. It parks on what its host gives, a future, and its host tells who looks on; all
+   else is as on an engine. Tasks on a host with a native tree (trio's) are no guests: their waits are left to the pure generators. */
+
+/* 0 with the guest that runs on this thread (borrowed: its asyncio task owns it) or NULL; -1 with an exception. */
+int
+find_guest(Task **task)
+{
+    *task = NULL;
+    if (!is_set(kept[K_FINDER])) {
+        return 0;
+    }
+    PyObject *found = PyObject_CallNoArgs(kept[K_FINDER]);
+    if (found == NULL) {
+        return -1;
+    }
+    if (is_a(found, &TaskType, &seen[SEEN_TASK]) && Py_REFCNT(found) > 1) {
+        Task *its = (Task *)found;
+        if (!its->foreign && is_set(its->host) && !is_a(its->host, &EngineType, &seen[SEEN_ENGINE])) {
+            *task = its;
+        }
+    }
+    Py_DECREF(found);
+    return 0;
+}
+
+static int thrown_into(Operation *self, PyObject *error);
+static PySendResult outcome(Operation *self, PyObject **result);
+
+/* What is set is raised where the guest waits: `_thrown` decides, as for what foreign code throws. */
+static PySendResult
+guest_failed(Operation *self, PyObject **result)
+{
+    PyObject *error = take_raised();
+    int decided = thrown_into(self, error);
+    Py_DECREF(error);
+    if (decided < 0) {
+        *result = NULL;
+        return PYGEN_ERROR;
+    }
+    return outcome(self, result);
+}
+
+PySendResult
+operation_parked_guest(Operation *self, PyObject **result)
+{
+    Task *task = (Task *)self->task; /* operation_park has set it */
+    if (is_a(task->host, &EngineType, &seen[SEEN_ENGINE])) {
+        return operation_parked(result);
+    }
+    PyObject *host = Py_NewRef(task->host);
+    PyObject *future = PyObject_CallMethodOneArg(host, str_park, (PyObject *)task);
+    Py_DECREF(host);
+    if (future == NULL) { /* the loop was closed, say */
+        return guest_failed(self, result);
+    }
+    self->guest = 1;
+    *result = future;
+    return PYGEN_NEXT;
+}
+
+/* A guest goes on: `Host.resumed` is told. 0, or -1 with an exception. */
+static int
+guest_resumed(Operation *self)
+{
+    Task *task = (Task *)self->task;
+    PyObject *call = PyObject_GetAttr(task->host, str_resumed);
+    PyObject *told = call != NULL && call != Py_None ? PyObject_CallOneArg(call, (PyObject *)task) : NULL;
+    int status = told == NULL && call != Py_None ? -1 : 0;
+    Py_XDECREF(told);
+    Py_XDECREF(call);
+    return status;
+}
+
 /* Woken for nothing (law 11): it waits on, which who observes is told as `Host.park` tells it. */
 PySendResult
 operation_parked_again(Operation *self, PyObject **result)
@@ -339,7 +413,7 @@ operation_parked_again(Operation *self, PyObject **result)
     if (engine != NULL) {
         observe(engine, str_park, (Task *)self->task);
     }
-    return operation_parked(result);
+    return self->guest ? operation_parked_guest(self, result) : operation_parked(result);
 }
 
 /* The wait is over, one way or the other. */
@@ -347,6 +421,7 @@ void
 operation_leave_wait(Operation *self)
 {
     self->phase = OVER;
+    self->guest = 0;
     if (Py_TYPE(self) == known[C_SLEEP] && !PyObject_GC_IsTracked((PyObject *)self)) { /* it was hidden while it waited */
         PyObject_GC_Track(self);
     }
@@ -383,6 +458,9 @@ operation_continue(Operation *self, PyObject *arg, PyObject **result)
     if (self->phase == OVER) {
         *result = Py_NewRef(Py_None);
         return PYGEN_RETURN;
+    }
+    if (self->guest && guest_resumed(self) < 0) {
+        return guest_failed(self, result);
     }
     if (self->state == FIRED) {
         self->state = DONE;

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .errors import NotInRuntime
-from .twin import RunningFields, slots
+from .twin import RunningFields, native, slots
 
 if TYPE_CHECKING:
     from .host import Host
@@ -59,10 +59,16 @@ forked = ""
 finders: list[Finder] = []
 
 
+def _take_hint(find: Finder | None) -> None:
+    global _hint
+    _hint = find
+    if native is not None:
+        native.keep("finder", find)
+
+
 def forget_hint() -> None:
     """A finder has been taken out: ask each again."""
-    global _hint
-    _hint = None
+    _take_hint(None)
 
 
 def current_task_or_none() -> Task[Any] | None:
@@ -93,7 +99,6 @@ def foreign_task() -> Task[Any]:
 
 
 def _find() -> Task[Any] | None:
-    global _hint
     if _hint is not None:
         task = _hint()
         if task is not None:
@@ -101,7 +106,7 @@ def _find() -> Task[Any] | None:
     for index, find in enumerate(finders):
         task = find()
         if task is not None:
-            _hint = finders[index]  # not ``find``, which may have put a faster one in its place
+            _take_hint(finders[index])  # not ``find``, which may have put a faster one in its place
             return task
     return None
 
