@@ -13,6 +13,9 @@ from .kernel.policy import Policy
 from .kernel.scope import Scope
 from .kernel.twin import keep, native
 
+if TYPE_CHECKING:
+    from types import FrameType
+
 
 def _run_blocking(fn: Callable[..., Any], *args: Any) -> Coroutine[Any, Any, Any]:
     """``Scope.spawn_blocking`` is the kernel's, worker threads are not: this is where they meet, on first use."""
@@ -59,12 +62,20 @@ def timeout(seconds: float | None) -> RaisingTimeout:
 
     For ``with`` or ``async with``; leaving it never suspends. ``reschedule(when)`` moves the deadline.
     """
-    return RaisingTimeout(seconds=seconds, site=_site())
+    return _raising(seconds, sys._getframe(1))
+
+
+def _raising(seconds: float | None, frame: FrameType) -> RaisingTimeout:
+    """``RaisingTimeout(...)`` as plain calls from one Python function to the next, which CPython 3.11 makes without leaving its loop."""
+    made: RaisingTimeout = RaisingTimeout.__new__(RaisingTimeout)
+    made._set_up(seconds, None, False, (frame.f_code.co_filename, frame.f_lineno))
+    made.expired = False
+    return made
 
 
 def fail_after(seconds: float | None) -> RaisingTimeout:
     """The same as ``timeout``, under trio's and anyio's name for it."""
-    return RaisingTimeout(seconds=seconds, site=_site())
+    return _raising(seconds, sys._getframe(1))
 
 
 def deadline(when: float | None) -> RaisingTimeout:

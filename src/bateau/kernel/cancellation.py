@@ -23,7 +23,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from .current import current_task, current_task_or_none, foreign_task, tls
+from .current import current_task_or_none, foreign_task, tls
 from .errors import Cancelled, CancelRecord, ScopeError, WrongRuntime, user_site
 from .twin import CancellableFields, CancelScopeFields, Children, NodeFields, keep, native, slots, twinned
 
@@ -237,9 +237,8 @@ def note_delivered(task: Task[Any], exc: BaseException) -> None:
 # -- entering and leaving ----------------------------------------------------------------------------------------------
 
 
-def enter(node: Cancellable) -> Task[Any]:
-    """The current task enters ``node``. Raises ``ScopeError`` if it was entered before."""
-    task = tls.running.task or foreign_task()
+def enter(node: Cancellable, task: Task[Any]) -> Task[Any]:
+    """The current task, which is ``task``, enters ``node``. Raises ``ScopeError`` if it was entered before."""
     if node.task is not None:
         raise ScopeError(f"this {type(node).__name__} has been entered before; make a new one for each block")
     parent = task.node
@@ -447,9 +446,10 @@ class Cancellable(CancellableFields, CancelNode):
         self._cancel(self._deadline_record())
 
     def _enter(self) -> Task[Any]:
+        task = tls.running.task or foreign_task()
         if self.relative is not None:
-            self.deadline_at = current_task().host.now() + self.relative
-        return enter(self)
+            self.deadline_at = task.host.now() + self.relative
+        return enter(self, task)
 
     def _deadline_record(self) -> CancelRecord:
         name = self.task.name if self.task is not None else None

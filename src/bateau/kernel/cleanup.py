@@ -51,7 +51,7 @@ class Cleanup(CancelScope):
         assert self.deadline_at is not None
         self._own_end = self.deadline_at
         self._fit_into(task.node)
-        return enter(self)
+        return enter(self, task)
 
     def _fit_into(self, around: CancelNode | None) -> None:
         """Establish the class's invariant; ``around`` is the node around this one."""

@@ -6,10 +6,10 @@ ordering decision is one call of ``choose(n)``; in production there is no choose
 
 from __future__ import annotations
 
-import heapq
 from _thread import get_ident
 from collections import deque
 from collections.abc import Callable
+from heapq import heapify, heappop, heappush
 from time import monotonic
 from typing import Any, Protocol
 
@@ -69,25 +69,33 @@ PARK = _Park()
 keep(park=PARK, monotonic=monotonic)
 
 
-class EngineTimer:
-    """One pending call. Cancelled timers stay in the heap as husks, and are swept when they are the majority."""
+class EngineTimer(list[Any]):
+    """One pending call: ``[when, order, fn, engine]``, ``fn`` None once it was called or cancelled. Cancelled timers stay in the heap
+    as husks, and are swept when they are the majority.
 
-    __slots__ = ("engine", "fn", "order", "when")
+    A list, because lists are made and compared in C, and a heap compares a lot. No two have the same ``order``.
+    """
 
-    def __init__(self, engine: Engine, when: float, order: int, fn: Callable[[], None]) -> None:
-        self.engine = engine
-        self.when = when
-        self.order = order
-        self.fn: Callable[[], None] | None = fn
+    __slots__ = ()
 
-    def __lt__(self, other: EngineTimer) -> bool:
-        return (self.when, self.order) < (other.when, other.order)
+    @property
+    def when(self) -> float:
+        """When it is due, on the engine's clock."""
+        return self[0]  # type: ignore[no-any-return]
+
+    @property
+    def fn(self) -> Callable[[], None] | None:
+        """What will be called."""
+        return self[2]  # type: ignore[no-any-return]
 
     def cancel(self) -> None:
         """Never call ``fn``."""
-        if self.fn is not None:
-            self.fn = None
-            self.engine._timer_cancelled()
+        if self[2] is not None:
+            self[2] = None
+            engine: Engine = self[3]
+            engine._husks += 1
+            if engine._husks > 64 and engine._husks * 2 > len(engine._timers):
+                engine._sweep_timers()
 
 
 @twinned("wake", "start", "turn", "call_at", "timeout", "_run_timers", "_has_timer", "_next_timer", "_live_timer")
@@ -213,9 +221,9 @@ class Engine(EngineFields, Host):
     # -- services ------------------------------------------------------------------------------------------------------
 
     def call_at(self, when: float, fn: Callable[[], None]) -> EngineTimer:
-        self._timer_order += 1
-        timer = EngineTimer(self, when, self._timer_order, fn)
-        heapq.heappush(self._timers, timer)
+        self._timer_order = order = self._timer_order + 1
+        timer = EngineTimer((when, order, fn, self))
+        heappush(self._timers, timer)
         return timer
 
     def call_soon(self, fn: Callable[[], None]) -> None:
@@ -248,12 +256,10 @@ class Engine(EngineFields, Host):
         mine = [timer for timer in tuple(self._timers) if timer.fn is not None]
         return mine if native is None else [*mine, *native.EngineFields._pending_timers(self)]
 
-    def _timer_cancelled(self) -> None:
-        self._husks += 1
-        if self._husks > 64 and self._husks * 2 > len(self._timers):
-            self._timers = [timer for timer in self._timers if timer.fn is not None]
-            heapq.heapify(self._timers)
-            self._husks = 0
+    def _sweep_timers(self) -> None:
+        self._timers = [timer for timer in self._timers if timer[2] is not None]
+        heapify(self._timers)
+        self._husks = 0
 
     # -- the turn ------------------------------------------------------------------------------------------------------
 
@@ -379,9 +385,9 @@ class Engine(EngineFields, Host):
     def _run_timers(self) -> None:
         now = self.now()
         timers = self._timers
-        while timers and timers[0].when <= now:
-            timer = heapq.heappop(timers)
-            fn, timer.fn = timer.fn, None
+        while timers and timers[0][0] <= now:
+            timer = heappop(timers)
+            fn, timer[2] = timer[2], None
             if fn is None:
                 self._husks -= 1
             else:
@@ -404,7 +410,7 @@ class Engine(EngineFields, Host):
         """When the first timer that was not cancelled is due, or None. Drops the husks before it."""
         timers = self._timers
         while timers and timers[0].fn is None:
-            heapq.heappop(timers)
+            heappop(timers)
             self._husks -= 1
         return timers[0].when if timers else None
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import instrument
+from .cancellation import make_cancelled
 from .errors import Cancelled
 
 if TYPE_CHECKING:
@@ -131,14 +132,10 @@ class Host:
 
     def raise_cancelled(self, task: Task[Any]) -> Any:
         """An iterator for ``yield from`` that raises the pending cancellation (without suspending)."""
-        from .cancellation import make_cancelled
-
         raise make_cancelled(task)
 
     def resume_aborted(self, task: Task[Any], sent: Any) -> None:
         """A parked operation was aborted by a cancellation and now resumes with ``sent``: raise."""
-        from .cancellation import make_cancelled
-
         raise make_cancelled(task)
 
     def rearm(self, task: Task[Any], exc: BaseException) -> None:

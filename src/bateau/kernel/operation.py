@@ -187,7 +187,24 @@ class Operation(OperationFields, Generic[T]):
             task.budget = STEP_BUDGET
             yield from yield_once(task, self.shielded)
         if not self.begin(task):
-            yield from _wait(self, task)
+            # Suspend until it is fired or aborted; waking without either is spurious, and harmless. Written out here, since a
+            # generator of its own would be one object more per waiting task for the collector to visit.
+            task.waiting = self
+            try:
+                while True:
+                    sent = yield host.park(task)
+                    if host.resumed is not None:
+                        host.resumed(task)
+                    if self.state is FIRED:
+                        self.state = DONE
+                        break
+                    if self.state is ABORTED:
+                        host.resume_aborted(task, sent)
+            except BaseException as exc:
+                _thrown(self, task, exc)
+            finally:
+                task.waiting = None
+                task.budget = STEP_BUDGET
         if self.error is not None:
             error, self.error = self.error, None
             raise error
@@ -240,28 +257,6 @@ class Guard:
             guard = guard.below
         if guard is not None:
             guard.below = self.below
-
-
-def _wait(op: Operation[Any], task: Task[Any]) -> Generator[Any, Any, None]:
-    """Suspend until ``op`` is fired or aborted. Waking without either is spurious, and harmless."""
-    host = task.host
-    task.waiting = op
-    try:
-        while True:
-            sent = yield host.park(task)
-            if host.resumed is not None:
-                host.resumed(task)
-            state = op.state
-            if state is FIRED:
-                op.state = DONE
-                break
-            if state is ABORTED:
-                host.resume_aborted(task, sent)
-    except BaseException as exc:
-        _thrown(op, task, exc)
-    finally:
-        task.waiting = None
-        task.budget = STEP_BUDGET
 
 
 def _thrown(op: Operation[Any], task: Task[Any], exc: BaseException) -> None:
