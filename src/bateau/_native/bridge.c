@@ -11,6 +11,7 @@
    side owns its engine and its loop, and the engine its side (`on_step`, `aio`): the collector's. A publication is an entry in
    asyncio's table of current tasks, which owns the face until the next one. */
 #include "bridge.h"
+#include "context.h"
 
 #ifndef __linux__ /* no native loop there: see loop.c */
 int
@@ -309,6 +310,10 @@ call_when_done(PyObject *future, Face *face, Task *task)
 {
     PyObject *wake_up = PyObject_GetAttr((PyObject *)face, str_wake_up);
     if (wake_up == NULL) {
+        return -1;
+    }
+    if (context_own(task) < 0) {
+        Py_DECREF(wake_up);
         return -1;
     }
     PyObject *context = Py_XNewRef(task->context);

@@ -7,6 +7,7 @@
 
    Ownership: the Ring owns the tasks in it; the loop owns the one that it steps. Nothing borrowed is held over a step. */
 #include "bridge.h"
+#include "context.h"
 #include "kernel.h"
 #include "recorder.h"
 
@@ -32,6 +33,7 @@ static void
 engine_dealloc(Engine *self)
 {
     PyObject_GC_UnTrack(self);
+    context_engine_goes(self);
     engine_clear(self);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
@@ -141,38 +143,22 @@ step_raised(Engine *self, Task *task, PyObject *coro)
     return status;
 }
 
-/* Resume `task` once. 0, or -1 with an exception that is the engine's, not the task's. */
-static int
-step(Engine *self, Running *running, PyObject *outer, Task *task, BateauRing *ring, LoopSide *side)
+/* Resume a coroutine, by its own class's function where it is Python's. */
+static inline PySendResult
+resume(PyObject *coro, PyObject **value)
 {
-    if (!is_set(task->coro) || !is_set(task->context)) {
-        return tell(self, str_step, (PyObject *)task, NULL); /* says what is wrong */
+    if (Py_IS_TYPE(coro, &PyCoro_Type)) {
+        return PyCoro_Type.tp_as_async->am_send(coro, Py_None, value);
     }
+    return PyIter_Send(coro, Py_None, value);
+}
+
+/* What follows from what a step of `task` gave: `how` and `value` (stolen; NULL with an exception) are the coroutine's. 0, or -1 with an
+   exception that is the engine's, not the task's. All contexts have been left. */
+static int
+after_step(Engine *self, Running *running, PyObject *outer, Task *task, LoopSide *side, PyObject *coro, PySendResult how, PyObject *value)
+{
     int status = -1;
-    if (ring != NULL) {
-        bateau_ring_step(ring, (uint64_t)task->id);
-    } else {
-        observe(self, str_step, task);
-    }
-    PyObject *coro = Py_NewRef(task->coro), *context = Py_NewRef(task->context), *value = NULL;
-    task->scheduled = 0;
-    put(running->task, task);
-    if (side != NULL && bateau_side_publish(side, task) < 0) {
-        put(running->task, outer);
-        Py_DECREF(context);
-        Py_DECREF(coro);
-        return -1;
-    }
-    PySendResult how;
-    if (PyContext_Enter(context) < 0) {
-        how = PYGEN_ERROR;
-    } else {
-        how = PyIter_Send(coro, Py_None, &value);
-        if (PyContext_Exit(context) < 0) {
-            Py_CLEAR(value);
-            how = PYGEN_ERROR;
-        }
-    }
     if (how == PYGEN_NEXT) {
         if (task->spawned && !task->hidden && !task->ended) {
             task_hide_parts(task);
@@ -214,9 +200,101 @@ step(Engine *self, Running *running, PyObject *outer, Task *task, BateauRing *ri
         }
     }
     Py_XDECREF(value);
-    Py_DECREF(context);
+    return status;
+}
+
+/* Resume `task` once, in whatever context it has: 0, or -1 as `after_step`. No context is entered before or after it. */
+static int
+step(Engine *self, Running *running, PyObject *outer, Task *task, BateauRing *ring, LoopSide *side, PyThreadState *thread)
+{
+    if (!is_set(task->coro) || !is_set(task->context)) {
+        return tell(self, str_step, (PyObject *)task, NULL); /* says what is wrong */
+    }
+    if (ring != NULL) {
+        bateau_ring_step(ring, (uint64_t)task->id);
+    } else {
+        observe(self, str_step, task);
+    }
+    PyObject *coro = Py_NewRef(task->coro), *value = NULL;
+    task->scheduled = 0;
+    put(running->task, task);
+    if (side != NULL && bateau_side_publish(side, task) < 0) {
+        put(running->task, outer);
+        Py_DECREF(coro);
+        return -1;
+    }
+    PySendResult how = PYGEN_ERROR;
+    Wear wear = {NULL, NULL, thread};
+    int own = wear_begin(&wear, task);
+    PyObject *context = own > 0 ? Py_XNewRef(task->context) : NULL;
+    if (own == 0 || (own > 0 && PyContext_Enter(context) == 0)) {
+        running->stepped = task->host == (PyObject *)self ? task : NULL;
+        how = resume(coro, &value);
+        running->stepped = NULL;
+        if ((own == 0 && (wear_end(&wear, task) < 0 || wear_off(&wear) < 0)) || (own > 0 && PyContext_Exit(context) < 0)) {
+            Py_CLEAR(value);
+            how = PYGEN_ERROR;
+        }
+    }
+    int status = after_step(self, running, outer, task, side, coro, how, value);
+    Py_XDECREF(context);
     Py_DECREF(coro);
     return status;
+}
+
+/* The same for the most part of all steps: nobody but a recorder in C observes them, the coroutine is Python's own, and its task shares its context. Then it
+   stays entered from step to step, and what a step costs beyond the coroutine is this. The reference to `task` is taken over. */
+static inline int
+step_quickly(Engine *self, Ring *ready, Running *running, PyObject *outer, Task *task, BateauRing *ring, Wear *wear)
+{
+    if (ring != NULL) {
+        bateau_ring_step(ring, (uint64_t)task->id);
+    }
+    PyObject *coro = Py_NewRef(task->coro), *value = NULL;
+    task->scheduled = 0;
+    put(running->task, task);
+    running->stepped = task;
+    PySendResult how = PyCoro_Type.tp_as_async->am_send(coro, Py_None, &value);
+    running->stepped = NULL;
+    int status = 0;
+    if (wear_end(wear, task) < 0) {
+        Py_CLEAR(value);
+        how = PYGEN_ERROR;
+    } else if (how == PYGEN_NEXT && value == Py_None && task->hidden && self->ready == (PyObject *)ready && !is_set(self->policy)) {
+        task->yields++;
+        task->scheduled = 1;
+        Py_DECREF(value);
+        Py_DECREF(coro);
+        return ring_push_owned(ready, (PyObject *)task);
+    } else if (how == PYGEN_NEXT && value == kept[K_PARK] && task->hidden && !has_rare(task, throwing)) {
+        task->waits++;
+        Py_DECREF(value);
+        goto end;
+    }
+    if (wear_off(wear) < 0) {
+        Py_CLEAR(value);
+        how = PYGEN_ERROR;
+    }
+    status = after_step(self, running, outer, task, NULL, coro, how, value);
+end:
+    Py_DECREF(coro);
+    Py_DECREF(task);
+    return status;
+}
+
+/* Whether it is for step_quickly; its shared context is entered then. -1 with an exception. */
+static inline int
+is_quick(Engine *self, Task *task, Wear *wear)
+{
+    if (!is_shared(task->context)) {
+        return 0;
+    }
+    int own = wear_begin(wear, task); /* may run the collector, so the rest is looked at after it */
+    if (own != 0) {
+        return own < 0 ? -1 : 0;
+    }
+    return task->host == (PyObject *)self && task->coro != NULL && Py_IS_TYPE(task->coro, &PyCoro_Type) && !task->ended &&
+           !has_rare(task, throwing);
 }
 
 /* Whether a Python container in a field has something in it; -1 with an exception. */
@@ -240,7 +318,7 @@ engine_step(Engine *self, Running *running, PyObject *outer, Task *task)
     if (task->ended || has_rare(task, throwing) || is_set(self->on_step) || nested) {
         return tell(self, str_step, (PyObject *)task, NULL);
     }
-    return step(self, running, outer, task, NULL, NULL);
+    return step(self, running, outer, task, NULL, NULL, PyThreadState_Get());
 }
 
 /* A timer is due. Its target is what it was set for. */
@@ -428,12 +506,13 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
     PyObject *instrument = Py_XNewRef(self->instrument);
     BateauRing *ring = bateau_ring_of(instrument);
     int status = 0;
+    Wear wear = {NULL, NULL, PyThreadState_Get()};
     PyObject *hook = Py_NewRef(is_set(self->on_step) ? self->on_step : Py_None); /* keeps `side` */
     LoopSide *side = hook != Py_None ? bateau_side_of(hook) : NULL;
     if (hook != Py_None && side == NULL) {
         budget = 0; /* what was due has set it: the pure turn is next */
     }
-    /* A step may import asyncio, which sets on_step: the rest is the next turn's. */
+    /* A step may import asyncio, which sets on_step: the rest is the next turn's. And it may set an observer. */
     while (status == 0 && budget-- > 0 && (is_set(self->on_step) ? self->on_step : Py_None) == hook) {
         PyObject *item = ring_shift(ready);
         if (item == NULL) {
@@ -441,13 +520,29 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
         }
         if (!is_a(item, &TaskType, &seen[SEEN_TASK])) {
             PyErr_Format(PyExc_TypeError, "a %s is in the ready queue", Py_TYPE(item)->tp_name);
+            Py_DECREF(item);
             status = -1;
-        } else if (((Task *)item)->ended || has_rare((Task *)item, throwing)) {
+            break;
+        }
+        Task *task = (Task *)item;
+        int quick = side == NULL && (!is_set(self->instrument) || (ring != NULL && self->instrument == instrument))
+                        ? is_quick(self, task, &wear)
+                        : 0;
+        if (quick > 0) {
+            status = step_quickly(self, ready, running, outer, task, ring, &wear);
+            continue;
+        }
+        if (quick < 0 || wear_off(&wear) < 0) {
+            status = -1;
+        } else if (task->ended || has_rare(task, throwing)) {
             status = tell(self, str_step, item, NULL);
         } else {
-            status = step(self, running, outer, (Task *)item, ring, side);
+            status = step(self, running, outer, task, ring, side, wear.thread);
         }
         Py_DECREF(item);
+    }
+    if (wear_off(&wear) < 0) {
+        status = -1;
     }
     put(running->task, outer);
     observe(self, str_idle, NULL);

@@ -366,7 +366,7 @@ bateau_kernel_exec(PyObject *module)
         return -1;
     }
     if (PyModule_AddIntConstant(module, "VERSION", KERNEL_VERSION) < 0 || PyModule_AddFunctions(module, functions) < 0 ||
-        PyModule_AddType(module, &RunningType) < 0 || kernel_ring_ready(module) < 0 ||
+        PyModule_AddType(module, &RunningType) < 0 || kernel_ring_ready(module) < 0 || kernel_context_ready(module) < 0 ||
         kernel_children_ready(module) < 0 || kernel_scope_ready(module) < 0 ||
         kernel_task_ready(module) < 0 || kernel_operation_ready(module) < 0 || kernel_engine_ready(module) < 0 ||
         kernel_wait_ready(module) < 0 || kernel_primitive_ready(module) < 0 || kernel_channel_ready(module) < 0 ||

@@ -106,6 +106,9 @@ is_a(PyObject *object, PyTypeObject *type, PyTypeObject **seen)
 typedef struct {
     PyObject_HEAD
     PyObject *task;
+    /* Borrowed: `task`, while a plain engine's own turn resumes its coroutine, and NULL else. Whoever finds it equal to `task` knows
+       what he needs not ask: that it is a task, of a plain engine. */
+    struct Task *stepped;
     unsigned long maker; /* the thread it is of */
 } Running;
 
@@ -167,7 +170,7 @@ typedef struct {
         *throwing;
 } Rare;
 
-typedef struct {
+typedef struct Task {
     Node node;
     /* What a step reads and writes, with node.effective before it: of a thousand tasks none is in the processor's first cache. */
     PyObject *coro, *context, *host;
@@ -237,6 +240,7 @@ typedef struct {
     Py_ssize_t timers, heap_room;
     Py_ssize_t husks; /* how many of the timers were cancelled: only a simulated engine keeps such; see timer.c */
     long long timer_order;
+    struct Shared *shared; /* the contexts of those spawned last, borrowed, or NULL; see context.c */
     unsigned long thread_id;
 } Engine;
 
@@ -481,7 +485,28 @@ ring_push(Ring *ring, PyObject *item) /* 0, or -1 with an exception */
     ring->items[place < ring->room ? place : place - ring->room] = Py_NewRef(item);
     return 0;
 }
-PyObject *ring_shift(Ring *ring);           /* the first, handed over; NULL (no exception) if empty */
+static inline int
+ring_push_owned(Ring *ring, PyObject *item) /* the same, of a reference that is handed over */
+{
+    if (ring->size == ring->room && ring_grow(ring) < 0) {
+        Py_DECREF(item);
+        return -1;
+    }
+    Py_ssize_t place = ring->head + ring->size++;
+    ring->items[place < ring->room ? place : place - ring->room] = item;
+    return 0;
+}
+static inline PyObject *
+ring_shift(Ring *ring) /* the first, handed over; NULL (no exception) if empty */
+{
+    if (ring->size == 0) {
+        return NULL;
+    }
+    PyObject *item = ring->items[ring->head];
+    ring->head = ring->head + 1 < ring->room ? ring->head + 1 : 0;
+    ring->size--;
+    return item;
+}
 PyObject *ring_take(Ring *ring, Py_ssize_t index); /* the one there, handed over; NULL (no exception) if there is none */
 Ring *ring_new(void);
 
@@ -561,6 +586,7 @@ int kernel_scope_ready(PyObject *module);
 int kernel_task_ready(PyObject *module);
 int kernel_operation_ready(PyObject *module);
 int kernel_engine_ready(PyObject *module);
+int kernel_context_ready(PyObject *module);
 int kernel_ring_ready(PyObject *module);
 int kernel_children_ready(PyObject *module);
 int kernel_wait_ready(PyObject *module);

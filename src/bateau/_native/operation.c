@@ -307,6 +307,18 @@ operation_await(PyObject *self)
 
 /* -- yields and checkpoints -------------------------------------------------------------------------------------------------------- */
 
+/* The task whose step this is in, if nothing but letting the others run is to be done in it; else NULL. */
+static inline Task *
+yields_simply(void)
+{
+    Running *here = running_here;
+    Task *task = here != NULL ? here->stepped : NULL;
+    return task != NULL && (PyObject *)task == here->task && task->inner == (PyObject *)task &&
+                   !is_set(task->node.effective) && (task->rare == NULL || !is_set(task->rare->guard))
+               ? task
+               : NULL;
+}
+
 /* After the others have run: what `yield_once` does. */
 static PySendResult
 yield_resumed(Operation *self, PyObject **result)
@@ -361,6 +373,19 @@ yield_suspends(Operation *self, Task *task)
 static PySendResult
 yield_step(Operation *self, PyObject *arg, PyObject **result)
 {
+    Task *simply = self->sub == NULL ? yields_simply() : NULL;
+    if (simply != NULL && self->phase == BEFORE && self->state == NEW) {
+        self->state = DONE;
+        self->phase = SUSPENDED;
+        simply->budget = STEP_BUDGET;
+        *result = Py_NewRef(Py_None);
+        return PYGEN_NEXT;
+    }
+    if (simply != NULL && self->phase == SUSPENDED) {
+        self->phase = OVER;
+        *result = Py_NewRef(Py_None);
+        return PYGEN_RETURN;
+    }
     if (self->sub != NULL) {
         return operation_pass_on(self, arg, result);
     }

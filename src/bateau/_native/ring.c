@@ -40,18 +40,6 @@ ring_grow(Ring *self)
 }
 
 PyObject *
-ring_shift(Ring *self)
-{
-    if (self->size == 0) {
-        return NULL;
-    }
-    PyObject *item = self->items[self->head];
-    self->head = self->head + 1 < self->room ? self->head + 1 : 0;
-    self->size--;
-    return item;
-}
-
-PyObject *
 ring_take(Ring *self, Py_ssize_t index)
 {
     if (index < 0 || index >= self->size) {

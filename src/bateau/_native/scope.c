@@ -1,5 +1,5 @@
 /* The fields of what can be cancelled and of scopes; spawning, and the end of a child. */
-#include "kernel.h"
+#include "context.h"
 
 /* -- Cancellable --------------------------------------------------------------------------------------------------------- */
 
@@ -216,7 +216,7 @@ scope_spawn(Scope *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwna
             }
         }
     }
-    context = PyContext_CopyCurrent();
+    context = context_for_spawn(engine);
     if (context == NULL) {
         goto end;
     }

@@ -8,7 +8,7 @@
    never before: so `task->rare` once seen set stays while the task is owned by somebody and is not garbage. Its fields are strong
    references or NULL like the task's own, visited and cleared with them. From Python they are attributes like the others; None is
    what they read as, set or not. */
-#include "kernel.h"
+#include "context.h"
 
 /* -- CancelNode ------------------------------------------------------------------------------------------------------ */
 
@@ -70,11 +70,14 @@ PyTypeObject NodeType = {
 void
 task_hide_parts(Task *self)
 {
-    if (self->coro == NULL || !Py_IS_TYPE(self->coro, &PyCoro_Type) || self->context == NULL || !PyContext_CheckExact(self->context)) {
+    if (self->coro == NULL || !Py_IS_TYPE(self->coro, &PyCoro_Type) || self->context == NULL ||
+        (!is_shared(self->context) && !PyContext_CheckExact(self->context))) {
         return; /* Python has put something else there */
     }
     PyObject_GC_UnTrack(self->coro);
-    PyObject_GC_UnTrack(self->context);
+    if (!is_shared(self->context)) {
+        PyObject_GC_UnTrack(self->context);
+    }
     self->hidden = 1;
 }
 
@@ -558,9 +561,26 @@ task_set_rare(Task *self, PyObject *value, void *field)
     return task_put_rare(self, (size_t)field, value);
 }
 
+static PyObject *
+task_get_context(Task *self, void *closure)
+{
+    if (context_own(self) < 0) {
+        return NULL;
+    }
+    return Py_NewRef(self->context != NULL ? self->context : Py_None);
+}
+
+static int
+task_set_context(Task *self, PyObject *value, void *closure)
+{
+    put(self->context, value);
+    return 0;
+}
+
 #define RARE(member, name_) {name_, (getter)task_get_rare, (setter)task_set_rare, NULL, (void *)offsetof(Rare, member)}
 
 static PyGetSetDef task_getset[] = {
+    {"context", (getter)task_get_context, (setter)task_set_context, NULL, NULL},
     RARE(error, "_error"),
     RARE(extra, "_extra"),
     RARE(at_end, "at_end"),
@@ -582,7 +602,6 @@ static PyMemberDef task_members[] = {
     FIELD(Task, name, "_name"),
     FIELD(Task, site_code, "_site_code"),
     FIELD(Task, value, "_value"),
-    FIELD(Task, context, "context"),
     FIELD(Task, coro, "coro"),
     FIELD(Task, host, "host"),
     FIELD(Task, inner, "node"),
