@@ -172,6 +172,7 @@ typedef struct {
     PyObject *owner;     /* its one holder, or NULL */
     /* Where in an instance these, or an operation's resource, are kept; -1: they have to be asked for. */
     Py_ssize_t offset, owner_offset;
+    Py_ssize_t plain; /* where the number is that C keeps as an int (a descriptor); -1: there is none */
 } About;
 
 struct BateauRing {
@@ -633,6 +634,18 @@ place_of(PyTypeObject *type, PyObject *name)
     return -1;
 }
 
+/* Where instances keep an attribute that is an int of C's; -1 if it is none. */
+static Py_ssize_t
+plain_place_of(PyTypeObject *type, PyObject *name)
+{
+    PyObject *member = _PyType_Lookup(type, name);
+    if (member != NULL && Py_IS_TYPE(member, &PyMemberDescr_Type) && PyType_IsSubtype(type, PyDescr_TYPE(member))
+        && ((PyMemberDescrObject *)member)->d_member->type == T_INT) {
+        return ((PyMemberDescrObject *)member)->d_member->offset;
+    }
+    return -1;
+}
+
 /* An attribute whose place is known (or -1), or NULL without an exception. */
 static inline PyObject *
 placed(PyObject *thing, Py_ssize_t offset, PyObject *name)
@@ -929,6 +942,7 @@ about(BateauRing *ring, PyObject *thing)
     }
     PyErr_Clear(); /* what has no answer has no words; and a type may not be asked anything while an exception is set */
     made.offset = place_of(type, made.attribute != NULL ? made.attribute : names.resource);
+    made.plain = made.attribute != NULL ? plain_place_of(type, made.attribute) : -1;
     made.owner_offset = made.owner != NULL ? place_of(type, made.owner) : -1;
     Py_XDECREF(answer);
     if (PySet_Add(ring->kept, (PyObject *)type) < 0) {
@@ -990,14 +1004,19 @@ wait_on(BateauRing *ring, Wait *wait, PyObject *operation)
     if (of_resource != 0) {
         About found = ring->abouts[of_resource - 1]; /* a copy: the table may move */
         wait->kind = found.words;
-        PyObject *value = found.attribute != NULL ? placed(resource, found.offset, found.attribute) : NULL;
-        if (value != NULL && PyUnicode_Check(value)) {
-            wait->label = text(ring, value, 0);
+        if (found.plain >= 0) {
+            wait->number = (uint64_t)(int64_t)*(int *)((char *)resource + found.plain);
         }
-        else {
-            wait->number = number_of(value);
+        else if (found.attribute != NULL) {
+            PyObject *value = placed(resource, found.offset, found.attribute);
+            if (value != NULL && PyUnicode_Check(value)) {
+                wait->label = text(ring, value, 0);
+            }
+            else {
+                wait->number = number_of(value);
+            }
+            Py_XDECREF(value);
         }
-        Py_XDECREF(value);
         if (found.holders) {
             wait->holder = holder_of(resource, &found);
         }
