@@ -59,7 +59,9 @@ def test_who_changes_the_running_loop_is_followed(factory: Any) -> None:
     run(factory, main())
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 14), reason="asyncio knows one current task of a thread there: no loop runs inside")
+@pytest.mark.skipif(
+    sys.version_info >= (3, 14), reason="asyncio knows one current task of a thread there: no loop runs inside"
+)
 @both
 def test_a_loop_inside_another_ones_run(factory: Any) -> None:
     async def inner(outer: Any) -> None:

@@ -124,24 +124,33 @@ spread(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         PyObject *task = node->task;
         if (!is_set(task)) {
             if (PyList_Append(listeners, (PyObject *)node) < 0) {
-                goto end;
+                goto undo;
             }
         } else if (is_a(task, &TaskType, &seen[SEEN_TASK]) && ((Task *)task)->inner == (PyObject *)node &&
                    PyList_Append(found, task) < 0) {
-            goto end;
+            goto undo;
         }
         if (is_set(node->children) && !Py_IS_TYPE(node->children, &ChildrenType)) {
             PyErr_SetString(PyExc_TypeError, "the children of a node are kept in a Children");
-            goto end;
+            goto undo;
         }
         if (extend_by_children(todo, node) < 0) {
-            goto end;
+            goto undo;
         }
     }
+    PyObject *failure = NULL; /* the first: the other tasks are told all the same */
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(found); i++) {
         if (deliver_to(PyList_GET_ITEM(found, i)) < 0) {
-            goto end;
+            if (failure == NULL) {
+                failure = take_raised();
+            } else {
+                PyErr_Clear();
+            }
         }
+    }
+    if (failure != NULL) {
+        put_raised(failure);
+        goto end;
     }
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(listeners); i++) {
         PyObject *told = PyObject_CallMethodNoArgs(PyList_GET_ITEM(listeners, i), str_heard);
@@ -151,6 +160,16 @@ spread(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         Py_DECREF(told);
     }
     result = Py_NewRef(Py_None);
+    goto end;
+undo:; /* nobody has been told: nothing is cancelled, and it can be tried again */
+    PyObject *error = take_raised();
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(todo); i++) {
+        Node *node = (Node *)PyList_GET_ITEM(todo, i);
+        if (node->effective == args[1]) {
+            put(node->effective, NULL);
+        }
+    }
+    put_raised(error);
 end:
     Py_XDECREF(todo);
     Py_XDECREF(found);

@@ -65,11 +65,18 @@ engine_enqueue(Engine *engine, Task *task)
             PyErr_SetString(PyExc_RuntimeError, "the engine's ready queue was replaced while it ran");
             return -1;
         }
-        return ring_push((Ring *)engine->ready, (PyObject *)task);
+        if (ring_push((Ring *)engine->ready, (PyObject *)task) == 0) {
+            return 0;
+        }
+    } else {
+        PyObject *result = PyObject_CallMethodOneArg(engine->policy, str_push, (PyObject *)task);
+        if (result != NULL) {
+            Py_DECREF(result);
+            return 0;
+        }
     }
-    PyObject *result = PyObject_CallMethodOneArg(engine->policy, str_push, (PyObject *)task);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
+    task->scheduled = 0; /* it is in no queue: the next wake-up finds it */
+    return -1;
 }
 
 static PyObject *

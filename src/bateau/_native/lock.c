@@ -123,7 +123,14 @@ lock_pass_on(Lock *lock)
         if (owner != NULL) {
             put(lock->owner, owner);
             Py_DECREF(owner);
-            failed = (queue->first != NULL && lock_watch(lock) < 0) || grant(op) < 0;
+            /* It is the owner: it is told so also where memory is short for the watch. */
+            PyObject *error = queue->first != NULL && lock_watch(lock) < 0 ? take_raised() : NULL;
+            failed = grant(op) < 0;
+            if (error != NULL) {
+                PyErr_Clear();
+                put_raised(error);
+                failed = 1;
+            }
         }
         Py_DECREF(op);
     } else if (!failed) {

@@ -164,7 +164,13 @@ scope_admit(Scope *self, Engine *engine, Task *task)
     observe(engine, str_spawn, task);
     self->foreground++;
     task->started = 1;
-    return engine_enqueue(engine, task);
+    if (engine_enqueue(engine, task) < 0) { /* the scope must not wait for a child that never runs */
+        task->started = 0;
+        self->foreground--;
+        node_leave(&task->node);
+        return -1;
+    }
+    return 0;
 }
 
 /* A scope with so many children alive spawns them faster than it runs them: they will see a collection before they run. */
@@ -242,6 +248,9 @@ scope_spawn(Scope *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwna
     }
     result = Py_NewRef((PyObject *)task);
 end:
+    if (task != NULL && result == NULL) {
+        task_track(task); /* it refers to itself, so only the collector can free it */
+    }
     Py_XDECREF(task);
     Py_XDECREF(context);
     Py_XDECREF(coro);

@@ -22,6 +22,28 @@ block_can_enter(Cancellable *self, Task *task, Engine *engine)
            !is_set(self->node.children) && task->inner != NULL && is_a(task->inner, &NodeType, &seen[SEEN_NODE]);
 }
 
+/* What `_arm` does with a deadline: expire, or set the timer. `known` is the time, where that has just been asked. */
+static int
+arm(Cancellable *self, Engine *engine, double when, const double *known)
+{
+    double now = known != NULL ? *known : 0.0;
+    if (known == NULL && engine_now(engine, &now) < 0) {
+        return -1;
+    }
+    if (when <= now) {
+        PyObject *expired = PyObject_CallMethodNoArgs((PyObject *)self, str__expire);
+        Py_XDECREF(expired);
+        return expired == NULL ? -1 : 0;
+    }
+    Timer *timer = engine_set_timer(engine, when, (PyObject *)self);
+    if (timer == NULL) {
+        return -1;
+    }
+    put(self->timer, timer);
+    Py_DECREF(timer);
+    return 0;
+}
+
 /* What `enter` does, `Cancellable._enter` and `_arm` with it. 0, or -1 with an exception. */
 int
 block_enter(Cancellable *self, Task *task, Engine *engine)
@@ -66,24 +88,13 @@ block_enter(Cancellable *self, Task *task, Engine *engine)
         put(self->node.effective, parent->effective);
     }
     put(task->inner, self);
-    if (when != Py_HUGE_VAL) {
-        if (!has_now && engine_now(engine, &now) < 0) {
-            return -1;
-        }
-        if (when <= now) {
-            PyObject *expired = PyObject_CallMethodNoArgs((PyObject *)self, str__expire);
-            if (expired == NULL) {
-                return -1;
-            }
-            Py_DECREF(expired);
-        } else {
-            Timer *timer = engine_set_timer(engine, when, (PyObject *)self);
-            if (timer == NULL) {
-                return -1;
-            }
-            put(self->timer, timer);
-            Py_DECREF(timer);
-        }
+    if (when != Py_HUGE_VAL && arm(self, engine, when, has_now ? &now : NULL) < 0) {
+        /* It was not entered, and nobody will leave it. */
+        PyObject *error = take_raised();
+        block_leave(self, task);
+        put(self->node.task, NULL);
+        put_raised(error);
+        return -1;
     }
     return 0;
 }

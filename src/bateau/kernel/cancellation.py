@@ -111,7 +111,12 @@ class CancelNode(NodeFields):
         if task is not None and task.host.instrument is not None:
             task.host.instrument.cancel(self, record)
         if self.effective is None:
-            _spread(self, record)
+            try:
+                _spread(self, record)
+            except BaseException:  # memory was short
+                if self.effective is None:
+                    self.record = None  # nobody has been told: it can be tried again
+                raise
         elif self.children:  # reached from above before: who listens here may know better what to do now
             for child in tuple(self.children):
                 if child.task is None:
@@ -149,19 +154,28 @@ class CancelNode(NodeFields):
 
 
 def _spread(top: CancelNode, record: CancelRecord) -> None:
-    """Mark the unshielded subtree of ``top`` and deliver to the tasks found. Iterative: trees may be deep."""
+    """Mark the unshielded subtree of ``top`` and deliver to the tasks found. Iterative: trees may be deep.
+
+    Raises for want of memory alone; where the marks could not all be made, none is left.
+    """
     todo = [top]
     found: list[Task[Any]] = []
     listeners: list[CancelNode] = []
-    for node in todo:
-        node.effective = record
-        task = node.task
-        if task is None:
-            listeners.append(node)
-        elif task.node is node:
-            found.append(task)
-        if node.children:
-            todo.extend(child for child in node.children if not child.shielded and child.effective is None)
+    try:
+        for node in todo:
+            node.effective = record
+            task = node.task
+            if task is None:
+                listeners.append(node)
+            elif task.node is node:
+                found.append(task)
+            if node.children:
+                todo.extend(child for child in node.children if not child.shielded and child.effective is None)
+    except BaseException:
+        for node in todo:
+            if node.effective is record:
+                node.effective = None
+        raise
     for task in found:
         deliver(task)
     for node in listeners:

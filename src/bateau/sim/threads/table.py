@@ -314,8 +314,9 @@ def _attach(python: Any, thread: SimThread) -> None:
     python._ident = thread.ident
     python._native_id = thread.native_id
     python._started._flag = True
-    if hasattr(python, "_handle"):
-        python._handle = SimHandle(thread)
+    for name in ("_handle", "_os_thread_handle"):  # Python 3.13; from 3.14 on
+        if hasattr(python, name):
+            setattr(python, name, SimHandle(thread))
 
 
 def _mark_stopped(python: Any) -> None:

@@ -1,0 +1,197 @@
+"""Memory runs out, at each allocation in turn: a ``MemoryError``, nothing worse, and the program after it is whole.
+
+CPython's test module refuses the n-th allocation of the process, for every n that a call makes. Each kind of call is gone through in a
+process of its own: what goes wrong here ends as a signal, a hang, or something that stays.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import bateau
+from bateau.kernel import twin
+
+pytestmark = [
+    pytest.mark.skipif(twin.native is None, reason=f"the C part is not in use: {twin.why_pure}"),
+    pytest.mark.skipif(not importlib.util.find_spec("_testcapi"), reason="this Python comes without its test modules"),
+]
+
+PRELUDE = """
+import faulthandler, gc, sys, warnings
+import _testcapi
+import bateau, bateau.time
+from bateau.channel import channel
+from bateau.sync import Condition, Event, Lock, Semaphore
+
+warnings.simplefilter("ignore")  # operations that were made and then could not be spawned
+async def nothing(): pass
+async def answer(): return 42
+"""
+
+CASES = {
+    "spawn and join": """
+async def case():
+    async with bateau.scope() as scope:
+        scope.spawn(nothing)
+        scope.spawn(bateau.yield_now, name="named")
+        assert await scope.spawn(answer) == 42
+""",
+    "a crowd": """
+async def case():
+    async with bateau.scope() as scope:
+        for _ in range(20):
+            scope.spawn(bateau.time.sleep, 1e-6)
+""",
+    "sleep": """
+async def case():
+    await bateau.time.sleep(1e-6)
+    await bateau.time.sleep(0)
+""",
+    "timeouts": """
+async def case():
+    with bateau.timeout(100):
+        await bateau.yield_now()
+    with bateau.move_on_after(0):
+        await bateau.time.sleep(1)
+    with bateau.move_on_after(1e-5):
+        await bateau.time.sleep(1)
+""",
+    "a channel": """
+async def case():
+    sender, receiver = channel(2)
+    async with sender, receiver, bateau.scope() as scope:
+        await sender.send(1)
+        assert await receiver.recv() == 1
+        scope.spawn(receiver.recv)
+        await bateau.yield_now()
+        await sender.send(2)
+        await bateau.yield_now()
+        await sender.send(1)
+        await sender.send(2)
+        scope.spawn(sender.send, 3)
+        await bateau.yield_now()
+        assert [await receiver.recv() for _ in range(3)] == [1, 2, 3]
+""",
+    "a lock": """
+async def case():
+    lock = Lock()
+    async def contend():
+        async with lock:
+            await bateau.yield_now()
+    async with bateau.scope() as scope:
+        for _ in range(3):
+            scope.spawn(contend)
+""",
+    "a semaphore and an event": """
+async def case():
+    permits, flag = Semaphore(1), Event()
+    async def contend():
+        async with permits:
+            await flag.wait()
+    async with bateau.scope() as scope:
+        for _ in range(3):
+            scope.spawn(contend)
+        await bateau.yield_now()
+        flag.set()
+""",
+    "a condition": """
+async def case():
+    changed = Condition()
+    async def waiting():
+        async with changed:
+            await changed.wait()
+    async with bateau.scope() as scope:
+        for _ in range(2):
+            scope.spawn(waiting)
+        await bateau.yield_now()
+        async with changed:
+            changed.notify_all()
+""",
+    "cancelling": """
+async def case():
+    async with bateau.scope() as scope:
+        for _ in range(3):
+            scope.spawn(bateau.time.sleep, 1000)
+        await bateau.yield_now()
+        scope.cancel()
+""",
+}
+
+# A scope whose `__aexit__` can't even be begun is not left, and whoever leaves the one around it hears of that. Python's own code is no
+# better there: what it then leaves in the heap is not counted.
+NOT_LEFT = {"cancelling"}
+
+EACH = """
+def leaves(error):
+    if isinstance(error, BaseExceptionGroup):
+        return [kind for inner in error.exceptions for kind in leaves(inner)]
+    return [type(error)]
+
+def refuse(n):
+    async def main():
+        await case()
+        _testcapi.set_nomemory(n, n + 1)
+        try:
+            await case()
+        finally:
+            _testcapi.remove_mem_hooks()
+        await case()
+
+    try:
+        bateau.run(main, runtime="native")
+    except BaseException as error:
+        _testcapi.remove_mem_hooks()
+        kinds = set(leaves(error)) - {MemoryError} - allowed
+        assert not kinds, f"allocation {n}: {kinds}, {error}"
+        refused = True
+    else:
+        refused = False
+    bateau.run(case, runtime="native")
+    return refused
+
+def each():
+    n = quiet = refused = 0
+    while quiet < 30:
+        faulthandler.dump_traceback_later(60, exit=True)
+        if refuse(n):
+            refused += 1
+            quiet = 0
+        else:
+            quiet += 1
+        n += 1
+    faulthandler.cancel_dump_traceback_later()
+    return refused
+
+faulthandler.enable()
+sys.unraisablehook = lambda unraisable: None  # what a destructor could not do for want of memory
+each(), each()
+gc.collect()
+before = sys.getallocatedblocks()
+refused = each()
+gc.collect()
+print(refused, sys.getallocatedblocks() - before)
+"""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_allocation_is_refused_once(name: str) -> None:
+    allowed = "allowed = {bateau.ScopeError}\n" if name in NOT_LEFT else "allowed = set()\n"
+    done = subprocess.run(
+        [sys.executable, "-c", PRELUDE + textwrap.dedent(CASES[name]) + allowed + EACH],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"PYTHONPATH": str(Path(bateau.__file__).parents[1])},
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    refused, more = map(int, done.stdout.split())
+    assert refused > 5
+    if name not in NOT_LEFT:
+        assert more < 4 * refused, f"{more} blocks are left over by {refused} refusals"
