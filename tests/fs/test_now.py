@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import random
+import subprocess
+import sys
 import tempfile
+import time
 
 import pytest
 
@@ -221,6 +225,131 @@ def test_errors_are_those_of_the_file(entry, path):
             await file.pread(1, 0)
 
     entry.run(main)
+
+
+# ---- whole files -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_small_file_in_memory_needs_no_thread(entry, path, hops):
+    path.write_bytes(b"a\r\n\xe9\n" * 10)
+    link = path.with_name("link")
+    link.symlink_to(path)
+    empty = path.with_name("empty")
+    empty.touch()
+    # Who follows a new link writes down when, for which the system won't be asked: say that it has just been done.
+    soon = time.time_ns() + 3600 * 10**9
+    os.utime(link, ns=(soon, 0), follow_symlinks=False)
+    if now.content_now(path) is None:
+        pytest.skip("this kernel, or the file system, can't be asked")
+
+    async def main():
+        before = set(os.listdir("/proc/self/fd"))
+        assert await fs.Path(path).read_bytes() == path.read_bytes() == await fs.Path(link).read_bytes()
+        assert await fs.Path(path).read_text("latin-1") == path.read_text("latin-1")
+        assert await fs.Path(path).read_text("ascii", "replace") == path.read_text("ascii", "replace")
+        assert await fs.Path(empty).read_bytes() == b"" == (await fs.Path(empty).read_text()).encode()
+        with pytest.raises(UnicodeDecodeError):
+            await fs.Path(path).read_text("utf-8")
+        with pytest.raises(LookupError):
+            await fs.Path(path).read_text("no such encoding")
+        assert not hops
+        assert set(os.listdir("/proc/self/fd")) <= before
+
+    entry.run(main)
+
+
+def test_what_is_no_small_file_is_a_threads(entry, path, hops):
+    path.write_bytes(DATA)
+
+    async def main():
+        before = set(os.listdir("/proc/self/fd"))
+        assert await fs.Path(path).read_bytes() == DATA  # too large
+        with pytest.raises(FileNotFoundError, match="missing"):
+            await fs.Path(path.with_name("missing")).read_bytes()
+        with pytest.raises(IsADirectoryError):
+            await fs.Path(path.parent).read_bytes()
+        with pytest.raises(NotADirectoryError):
+            await fs.Path(path, "below").read_text()
+        assert "Pid" in await fs.Path("/proc/self/status").read_text()  # whose size is said to be 0
+        assert await fs.Path("/dev/null").read_bytes() == b""
+        assert len(hops) == 6
+        with pytest.raises(ValueError, match="null"):
+            await fs.Path("a\0b").read_bytes()
+        assert set(os.listdir("/proc/self/fd")) <= before
+
+    entry.run(main)
+
+
+def test_who_waits_to_write_into_a_fifo_is_not_disturbed(entry, tmp_path):
+    """A reader that looked in and went away would be a broken pipe to it."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    text = "all of it\n" * 10_000
+
+    async def main():
+        for _ in range(5):
+            async with bateau.scope() as scope:
+                scope.spawn(thread.run, path.write_text, text)
+                scope.spawn(bateau.checkpoint)
+                assert await fs.Path(path).read_text() == text
+
+    entry.run(main)
+
+
+def test_who_has_replaced_open_is_honoured(entry, path, monkeypatch):
+    def mine(*args, **kwargs):
+        raise PermissionError("not mine")
+
+    async def main():
+        with monkeypatch.context() as patch:
+            patch.setattr(io, "open", mine)
+            with pytest.raises(PermissionError, match="not mine"):
+                await fs.Path(path).read_bytes()
+
+    entry.run(main)
+
+
+def test_an_audit_hears_of_it(path):
+    path.write_bytes(b"small")
+    program = f"""
+import sys, bateau
+from bateau import fs
+heard = []
+sys.addaudithook(lambda event, args: heard.append(args) if event == "open" else None)
+async def main():
+    await fs.Path({str(path)!r}).read_bytes()
+bateau.run(main)
+assert [str(args[0]) for args in heard].count({str(path)!r}) == 1, heard
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_whole_files_are_cancellation_points_and_let_others_run(entry, path):
+    path.write_bytes(b"small")
+
+    async def main():
+        turns = 0
+
+        async def other():
+            nonlocal turns
+            while True:
+                turns += 1
+                await bateau.time.sleep(0)
+
+        with bateau.move_on_after(1000) as scope:
+            scope.cancel("on purpose")
+            await fs.Path(path).read_bytes()
+            raise AssertionError("it was cancelled")
+        async with bateau.scope() as scope:
+            scope.spawn(other, background=True)
+            for _ in range(400):
+                await fs.Path(path).read_bytes()
+        assert turns >= 5
+
+    entry.run(main)
+
+
+# ---- at random ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(25))

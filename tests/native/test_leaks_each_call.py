@@ -731,7 +731,7 @@ IN_PROGRAM = {
     "OperationFields": "__del__",
     "PlacedFields": "__del__",
     "DrainFields": "__del__",
-    "module": "yield_now checkpoint finish timeout fail_after move_on_after sleep deliver spread scope",
+    "module": "yield_now checkpoint finish timeout fail_after move_on_after sleep deliver spread scope content_of",
 }
 
 
@@ -887,6 +887,8 @@ def test_calls_of_files(tmp_path: Any) -> None:
     """What is in memory, what is refused, and what is left to a thread."""
     token, path = Token(), tmp_path / "data"
     path.write_bytes(b"a line\n" * 2000)
+    small, missing = tmp_path / "small", tmp_path / "missing"
+    small.write_bytes(b"small")
 
     async def some(rounds: int, file: Any, raw: Any, unsure: Any) -> None:
         buffer = bytearray(10_000)
@@ -912,6 +914,11 @@ def test_calls_of_files(tmp_path: Any) -> None:
                     await file.pread(10, 1 << 62)
                 unsure._asks, unsure._now.can = True, True  # it learns each time that it can't be asked
                 assert await unsure.pread(6, 0) == b"unsure"
+            for whole in (small, missing, tmp_path, path, unsure.name):
+                assert native.content_of(whole) in (None, b"small", path.read_bytes())
+            for wrong in (token, b"a\0b"):
+                with contextlib.suppress(TypeError, ValueError):
+                    native.content_of(wrong)
 
     async def main() -> None:
         with tempfile.NamedTemporaryFile(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as shared:

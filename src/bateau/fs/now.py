@@ -155,9 +155,16 @@ def pread_now(fd: int, size: int, offset: int) -> bytes:
     return bytes(data)
 
 
+def content_now(path: Any) -> bytes | None:
+    """The whole of a small file that stands in memory; None where a thread has to read it."""
+    return None
+
+
 if native is not None and NOWAIT:
     import posix
 
     # What the twin looks at before it asks, and what it calls of Python's files.
     keep(names_of_os=os.__dict__, preadv=posix.preadv, fileio_fileno=io.FileIO.fileno)
     native.know("BufferedReader", io.BufferedReader)
+    if not TYPE_CHECKING:
+        content_now = native.content_of

@@ -8,6 +8,7 @@ cancelled before a thread has begun, nothing happened; later, it is finished fir
 
 from __future__ import annotations
 
+import io
 import os
 import pathlib
 import sys
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import thread
 from ..kernel.errors import user_site
+from ..kernel.flow import passes
 from .files import AsyncFile, Opening
+from .now import content_now
 from .offload import Batches
 
 if TYPE_CHECKING:
@@ -29,6 +32,10 @@ else:
     _Base = pathlib.PureWindowsPath if os.name == "nt" else pathlib.PurePosixPath
 
 T = TypeVar("T")
+
+# Python's own, of which ``Path._content_now`` is a short cut.
+OPEN = io.open
+UNTOUCHED = {"read_bytes": pathlib.Path.read_bytes, "read_text": pathlib.Path.read_text}
 
 
 class Path(_Base):
@@ -137,12 +144,22 @@ class Path(_Base):
         return Opening(lambda: path.open(mode, buffering, encoding, errors, newline), user_site(sys._getframe(1)))
 
     async def read_bytes(self) -> bytes:
-        """The whole content."""
-        return await self._call(lambda path: path.read_bytes())
+        """The whole content. A small file that stands in memory is read on the spot, without a thread, where Linux can be asked."""
+        data = self._content_now("read_bytes")
+        return await self._call(lambda path: path.read_bytes()) if data is None else data
 
     async def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
-        """The whole content as text."""
-        return await self._call(lambda path: path.read_text(encoding, errors))
+        """The whole content as text. As ``read_bytes``."""
+        data = self._content_now("read_text")
+        if data is None:
+            return await self._call(lambda path: path.read_text(encoding, errors))
+        return io.TextIOWrapper(io.BytesIO(data), io.text_encoding(encoding), errors).read()
+
+    def _content_now(self, method: str) -> bytes | None:
+        """What needs no wait, and may come now; else None, and the hop to a thread is the cancellation point that it would have been."""
+        # Who has put others in the place of these (a file system for tests, say) means this class, too.
+        untouched = io.open is OPEN and getattr(pathlib.Path, method) is UNTOUCHED[method]
+        return content_now(self) if untouched and passes() else None
 
     async def write_bytes(self, data: ReadableBuffer) -> int:
         """Replace the content; returns how many bytes were written."""
