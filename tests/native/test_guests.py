@@ -69,7 +69,6 @@ def test_what_was_granted_is_kept_and_the_cancellation_comes_at_the_next_wait(wh
         async def waiter() -> None:
             got.append(await wait(thing))
             await bateau.yield_now()
-            await bateau.sleep(10)
 
         waiting = asyncio.ensure_future(waiter())
         await asyncio.sleep(0)

@@ -301,9 +301,9 @@ class Engine(EngineFields, Host):
                 if observe is not None:
                     observe(task)
                 running.task = task
-                send = task.send
+                send = kept = task.send
                 try:
-                    if send is None:
+                    if not kept:
                         send = task.coro.send  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]  # it has not ended
                     trap = task.context.run(send, None)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
                 except StopIteration as stop:
@@ -316,7 +316,8 @@ class Engine(EngineFields, Host):
                     running.task = outer
                     self._raised(task, error)
                 else:
-                    task.send = send
+                    if not kept:
+                        task.send = send if kept is False else False
                     if trap is None:
                         task.scheduled = True
                         ready.append(task)

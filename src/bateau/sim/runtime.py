@@ -222,7 +222,7 @@ class SimEngine(NativeEngine):
         task.scheduled = False
         send = task.send
         try:
-            if send is None:
+            if not send:
                 send = task.coro.send
             trap = task.context.run(send, None)
         except BaseException as error:
