@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import sys
 
 from ..insight.client import Client, NoAgent, connect
 from ..insight.dumping import Format, ProcessMemory, reader_for, render
 from ..insight.model import InsightError, Reader, Snapshot, Want
+from ..insight.words import count
 
 # What a core file begins with.
 ELF = b"\x7fELF"
@@ -101,7 +103,12 @@ def _one(snapshot: Snapshot, wanted: str) -> str:
 
     found = [task for task in snapshot.tasks if task.name == wanted or str(task.id) == wanted]
     if not found:
-        raise InsightError(f"there is no task {wanted!r} among {len(snapshot.tasks)}")
+        names = list(dict.fromkeys(task.name for task in snapshot.tasks))
+        near = difflib.get_close_matches(wanted, names, 4, 0.4) or names[:4]
+        raise InsightError(
+            f"there is no task {wanted!r} among {count(len(snapshot.tasks), 'task')}"
+            + (f"; there is, for example, {', '.join(map(repr, near))}" if near else "")
+        )
     return "\n".join(explain_task(snapshot, task.id) for task in found)
 
 

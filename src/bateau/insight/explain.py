@@ -296,6 +296,9 @@ class _Teller:
             for step in steps:
                 resource = self.graph.resources.get(step.resource) if step.resource is not None else None
                 what = resource.text if resource is not None else "something unknown"
+                if resource is not None and resource.kind == "the clock":
+                    yield f"  {self.graph.tasks[step.task].name!r} waits until its time has come"
+                    continue
                 by = self._doing(step.by) if step.by is not None else "somebody outside"
                 yield f"  {self.graph.tasks[step.task].name!r} waits on {what}, which could be freed by {by}"
         if not self.graph.can_move(task.id):

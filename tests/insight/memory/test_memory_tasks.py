@@ -124,6 +124,7 @@ def chains_of(snapshot: Snapshot, names: Any) -> dict[str, list[list[Any]]]:
 
 
 def test_trio() -> None:
+    """Also: trio's own helpers, which no program wrote, are left out."""
     pytest.importorskip("trio")
     with child(TRIO) as (pid, truth):
         snapshot = read_blocked(pid)
@@ -158,6 +159,7 @@ def test_trio() -> None:
         assert nursery.needs_all and set(nursery.satisfiers) == {
             task.id for task in snapshot.tasks if task.parent == tasks["__main__.main"].id
         }
+        assert not [name for name in tasks if name.startswith("<")]
         assert tasks["blocks"].state == "running"
         assert snapshot.stack(tasks["blocks"].stack)[-1].function == "block"
         assert [runtime.library for runtime in snapshot.runtimes] == ["trio"]

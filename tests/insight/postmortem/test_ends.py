@@ -18,6 +18,7 @@ import pytest
 from bateau.insight.model import Snapshot, Task
 from bateau.insight.postmortem import report
 from bateau.insight.postmortem.command import read_report
+from bateau.insight.recorder import files
 
 PROGRAM = Path(__file__).parents[2] / "support" / "dying.py"
 LIMIT = 200 << 20
@@ -244,3 +245,13 @@ def test_crashes_of_one_cause_have_one_cluster(tmp_path: Path) -> None:
     for number, (how, options) in enumerate(ways):
         found.append(Run(tmp_path / str(number), how, "--supervise", *options).report().cluster)
     assert found[0] == found[1] != found[2]
+
+
+def test_a_process_that_was_killed_and_not_waited_for_is_dead() -> None:
+    """Its parent may take its time: until then the system still has an entry of it."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        path = Path(f"app-{process.pid}-{files.started_at(process.pid)}.recording")
+        assert files.is_alive(path)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert not files.is_alive(path)

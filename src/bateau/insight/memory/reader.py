@@ -136,7 +136,9 @@ class _Reading:
         threads = [
             Thread(
                 state.ident,
-                names.get(state.ident, ""),
+                # A program that never loads `threading` has no names for its threads.
+                names.get(state.ident)
+                or ("MainThread" if state.native_id == self.source.pid else f"thread {state.ident}"),
                 state.native_id,
                 draft.stack([step.link for step in state.stack]) if self.want.threads else None,
                 by_thread.get(state.ident),

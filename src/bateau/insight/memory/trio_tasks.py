@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,6 +28,8 @@ RECIPES: dict[tuple[str, str], Recipe] = {
     ("_threads", "to_thread_run_sync"): Recipe("a worker thread", "a worker thread", "", "outside"),
     ("_io_epoll", "EpollIOManager._epoll_wait"): Recipe("a descriptor", "descriptor", "fd", "outside"),
 }
+# Where trio itself is, wherever it was installed.
+_IN_TRIO = re.compile(r"[/\\]trio[/\\]_core[/\\]")
 _PARKED = Recipe("something of trio's", "something of trio's")
 
 
@@ -89,9 +92,12 @@ class TrioTasks:
         objects, draft = self.objects, self.draft
         chain = self.frames.chain(objects.attribute(address, "coro"))
         stack = draft.stack_of(chain)
+        name = objects.string(objects.attribute(address, "name"), 1024)
+        if name.startswith("<") and chain.links and _IN_TRIO.search(chain.links[0].code.file):
+            return  # a helper of trio's, which no program wrote
         fields: dict[str, Any] = {
             "id": -address,
-            "name": objects.string(objects.attribute(address, "name"), 1024),
+            "name": name,
             "state": "waiting",
             "runtime": runner,
             "library": "trio",

@@ -69,9 +69,17 @@ def program_name() -> str:
 
 
 def is_alive(path: Path) -> bool:
-    """Whether the process that a folder or report is named after still runs."""
+    """Whether the process that a folder or report is named after still runs. One that has ended and was not waited for does not."""
     match = _NAME.fullmatch(path.name)
-    return match is not None and started_at(match[2]) == int(match[3]) != 0
+    return match is not None and started_at(match[2]) == int(match[3]) != 0 and not _is_zombie(match[2])
+
+
+def _is_zombie(pid: str) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    except (OSError, IndexError):
+        return True
 
 
 def remove_folder(path: Path) -> None:
