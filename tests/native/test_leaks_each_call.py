@@ -28,7 +28,7 @@ import bateau.time
 from bateau import fs, net, sync
 from bateau.channel import channel
 from bateau.interop.asyncio import is_native, new_event_loop
-from bateau.io import BufReader
+from bateau.io import BufReader, BufWriter
 from bateau.io.fd import FdWatch
 from bateau.kernel import cancellation, twin
 from bateau.kernel.current import current_host, current_task
@@ -710,6 +710,7 @@ IN_PROGRAM = {
     "SideFields": "ready",
     "UdpSocketFields": "recv recvfrom send sendto",
     "BufReaderFields": "read readexactly readline readuntil",
+    "BufWriterFields": "flush write",
     "AsyncFileFields": "read readline seek tell",
     "BinaryFileFields": "peek pread read1 readinto",
     "NowFileFields": "read readall readinto",
@@ -811,7 +812,7 @@ def test_calls_of_streams() -> None:
 
     async def talk(one: Any, other: Any, rounds: int) -> None:
         host: Any = current_host()
-        reader = BufReader(one)
+        reader, writer = BufReader(one), BufWriter(one)
 
         async def answer() -> None:
             for _ in range(rounds):
@@ -824,7 +825,8 @@ def test_calls_of_streams() -> None:
         async with bateau.scope() as scope:
             scope.spawn(answer)
             for n in range(rounds):
-                await one.write(b"ping")
+                await writer.write(b"ping")
+                await writer.flush()
                 for buffer in (bytearray(2), memoryview(bytearray(2))):
                     assert await one.readinto(buffer) == 2
                 assert await reader.read(4) == b"pong"

@@ -15,8 +15,8 @@ import pytest
 
 import bateau
 from bateau import net
-from bateau.io import BufReader
-from bateau.io.abc import AsyncRead
+from bateau.io import BufReader, BufWriter
+from bateau.io.abc import AsyncRead, AsyncWrite
 from bateau.kernel import twin
 from bateau.net import unix
 
@@ -120,6 +120,120 @@ def test_buffered_reads_do_what_the_pure_ones_do(part):
     async def main():
         for seed in range(part * 100, part * 100 + 100):
             await one(seed)
+
+    bateau.run(main, runtime="native")
+
+
+class Sink(AsyncWrite):
+    """Takes pieces of random sizes; would block, is broken, can't try at all as ``dice`` says."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.tries = self.random.random() < 0.8
+        self.found = b""
+        self.calls: list[str] = []
+
+    def try_write(self, data, /) -> int:
+        self.calls.append("try")
+        if not self.tries:
+            raise bateau.Unsupported("the script says so")
+        how = self.random.random()
+        if how < 0.25:
+            raise bateau.WouldBlock("the script says so")
+        if how > 0.95:
+            raise bateau.Broken("the script says so")
+        part = bytes(data)[: self.random.choice((1, 3, 50, 1000))]
+        self.found += part
+        return len(part)
+
+    async def ready(self, directions: int = 2, /) -> int:
+        self.calls.append("ready")
+        await bateau.yield_now()
+        return directions
+
+    async def write(self, data, /) -> None:
+        self.calls.append("write")
+        await bateau.yield_now()
+        self.found += bytes(data)
+
+    async def write_eof(self) -> None:
+        """Nothing to end."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+    @property
+    def closed(self) -> bool:
+        """Never."""
+        return False
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_buffered_writes_do_what_the_pure_ones_do(part):
+    """Random writes and flushes, cancellations in the middle: the same results, errors, calls of the stream below, steps counted."""
+    pure = {name: twin.replaced[f"BufWriter.{name}"] for name in ("write", "flush")}
+
+    async def one(seed):
+        dice = random.Random(seed)
+        size = dice.choice((1, 8, 100))
+        sinks = Sink(seed), Sink(seed)
+        native, plain = (BufWriter(sink, size) for sink in sinks)
+        for _ in range(40):
+            if dice.random() < 0.3:
+                name, args = "flush", ()
+            else:
+                name, args = (
+                    "write",
+                    (dice.choice((b"", b"a", b"some", bytearray(b"array"), b"x" * 90, b"y" * 300, "text", None)),),
+                )
+            cut = dice.random() < 0.2
+            found = []
+            for way in (partial(getattr(native, name), *args), partial(pure[name], plain, *args)):
+                results = []
+
+                async def collect(way=way, results=results):
+                    try:
+                        results.append(await way())
+                    except Exception as error:
+                        results.append((type(error), str(error)))
+                    results.append(bateau.current_task().budget)
+
+                async with bateau.scope() as scope:
+                    task = scope.spawn(collect)
+                    if cut:
+                        await bateau.yield_now()
+                        task.cancel()
+                found.append(results)
+            assert found[0] == found[1], (seed, name, args)
+            assert bytes(native._buffer) == bytes(plain._buffer), (seed, name, args)
+            assert sinks[0].found == sinks[1].found and sinks[0].calls == sinks[1].calls, (seed, name, args)
+            assert native._slot.task is None
+        for writer in (native, plain):
+            assert len(writer._buffer) <= size
+            writer.close()
+            with pytest.raises(bateau.Closed):
+                await writer.flush()
+            with pytest.raises(bateau.Closed):
+                await writer.write(b"late")
+
+    async def main():
+        for seed in range(part * 100, part * 100 + 100):
+            await one(seed)
+
+    bateau.run(main, runtime="native")
+
+
+def test_a_write_that_is_not_awaited_warns_and_has_no_effect():
+    async def main():
+        writer = BufWriter(Sink(1))
+        with pytest.warns(RuntimeWarning, match="BufWriter.write' was never awaited"):
+            writer.write(b"x")
+        with pytest.warns(RuntimeWarning, match="BufWriter.flush' was never awaited"):
+            writer.flush()
+        assert not writer.buffered
 
     bateau.run(main, runtime="native")
 
@@ -290,6 +404,21 @@ async def buffered_wait(ours, theirs):
         assert await task == b"abcdef"
 
 
+async def buffered_writes(ours, theirs):
+    writer = BufWriter(ours, 100)
+    for _ in range(5):
+        await writer.write(b"small ")
+    assert writer.buffered == 30
+    await writer.flush()
+    await writer.flush()
+    await writer.write(b"w" * 90)
+    await writer.write(b"w" * 90)  # does not fit: the first has to go
+    await writer.flush()
+    assert await theirs.read() == b"small " * 5 + b"w" * 180
+    with pytest.raises(TypeError):
+        await writer.write("text")
+
+
 async def refused(ours, theirs):
     for bad in (-1, "x"):
         with pytest.raises((ValueError, TypeError)):
@@ -324,7 +453,7 @@ async def datagrams(_ours, _theirs):
         assert await b.recvfrom() == (b"x", a.getsockname())
 
 
-CASES = [echo, parked, into, cancelled, buffered, buffered_wait, refused, closed, datagrams]
+CASES = [echo, parked, into, cancelled, buffered, buffered_wait, buffered_writes, refused, closed, datagrams]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
@@ -511,6 +640,44 @@ MISUSES = {
             except Exception as error:
                 print(type(error).__name__)
             ours.close(); theirs.close()
+    """,
+    "the fields of a writer set to the wrong things": """
+        from bateau.io import BufWriter
+        for field, value in (("_buffer", 5), ("_buffer", None), ("_buffer", b"x"), ("_size", -1), ("_slot", 3), ("raw", None), ("raw", 5)):
+            ours, theirs = unix.pair()
+            writer = BufWriter(ours)
+            for call in (lambda: writer.write(b"x"), writer.flush):
+                await writer.write(b"y")
+                kept = writer._buffer
+                setattr(writer, field, value)
+                try:
+                    await call()
+                except Exception as error:
+                    print(type(error).__name__)
+                writer._buffer = kept
+                if field != "raw":
+                    break
+            writer._buffer = bytearray()
+            ours.close(); theirs.close()
+    """,
+    "a stream below that lies about what it took, and changes the writer meanwhile": """
+        from bateau.io import BufWriter
+        class Below:
+            closed = False
+            def __init__(self, gives): self.gives = gives
+            flush = bateau.io.AsyncWrite.flush
+            def describe(self): return "below"
+            def try_write(self, data):
+                writer._buffer, writer.raw = bytearray(b"new"), None
+                return self.gives
+        for gives in (-1, 10**6, 1 << 80, None, "x", 2):
+            writer = BufWriter(Below(gives))
+            await writer.write(b"abc")
+            try:
+                await writer.flush()
+            except BaseException as error:
+                print(type(error).__name__)
+            writer._buffer = bytearray()
     """,
     "a stream below that hands out what is no bytes, and changes the reader meanwhile": """
         class Below:

@@ -1,5 +1,5 @@
-/* Buffered reads: the fields of bateau.io.BufReader, and its read, readline, readuntil and readexactly. io/buffered.py has the rule by
-   which cancellation loses nothing, which is kept here as there: bytes enter the buffer in the step in which the layer below
+/* Buffered streams: the fields of bateau.io.BufReader, and its read, readline, readuntil and readexactly; those of BufWriter, and its
+   write and flush. io/buffered.py has the rule by which cancellation loses nothing, which is kept here as there: bytes enter the buffer in the step in which the layer below
    gave them, and leave it in the step in which they are returned.
 
    Theory of operation. A call makes a BufferedRead, an awaitable that is its own iterator. Its first step looks whether this is the
@@ -8,11 +8,14 @@
    here until it has brought enough. Everything else (other hosts, a borrow that stands open, bad arguments) is left to the coroutine
    of the pure method, kept in `below` likewise, with `pure` set: it does it all, and its end is the end.
 
-   Ownership. A call owns its reader, its arguments and `below`. The slot's `task` is set by it exactly while `holds` is. The buffer is an
+   A write that fits, and a flush that the stream below takes whole, are done in the first step as well, under the same condition; what has
+   to wait is a coroutine's of the pure code, which for a flush begins where the attempt of the first step has ended.
+
+   Ownership. A call owns its reader or writer, its arguments and `below`. The slot's `task` is set by it exactly while `holds` is. The buffer is an
    object that the reader owns: a search or a copy in it runs no Python code, so a pointer into it is not held over any. */
 #include "operation.h"
 
-enum kind { READ, EXACTLY, LINE, UNTIL };
+enum kind { READ, EXACTLY, LINE, UNTIL, WRITE, FLUSH };
 
 /* bateau.io.guard.Slot. */
 typedef struct {
@@ -28,22 +31,32 @@ typedef struct {
     Py_ssize_t pos, size;
 } Reader;
 
+/* bateau.io.buffered.BufWriter. */
 typedef struct {
     PyObject_HEAD
-    PyObject *reader;
-    PyObject *argument; /* as given, for the pure method: a number or a separator; NULL: none */
+    PyObject *weakrefs;
+    PyObject *raw, *buffer, *slot, *site;
+    Py_ssize_t size;
+    char closed, eof, open, tries, flushes;
+} Writer;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *reader;   /* of WRITE and FLUSH: the writer */
+    PyObject *argument; /* as given, for the pure method: a number, a separator, data; NULL: none */
     PyObject *below;    /* what is resumed, or NULL */
     Py_ssize_t n;       /* of READ and EXACTLY */
     Py_ssize_t searched;
     char kind, phase, holds, pure, direct; /* `direct`: what comes from below is the result, past the buffer */
 } BufferedRead;
 
-static PyTypeObject SlotType, ReaderType, BufferedReadType;
+static PyTypeObject SlotType, ReaderType, WriterType, BufferedReadType;
 
 /* -- fields -------------------------------------------------------------------------------------------------------------------- */
 
 #define SLOT_OBJECTS(X) X(stream) X(task) X(verb)
 #define READER_OBJECTS(X) X(raw) X(data) X(slot)
+#define WRITER_OBJECTS(X) X(raw) X(buffer) X(slot) X(site)
 #define CALL_OBJECTS(X) X(reader) X(argument) X(below)
 
 #define COLLECTED(prefix, Struct, OBJECTS)                                                                             \
@@ -60,6 +73,7 @@ static PyTypeObject SlotType, ReaderType, BufferedReadType;
 
 COLLECTED(slot, Slot, SLOT_OBJECTS)
 COLLECTED(reader, Reader, READER_OBJECTS)
+COLLECTED(writer, Writer, WRITER_OBJECTS)
 COLLECTED(call, BufferedRead, CALL_OBJECTS)
 
 static void
@@ -78,6 +92,17 @@ reader_dealloc(Reader *self)
         PyObject_ClearWeakRefs((PyObject *)self);
     }
     reader_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static void
+writer_dealloc(Writer *self)
+{
+    PyObject_GC_UnTrack(self);
+    if (self->weakrefs != NULL) {
+        PyObject_ClearWeakRefs((PyObject *)self);
+    }
+    writer_clear(self);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
@@ -368,7 +393,8 @@ run(BufferedRead *self, PySendResult how, PyObject *value, PyObject *arg, PyObje
 static PySendResult
 begin_pure(BufferedRead *self, PyObject *arg, PyObject **result)
 {
-    static const int names[] = {[READ] = K_BUF_READ, [EXACTLY] = K_BUF_READEXACTLY, [LINE] = K_BUF_READLINE, [UNTIL] = K_BUF_READUNTIL};
+    static const int names[] = {[READ] = K_BUF_READ,       [EXACTLY] = K_BUF_READEXACTLY, [LINE] = K_BUF_READLINE,
+                                [UNTIL] = K_BUF_READUNTIL, [WRITE] = K_BUF_WRITE,         [FLUSH] = K_BUF_FLUSH};
     self->pure = 1;
     PyObject *coro = PyObject_CallFunctionObjArgs(kept[(int)names[(int)self->kind]], self->reader, self->argument, NULL);
     if (coro == NULL) {
@@ -380,14 +406,101 @@ begin_pure(BufferedRead *self, PyObject *arg, PyObject **result)
     return run(self, PYGEN_NEXT, NULL, arg, result);
 }
 
+/* Whether the running task may go on without a look at anything (`passes`, before it counts), and nobody is in the middle of a call. */
+static int
+is_common(Task *task, PyObject *slot)
+{
+    return task != NULL && !task->foreign && task->budget > 0 && !task_is_cancelled(task) && !has_rare(task, guard) && slot != NULL &&
+           PyObject_TypeCheck(slot, &SlotType) && !is_set(((Slot *)slot)->task);
+}
+
+static PySendResult
+begin_write(BufferedRead *self, PyObject *arg, PyObject **result)
+{
+    Writer *writer = (Writer *)self->reader;
+    Task *task = running_task();
+    PyObject *buffer = writer->buffer;
+    if (!PyBytes_CheckExact(self->argument) || !writer->open || buffer == NULL || !PyByteArray_CheckExact(buffer) ||
+        !is_common(task, writer->slot)) {
+        return begin_pure(self, arg, result);
+    }
+    Py_ssize_t have = PyByteArray_GET_SIZE(buffer), more = PyBytes_GET_SIZE(self->argument);
+    if (more > writer->size - have) {
+        return begin_pure(self, arg, result);
+    }
+    task->budget--;
+    Py_INCREF(buffer);
+    int status = PyByteArray_Resize(buffer, have + more);
+    if (status == 0) {
+        memcpy(PyByteArray_AS_STRING(buffer) + have, PyBytes_AS_STRING(self->argument), (size_t)more);
+    }
+    Py_DECREF(buffer);
+    return status == 0 ? over(self, Py_NewRef(Py_None), result) : failed(self, result);
+}
+
+/* Hand over what `raw` takes at once, as `_send_some`: 1 if nothing is left, 0 if something is, -1 with an exception. */
+static int
+send_some(Writer *writer)
+{
+    PyObject *buffer = Py_NewRef(writer->buffer), *raw = Py_NewRef(writer->raw);
+    PyObject *count = PyObject_CallMethodOneArg(raw, str_try_write, buffer);
+    int status = -1;
+    if (count != NULL) {
+        Py_ssize_t sent = PyNumber_AsSsize_t(count, PyExc_OverflowError), have = PyByteArray_GET_SIZE(buffer);
+        if (sent == have) {
+            status = PyByteArray_Resize(buffer, 0) < 0 ? -1 : 1;
+        } else if (sent != -1 || !PyErr_Occurred()) {
+            status = PySequence_DelSlice(buffer, 0, sent); /* as Python's slices: what is out of range is not deleted */
+        }
+    } else if (PyErr_ExceptionMatches(kept[K_BUFFERED_REFUSED])) {
+        PyErr_Clear(); /* seen to by the rest */
+        status = 0;
+    }
+    Py_XDECREF(count);
+    Py_DECREF(raw);
+    Py_DECREF(buffer);
+    return status;
+}
+
+static PySendResult
+begin_flush(BufferedRead *self, PyObject *arg, PyObject **result)
+{
+    Writer *writer = (Writer *)self->reader;
+    Task *task = running_task();
+    PyObject *buffer = writer->buffer;
+    if (!writer->tries || writer->flushes || writer->closed || buffer == NULL || !PyByteArray_CheckExact(buffer) ||
+        writer->raw == NULL || !PyTuple_CheckExact(kept[K_BUFFERED_REFUSED]) || !is_common(task, writer->slot)) {
+        return begin_pure(self, arg, result);
+    }
+    task->budget--;
+    int done = PyByteArray_GET_SIZE(buffer) == 0 ? 1 : send_some(writer);
+    if (done < 0) {
+        return failed(self, result);
+    }
+    if (done) {
+        return over(self, Py_NewRef(Py_None), result);
+    }
+    self->pure = 1;
+    PyObject *rest = PyObject_CallOneArg(kept[K_BUFFERED_FLUSH_REST], self->reader);
+    if (rest == NULL) {
+        return failed(self, result);
+    }
+    put(self->below, rest);
+    Py_DECREF(rest);
+    self->phase = SUSPENDED;
+    return run(self, PYGEN_NEXT, NULL, arg, result);
+}
+
 static PySendResult
 begin(BufferedRead *self, PyObject *arg, PyObject **result)
 {
+    if (self->kind >= WRITE) {
+        return self->kind == WRITE ? begin_write(self, arg, result) : begin_flush(self, arg, result);
+    }
     Reader *reader = (Reader *)self->reader;
     Task *task = running_task();
     const char *start;
-    if (task == NULL || task->foreign || task->budget <= 0 || task_is_cancelled(task) || has_rare(task, guard) || reader->slot == NULL ||
-        !PyObject_TypeCheck(reader->slot, &SlotType) || is_set(((Slot *)reader->slot)->task) || look(reader, &start) < 0) {
+    if (!is_common(task, reader->slot) || look(reader, &start) < 0) {
         return begin_pure(self, arg, result);
     }
     Py_ssize_t goal = 0, count = at_hand(self, reader, &goal);
@@ -505,7 +618,8 @@ call_close(BufferedRead *self, PyObject *Py_UNUSED(ignored))
 static BufferedRead *spare[FREE_AT_MOST]; /* emptied, untracked, without a reference count */
 static int spares;
 
-static const char *const names[] = {[READ] = "read", [EXACTLY] = "readexactly", [LINE] = "readline", [UNTIL] = "readuntil"};
+static const char *const names[] = {[READ] = "BufReader.read",       [EXACTLY] = "BufReader.readexactly", [LINE] = "BufReader.readline",
+                                    [UNTIL] = "BufReader.readuntil", [WRITE] = "BufWriter.write",         [FLUSH] = "BufWriter.flush"};
 
 static void
 call_finalize(BufferedRead *self)
@@ -523,7 +637,7 @@ call_finalize(BufferedRead *self)
         Py_XDECREF(closed);
     } else {
         self->phase = OVER;
-        if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine 'BufReader.%s' was never awaited", names[(int)self->kind]) < 0) {
+        if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine '%s' was never awaited", names[(int)self->kind]) < 0) {
             PyErr_WriteUnraisable((PyObject *)self);
         }
     }
@@ -546,7 +660,7 @@ call_dealloc(BufferedRead *self)
 }
 
 static PyObject *
-make(Reader *reader, enum kind kind, Py_ssize_t n, PyObject *argument)
+make(PyObject *reader, enum kind kind, Py_ssize_t n, PyObject *argument)
 {
     BufferedRead *call;
     if (spares > 0) {
@@ -558,7 +672,7 @@ make(Reader *reader, enum kind kind, Py_ssize_t n, PyObject *argument)
             return NULL;
         }
     }
-    call->reader = Py_NewRef((PyObject *)reader);
+    call->reader = Py_NewRef(reader);
     call->argument = Py_XNewRef(argument);
     call->below = NULL;
     call->n = n;
@@ -610,7 +724,7 @@ counted(Reader *self, enum kind kind, int which, Py_ssize_t standard, PyObject *
     if (!common || n < 0) {
         return leave_to_pure(which, self, args, nargs, kwnames);
     }
-    return make(self, kind, n, nargs ? args[0] : NULL);
+    return make((PyObject *)self, kind, n, nargs ? args[0] : NULL);
 }
 
 static PyObject *
@@ -631,7 +745,7 @@ reader_readline(Reader *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
     if (kwnames != NULL || nargs > 1 || (nargs == 1 && args[0] != Py_None)) {
         return leave_to_pure(K_BUF_READLINE, self, args, nargs, kwnames);
     }
-    return make(self, LINE, 0, NULL);
+    return make((PyObject *)self, LINE, 0, NULL);
 }
 
 static PyObject *
@@ -641,7 +755,19 @@ reader_readuntil(Reader *self, PyObject *const *args, Py_ssize_t nargs, PyObject
         PyBytes_GET_SIZE(args[0]) == 0) {
         return leave_to_pure(K_BUF_READUNTIL, self, args, nargs, kwnames);
     }
-    return make(self, UNTIL, 0, args[0]);
+    return make((PyObject *)self, UNTIL, 0, args[0]);
+}
+
+static PyObject *
+writer_write(Writer *self, PyObject *data)
+{
+    return make((PyObject *)self, WRITE, 0, data);
+}
+
+static PyObject *
+writer_flush(Writer *self, PyObject *Py_UNUSED(ignored))
+{
+    return make((PyObject *)self, FLUSH, 0, NULL);
 }
 
 static PyMethodDef call_methods[] = {
@@ -662,7 +788,7 @@ static PyAsyncMethods call_async = {.am_await = (unaryfunc)call_await, .am_send 
 static PyTypeObject BufferedReadType = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "bateau._native.BufferedRead",
-    .tp_doc = "A read of a BufReader: single use, to be awaited.",
+    .tp_doc = "A call of a BufReader or BufWriter: single use, to be awaited.",
     .tp_basicsize = sizeof(BufferedRead),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_dealloc = (destructor)call_dealloc,
@@ -709,10 +835,44 @@ static PyTypeObject ReaderType = {
     .tp_methods = reader_methods,
 };
 
+static PyMethodDef writer_methods[] = {
+    {"write", (PyCFunction)writer_write, METH_O, "write($self, data, /)\n--\n\nSee ``AsyncWrite.write``."},
+    {"flush", (PyCFunction)writer_flush, METH_NOARGS, "flush($self)\n--\n\nSee ``AsyncWrite.flush``."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef writer_members[] = {
+    FIELD(Writer, raw, "raw"),
+    FIELD(Writer, buffer, "_buffer"),
+    FIELD(Writer, slot, "_slot"),
+    FIELD(Writer, site, "_site"),
+    {"_size", Py_T_PYSSIZET, offsetof(Writer, size), 0, NULL},
+    {"_closed", Py_T_BOOL, offsetof(Writer, closed), 0, NULL},
+    {"_eof", Py_T_BOOL, offsetof(Writer, eof), 0, NULL},
+    {"_open", Py_T_BOOL, offsetof(Writer, open), 0, NULL},
+    {"_tries", Py_T_BOOL, offsetof(Writer, tries), 0, NULL},
+    {"_flushes", Py_T_BOOL, offsetof(Writer, flushes), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyTypeObject WriterType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "bateau._native.BufWriterFields",
+    .tp_basicsize = sizeof(Writer),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .tp_weaklistoffset = offsetof(Writer, weakrefs),
+    .tp_new = PyType_GenericNew,
+    .tp_dealloc = (destructor)writer_dealloc,
+    .tp_traverse = (traverseproc)writer_traverse,
+    .tp_clear = (inquiry)writer_clear,
+    .tp_members = writer_members,
+    .tp_methods = writer_methods,
+};
+
 int
 kernel_buffered_ready(PyObject *module)
 {
-    return PyModule_AddType(module, &SlotType) < 0 || PyModule_AddType(module, &ReaderType) < 0
+    return PyModule_AddType(module, &WriterType) < 0 || PyModule_AddType(module, &SlotType) < 0 || PyModule_AddType(module, &ReaderType) < 0
                ? -1
                : PyModule_AddType(module, &BufferedReadType);
 }

@@ -2,7 +2,7 @@
 #include "kernel.h"
 
 /* Raised whenever something agreed with kernel/twin.py changes, so that an old build is not used with new sources. */
-#define KERNEL_VERSION 14
+#define KERNEL_VERSION 15
 
 PyObject *kept[K_COUNT];
 PyTypeObject *known[C_COUNT];
@@ -91,6 +91,10 @@ static const char *const kept_names[K_COUNT] = {
     [K_BUF_READEXACTLY] = "BufReader.readexactly",
     [K_BUF_READLINE] = "BufReader.readline",
     [K_BUF_READUNTIL] = "BufReader.readuntil",
+    [K_BUF_WRITE] = "BufWriter.write",
+    [K_BUF_FLUSH] = "BufWriter.flush",
+    [K_BUFFERED_FLUSH_REST] = "buffered_flush_rest",
+    [K_BUFFERED_REFUSED] = "buffered_refused",
     [K_BUFFERED_LIMIT] = "buffered_limit",
     [K_BUFFERED_SHORT] = "buffered_short",
     [K_BUFFERED_NO_SEPARATOR] = "buffered_no_separator",

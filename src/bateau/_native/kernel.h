@@ -352,6 +352,10 @@ enum kept_name {
     K_BUF_READEXACTLY,
     K_BUF_READLINE,
     K_BUF_READUNTIL,
+    K_BUF_WRITE,
+    K_BUF_FLUSH,
+    K_BUFFERED_FLUSH_REST,
+    K_BUFFERED_REFUSED,
     K_BUFFERED_LIMIT,
     K_BUFFERED_SHORT,
     K_BUFFERED_NO_SEPARATOR,
@@ -467,7 +471,7 @@ running_task(void)
     X(check_home) X(given_up) X(_nobodys) X(_add) X(read) \
     X(check) X(chance) X(follows) X(only) X(main) X(dead) X(awake)                                                      \
     X(ready) X(pending) X(calls) X(_hot) X(_inbox) X(_soon) X(_attend) X(_note_choice) X(_first_timer) X(before_call)  \
-    X(let_time_pass) X(resumed) X(popleft) X(process) X(end_with) X(preadv)
+    X(let_time_pass) X(resumed) X(popleft) X(process) X(end_with) X(try_write) X(preadv)
 #define DECLARE_NAME(n) extern PyObject *str_##n;
 NAMES(DECLARE_NAME)
 #undef DECLARE_NAME

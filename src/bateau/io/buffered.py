@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from ..kernel.errors import EndOfStream, Unsupported, WouldBlock, user_site
 from ..kernel.flow import checkpoint, passes
 from ..kernel.hazard import report
-from ..kernel.twin import BufReaderFields, keep, slots, twinned
+from ..kernel.twin import BufReaderFields, BufWriterFields, keep, slots, twinned
 from . import guard
 from .abc import (
     DEFAULT_SIZE,
@@ -31,6 +31,9 @@ from .abc import (
 )
 
 LINE_END = b"\n"
+
+# What says that nothing can be written without a wait.
+_REFUSED = (WouldBlock, Unsupported)
 
 
 def _check_buffer_size(size: int) -> int:
@@ -268,10 +271,13 @@ def _over_limit(separator: bytes | None, bound: int) -> NoReturn:
     )
 
 
-keep(buffered_short=_too_short, buffered_no_separator=_without, buffered_limit=_over_limit)
+keep(
+    buffered_short=_too_short, buffered_no_separator=_without, buffered_limit=_over_limit, buffered_refused=_REFUSED
+)
 
 
-class BufWriter(AsyncBufWrite):
+@twinned("flush", "write")
+class BufWriter(BufWriterFields, AsyncBufWrite):
     """Gathers small writes and hands them to ``raw`` in large pieces: when ``size`` bytes are full, and on ``flush``.
 
     Owns ``raw``: ``aclose`` flushes and closes it. A write that doesn't fit waits until the buffer is empty, so a slow
@@ -280,7 +286,7 @@ class BufWriter(AsyncBufWrite):
 
     # Invariants: ``len(_buffer) <= _size``; it holds what callers wrote and ``raw`` has not taken, in order. ``_open`` is
     # ``not (_closed or _eof)``. As in ``BufReader``, what can be done at once is done without the slot.
-    __slots__ = (
+    __slots__ = slots(
         "__weakref__",
         "_buffer",
         "_closed",
@@ -390,10 +396,14 @@ class BufWriter(AsyncBufWrite):
             if self._buffer:
                 try:
                     self._send_some()
-                except (WouldBlock, Unsupported):
+                except _REFUSED:
                     pass  # seen to below
             if not self._buffer:
                 return
+        await self._flush_rest()
+
+    async def _flush_rest(self) -> None:
+        """``flush`` where that can't be done at once."""
         with self._slot:
             if self._closed:
                 raise guard.closed(self.describe())
@@ -453,6 +463,10 @@ class BufWriter(AsyncBufWrite):
                 f"{self.describe()} was dropped with {len(self._buffer)} bytes unsent; use `async with` or await aclose()",
                 self._site,
             )
+
+
+_rest: Any = BufWriter
+keep(buffered_flush_rest=_rest._flush_rest)
 
 
 class BufStream(AsyncBufRead, AsyncBufWrite, AsyncStream):

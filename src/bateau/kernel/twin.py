@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 C = TypeVar("C", bound=type)
 
-_WANTED = 14  # the version of what is agreed between these files and those in C; see ``kernel.c``
+_WANTED = 15  # the version of what is agreed between these files and those in C; see ``kernel.c``
 _NOT_BUILT = "the C extension was not built (a C compiler is needed when bateau is installed)"
 
 
@@ -193,6 +193,9 @@ if TYPE_CHECKING or native is None:
     class BufReaderFields(_Nothing):
         __slots__ = ()
 
+    class BufWriterFields(_Nothing):
+        __slots__ = ()
+
     class AsyncFileFields(_Nothing):
         __slots__ = ()
 
@@ -258,6 +261,7 @@ else:
     StreamWriteFields = native.StreamWriteFields
     SlotFields = native.SlotFields
     BufReaderFields = native.BufReaderFields
+    BufWriterFields = native.BufWriterFields
     AsyncFileFields = native.AsyncFileFields
     BinaryFileFields = native.BinaryFileFields
     NowFileFields = native.NowFileFields
