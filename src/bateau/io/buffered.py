@@ -271,9 +271,7 @@ def _over_limit(separator: bytes | None, bound: int) -> NoReturn:
     )
 
 
-keep(
-    buffered_short=_too_short, buffered_no_separator=_without, buffered_limit=_over_limit, buffered_refused=_REFUSED
-)
+keep(buffered_short=_too_short, buffered_no_separator=_without, buffered_limit=_over_limit, buffered_refused=_REFUSED)
 
 
 @twinned("flush", "write")
