@@ -159,6 +159,21 @@ static const char *const known_names[C_COUNT] = {
 NAMES(DEFINE_NAME)
 #undef DEFINE_NAME
 
+/* What is_a does with another class than the last: apart from it, so that the short ways need no room for it. */
+int
+is_a_unseen(PyObject *object, PyTypeObject *type, PyTypeObject **seen)
+{
+    PyTypeObject *its = Py_TYPE(object);
+    if (its != type && !PyType_IsSubtype(its, type)) {
+        return 0;
+    }
+    PyTypeObject *old = *seen;
+    Py_INCREF(its);
+    *seen = its;
+    Py_XDECREF(old);
+    return 1;
+}
+
 /* -- what kernel/twin.py calls -------------------------------------------------------------------------------------- */
 
 static PyObject *

@@ -82,22 +82,16 @@ put_field(PyObject **field, PyObject *value)
 /* Fields that Python code sets to None hold Py_None, those never set NULL: both mean None. */
 #define is_set(field) ((field) != NULL && (PyObject *)(field) != Py_None)
 
+/* For what is nearly always so. */
+#define LIKELY(condition) __builtin_expect(!!(condition), 1)
+
+int is_a_unseen(PyObject *object, PyTypeObject *type, PyTypeObject **seen);
+
 /* PyObject_TypeCheck that remembers the class it saw last. `seen` owns that class, so that no other can come to its address. */
 static inline int
 is_a(PyObject *object, PyTypeObject *type, PyTypeObject **seen)
 {
-    PyTypeObject *its = Py_TYPE(object);
-    if (its == *seen) {
-        return 1;
-    }
-    if (its != type && !PyType_IsSubtype(its, type)) {
-        return 0;
-    }
-    PyTypeObject *old = *seen;
-    Py_INCREF(its);
-    *seen = its;
-    Py_XDECREF(old);
-    return 1;
+    return LIKELY(Py_TYPE(object) == *seen) || is_a_unseen(object, type, seen);
 }
 
 /* -- the structs ---------------------------------------------------------------------------------------------------- */
@@ -211,6 +205,7 @@ typedef struct Operation {
     char guest; /* parked on what the host of a guest gave; see wait.c */
     char bound; /* parked, and not to be taken back any more: see condition.c */
     signed char which; /* of a final class: its number in `known` (see wait.c), else 0 */
+    char finalized; /* its finaliser has run, so the collector will not run it again */
 } Operation;
 
 /* bateau.kernel.resource.WaitQueue: the operations parked on one resource, first in, first out. */

@@ -29,6 +29,7 @@ operation_clear(Operation *self)
 void
 operation_finalize(Operation *self)
 {
+    self->finalized = 1; /* by the collector, it may be */
     if (self->state != NEW || kept[K_OPERATION_DEL] == NULL) {
         return;
     }
@@ -477,23 +478,30 @@ ITERATOR(checkpoint, checkpoint_step)
 SIMPLE_TYPE(YieldType, yield, "YieldFields")
 SIMPLE_TYPE(CheckpointType, checkpoint, "CheckpointFields")
 
-/* The functions of kernel/flow.py that make them: an object with its first state, no constructor called. */
+/* The functions of kernel/flow.py that make them: an object with its first state, no constructor called. METH_FASTCALL, because that is
+   what CPython calls without a detour (of a module's functions; not METH_NOARGS). */
 static PyObject *
-make_yield(PyObject *module, PyObject *Py_UNUSED(ignored))
+make_yield(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
+    if (nargs != 0) {
+        return PyErr_Format(PyExc_TypeError, "yield_now() takes no arguments (%zd given)", nargs);
+    }
     return (PyObject *)final_new(C_YIELD);
 }
 
 static PyObject *
-make_checkpoint(PyObject *module, PyObject *Py_UNUSED(ignored))
+make_checkpoint(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
+    if (nargs != 0) {
+        return PyErr_Format(PyExc_TypeError, "checkpoint() takes no arguments (%zd given)", nargs);
+    }
     return (PyObject *)final_new(C_CHECKPOINT);
 }
 
 static PyMethodDef operation_functions[] = {
-    {"yield_now", make_yield, METH_NOARGS,
+    {"yield_now", (PyCFunction)(void (*)(void))make_yield, METH_FASTCALL,
      "yield_now()\n--\n\nAwait it: let every other ready task run once. A cancellation point, before and after the turn."},
-    {"checkpoint", make_checkpoint, METH_NOARGS,
+    {"checkpoint", (PyCFunction)(void (*)(void))make_checkpoint, METH_FASTCALL,
      "checkpoint()\n--\n\nAwait it: a cancellation check, and a turn for the others if this task's step budget is used up.\n\n"
      "A cancellation point; cancelled, it had no effect."},
     {NULL, NULL, 0, NULL},

@@ -681,24 +681,42 @@ final_keep_quickly(Operation *self, PyTypeObject *type)
     return 0; /* it counts all references, and what is brought back is none of those that it has seen made */
 #endif
     int which = self->which;
-    int is_stream = which == C_STREAM_READ || which == C_STREAM_READINTO || which == C_STREAM_WRITE;
-    int is_end = which == C_SEND || which == C_RECV || which == C_NEXT;
-    if (known[which] != type || !(is_stream || is_end || which == C_YIELD) || self->state == NEW ||
-        PyObject_GC_IsFinalized((PyObject *)self) ||
-        !(is_stream ? stream_is_soon_empty(self) : is_end ? is_soon_empty((EndOperation *)self) : is_empty(self))) {
+    if (known[which] != type || self->state == NEW || self->finalized) {
         return 0;
     }
-    /* Alive from here on: it is in the collector's lists, and two of its fields may have been the last two to refer to something. */
-    Py_SET_REFCNT(self, 1);
-    if (is_stream) {
-        stream_let_go(self);
-    } else if (is_end) {
-        EndOperation *op = (EndOperation *)self;
+    /* The reference count: alive from there on. It is in the collector's lists, and two of its fields may be the last two to refer to
+       something. */
+    switch (which) {
+    case C_YIELD:
+        if (!is_empty(self)) {
+            return 0;
+        }
+        Py_SET_REFCNT(self, 1);
+        break;
+    case C_SEND:
+    case C_RECV:
+    case C_NEXT:
+        if (!is_soon_empty((EndOperation *)self)) {
+            return 0;
+        }
+        Py_SET_REFCNT(self, 1);
         Py_CLEAR(self->resource);
         Py_CLEAR(self->task);
         Py_CLEAR(self->value);
-        Py_CLEAR(op->end);
-        Py_CLEAR(op->item);
+        Py_CLEAR(((EndOperation *)self)->end);
+        Py_CLEAR(((EndOperation *)self)->item);
+        break;
+    case C_STREAM_READ:
+    case C_STREAM_READINTO:
+    case C_STREAM_WRITE:
+        if (!stream_is_soon_empty(self)) {
+            return 0;
+        }
+        Py_SET_REFCNT(self, 1);
+        stream_let_go(self);
+        break;
+    default:
+        return 0;
     }
     if (final_keep(self, which)) {
         return 1;
@@ -720,6 +738,7 @@ final_dealloc(Operation *self)
         /* Not PyObject_CallFinalizerFromDealloc: its mark would stay on an object of the free list. */
         Py_SET_REFCNT(op, 1);
         operation_finalize(self);
+        self->finalized = 0; /* not by the collector */
         if (Py_REFCNT(op) > 1) { /* somebody has kept it */
             self->state = ABORTED;
             Py_DECREF(op);
