@@ -34,7 +34,7 @@ static struct {
     PyObject *name;   /* owned */
     PyObject *value;  /* borrowed, see above */
     uint64_t version; /* of the dictionary in which it was found */
-} cache[SLOTS];
+} __attribute__((aligned(32))) cache[SLOTS];
 
 static inline uint64_t
 version_of(PyObject *dictionary)
@@ -45,17 +45,10 @@ version_of(PyObject *dictionary)
 #pragma GCC diagnostic pop
 }
 
+/* What was not found in the cache. */
 static PyObject *
-facade_getattro(PyObject *self, PyObject *name)
+look_up(PyObject *self, PyObject *dictionary, PyObject *name, size_t slot)
 {
-    PyObject *dictionary = dictionary_of(self);
-    size_t slot = ((uintptr_t)name >> 4) % SLOTS;
-    if (dictionary == NULL) {
-        return PyModule_Type.tp_getattro(self, name);
-    }
-    if (cache[slot].name == name && cache[slot].version == version_of(dictionary)) {
-        return Py_NewRef(cache[slot].value);
-    }
     PyObject *value = is_common(name) ? PyDict_GetItemWithError(dictionary, name) : NULL;
     if (value == NULL) {
         return PyErr_Occurred() ? NULL : PyModule_Type.tp_getattro(self, name);
@@ -67,6 +60,20 @@ facade_getattro(PyObject *self, PyObject *name)
         cache[slot].version = version_of(dictionary);
     }
     return value;
+}
+
+static PyObject *
+facade_getattro(PyObject *self, PyObject *name)
+{
+    PyObject *dictionary = dictionary_of(self);
+    size_t slot = ((uintptr_t)name >> 4) % SLOTS;
+    if (dictionary == NULL) {
+        return PyModule_Type.tp_getattro(self, name);
+    }
+    if (LIKELY(cache[slot].name == name && cache[slot].version == version_of(dictionary))) {
+        return Py_NewRef(cache[slot].value);
+    }
+    return look_up(self, dictionary, name, slot);
 }
 
 #else

@@ -673,6 +673,14 @@ final_keep(Operation *self, int which)
     return 1;
 }
 
+/* There was no room for it: on with its end. */
+static int
+final_keep_not(Operation *self)
+{
+    Py_SET_REFCNT(self, 0);
+    return 0;
+}
+
 /* Those that leave nothing to be dropped but a few references, and may be used again as they are. */
 static inline int
 final_keep_quickly(Operation *self, PyTypeObject *type)
@@ -686,13 +694,14 @@ final_keep_quickly(Operation *self, PyTypeObject *type)
     }
     /* The reference count: alive from there on. It is in the collector's lists, and two of its fields may be the last two to refer to
        something. */
-    switch (which) {
-    case C_YIELD:
+    if (which == C_YIELD) {
         if (!is_empty(self)) {
             return 0;
         }
         Py_SET_REFCNT(self, 1);
-        break;
+        return final_keep(self, C_YIELD) || final_keep_not(self);
+    }
+    switch (which) {
     case C_SEND:
     case C_RECV:
     case C_NEXT:
@@ -718,21 +727,15 @@ final_keep_quickly(Operation *self, PyTypeObject *type)
     default:
         return 0;
     }
-    if (final_keep(self, which)) {
-        return 1;
-    }
-    Py_SET_REFCNT(self, 0);
-    return 0;
+    return final_keep(self, which) || final_keep_not(self);
 }
 
-static void
-final_dealloc(Operation *self)
+/* Apart from what is common, which needs less of the stack. */
+static __attribute__((noinline)) void
+final_dealloc_slowly(Operation *self)
 {
     PyObject *op = (PyObject *)self;
     PyTypeObject *type = Py_TYPE(self);
-    if (final_keep_quickly(self, type)) {
-        return;
-    }
     int finalized = PyObject_GC_IsFinalized(op);
     if (self->state == NEW && !finalized) {
         /* Not PyObject_CallFinalizerFromDealloc: its mark would stay on an object of the free list. */
@@ -748,7 +751,9 @@ final_dealloc(Operation *self)
         self->state = ABORTED; /* said once, also if the trashcan brings it here again */
     }
     PyObject_GC_UnTrack(self);
+    self->finalized = 1; /* not the quick way, if the trashcan brings it here again: the collector does not know it any more */
     Py_TRASHCAN_BEGIN(self, final_dealloc) /* its item may be another operation, and so on */
+    self->finalized = 0;
     if (self->weakrefs != NULL) {
         PyObject_ClearWeakRefs(op);
     }
@@ -767,6 +772,14 @@ final_dealloc(Operation *self)
         Py_DECREF(type);
     }
     Py_TRASHCAN_END
+}
+
+static void
+final_dealloc(Operation *self)
+{
+    if (!final_keep_quickly(self, Py_TYPE(self))) {
+        final_dealloc_slowly(self);
+    }
 }
 
 /* finish(class): the final class derived from it. */
