@@ -314,10 +314,7 @@ yields_simply(void)
 {
     Running *here = running_here;
     Task *task = here != NULL ? here->stepped : NULL;
-    return task != NULL && (PyObject *)task == here->task && task->inner == (PyObject *)task &&
-                   !is_set(task->node.effective) && (task->rare == NULL || !is_set(task->rare->guard))
-               ? task
-               : NULL;
+    return task != NULL && (PyObject *)task == here->task && !task_is_cancelled(task) && !has_rare(task, guard) ? task : NULL;
 }
 
 /* After the others have run: what `yield_once` does. */
