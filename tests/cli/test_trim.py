@@ -34,3 +34,10 @@ def test_a_file_that_is_not_there() -> None:
     done = bateau("/nowhere/issue.txt")
     assert done.returncode == 2
     assert done.stderr == "bateau trim: can't read /nowhere/issue.txt: No such file or directory\n"
+
+
+def test_text_of_any_encoding_is_read() -> None:
+    """A log in Latin-1 is a log as well."""
+    text = b'caf\xe9\nTraceback (most recent call last):\n  File "/srv/a.py", line 1, in main\n    1 / 0\nZeroDivisionError: division by zero\n'
+    done = subprocess.run([sys.executable, "-m", "bateau", "trim"], input=text, capture_output=True, check=True)
+    assert done.stdout == text.replace(b"\xe9", "\N{REPLACEMENT CHARACTER}".encode())

@@ -15,7 +15,10 @@ def main(args: argparse.Namespace) -> int:
     """Print the text, each traceback in it trimmed."""
     try:
         if args.file == "-":
-            text = sys.stdin.read()
+            if sys.stdin.isatty():
+                print("bateau trim: paste the text, and end it with Ctrl-D on a line of its own", file=sys.stderr)
+            raw = getattr(sys.stdin, "buffer", None)  # what was pasted may be in any encoding
+            text = raw.read().decode("utf-8", "replace") if raw is not None else sys.stdin.read()
         else:
             with open(args.file, encoding="utf-8", errors="replace") as file:
                 text = file.read()

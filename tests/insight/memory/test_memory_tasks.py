@@ -160,6 +160,7 @@ def test_trio() -> None:
             task.id for task in snapshot.tasks if task.parent == tasks["__main__.main"].id
         }
         assert not [name for name in tasks if name.startswith("<")]
+        assert {scope.task for scope in snapshot.scopes} <= {task.id for task in snapshot.tasks}
         assert tasks["blocks"].state == "running"
         assert snapshot.stack(tasks["blocks"].stack)[-1].function == "block"
         assert [runtime.library for runtime in snapshot.runtimes] == ["trio"]

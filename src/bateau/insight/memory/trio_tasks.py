@@ -80,21 +80,25 @@ class TrioTasks:
             offset, ready = 0.0, None
         self.runtimes.append(Runtime(runner, "trio", library="trio", thread=thread, ready=ready))
         broken = 0
+        helpers: list[int] = []
         for task in tasks:
             try:
-                self._read(task, runner, offset)
+                self._read(task, runner, offset, helpers)
             except (Fault, UnicodeDecodeError):
                 broken += 1
+        for number in [number for number, scope in self.draft.scopes.items() if scope.get("task") in helpers]:
+            del self.draft.scopes[number]
         if broken:
             self.draft.gap(f"{broken} of trio's tasks could not be read")
 
-    def _read(self, address: int, runner: int, offset: float) -> None:
+    def _read(self, address: int, runner: int, offset: float, helpers: list[int]) -> None:
         objects, draft = self.objects, self.draft
         chain = self.frames.chain(objects.attribute(address, "coro"))
         stack = draft.stack_of(chain)
         name = objects.string(objects.attribute(address, "name"), 1024)
         if name.startswith("<") and chain.links and _IN_TRIO.search(chain.links[0].code.file):
-            return  # a helper of trio's, which no program wrote
+            helpers.append(-address)  # trio's own, which no program wrote
+            return
         fields: dict[str, Any] = {
             "id": -address,
             "name": name,
