@@ -520,7 +520,9 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
         budget = 0; /* what was due has set it: the pure turn is next */
     }
     /* A step may import asyncio, which sets on_step: the rest is the next turn's. And it may set an observer. */
-    while (status == 0 && budget-- > 0 && (is_set(self->on_step) ? self->on_step : Py_None) == hook) {
+    PyObject *const found_hook = self->on_step, *const found_instrument = self->instrument; /* compared, so that the loop asks little */
+    const int quick_here = side == NULL && (!is_set(instrument) || ring != NULL);
+    while (status == 0 && budget-- > 0 && self->on_step == found_hook) {
         PyObject *item = ring_shift(ready);
         if (item == NULL) {
             break;
@@ -532,9 +534,7 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
             break;
         }
         Task *task = (Task *)item;
-        int quick = side == NULL && (!is_set(self->instrument) || (ring != NULL && self->instrument == instrument))
-                        ? is_quick(self, task, &wear)
-                        : 0;
+        int quick = quick_here && self->instrument == found_instrument ? is_quick(self, task, &wear) : 0;
         if (quick > 0) {
             status = step_quickly(self, ready, running, outer, task, ring, &wear);
             continue;

@@ -368,22 +368,9 @@ yield_suspends(Operation *self, Task *task)
     }
 }
 
-static PySendResult
-yield_step(Operation *self, PyObject *arg, PyObject **result)
+static __attribute__((noinline)) PySendResult
+yield_fully(Operation *self, PyObject *arg, PyObject **result)
 {
-    Task *simply = self->sub == NULL ? yields_simply() : NULL;
-    if (simply != NULL && self->phase == BEFORE && self->state == NEW) {
-        self->state = DONE;
-        self->phase = SUSPENDED;
-        simply->budget = STEP_BUDGET;
-        *result = Py_NewRef(Py_None);
-        return PYGEN_NEXT;
-    }
-    if (simply != NULL && self->phase == SUSPENDED) {
-        self->phase = OVER;
-        *result = Py_NewRef(Py_None);
-        return PYGEN_RETURN;
-    }
     if (self->sub != NULL) {
         return operation_pass_on(self, arg, result);
     }
@@ -405,6 +392,27 @@ yield_step(Operation *self, PyObject *arg, PyObject **result)
         return PYGEN_NEXT;
     }
     return yield_resumed(self, result);
+}
+
+static PySendResult
+yield_step(Operation *self, PyObject *arg, PyObject **result)
+{
+    Task *simply = yields_simply();
+    if (simply != NULL && ((uintptr_t)self->sub | (uintptr_t)self->task) == 0) {
+        if (self->phase == SUSPENDED) {
+            self->phase = OVER;
+            *result = Py_NewRef(Py_None);
+            return PYGEN_RETURN;
+        }
+        if (self->phase == BEFORE && self->state == NEW) {
+            self->state = DONE;
+            self->phase = SUSPENDED;
+            simply->budget = STEP_BUDGET;
+            *result = Py_NewRef(Py_None);
+            return PYGEN_NEXT;
+        }
+    }
+    return yield_fully(self, arg, result);
 }
 
 static PySendResult
