@@ -75,16 +75,25 @@ def task_rows(snapshot: Snapshot, *, match: str = "", sort: str = "state", most:
     """The tasks. ``match``: see ``matcher``. Raises ``KeyError`` for a sort that is not in ``SORTS``."""
     key = SORTS[sort]
     found = matcher(match)
+    lines: dict[int | None, str] = {}
     tasks = (
-        [task for task in snapshot.tasks if found(task_text(snapshot, task))] if match.strip() else list(snapshot.tasks)
+        [task for task in snapshot.tasks if found(task_text(snapshot, task, lines))]
+        if match.strip()
+        else list(snapshot.tasks)
     )
     rows = tuple(Row(task.id, _task_cells(snapshot, task)) for task in nsmallest(most, tasks, key=key))
     return Listing(rows, len(tasks), len(snapshot.tasks))
 
 
-def task_text(snapshot: Snapshot, task: Task) -> str:
-    """What a filter looks through: name, state, library, what it waits on, and its lines."""
-    frames = " ".join(f"{frame.file}:{frame.line} {frame.function}" for frame in snapshot.stack(task.stack))
+def task_text(snapshot: Snapshot, task: Task, lines: dict[int | None, str] | None = None) -> str:
+    """What a filter looks through: name, state, library, what it waits on, and its lines. ``lines``: what is known of those, by stack;
+    many tasks stand at the same.
+    """
+    frames = lines.get(task.stack) if lines is not None else None
+    if frames is None:
+        frames = " ".join(f"{frame.file}:{frame.line} {frame.function}" for frame in snapshot.stack(task.stack))
+        if lines is not None:
+            lines[task.stack] = frames
     wait = task.waits.operation if task.waits is not None else ""
     return f"{task.id} {task.name} {task.state} {task.library} {wait} {task.cancelled or ''} {frames}"
 
