@@ -110,6 +110,8 @@ def test_details(snapshot):
     assert "inside scope 'server' (" in text
     assert "woken 0 times" in text
     assert "from being woken to running:" in task_text(snapshot, numbers["pump [1]"])
+    assert "holds lock 'db'" in task_text(snapshot, numbers["migration"])
+    assert ", for which 5 tasks wait" in task_text(snapshot, numbers["migration"])
     lock = next(one.id for one in snapshot.resources if one.name == "db")
     text = resource_text(snapshot, lock)
     assert "waiting: 5" in text

@@ -36,6 +36,14 @@ def _life(snapshot: Snapshot, task: Task) -> Iterator[str]:
     for scope in _scopes_around(snapshot, task):
         left = f", {duration(scope.left)} left" if scope.left is not None else ""
         yield f"inside {scope_label(snapshot, scope)}{left}"
+    for one in snapshot.resources:
+        if task.id in one.holders:
+            held = one.held_for(one.holders.index(task.id))
+            waiting = (
+                f", for which {count(one.waiting, 'task')} wait{'s' if one.waiting == 1 else ''}" if one.waiting else ""
+            )
+            since = f" for at least {duration(held)}" if held is not None else ""
+            yield f"holds {one.kind}{f' {one.name!r}' if one.name else ''}{since}{waiting}"
     stats = task.stats
     if stats:
         yield (

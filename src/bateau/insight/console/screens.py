@@ -32,8 +32,8 @@ HELP_KEY = Binding("question_mark", "app.help", "help")
 HELP = """\
 [b]What you see[/b]
   Each line of [b]tasks[/b] is a task of the program: its state, for how long it ran (busy), was ready and had to wait for its turn
-  (sched), waited (idle), what it waits on, and the line it is at. [b]tree[/b] shows who spawned whom, [b]resources[/b] what is waited for and
-  who has it, [b]problems[/b] what can never go on, and hazards that were found, each with its explanation.
+  (sched), waited (idle), what it waits on, and the line it is at. [b]tree[/b] shows who spawned whom, [b]resources[/b] what is waited for,
+  who has it, and for how long at least (>), [b]problems[/b] what can never go on, and hazards that were found, each with its explanation.
 
 [b]Keys[/b]
   enter  all about the line under the cursor: its stack, what it waits on, the chain to who could free it
