@@ -10,6 +10,7 @@ import sys
 from ..insight.client import Client, NoAgent, connect
 from ..insight.dumping import Format, ProcessMemory, reader_for, render
 from ..insight.model import InsightError, Reader, Snapshot, Want
+from ..insight.pausing import collector_paused
 from ..insight.words import count
 
 # What a core file begins with.
@@ -23,7 +24,9 @@ def main(args: argparse.Namespace) -> int:
         return 2
     want = Want(memory=args.memory, context=args.context)
     try:
-        sys.stdout.write(_dump(args, want))
+        with collector_paused():
+            text = _dump(args, want)
+        sys.stdout.write(text)
     except InsightError as error:
         print(f"bateau dump: {error}", file=sys.stderr)
         return 1

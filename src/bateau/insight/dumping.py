@@ -14,6 +14,7 @@ from .agent import running
 from .collect import LiveReader
 from .explain import explain
 from .model import Reader, ReadError, Snapshot, Want
+from .pausing import collector_paused
 from .schema import to_json
 
 Format = Literal["text", "json", "dot", "mermaid"]
@@ -24,7 +25,8 @@ def render(snapshot: Snapshot, form: Format) -> str:
     if form == "json":
         return to_json(snapshot) + "\n"
     if form == "text":
-        return explain(snapshot)
+        with collector_paused():
+            return explain(snapshot)
     from .drawing import to_dot, to_mermaid
 
     return to_dot(snapshot) if form == "dot" else to_mermaid(snapshot)
