@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import os
 import random
@@ -256,6 +257,88 @@ def test_a_small_file_in_memory_needs_no_thread(entry, path, hops):
         assert set(os.listdir("/proc/self/fd")) <= before
 
     entry.run(main)
+
+
+@pytest.mark.parametrize("buffering", [-1, 0, 700])
+def test_opening_what_is_in_memory_needs_no_thread(entry, path, hops, buffering):
+    descriptor = now.descriptor_now(path)
+    if descriptor is None:
+        pytest.skip("this kernel, or the file system, can't be asked")
+    os.close(descriptor)
+
+    def facts(file):
+        fd = file.fileno()
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL), fcntl.fcntl(fd, fcntl.F_GETFD)
+        return file.name, file.mode, file.readable(), file.writable(), file.seekable(), flags, type(file)
+
+    async def main():
+        before = set(os.listdir("/proc/self/fd"))
+        for opening in (
+            fs.open(path, "rb", buffering),
+            fs.Path(path).open("rb", buffering),
+            fs.open(os.fsencode(path), "rb"),
+        ):
+            async with opening as file:
+                assert await file.read(100) == DATA[:100]
+                with open(file.name, "rb", -1 if isinstance(file.name, bytes) else buffering) as its:
+                    mine, due = facts(file.wrapped), facts(its)
+                assert mine[:-1] == due[:-1]
+                assert mine[-1] is due[-1] or buffering == 0
+        assert not hops
+        with pytest.raises(FileNotFoundError, match="missing"):
+            await fs.open(path.with_name("missing"), "rb")
+        with pytest.raises(IsADirectoryError):
+            await fs.open(path.parent, "rb")
+        with bateau.move_on_after(1000) as scope:
+            scope.cancel("on purpose")
+            await fs.open(path, "rb")
+            raise AssertionError("it was cancelled")
+        assert set(os.listdir("/proc/self/fd")) <= before
+
+    entry.run(main)
+
+
+@pytest.mark.parametrize("call", ["pread", "read"])
+def test_who_gives_way_before_a_read_keeps_the_place(path, call):
+    async def main():
+        async with fs.open(path, "rb") as file:
+            for end in ("go on", "cancelled"):
+                found = []
+
+                async def closer(found=found, end=end):
+                    with pytest.raises(bateau.Busy, match=f"{call} by task") as caught:
+                        file.close()
+                    found.append(caught.value)
+                    if end == "cancelled":
+                        block.cancel("on purpose")
+
+                read = file.pread(4, 0) if call == "pread" else file.read(4)
+                with bateau.move_on_after(1000) as block:
+                    async with bateau.scope() as scope:
+                        scope.spawn(closer)
+                        bateau.current_task().budget = 0
+                        got = await read
+                assert len(found) == 1
+                assert block.cancelled_caught == (end == "cancelled")
+                if end == "go on":
+                    assert got == DATA[:4]
+                    await file.seek(0)
+            for end in ("close", "throw"):  # in the middle
+                bateau.current_task().budget = 0
+                wait = (file.pread(4, 0) if call == "pread" else file.read(4)).__await__()
+                assert next(wait) is None
+                with pytest.raises(bateau.Busy):
+                    file.close()
+                if end == "close":
+                    wait.close()
+                else:
+                    with pytest.raises(KeyError):
+                        wait.throw(KeyError())
+            file.close()
+        with pytest.raises(bateau.Closed):
+            await file.pread(1, 0)
+
+    bateau.run(main, runtime="native")
 
 
 def test_what_is_no_small_file_is_a_threads(entry, path, hops):

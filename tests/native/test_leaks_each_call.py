@@ -732,7 +732,7 @@ IN_PROGRAM = {
     "OperationFields": "__del__",
     "PlacedFields": "__del__",
     "DrainFields": "__del__",
-    "module": "yield_now checkpoint finish timeout fail_after move_on_after sleep deliver spread scope content_of",
+    "module": "yield_now checkpoint finish timeout fail_after move_on_after sleep deliver spread scope content_of descriptor_of",
 }
 
 
@@ -918,9 +918,12 @@ def test_calls_of_files(tmp_path: Any) -> None:
                 assert await unsure.pread(6, 0) == b"unsure"
             for whole in (small, missing, tmp_path, path, unsure.name):
                 assert native.content_of(whole) in (None, b"small", path.read_bytes())
+                if (fd := native.descriptor_of(whole)) is not None:
+                    os.close(fd)
             for wrong in (token, b"a\0b"):
-                with contextlib.suppress(TypeError, ValueError):
-                    native.content_of(wrong)
+                for call in (native.content_of, native.descriptor_of):
+                    with contextlib.suppress(TypeError, ValueError):
+                        call(wrong)
 
     async def main() -> None:
         with tempfile.NamedTemporaryFile(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as shared:

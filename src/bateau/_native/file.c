@@ -16,7 +16,7 @@
    The GIL is kept throughout: nothing here waits, and no more than MOST bytes are copied. So nobody closes the descriptor during a call, except from
    Python code that the call itself runs (the destructor of something, say), and that finds the file in use.
 
-   A whole small file (`content_of`) is read in the same manner where Linux can be asked for that, too: RESOLVE_CACHED opens only what path lookup
+   Files are opened (`descriptor_of`), and small ones read whole (`content_of`), in the same manner where Linux can be asked for that, too: RESOLVE_CACHED opens only what path lookup
    finds in memory. Opening may still wait for whoever serves the file system (a network, a FUSE daemon, which may be this very process), or
    for a writer (a FIFO, whose other end would also notice that somebody opened and closed it). So the path is opened as a place first
    (O_PATH: nobody notices), looked at, and the very file that was looked at is opened, by its name under /proc.
@@ -52,6 +52,7 @@ typedef struct {
     PyObject *file;
     PyObject *first, *second; /* the arguments as given, or NULL */
     PyObject *below;          /* what is resumed, or NULL */
+    PyObject *mark;           /* of a call that gives way to others: what keeps its place in the file meanwhile */
     Py_ssize_t size;          /* of PREAD, */
     long long offset;         /* like this */
     char kind, phase;
@@ -282,48 +283,49 @@ place_of(const char *path)
 #endif
 }
 
-/* The content of the regular file at `place`, which is to be opened by `path` in the eyes of an audit; NULL: with an exception, or not now. */
-static PyObject *
-content_at(int place, PyObject *path)
+/* Open the regular file `path` for reading: its descriptor; -1 with an exception, or because it can't be had now. `size`: how long it is. */
+static int
+open_now(PyObject *path, off_t *size)
 {
+    PyObject *encoded = NULL;
     struct stat about;
     char name[40];
-    if (fstat(place, &about) < 0 || !S_ISREG(about.st_mode) || about.st_size >= MOST || !is_local(place) ||
-        PySys_Audit("open", "Osi", path, "rb", O_RDONLY | O_CLOEXEC) < 0) {
-        return NULL;
+    int fd = -1;
+    if (!is_undisturbed() || !PyUnicode_FSConverter(path, &encoded)) {
+        return -1;
     }
-    snprintf(name, sizeof(name), "/proc/self/fd/%d", place);
-    int fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* (somebody may hold a lease on it, to be called back: that would wait) */
-    if (fd < 0) {
-        return NULL;
+    int place = place_of(PyBytes_AS_STRING(encoded));
+    Py_DECREF(encoded);
+    if (place < 0) {
+        return -1;
     }
-    Py_ssize_t size = (Py_ssize_t)about.st_size;
-    PyObject *data = PyBytes_FromStringAndSize(NULL, size + 1); /* that one more stays empty is how the end is seen */
-    if (data != NULL && ask(fd, PyBytes_AS_STRING(data), (size_t)size + 1, 0) != size) {
-        Py_CLEAR(data);
+    if (fstat(place, &about) == 0 && S_ISREG(about.st_mode) && is_local(place) &&
+        PySys_Audit("open", "Osi", path, "rb", O_RDONLY | O_CLOEXEC) == 0) {
+        snprintf(name, sizeof(name), "/proc/self/fd/%d", place);
+        fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* (somebody may hold a lease on it, to be called back: that would wait) */
+        *size = about.st_size;
     }
-    close(fd);
-    if (data != NULL) {
-        _PyBytes_Resize(&data, size);
-    }
-    return data;
+    close(place);
+    return fd;
 }
 
 static PyObject *
 content_of(PyObject *module, PyObject *path)
 {
-    PyObject *encoded = NULL, *data = NULL;
-    if (!is_undisturbed()) {
-        Py_RETURN_NONE;
-    }
-    if (!PyUnicode_FSConverter(path, &encoded)) {
-        return NULL;
-    }
-    int place = place_of(PyBytes_AS_STRING(encoded));
-    Py_DECREF(encoded);
-    if (place >= 0) {
-        data = content_at(place, path);
-        close(place);
+    off_t size;
+    int fd = open_now(path, &size);
+    PyObject *data = NULL;
+    if (fd >= 0) {
+        if (size < MOST) {
+            data = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size + 1); /* that one more stays empty is how the end is seen */
+        }
+        if (data != NULL && ask(fd, PyBytes_AS_STRING(data), (size_t)size + 1, 0) != size) {
+            Py_CLEAR(data);
+        }
+        close(fd);
+        if (data != NULL) {
+            _PyBytes_Resize(&data, (Py_ssize_t)size);
+        }
     }
     if (data != NULL || PyErr_Occurred()) {
         return data;
@@ -331,9 +333,26 @@ content_of(PyObject *module, PyObject *path)
     Py_RETURN_NONE;
 }
 
+static PyObject *
+descriptor_of(PyObject *module, PyObject *path)
+{
+    off_t size;
+    int fd = open_now(path, &size);
+    if (fd >= 0 && fcntl(fd, F_SETFL, 0) < 0) { /* nothing else is set in it, and this was for opening alone */
+        close(fd);
+        fd = -1;
+    }
+    if (fd >= 0 || PyErr_Occurred()) {
+        return fd >= 0 ? PyLong_FromLong(fd) : NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef file_functions[] = {
     {"content_of", content_of, METH_O,
      "content_of($module, path, /)\n--\n\nThe whole of a small file that stands in memory; None: read it in a thread, which also knows what is wrong."},
+    {"descriptor_of", descriptor_of, METH_O,
+     "descriptor_of($module, path, /)\n--\n\nA regular file, opened for reading without waiting; None: open it in a thread, which also knows what is wrong."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -507,6 +526,57 @@ method_step(FileCall *self, File *file, PyObject *arg, PyObject **result)
     return leave(self, K_FILE_LATER, arg, result);
 }
 
+/* A call whose task has used up its step budget lets the others run first, as a checkpoint does; its place is taken, as in the pure code. */
+static int
+give_way(FileCall *self, File *file)
+{
+    Task *task = running_task();
+    if (task == NULL || task->budget > 0 || plain_engine(task) == NULL || task_is_cancelled(task) || has_rare(task, guard) ||
+        (self->kind == PREAD && (file->beside == NULL || !PyList_CheckExact(file->beside)))) {
+        return 0;
+    }
+    PyObject *mark = PyTuple_Pack(2, verbs[(int)self->kind], (PyObject *)task);
+    if (mark == NULL || (self->kind == PREAD && PyList_Append(file->beside, mark) < 0)) {
+        Py_XDECREF(mark);
+        PyErr_Clear();
+        return 0;
+    }
+    if (self->kind != PREAD) {
+        put(file->user, mark);
+    }
+    put(self->mark, mark);
+    Py_DECREF(mark);
+    task->budget = STEP_BUDGET;
+    self->phase = GIVING_WAY;
+    return 1;
+}
+
+/* Give up the place that was kept. */
+static void
+unmark(FileCall *self)
+{
+    File *file = (File *)self->file;
+    PyObject *mark = self->mark;
+    if (mark == NULL) {
+        return;
+    }
+    self->mark = NULL;
+    if (file->user == mark) {
+        Py_CLEAR(file->user);
+    }
+    if (file->beside != NULL && PyList_CheckExact(file->beside)) {
+        for (Py_ssize_t i = 0; i < PyList_GET_SIZE(file->beside); i++) {
+            if (PyList_GET_ITEM(file->beside, i) == mark) {
+                if (PyList_SetSlice(file->beside, i, i + 1, NULL) < 0) {
+                    PyErr_Clear();
+                }
+                break;
+            }
+        }
+    }
+    Py_DECREF(mark);
+}
+
 /* Whether the sync file is one whose methods stop when the raw file says None. */
 static int
 is_familiar(FileCall *self, File *file)
@@ -527,6 +597,10 @@ begin(FileCall *self, PyObject *arg, PyObject **result)
         !is_undisturbed()) {
         return leave(self, K_FILE_CALL, arg, result);
     }
+    if (give_way(self, file)) {
+        *result = Py_NewRef(Py_None);
+        return PYGEN_NEXT;
+    }
     if (self->kind == PREAD) {
         return passes() ? pread_step(self, file, arg, result) : leave(self, K_FILE_CALL, arg, result);
     }
@@ -542,6 +616,11 @@ call_step(FileCall *self, PyObject *arg, PyObject **result)
 {
     if (self->phase == BEFORE) {
         self->phase = OVER; /* nothing that runs meanwhile may begin it again */
+        return begin(self, arg, result);
+    }
+    if (self->phase == GIVING_WAY) {
+        unmark(self);
+        self->phase = OVER;
         return begin(self, arg, result);
     }
     if (self->phase == OVER || self->below == NULL) {
@@ -572,6 +651,7 @@ call_throw(FileCall *self, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     if (self->phase != SUSPENDED || self->below == NULL) {
+        unmark(self);
         self->phase = OVER;
         put_raised(error);
         return NULL;
@@ -595,6 +675,7 @@ static PyObject *
 call_close(FileCall *self, PyObject *Py_UNUSED(ignored))
 {
     if (self->phase != SUSPENDED || self->below == NULL) {
+        unmark(self);
         self->phase = OVER;
         Py_RETURN_NONE;
     }
@@ -618,7 +699,7 @@ static int spares;
 static PyTypeObject FileCallType;
 
 #define FILE_OBJECTS(X) X(file) X(user) X(now) X(lines) X(beside)
-#define CALL_OBJECTS(X) X(file) X(first) X(second) X(below)
+#define CALL_OBJECTS(X) X(file) X(first) X(second) X(below) X(mark)
 
 #define COLLECTED(prefix, Struct, OBJECTS)                                                                             \
     static int prefix##_traverse(Struct *self, visitproc visit, void *arg)                                             \
@@ -643,7 +724,7 @@ call_finalize(FileCall *self)
         return;
     }
     PyErr_Fetch(&type, &value, &tb);
-    if (self->phase == SUSPENDED) { /* dropped where it waits */
+    if (self->phase != BEFORE) { /* dropped where it waits */
         PyObject *closed = call_close(self, NULL);
         if (closed == NULL) {
             PyErr_WriteUnraisable((PyObject *)self);
@@ -692,6 +773,7 @@ make(File *file, enum kind kind, PyObject *first, PyObject *second)
     call->first = Py_XNewRef(first);
     call->second = Py_XNewRef(second);
     call->below = NULL;
+    call->mark = NULL;
     call->kind = (char)kind;
     call->phase = BEFORE;
     PyObject_GC_Track(call);

@@ -21,7 +21,7 @@ from ..kernel.errors import Busy, Closed, user_site
 from ..kernel.flow import checkpoint, passes
 from ..kernel.hazard import report
 from ..kernel.twin import AsyncFileFields, BinaryFileFields, keep, twinned
-from .now import MOST, CannotAsk, NotNow, NowFile, now_file, positional, pread_now, prepared
+from .now import MOST, CannotAsk, NotNow, NowFile, now_file, open_now, positional, pread_now, prepared
 from .offload import finish
 
 if TYPE_CHECKING:
@@ -436,12 +436,17 @@ F_co = TypeVar("F_co", bound="AsyncFile[Any]", covariant=True)
 class Opening(Generic[F_co]):
     """What ``fs.open`` gives: ``async with`` it, or ``await`` it and close the file yourself. Nothing is opened before that."""
 
-    def __init__(self, make: Callable[[], Any], site: tuple[str, int]) -> None:
+    def __init__(self, make: Callable[[], Any], site: tuple[str, int], now: Callable[[], Any] | None = None) -> None:
         self._make = make
+        self._now = now
         self._site = site
         self._opened: F_co | None = None
 
     async def _open(self) -> F_co:
+        if self._now is not None and passes():
+            file = self._now()
+            if file is not None:
+                return cast("F_co", wrap_file(file, site=self._site))
         # The file is wrapped in the thread: whatever happens to the task, it then has an owner that closes it.
         return await thread.run(lambda: cast("F_co", wrap_file(self._make(), site=self._site)))
 
@@ -505,9 +510,11 @@ def open(
 
     The arguments and errors are those of ``open``. A cancellation point; cancelled, nothing stays open.
     """
+    simple = mode == "rb" and not isinstance(file, int) and opener is None and closefd
     return Opening(
         lambda: prepared(builtins.open(file, mode, buffering, encoding, errors, newline, closefd, opener), buffering),
         user_site(sys._getframe(1)),
+        (lambda: open_now(file, buffering)) if simple and encoding is errors is newline is None else None,
     )
 
 

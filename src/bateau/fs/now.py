@@ -13,6 +13,7 @@ place (the simulator does) means these reads, too.
 
 from __future__ import annotations
 
+import builtins
 import errno
 import io
 import os
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)
 # No more than this is read at once on the runtime's thread: copying it takes some 20 us, in which nobody else runs.
 MOST = 131072
+# Python's own.
+OPEN = io.open
 
 
 class NotNow(Exception):
@@ -112,17 +115,15 @@ def prepared(file: IO[Any], buffering: int) -> IO[Any]:
         return file
     if (file is not raw and type(file) is not io.BufferedReader) or not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
         return file
-    block: int = getattr(raw, "_blksize", 0)
     try:
         descriptor = os.dup(raw.fileno())
     except OSError:  # too many are open: one that waits for a thread is better than none
         return file
     mine = NowFile(descriptor, "rb")
     mine.name = raw.name
-    size = buffering if buffering > 1 else max(block, io.DEFAULT_BUFFER_SIZE)  # as ``open`` chooses it
     buffered = file is not raw
     file.close()
-    return io.BufferedReader(mine, size) if buffered else mine
+    return io.BufferedReader(mine, _size(mine, buffering)) if buffered else mine
 
 
 def now_file(file: IO[Any]) -> NowFile | None:
@@ -160,6 +161,29 @@ def content_now(path: Any) -> bytes | None:
     return None
 
 
+def open_now(path: Any, buffering: int) -> IO[Any] | None:
+    """What ``open(path, "rb", buffering)`` gives, where nothing has to be waited for; else None, and a thread has to open it."""
+    if buffering == 1 or buffering < -1 or not (io.open is builtins.open is OPEN):
+        return None  # wrong in itself; or who has put another in the place of Python's means this, too
+    descriptor = descriptor_now(path)
+    if descriptor is None:
+        return None
+    raw = NowFile(descriptor, "rb")
+    raw.name = os.fspath(path)
+    return raw if buffering == 0 else io.BufferedReader(raw, _size(raw, buffering))
+
+
+def _size(raw: io.FileIO, buffering: int) -> int:
+    """The buffer's size, as ``open`` chooses it."""
+    block: int = getattr(raw, "_blksize", 0)
+    return buffering if buffering > 1 else max(block, io.DEFAULT_BUFFER_SIZE)
+
+
+def descriptor_now(path: Any) -> int | None:
+    """A regular file opened for reading, if that needs no wait."""
+    return None
+
+
 if native is not None and NOWAIT:
     import posix
 
@@ -168,3 +192,4 @@ if native is not None and NOWAIT:
     native.know("BufferedReader", io.BufferedReader)
     if not TYPE_CHECKING:
         content_now = native.content_of
+        descriptor_now = native.descriptor_of

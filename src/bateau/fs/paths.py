@@ -19,7 +19,7 @@ from .. import thread
 from ..kernel.errors import user_site
 from ..kernel.flow import passes
 from .files import AsyncFile, Opening
-from .now import content_now
+from .now import OPEN, content_now, open_now, prepared
 from .offload import Batches
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ else:
 T = TypeVar("T")
 
 # Python's own, of which ``Path._content_now`` is a short cut.
-OPEN = io.open
-UNTOUCHED = {"read_bytes": pathlib.Path.read_bytes, "read_text": pathlib.Path.read_text}
+UNTOUCHED: dict[str, Any] = {name: getattr(pathlib.Path, name) for name in ("open", "read_bytes", "read_text")}
 
 
 class Path(_Base):
@@ -141,7 +140,12 @@ class Path(_Base):
     ) -> Opening[AsyncFile[Any]]:
         """Open the file: ``async with path.open() as file``. See ``fs.open``."""
         path = pathlib.Path(self)
-        return Opening(lambda: path.open(mode, buffering, encoding, errors, newline), user_site(sys._getframe(1)))
+        simple = mode == "rb" and encoding is errors is newline is None and _untouched("open")
+        return Opening(
+            lambda: prepared(path.open(mode, buffering, encoding, errors, newline), buffering),
+            user_site(sys._getframe(1)),
+            (lambda: open_now(path, buffering)) if simple else None,
+        )
 
     async def read_bytes(self) -> bytes:
         """The whole content. A small file that stands in memory is read on the spot, without a thread, where Linux can be asked."""
@@ -157,9 +161,7 @@ class Path(_Base):
 
     def _content_now(self, method: str) -> bytes | None:
         """What needs no wait, and may come now; else None, and the hop to a thread is the cancellation point that it would have been."""
-        # Who has put others in the place of these (a file system for tests, say) means this class, too.
-        untouched = io.open is OPEN and getattr(pathlib.Path, method) is UNTOUCHED[method]
-        return content_now(self) if untouched and passes() else None
+        return content_now(self) if _untouched(method) and passes() else None
 
     async def write_bytes(self, data: ReadableBuffer) -> int:
         """Replace the content; returns how many bytes were written."""
@@ -250,6 +252,11 @@ class Path(_Base):
 
     async def _path(self, fn: Callable[[pathlib.Path], pathlib.Path]) -> Self:
         return type(self)(await self._call(fn))
+
+
+def _untouched(method: str) -> bool:
+    """Whether it is Python's own still: who has put another in its place (a file system for tests, say) means this class, too."""
+    return io.open is OPEN and getattr(pathlib.Path, method) is UNTOUCHED[method]
 
 
 def _options(**options: Any) -> dict[str, Any]:
