@@ -371,6 +371,62 @@ def test_a_wait_that_is_closed_by_another_task_names_what_was_closed(entry):
     entry.run(main)
 
 
+class Failing(socket.socket):
+    """A socket that lacks memory while ``fails`` is set."""
+
+    fails = False
+
+    def check(self):
+        if self.fails:
+            raise MemoryError("no room for what was read")
+
+    def recv(self, *args):
+        self.check()
+        return super().recv(*args)
+
+    def recv_into(self, *args):
+        self.check()
+        return super().recv_into(*args)
+
+    def recvmsg(self, *args):
+        self.check()
+        return super().recvmsg(*args)
+
+
+@pytest.mark.law(9)
+@pytest.mark.parametrize("how", ["read", "readinto", "recv_fds"])
+def test_an_attempt_that_fails_after_a_wait_gives_the_readers_place_back(entry, how):
+    async def main():
+        ours, peer = socket.socketpair()
+        failing = Failing(fileno=ours.detach())
+        stream = net.unix.UnixStream(failing)
+        make = {
+            "read": lambda: stream.read(10),
+            "readinto": lambda: stream.readinto(bytearray(10)),
+            "recv_fds": lambda: stream.recv_fds(10, 1),
+        }[how]
+        failed = []
+
+        async def read():
+            try:
+                await make()
+            except MemoryError:
+                failed.append(how)
+
+        async with bateau.scope() as scope:
+            scope.spawn(read)
+            await until(lambda: stream._watch.reading.waiters or stream._watch.reading.in_host)
+            failing.fails = True
+            peer.send(b"x")
+        assert failed == [how] and stream._reader is None
+        failing.fails = False
+        assert await stream.read() == b"x"
+        stream.close()
+        peer.close()
+
+    entry.run(main)
+
+
 # -- the reactor itself ------------------------------------------------------------------------------------------------------
 
 
