@@ -8,6 +8,13 @@ static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, bateau_stacks_exec},
     {Py_mod_exec, bateau_look_exec},
     {Py_mod_exec, bateau_memory_exec},
+    /* Types are static and their state is the process's: one interpreter, one thread at a time (see kernel.h). */
+#if PY_VERSION_HEX >= 0x030C0000
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+#if PY_VERSION_HEX >= 0x030D0000
+    {Py_mod_gil, Py_MOD_GIL_USED},
+#endif
     {0, NULL},
 };
 
