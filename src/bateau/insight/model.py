@@ -405,5 +405,5 @@ _set = object.__setattr__
 if not TYPE_CHECKING and os.environ.get("BATEAU_PURE") != "1":
     try:
         make = import_module("bateau._native").make
-    except ImportError:
-        pass  # nothing was compiled: it stays as it is
+    except (ImportError, AttributeError):
+        pass  # nothing was compiled (in a clone, the name leads to a folder of C files): it stays as it is
