@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
-from ..kernel.cancellation import CancelNode
-from ..kernel.explain import all_tasks
 from ..kernel.host import Host
-from ..kernel.task import Task
+
+if TYPE_CHECKING:
+    from ..insight import model
+    from ..insight.model import Snapshot
 
 
-def who_waits(host: Host, roots: Iterable[CancelNode]) -> str:
+# The kind of what the runner itself waits for: a fixture for its tests to end, the main task for one of them.
+RUNNERS: Final = "event of the tests' runner"
+
+
+def who_waits(host: Host) -> str:
     """What every task on ``host`` waits for, a line or more for each: what a dump of this process says of them."""
     from ..insight.collect import LiveReader
     from ..insight.explain import explain_waits
     from ..insight.model import Want
 
-    idle = {task.id for task in all_tasks(roots) if _is_idle(task)}
     snapshot = LiveReader(remember=0).read(Want(threads=False, tables=False))
     homes = {id(host), id(host.domain), id(loop_of(host))}
-    chosen = [task.id for task in snapshot.tasks if task.runtime in homes and task.id not in idle]
+    idle = {resource.id for resource in snapshot.resources if resource.kind == RUNNERS}
+    chosen = [
+        task.id
+        for task in snapshot.tasks
+        if task.runtime in homes
+        and not (task.waits is not None and task.waits.resource in idle)
+        and not (task.library != "bateau" and _is_ours_inside(snapshot, task))
+    ]
     return "\n".join(f"  {line}" for line in explain_waits(snapshot, chosen).splitlines())
 
 
-def _is_idle(task: Task[Any]) -> bool:
-    """Whether it waits for the runner: a fixture, for its tests to end; the runner's main task, for one of them."""
-    return task.waiting is not None and getattr(task.waiting.resource, "idle", False)
+def _is_ours_inside(snapshot: Snapshot, task: model.Task) -> bool:
+    """Whether it is a helper of bateau's in another library: its outermost function is ours."""
+    stack = snapshot.stack(task.stack)
+    return bool(stack) and stack[0].whose == "bateau"
 
 
 def loop_of(host: Host) -> Any:
