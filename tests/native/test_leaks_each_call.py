@@ -986,8 +986,8 @@ ON_LOOP = {
     "Handle": "cancel cancelled get_context _run __repr__",
     "TimerHandle": "when",
     "StreamCore": "write writelines set_protocol get_protocol pause_reading resume_reading is_reading is_closing get_write_buffer_size "
-    "_begin _start_reading _stop_reading _clear_queue _maybe_pause_protocol _drop",
-    "module": "make_stream_core",
+    "get_extra_info _flush _begin _start_reading _stop_reading _clear_queue _maybe_pause_protocol _drop",
+    "module": "make_stream_core running_loop_getter" if sys.version_info < (3, 12) else "make_stream_core",
 }  # fmt: skip
 
 
@@ -1095,6 +1095,15 @@ def test_calls_on_transports() -> None:
         for data in (b"1", bytearray(b"2"), memoryview(b"3"), bytes(300_000)):
             transport.write(data)
         transport.writelines([b"4", b"5"])
+        transport.write(b"held")
+        transport._flush()
+        transport.write(b"held")
+        assert transport.get_extra_info("socket") is not None
+        assert transport.get_extra_info(name="none", default=token) is token
+        with contextlib.suppress(TypeError):
+            transport.get_extra_info([])
+        if sys.version_info < (3, 12):
+            assert native.running_loop_getter(lambda: token)() is loop
         for wrong in (lambda: transport.write(token), lambda: transport.writelines(token), lambda: transport.writelines([token]),
                       lambda: transport._begin(loop, here, 1, protocol), lambda: transport.set_protocol()):  # fmt: skip
             with contextlib.suppress(TypeError, RuntimeError):
@@ -1121,6 +1130,8 @@ def test_calls_on_transports() -> None:
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         measure(lambda: runner.run(one()), token, 500)
+    if sys.version_info < (3, 12):
+        measure(lambda: native.running_loop_getter(lambda: token)(), token)
     base = type("Base", (), {})
     measure(lambda: native.make_stream_core(asyncio.transports._FlowControlMixin, asyncio.BufferedProtocol), token, 50)
     with contextlib.suppress(TypeError):
