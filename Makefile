@@ -150,7 +150,7 @@ test-debug: .venv-debug/.stamp
 .venv-debug/.stamp:
 	@$(DEBUG_PYTHON) -c 'import sys; sys.exit(0 if hasattr(sys, "gettotalrefcount") else "DEBUG_PYTHON is no debug build of Python")'
 	@$(DEBUG_PYTHON) -W ignore -m venv .venv-debug
-	@.venv-debug/bin/python -W ignore -m pip --quiet install 'setuptools>=77' pytest hypothesis trio sniffio anyio h11 rich
+	@.venv-debug/bin/python -W ignore -m pip --quiet install 'setuptools>=77' pytest hypothesis trio sniffio anyio h11 rich textual
 	@touch $@
 
 soak: env native
