@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
-from ..kernel.cancellation import CancelNode
 from ..kernel.current import current_host
 from ..kernel.errors import Cancelled
 from ..kernel.task import Task
@@ -52,9 +51,7 @@ class LiveFixture:
 
     # -- setup and teardown ----------------------------------------------------------------------------------------------
 
-    async def start(
-        self, roots: Callable[[], list[CancelNode]], register: Callable[[Task[Any]], None] | None = None
-    ) -> Any:
+    async def start(self, register: Callable[[Task[Any]], None] | None = None) -> Any:
         """Set it up and return its value; raises what its code raised. Cancelled, the fixture is cancelled and awaited first."""
         self._ready = RunnersEvent(name=f"setup of fixture {self.name!r}")
         self._end = RunnersEvent(name=f"end of the tests that use fixture {self.name!r}")
@@ -67,13 +64,13 @@ class LiveFixture:
         if register is not None:
             register(task)
         host.spawn_root(task)
-        await self._until(f"the setup of fixture {self.name!r}", roots, self._ready.wait)
+        await self._until(f"the setup of fixture {self.name!r}", self._ready.wait)
         error = self.take_error()
         if error is not None:
             raise error
         return self._value
 
-    async def stop(self, roots: Callable[[], list[CancelNode]]) -> None:
+    async def stop(self) -> None:
         """Let its code go on behind the ``yield``, to its end; raises what that raises."""
         task = self.task
         if task is None:
@@ -81,7 +78,7 @@ class LiveFixture:
         self._guard = None
         if not task.ended:
             self._end.set()
-            await self._until(f"the teardown of fixture {self.name!r}", roots, task.join)
+            await self._until(f"the teardown of fixture {self.name!r}", task.join)
         error = self.take_error()
         if error is not None:
             raise error
@@ -108,12 +105,12 @@ class LiveFixture:
         error, self.error = self.error, None
         return error
 
-    async def _until(self, what: str, roots: Callable[[], list[CancelNode]], wait: Callable[[], Any]) -> None:
+    async def _until(self, what: str, wait: Callable[[], Any]) -> None:
         """Wait for the task, within the fixture's time. Cancelled, cancel it and wait for its end."""
         task = self.task
         assert task is not None
         try:
-            await Guard(what, self.seconds, roots).run(wait)
+            await Guard(what, self.seconds).run(wait)
         except BaseException as error:
             await end(task, "its test run is over")
             if self.error is not None:

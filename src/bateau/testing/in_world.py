@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ..kernel.cancellation import CancelNode, CancelScope
+from ..kernel.cancellation import CancelScope
 from ..kernel.current import current_task
 from ..kernel.host import Host
 from .claiming import is_async
@@ -64,10 +64,6 @@ class _Fixtures:
         self._undo: list[Callable[[], Any]] = []
         self.live: list[LiveFixture] = []
 
-    def roots(self) -> list[CancelNode]:
-        """Where everything on this host hangs."""
-        return list(getattr(self._host, "roots", ()))
-
     async def value_of(self, given: Any) -> Any:
         """The value of a fixture, set up at its first use."""
         if not isinstance(given, Deferred):
@@ -80,10 +76,10 @@ class _Fixtures:
     async def _set_up(self, given: Deferred, kwargs: dict[str, Any]) -> Any:
         if is_async(given.fn):
             live = LiveFixture(given.name, given.fn, kwargs, seconds=given.seconds)
-            value = await live.start(self.roots)
+            value = await live.start()
             for var, set_to in live.changed.items():
                 var.set(set_to)
-            self._undo.append(partial(live.stop, self.roots))
+            self._undo.append(live.stop)
             self.live.append(live)
             return value
         made = given.fn(**kwargs)
@@ -174,7 +170,7 @@ class Scenario:
 
     async def _run(self) -> None:
         fixtures = _Fixtures(current_task().host)
-        guard = Guard(f"test {self.item.name!r}", self.seconds, fixtures.roots)
+        guard = Guard(f"test {self.item.name!r}", self.seconds)
         failure: BaseException | None = None
         try:
             # Also those that the test does not name: autouse, usefixtures.

@@ -92,14 +92,6 @@ class Loop:
         """``task`` is a fixture that lives on this loop."""
         self.fixtures[task] = None
 
-    def roots(self) -> list[CancelNode]:
-        """Where everything that bateau runs on this loop hangs."""
-        roots: dict[CancelNode, None] = dict.fromkeys(getattr(self.host, "roots", ()))
-        for guard in _active:
-            if guard.task is not None and guard.task.host is self.host:
-                roots[guard.task] = None
-        return [*roots, *(task for task in self.fixtures if task not in roots)]
-
     def close(self) -> None:
         """Cancel and await what is left, then free the loop. Idempotent."""
         if not self._closed:
@@ -110,7 +102,7 @@ class Loop:
 class Guard:
     """Runs one async function of the user's within its time; see the module's head.
 
-    ``roots`` says where to look for who waits on what. ``scope``: one around the function that is entered already and stays open, for
+    ``scope``: one around the function that is entered already and stays open, for
     functions that leave scopes of their own open; without it there is one for the length of ``run``.
     """
 
@@ -118,12 +110,10 @@ class Guard:
         self,
         what: str,
         seconds: float | None,
-        roots: Callable[[], list[CancelNode]],
         scope: CancelScope | None = None,
     ) -> None:
         self.what = what
         self.seconds = seconds
-        self.roots = roots
         self.task: Task[Any] | None = None
         # Why it was cancelled, if it was.
         self.verdict: BaseException | None = None
@@ -135,7 +125,6 @@ class Guard:
     async def run(self, fn: Callable[[], Awaitable[Any]]) -> Any:
         """``await fn()``. Raises the verdict if it was cancelled for one, with what the function itself raised as its cause."""
         self.task = current_task()
-        _active.append(self)
         failure: BaseException | None = None
         stopped_at: TracebackType | None = None
         value: Any = None
@@ -157,7 +146,6 @@ class Guard:
         finally:
             self._over = True
             self._disarm()
-            _active.remove(self)
         if self.verdict is not None:
             if self.verdict.__traceback__ is None:  # it shows where the function stood
                 self.verdict.__traceback__ = stopped_at
@@ -224,10 +212,6 @@ class Guard:
                 f"it was cancelled, and had not ended {LONGEST_CLEANUP:g} s later at most:\n{self._waits()}"
             )
         _break_shields(self._scope)
-
-
-# The guards that something runs in; more than one where a test runs inside a test.
-_active: list[Guard] = []
 
 
 def overdue(what: str, seconds: float, clock: str, waits: str) -> TestTimeout:

@@ -134,7 +134,7 @@ class Suite:
         state = self.state(item)
         own_for_the_call = state.loop is None and not self._needs_long(item)
         loop = self.loop_of(item)
-        guard = Guard(f"test {item.name!r}", self.settings.timeout_of(item), loop.roots)
+        guard = Guard(f"test {item.name!r}", self.settings.timeout_of(item))
         used = [self.live[each] for each in item._request._fixture_defs.values() if each in self.live]
 
         for live in used:
@@ -281,7 +281,7 @@ class Suite:
         value: Any = None
         error: BaseException | None = None
         try:
-            value = loop.run(lambda: live.start(loop.roots, loop.add))
+            value = loop.run(lambda: live.start(loop.add))
         except BaseException as raised:
             error = self._shown(raised, f"fixture {name!r} was cancelled while it was being set up")
         if error is not None:
@@ -315,7 +315,7 @@ class Suite:
         self.live.pop(fixturedef, None)
         error: BaseException | None = None
         try:
-            loop.run(lambda: live.stop(loop.roots))
+            loop.run(live.stop)
         except BaseException as raised:
             error = self._shown(raised, f"fixture {live.name!r} was cancelled while it was being torn down")
         finally:

@@ -220,7 +220,7 @@ class _Steps:
     def run(self, fn: Callable[[], Awaitable[Any]], what: str, seconds: float | None) -> None:
         """Run ``await fn()`` in the task; raises what it raises."""
         over = self._scope.record is not None
-        self._loop.run(lambda: self._ask(fn, Guard(what, seconds, self._loop.roots, self._scope)))
+        self._loop.run(lambda: self._ask(fn, Guard(what, seconds, self._scope)))
         error, self._error = self._error, None
         if error is not None and not (
             over and isinstance(error, Cancelled)
