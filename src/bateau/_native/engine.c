@@ -289,7 +289,7 @@ end:
     return status;
 }
 
-/* Whether it is for step_quickly; its shared context is entered then. -1 with an exception. */
+/* Whether it is for step_quickly; its shared context is entered then. */
 static inline int
 is_quick(Engine *self, Task *task, Wear *wear)
 {
@@ -298,7 +298,8 @@ is_quick(Engine *self, Task *task, Wear *wear)
     }
     int own = wear_begin(wear, task); /* may run the collector, so the rest is looked at after it */
     if (own != 0) {
-        return own < 0 ? -1 : 0;
+        PyErr_Clear(); /* no memory: `step` tries again, and tells the task */
+        return 0;
     }
     return task->host == (PyObject *)self && task->coro != NULL && Py_IS_TYPE(task->coro, &PyCoro_Type) && !task->ended &&
            !has_rare(task, throwing);
@@ -535,11 +536,11 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
         }
         Task *task = (Task *)item;
         int quick = quick_here && self->instrument == found_instrument ? is_quick(self, task, &wear) : 0;
-        if (quick > 0) {
+        if (quick) {
             status = step_quickly(self, ready, running, outer, task, ring, &wear);
             continue;
         }
-        if (quick < 0 || wear_off(&wear) < 0) {
+        if (wear_off(&wear) < 0) {
             status = -1;
         } else if (task->ended || has_rare(task, throwing)) {
             status = tell(self, str_step, item, NULL);
