@@ -85,10 +85,15 @@ def in_ring(ring: RingFile) -> Iterator[tuple[str, Place | None]]:
             if record.a == at.RETURNED:
                 before = counts.get(which, 0)
                 counts[which] = None if taken > 1 or before is None else before + 1
-    for which, number in sorted(counts.items(), key=lambda one: -(one[1] or 0)):
+    # One line may have been written down as more than one stack.
+    totals: dict[tuple[str, Place | None], int | None] = {}
+    for (name, stack), number in counts.items():
+        where = ring.text(name), next(iter(ring.stack(stack)), None)
+        before = totals.get(where, 0)
+        totals[where] = None if number is None or before is None else before + number
+    for (text, place), number in sorted(totals.items(), key=lambda one: -(one[1] or 0)):
         if number is not None and number >= ENOUGH:
-            places: list[Place] = ring.stack(which[1])
-            yield _sentence(number, ring.text(which[0]), None), places[0] if places else None
+            yield _sentence(number, text, None), place
 
 
 def has_awaits(code: CodeType) -> bool:
