@@ -287,8 +287,22 @@ def test_a_run_leaves_nothing_of_its_engine():
             insight.snapshot()
             scope.cancel()
 
-    gc.unfreeze()  # what the leak check has set aside is out of the collector's sight, with all that leads through it
+    async def plain():
+        event = bateau.sync.Event()
+        sender, receiver = bateau.channel.channel(2)
+        async with sender, receiver, bateau.scope() as scope:
+            for _ in range(3):
+                scope.spawn(event.wait)
+                scope.spawn(receiver.recv)
+                scope.spawn(bateau.time.sleep, 0.001)
+            for _ in range(3):
+                await sender.send(1)
+            await bateau.yield_now()
+            event.set()
+
+    bateau.run(plain, runtime="native")
     gc.collect()
+    gc.freeze()  # as programs do once they have started: with it go the operations that stand ready to be used again
     before = len(hosts)
     bateau.run(main, runtime="native")
     gc.collect()

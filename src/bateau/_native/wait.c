@@ -604,7 +604,14 @@ Operation *
 final_new(int which)
 {
     if (pools[which].count > 0) {
-        return (Operation *)pools[which].free[--pools[which].count];
+        PyObject *op = pools[which].free[--pools[which].count];
+        if (which != C_YIELD) { /* which refers to a task only while that lets others run */
+            /* Among the collector's young again: where a program has called gc.freeze(), those in the pool were set aside as well, and
+               a cycle through one would never be found. */
+            PyObject_GC_UnTrack(op);
+            PyObject_GC_Track(op);
+        }
+        return (Operation *)op;
     }
     PyTypeObject *type = known[which];
     if (type == NULL) {
