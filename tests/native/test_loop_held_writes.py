@@ -57,6 +57,7 @@ ASKING: dict[str, Callable[[Any], object]] = {
     "abort": lambda transport: transport.abort(),
     "much": lambda transport: transport.write(b"x" * 20_000),
     "repr": repr,
+    "forced close": lambda transport: transport._force_close(None),  # as asyncio's TLS does on top of it
 }
 
 
@@ -203,3 +204,142 @@ def test_a_forked_child_does_not_send_it_again(factory: Any) -> None:
         there.close()
 
     run(factory, main())
+
+
+@both
+def test_a_forked_child_writes_what_is_its_own(factory: Any) -> None:
+    """Little and much, beside what its parent holds."""
+
+    async def main() -> None:
+        protocol, there = await pair()
+        other, other_there = await pair()
+        protocol.transport.write(b"parent;")
+        if not (pid := os.fork()):
+            try:
+                other.transport.write(b"other;")
+                protocol.transport.write(b"child;")
+                protocol.transport.write(b"c" * 20_000 + b";")
+                protocol.transport.get_write_buffer_size()
+                other.transport.get_write_buffer_size()
+            finally:
+                os._exit(0)
+        os.waitpid(pid, 0)
+        protocol.transport.close()
+        await protocol.lost
+        assert sorted(there_is(there).split(b";")) == [b"", b"c" * 20_000, b"child", b"parent"]
+        assert there_is(other_there) == b"other;"
+        other.transport.abort()
+        await other.lost
+        there.close()
+        other_there.close()
+
+    run(factory, main())
+
+
+class Raising(asyncio.Protocol):
+    """Says why, and raises."""
+
+    def __init__(self) -> None:
+        self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(b"500 ")
+        self.transport.write(b"why")
+        raise ValueError(data)
+
+    def eof_received(self) -> None:
+        self.data_received(b"")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lost.set_result(error)
+
+
+class RaisingBuffered(Raising, asyncio.BufferedProtocol):
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return bytearray(100)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(b"")
+
+
+@both
+@pytest.mark.parametrize("kind", [Raising, RaisingBuffered])
+@pytest.mark.parametrize("ends", [False, True])
+def test_what_a_method_of_the_protocol_wrote_before_it_raised_is_sent(factory: Any, kind: Any, ends: bool) -> None:
+    async def main() -> None:
+        problems = Problems()
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(problems)
+        here, there = socket.socketpair()
+        _, protocol = await loop.create_connection(kind, sock=here)
+        there.shutdown(socket.SHUT_WR) if ends else there.send(b"request")
+        assert isinstance(await protocol.lost, ValueError)
+        assert there_is(there) == b"500 why"
+        assert problems
+        there.close()
+
+    run(factory, main())
+
+
+# What a program may do with the socket it was given long before.
+USING: dict[str, Callable[[Any], object]] = {
+    "shutdown": lambda sock: sock.shutdown(socket.SHUT_WR),
+    "fileno": lambda sock: sock.fileno(),
+    "dup": lambda sock: sock.dup().close(),
+    "setsockopt": lambda sock: sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+}
+
+
+@both
+@pytest.mark.parametrize("uses", USING)
+def test_it_is_sent_before_the_socket_is_used(factory: Any, uses: str) -> None:
+    async def main() -> None:
+        protocol, there = await pair()
+        sock = protocol.transport.get_extra_info("socket")
+        protocol.transport.write(b"head")
+        protocol.transport.write(b" body")
+        USING[uses](sock)
+        assert there_is(there) == b"head body"
+        protocol.transport.abort()
+        await protocol.lost
+        assert sock.fileno() == -1
+        there.close()
+
+    run(factory, main())
+
+
+@needs_native
+def test_a_loop_that_runs_inside_a_callback_sends_what_that_wrote_before_it_waits() -> None:
+    from bateau.interop.asyncio import new_event_loop
+
+    loop: Any = new_event_loop()
+    protocol, there = loop.run_until_complete(pair())
+    seen = []
+
+    def callback() -> None:
+        """As nest_asyncio does it."""
+        protocol.transport.write(b"request")
+        answer = loop.create_future()
+        loop.add_reader(there, lambda: answer.done() or answer.set_result(there_is(there)))
+        thread, loop._thread_id = loop._thread_id, None
+        asyncio._set_running_loop(None)
+        try:
+            timeout = loop.call_later(30, loop.stop)
+            seen.append(loop.run_until_complete(answer))
+            timeout.cancel()
+        finally:
+            loop._thread_id = thread
+            asyncio._set_running_loop(loop)
+            loop.remove_reader(there)
+            loop.stop()
+
+    loop.call_soon(callback)
+    loop.run_forever()
+    assert seen == [b"request"]
+    protocol.transport.abort()
+    loop.run_until_complete(protocol.lost)
+    loop.close()
+    there.close()

@@ -1096,6 +1096,12 @@ bateau_loop_forked(LoopCore *self)
     return self->held_forks != bateau_forks;
 }
 
+int
+bateau_loop_holds(LoopCore *self)
+{
+    return self->holding && (self->held_count == 0 || self->held_forks == bateau_forks);
+}
+
 /* The callback has returned, with `status`: send what it has written. */
 static int
 flush_held(LoopCore *self, int status)
@@ -1131,6 +1137,17 @@ callback_returned(LoopCore *self, char was, int status)
     return status;
 }
 
+/* Something is held and nothing has returned: we run inside a callback of ours, and may wait here for the answer to what it wrote. */
+static int
+send_before_poll(LoopCore *self)
+{
+    char was = self->holding;
+    self->holding = 0;
+    int status = flush_held(self, 0);
+    self->holding = was;
+    return status;
+}
+
 /* A reader or writer is ready: queue it, as asyncio's loop does. */
 static int
 queue_handle(LoopCore *self, int fd, int writes)
@@ -1160,6 +1177,9 @@ poll_once(LoopCore *self, int timeout)
     self->put_off = 0;
     self->poll_now = 0;
     self->tick = coarse_tick();
+    if (self->held_count && send_before_poll(self) < 0) {
+        return -1;
+    }
     if (own_reactor(self) < 0) {
         return -1;
     }

@@ -79,6 +79,7 @@ extern PyTypeObject *bateau_loop_core_type;
 /* loop.c, for stream.c. All need the GIL; -1 means an exception is set. */
 int bateau_stream_interest(LoopCore *loop, int fd, PyObject *stream, uint32_t mask);
 int bateau_loop_hold(LoopCore *loop, PyObject *stream); /* flush it when the callback that runs has returned */
+int bateau_loop_holds(LoopCore *loop); /* whether what is written now may wait: a callback runs, and all that waits is this process's */
 int bateau_loop_forked(LoopCore *loop); /* whether what is held was written by the process that this one was forked from */
 char *bateau_receive_buffer(LoopCore *loop);
 PyObject *bateau_take_exception(void);

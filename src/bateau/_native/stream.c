@@ -11,8 +11,9 @@
  *     for all of it: a server that writes head and body pays for one. What is larger than HOLD_MOST, or written while no
  *     callback runs, is sent at once, with what is held before it. What the kernel does not take stays queued, and is sent
  *     (up to 64 pieces in one call) when epoll says so. `bytes` are kept, not copied; of anything else, which might be changed
- *     later, a copy. Whoever asks what is still to be sent, for the socket, or for the end, has the held bytes sent first: so
- *     only one who looks at the other end, in the same callback, can tell.
+ *     later, a copy. Whoever asks what is still to be sent, asks for the socket or uses it, ends the
+ *     connection in whatever way, or runs the loop inside the callback, has the held bytes sent first: so only one who looks at
+ *     the other end, in the same callback, can tell.
  *
  * Ownership.
  *   - The stream owns protocol, socket object, loop, context and the queued bytes; `_drop` lets go of all but the queue. The socket
@@ -506,8 +507,11 @@ write_bytes(PyObject *self, PyObject *owner, Py_buffer *view)
         PyErr_SetString(PyExc_RuntimeError, "the transport was not started");
         return -1;
     }
+    if (s->held && bateau_loop_forked(s->loop)) {
+        queue_clear(s); /* our parent sends it */
+    }
     if (s->size == 0 || s->held) {
-        int may_hold = s->loop->holding && s->size + length <= HOLD_MOST && s->size + length <= s->high_water;
+        int may_hold = bateau_loop_holds(s->loop) && s->size + length <= HOLD_MOST && s->size + length <= s->high_water;
         if (may_hold || s->held) {
             owner = owner != NULL ? Py_NewRef(owner) : PyBytes_FromStringAndSize(data, length);
             if (owner == NULL || queue_push(s, owner, 0) < 0) {

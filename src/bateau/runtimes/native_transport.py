@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextvars import Context
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 _native: Any = import_module("bateau._native")
 if not hasattr(_native, "make_stream_core"):
@@ -59,6 +60,37 @@ else:
 _SERVER_TAKES_TRANSPORT = sys.version_info >= (3, 13)
 
 
+class _TransportSocket(trsock.TransportSocket):
+    """What ``get_extra_info("socket")`` gives: who uses it finds sent what was written before."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, sock: socket.socket, stream: StreamTransport) -> None:
+        super().__init__(sock)
+        self._stream = ref(stream)
+
+    def _flush(self) -> None:
+        stream = self._stream()
+        if stream is not None:
+            stream._flush()
+
+    def fileno(self) -> int:
+        self._flush()
+        return super().fileno()
+
+    def dup(self) -> socket.socket:
+        self._flush()
+        return super().dup()
+
+    def setsockopt(self, *args: Any, **kwargs: Any) -> None:
+        self._flush()
+        super().setsockopt(*args, **kwargs)
+
+    def shutdown(self, how: int) -> None:
+        self._flush()
+        super().shutdown(how)
+
+
 class StreamTransport(_StreamCore):
     """A TCP or Unix stream connection of the native loop.
 
@@ -80,7 +112,7 @@ class StreamTransport(_StreamCore):
         self._calls = context
         self._begin(loop, sock, fd, protocol, context)
         extra = {} if extra is None else extra
-        extra["socket"] = trsock.TransportSocket(sock)
+        extra["socket"] = _TransportSocket(sock, self)
         try:
             extra["sockname"] = sock.getsockname()
         except OSError:
@@ -215,10 +247,10 @@ class StreamTransport(_StreamCore):
             self._loop.call_soon(self._call_connection_lost, None, context=self._calls)
 
     def abort(self) -> None:
-        self._flush()  # what was written before is the kernel's to send; what it does not take is given up
         self._force_close(None)
 
     def _fatal_error(self, error: BaseException, message: str = "Fatal error on transport") -> None:
+        self._flush()  # a protocol's method that raised may have written why
         loop = self._loop
         if loop is not None:
             if not isinstance(error, OSError):
@@ -233,6 +265,7 @@ class StreamTransport(_StreamCore):
             waiter.set_exception(error)
 
     def _force_close(self, error: BaseException | None) -> None:
+        self._flush()  # what was written before is the kernel's to send; what it does not take is given up
         if self._conn_lost or self._loop is None:
             return
         self._clear_queue()
