@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import gc
 import mmap
 import os
@@ -492,12 +493,20 @@ def memory(token: Token) -> Callable[[], object]:
     return call
 
 
-@plain(EngineFields="_drop_timers", EngineTimer="cancel")
+@plain(EngineFields="_drop_timers _share_context", EngineTimer="cancel")
 def engine(token: Token) -> Callable[[], object]:
+    from bateau.kernel.task import Task
     from bateau.runtimes.native import NativeEngine
+
+    variable: contextvars.ContextVar[Token] = contextvars.ContextVar("variable")
 
     def call() -> None:
         made = NativeEngine()
+        context = contextvars.copy_context()
+        context.run(variable.set, token)
+        made._share_context(Task(made, None, name="its own", context=context))  # not taken, we have it
+        made._share_context(Task(made, None, name="shared", context=context.copy()))
+        del context
         made.call_at(1e12, lambda: token)
         made.call_at(1e12, lambda: token).cancel()
         native.EngineFields._drop_timers(made)

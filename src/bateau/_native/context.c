@@ -55,6 +55,29 @@ PyTypeObject SharedType = {
 
 /* -- making --------------------------------------------------------------------------------------------------------------- */
 
+/* Takes over the reference to `pristine`, which nobody else has. */
+static Shared *
+shared_new(Engine *engine, PyObject *pristine)
+{
+    Shared *made = PyObject_GC_New(Shared, &SharedType);
+    if (made == NULL) {
+        Py_DECREF(pristine);
+        return NULL;
+    }
+    made->pristine = pristine;
+    made->vars = vars_of(pristine);
+    made->worn = NULL;
+    made->stepping = NULL;
+    made->entered = 0;
+    made->engine = engine;
+    if (engine->shared != NULL) {
+        engine->shared->engine = NULL;
+    }
+    engine->shared = made;
+    PyObject_GC_Track(made);
+    return made;
+}
+
 PyObject *
 context_for_spawn(Engine *engine)
 {
@@ -72,23 +95,24 @@ context_for_spawn(Engine *engine)
         return Py_NewRef((PyObject *)engine->shared);
     }
     PyObject *pristine = PyContext_CopyCurrent();
-    Shared *made = pristine != NULL ? PyObject_GC_New(Shared, &SharedType) : NULL;
-    if (made == NULL) {
-        Py_XDECREF(pristine);
-        return NULL;
+    return pristine != NULL ? (PyObject *)shared_new(engine, pristine) : NULL;
+}
+
+int
+context_share(Engine *engine, Task *task)
+{
+    PyObject *context = task->context;
+    if (!layout_known || context == NULL || !PyContext_CheckExact(context) || Py_REFCNT(context) != 1 ||
+        ((ContextLayout *)context)->weakrefs != NULL) {
+        return 0;
     }
-    made->pristine = pristine;
-    made->vars = vars_of(pristine);
-    made->worn = NULL;
-    made->stepping = NULL;
-    made->entered = 0;
-    made->engine = engine;
-    if (engine->shared != NULL) {
-        engine->shared->engine = NULL;
+    task->context = NULL; /* ours meanwhile: making the other may run the collector, and that anything */
+    Shared *shared = shared_new(engine, context);
+    if (shared == NULL) {
+        return -1;
     }
-    engine->shared = made;
-    PyObject_GC_Track(made);
-    return (PyObject *)made;
+    Py_XSETREF(task->context, (PyObject *)shared);
+    return 0;
 }
 
 void

@@ -40,6 +40,7 @@ typedef struct {
 } Wear;
 
 PyObject *context_for_spawn(Engine *engine); /* a new reference */
+int context_share(Engine *engine, Task *task); /* what only the task has becomes what others may join: 0, or -1 with an exception */
 void context_engine_goes(Engine *engine);
 int context_own(Task *task);                 /* what it shares becomes its own: 0, or -1 with an exception */
 

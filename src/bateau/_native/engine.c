@@ -107,6 +107,16 @@ engine_start(Engine *self, PyObject *task)
     Py_RETURN_NONE;
 }
 
+/* The main task, above all: it and what it spawns are then stepped in one context, see context.c. */
+static PyObject *
+engine_share_context(Engine *self, PyObject *task)
+{
+    if (is_plain(self) && is_a(task, &TaskType, &seen[SEEN_TASK]) && context_share(self, (Task *)task) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 /* Call a method of the engine for its effect: 0, or -1 with an exception. */
 static int
 tell(Engine *self, PyObject *name, PyObject *first, PyObject *second)
@@ -249,6 +259,13 @@ step(Engine *self, Running *running, PyObject *outer, Task *task, BateauRing *ri
     return status;
 }
 
+/* Whether there is nothing left to be hidden (task_hide_parts), which only spawned tasks do. */
+static inline int
+has_hidden_parts(Task *task)
+{
+    return task->hidden || !task->spawned;
+}
+
 /* The same for the most part of all steps: nobody but a recorder in C observes them, the coroutine is Python's own, and its task shares its context. Then it
    stays entered from step to step, and what a step costs beyond the coroutine is this. The reference to `task` is taken over. */
 static inline int
@@ -267,13 +284,13 @@ step_quickly(Engine *self, Ring *ready, Running *running, PyObject *outer, Task 
     if (wear_end(wear, task) < 0) {
         Py_CLEAR(value);
         how = PYGEN_ERROR;
-    } else if (how == PYGEN_NEXT && value == Py_None && task->hidden && self->ready == (PyObject *)ready && !is_set(self->policy)) {
+    } else if (how == PYGEN_NEXT && value == Py_None && has_hidden_parts(task) && self->ready == (PyObject *)ready && !is_set(self->policy)) {
         task->yields++;
         task->scheduled = 1;
         Py_DECREF(value);
         Py_DECREF(coro);
         return ring_push_owned(ready, (PyObject *)task);
-    } else if (how == PYGEN_NEXT && value == kept[K_PARK] && task->hidden && !has_rare(task, throwing)) {
+    } else if (how == PYGEN_NEXT && value == kept[K_PARK] && has_hidden_parts(task) && !has_rare(task, throwing)) {
         task->waits++;
         Py_DECREF(value);
         goto end;
@@ -618,6 +635,7 @@ engine_drop_timers_method(Engine *self, PyObject *Py_UNUSED(ignored))
 static PyMethodDef engine_methods[] = {
     {"_drop_timers", (PyCFunction)engine_drop_timers_method, METH_NOARGS, "Nothing will ring any more."},
     {"wake", (PyCFunction)engine_wake, METH_O, "Make a parked task run. Doubled wakes are one."},
+    {"_share_context", (PyCFunction)engine_share_context, METH_O, "A root task's context may be shared by what it spawns."},
     {"start", (PyCFunction)engine_start, METH_O, "Make a new task runnable."},
     {"call_at", (PyCFunction)(void (*)(void))engine_call_at, METH_FASTCALL, "Call ``fn`` once ``now() >= when``."},
     {"timeout", (PyCFunction)engine_timeout, METH_NOARGS,

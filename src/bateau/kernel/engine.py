@@ -98,7 +98,18 @@ class EngineTimer(list[Any]):
                 engine._sweep_timers()
 
 
-@twinned("wake", "start", "turn", "call_at", "timeout", "_run_timers", "_has_timer", "_next_timer", "_live_timer")
+@twinned(
+    "wake",
+    "start",
+    "turn",
+    "_share_context",
+    "call_at",
+    "timeout",
+    "_run_timers",
+    "_has_timer",
+    "_next_timer",
+    "_live_timer",
+)
 class Engine(EngineFields, Host):
     """The kernel's own host. One per thread and run.
 
@@ -214,9 +225,13 @@ class Engine(EngineFields, Host):
         """Start a task that belongs to no scope: the main task, or a helper of the engine's own."""
         self.roots[task] = None
         task.started = True
+        self._share_context(task)
         if self.instrument is not None:
             self.instrument.spawn(task)
         self.wake(task)
+
+    def _share_context(self, task: Task[Any]) -> None:
+        """The twin steps a root and what it spawns in one context while none of them sets a variable; here each has its own."""
 
     # -- services ------------------------------------------------------------------------------------------------------
 
