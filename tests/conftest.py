@@ -25,10 +25,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A shell starts what it puts in the background with Ctrl-C ignored, children inherit that, and the tests of Ctrl-C would
-    # wait for ever. A test run is nobody's background.
+    # A shell starts what it puts in the background with Ctrl-C and Ctrl-\ ignored, children inherit that, and the tests of these
+    # signals would wait for ever. A test run is nobody's background.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     # A fork beside another thread warns. Up to 3.14 that was a thread of Python's, and a find; from 3.15 on any of the process's counts,
     # and pytest's own watchdog (faulthandler_timeout) is one.
     if sys.version_info >= (3, 15):
