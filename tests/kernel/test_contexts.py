@@ -225,3 +225,50 @@ def test_values_go_with_the_last_task_that_sees_them(runtime):
         return reference() is None
 
     assert runtime.run(main)
+
+
+def test_a_destructor_may_take_the_siblings_contexts_while_one_is_asked_for(runtime):
+    """Making the copy that is handed out runs the collector (3.11). The address sanitizer saw the copied variables freed meanwhile."""
+    todo = []
+
+    class Late:
+        def __init__(self):
+            self.itself = self
+
+        def __del__(self):
+            if todo:
+                first, second = todo
+                todo.clear()
+                second.context.run(var.set, "second's")
+                assert first.context is not second.context
+                first.context = contextvars.Context()
+                var.set("main's")
+                gc.disable()
+
+    async def main():
+        var.set(object())
+        async with bateau.scope() as scope:
+            first, second = scope.spawn(bateau.yield_now), scope.spawn(bateau.yield_now)
+            # CPython keeps 255 for the next ones: those are in use now.
+            others = [contextvars.copy_context() for _ in range(400)]
+            for other in others:
+                other.run(var.set, None)
+            Late()
+            todo.extend((first, second))
+            gc.set_threshold(1)
+            gc.enable()
+            context = first.context
+            gc.disable()
+            context.run(var.set, "first's")
+            assert first.context is context
+            assert second.context.run(var.get) in ("second's", var.get())
+
+    thresholds, enabled = gc.get_threshold(), gc.isenabled()
+    gc.disable()
+    try:
+        runtime.run(main)
+    finally:
+        todo.clear()
+        gc.set_threshold(*thresholds)
+        if enabled:
+            gc.enable()

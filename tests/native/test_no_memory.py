@@ -200,3 +200,81 @@ def test_each_allocation_is_refused_once(name: str) -> None:
     assert refused > 5
     if name not in NOT_LEFT:
         assert more < 4 * refused, f"{more} blocks are left over by {refused} refusals"
+
+
+def run_alone(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PRELUDE + textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": str(Path(bateau.__file__).parents[1])},
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+def test_no_permit_is_lost_for_the_report_of_who_holds_it() -> None:
+    """A permit that could not be noted was taken from the semaphore and given to nobody, and a waiter was dropped from the queue."""
+    out = run_alone("""
+async def main():
+    for n in range(12):
+        free = Semaphore(1000)
+        _testcapi.set_nomemory(n, n + 1)
+        try:
+            free.__aenter__()
+        except MemoryError:
+            _testcapi.remove_mem_hooks()
+            assert free.value == 1000, n
+        _testcapi.remove_mem_hooks()
+
+        taken = Semaphore(0)
+        async with bateau.scope() as scope:
+            waiting = scope.spawn(taken.acquire)
+            await bateau.yield_now()
+            _testcapi.set_nomemory(n, n + 1)
+            try:
+                taken.release()
+            except MemoryError:
+                _testcapi.remove_mem_hooks()
+                taken.release()
+            _testcapi.remove_mem_hooks()
+            assert await waiting, n
+            assert taken.value == 0
+
+bateau.run(main, runtime="native")
+print("whole")
+""")
+    assert out == "whole\n"
+
+
+def test_who_can_not_be_made_ready_can_be_cancelled() -> None:
+    """The queue of ready tasks is full when more are woken. Refused once, it grows by little; refused always, they wait on and can be cancelled."""
+    out = run_alone("""
+async def main(times):
+    flags = [Event() for _ in range(80)]
+    async with bateau.scope() as scope:
+        tasks = []
+        for number, flag in enumerate(flags):
+            tasks.append(scope.spawn(flag.wait))
+            if number % 8 == 7:  # so that the queue stays small
+                await bateau.yield_now()
+        await bateau.yield_now()
+        refused = 0
+        for flag in flags:
+            _testcapi.set_nomemory(0, times)
+            try:
+                flag.set()
+            except MemoryError:
+                _testcapi.remove_mem_hooks()
+                refused += 1
+            _testcapi.remove_mem_hooks()
+        for _ in range(3):
+            await bateau.yield_now()
+        assert sum(not task.done for task in tasks) == refused
+        scope.cancel()
+    return refused
+
+print(bateau.run(main, 1, runtime="native"), bateau.run(main, 4, runtime="native") > 0)
+""")
+    assert out == "0 True\n"

@@ -301,7 +301,11 @@ bateau_side_yielded(LoopSide *side, Engine *engine, Task *task)
         return engine_enqueue(engine, task);
     }
     task->scheduled = 1;
-    return PyList_Append(side->yielding, (PyObject *)task);
+    if (PyList_Append(side->yielding, (PyObject *)task) < 0) {
+        task->scheduled = 0; /* it is in no queue: the next wake-up finds it */
+        return -1;
+    }
+    return 0;
 }
 
 /* future.add_done_callback(face.wake_up, context=task.context) */

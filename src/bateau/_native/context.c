@@ -141,11 +141,16 @@ context_own(Task *task)
         shared->stepping = NULL;
         shared->entered = 0; /* what is entered is the task's now */
     } else {
+        /* Copying may run the collector (3.11), and that anything: as long as we have the Shared, nobody takes the `pristine` that is
+           being copied for the last one's own. */
+        Py_INCREF(shared);
         own = PyContext_Copy(shared->pristine);
+        int still = task->context == (PyObject *)shared;
+        Py_DECREF(shared);
         if (own == NULL) {
             return -1;
         }
-        if (task->context != (PyObject *)shared) { /* copying may have run the collector, and that anything */
+        if (!still) {
             Py_DECREF(own);
             return context_own(task);
         }

@@ -289,6 +289,11 @@ step_quickly(Engine *self, Ring *ready, Running *running, PyObject *outer, Task 
         task->scheduled = 1;
         Py_DECREF(value);
         Py_DECREF(coro);
+        if (ready->size == ready->room && ring_grow(ready) < 0) {
+            task->scheduled = 0; /* it is in no queue: the next wake-up finds it */
+            Py_DECREF(task);
+            return -1;
+        }
         return ring_push_owned(ready, (PyObject *)task);
     } else if (how == PYGEN_NEXT && value == kept[K_PARK] && has_hidden_parts(task) && !has_rare(task, throwing)) {
         task->waits++;

@@ -25,6 +25,10 @@ ring_grow(Ring *self)
         return -1;
     }
     PyObject **items = PyMem_Malloc((size_t)room * sizeof(PyObject *));
+    if (items == NULL) { /* a task that can't be queued is one that was not woken: try with little */
+        room = self->room + 16;
+        items = PyMem_Malloc((size_t)room * sizeof(PyObject *));
+    }
     if (items == NULL) {
         PyErr_NoMemory();
         return -1;

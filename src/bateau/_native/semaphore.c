@@ -81,6 +81,20 @@ note(Semaphore *self, PyObject *task, int by)
     return status;
 }
 
+/* One more permit is held by `task`, if there is memory for that: it is for reports, and no permit is lost for them. */
+static int
+note_taken(Semaphore *self, PyObject *task)
+{
+    if (note(self, task, 1) == 0) {
+        return 0;
+    }
+    if (!PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        return -1;
+    }
+    PyErr_Clear();
+    return 0;
+}
+
 /* Take a permit for `task`: 1, 0 if none is free, -1 with an exception. */
 static int
 take(Semaphore *self, Task *task)
@@ -89,7 +103,7 @@ take(Semaphore *self, Task *task)
     if (!small(self->value, &value) || value <= 0) {
         return 0;
     }
-    return add_to(&self->value, value - 1) < 0 || note(self, (PyObject *)task, 1) < 0 ? -1 : 1;
+    return add_to(&self->value, value - 1) < 0 || note_taken(self, (PyObject *)task) < 0 ? -1 : 1;
 }
 
 /* Give one permit to the first who waits, or to nobody. The caller owns `self` and `queue`. */
@@ -99,7 +113,7 @@ give(Semaphore *self, WaitQueue *queue)
     int failed = 0;
     Operation *op = queue->first != NULL ? wait_queue_pop(queue, &failed) : NULL;
     if (op != NULL) {
-        failed = (is_set(op->task) && note(self, op->task, 1) < 0) || operation_fire(op, Py_True) < 0;
+        failed = (is_set(op->task) && note_taken(self, op->task) < 0) || operation_fire(op, Py_True) < 0;
         Py_DECREF(op);
         return failed ? -1 : 0;
     }

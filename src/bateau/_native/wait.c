@@ -565,7 +565,11 @@ wake_quickly(Task *task)
         return 0;
     }
     task->scheduled = 1;
-    return ring_push((Ring *)engine->ready, (PyObject *)task);
+    if (ring_push((Ring *)engine->ready, (PyObject *)task) < 0) {
+        task->scheduled = 0; /* it is in no queue: the next wake-up finds it */
+        return -1;
+    }
+    return 0;
 }
 
 int
@@ -574,7 +578,15 @@ operation_fire(Operation *op, PyObject *value)
     if (is_final(op) && !is_set(op->watcher) && op->task != NULL && is_a(op->task, &TaskType, &seen[SEEN_TASK])) {
         put(op->value, value);
         op->state = FIRED;
-        return wake_quickly((Task *)op->task);
+        if (LIKELY(wake_quickly((Task *)op->task) == 0)) {
+            return 0;
+        }
+        PyObject *task = op->task; /* looked up again: a policy's push may have run anything */
+        if (op->state == FIRED && task != NULL && is_a(task, &TaskType, &seen[SEEN_TASK]) && !((Task *)task)->scheduled &&
+            plain_engine((Task *)task) != NULL) {
+            op->state = PARKED; /* no memory to make it ready: it waits on, and can be cancelled */
+        }
+        return -1;
     }
     PyObject *result = PyObject_CallMethodOneArg((PyObject *)op, str_fire, value);
     Py_XDECREF(result);

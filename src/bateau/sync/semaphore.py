@@ -121,11 +121,15 @@ class Semaphore(SemaphoreFields, SyncPrimitive):
     # -- who has the permits -------------------------------------------------------------------------------------------
 
     def _note_taken(self, task: Task[Any] | None) -> None:
-        if task is not None:
-            held = self._held
+        if task is None:
+            return
+        held = self._held
+        try:
             held[task] = held.get(task, 0) + 1
             if len(held) > 256:
                 self._held = {task: count for task, count in held.items() if not task.ended}
+        except MemoryError:  # the permit counts, not the report: nobody loses it for that
+            pass
 
     def _note_returned(self, task: Task[Any] | None, n: int) -> None:
         held = self._held
