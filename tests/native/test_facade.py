@@ -144,3 +144,9 @@ def test_a_class_that_somebody_else_gives_it_is_kept():
         assert look_up() is importlib.import_module("bateau.kernel.flow").now
     finally:
         bateau.__class__ = before
+
+
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="imports are lazy from 3.15 on (PEP 810)")
+def test_an_import_that_was_not_made_yet_is_made():
+    code = "import bateau, typing; assert bateau.Any is typing.Any, bateau.Any"
+    subprocess.run([sys.executable, "-X", "lazy_imports=all", "-c", code], check=True, timeout=60)

@@ -78,12 +78,22 @@ facade_getattro(PyObject *self, PyObject *name)
 
 #else
 
+#if PY_VERSION_HEX >= 0x030F0000
+PyAPI_DATA(PyTypeObject) PyLazyImport_Type; /* declared in a header of the interpreter's own */
+#define is_lazy(value) Py_IS_TYPE(value, &PyLazyImport_Type)
+#else
+#define is_lazy(value) 0
+#endif
+
 static PyObject *
 facade_getattro(PyObject *self, PyObject *name)
 {
     PyObject *dictionary = dictionary_of(self), *value = NULL;
     if (dictionary != NULL && is_common(name) && PyDict_GetItemRef(dictionary, name, &value) < 0) {
         return NULL;
+    }
+    if (value != NULL && is_lazy(value)) { /* an import that has not been made yet (`-X lazy_imports=all`): ModuleType makes it */
+        Py_CLEAR(value);
     }
     return value != NULL ? value : PyModule_Type.tp_getattro(self, name);
 }
