@@ -86,7 +86,9 @@ async def test_trio():
     for name in ("native", "asyncio", "uvloop"):
         report = done.text.split(f"test_asyncio[{name}] _")[1]
         report = report[report.index("TestTimeout") :][:2000]
-        assert re.search(r"asyncio task 'consumer' at \S+/queues.py:\d+ in Queue.get waits: get of asyncio Queue", report)
+        assert re.search(
+            r"asyncio task 'consumer' at \S+/queues.py:\d+ in Queue.get waits: get of asyncio Queue", report
+        )
         # Nobody but the test itself refers to the queue, and it waits for the consumer.
         assert re.search(r"a ring of waits: 'consumer' -> '.*test_asyncio.*' -> 'consumer'", report), report
         assert re.search(r"task '.*test_asyncio.*' at \S+test_a.py:11 in test_asyncio", report), report
