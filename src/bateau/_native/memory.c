@@ -233,14 +233,15 @@ record_read(Record *self, PyObject *const *args, Py_ssize_t nargs)
     if (!as_address(args[0], &address) || !as_address(args[1], &none)) {
         return NULL;
     }
-    const char *place = at(self->window, address, self->size);
+    PyObject *values = PyList_New(self->count); /* before the look: making it may run the collector, and that anything */
+    const char *place = values != NULL ? at(self->window, address, self->size) : NULL;
     if (place == NULL) {
+        Py_XDECREF(values);
         if (PyErr_Occurred()) {
             return NULL;
         }
         Py_RETURN_NONE;
     }
-    PyObject *values = PyList_New(self->count);
     for (int i = 0; values != NULL && i < self->count; i++) {
         PyObject *value = field(place + self->offsets[i], self->kinds[i], none);
         if (value == NULL) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import ctypes
+import gc
 import json
 import math
 import os
@@ -26,6 +27,7 @@ from bateau.insight.memory.layout import COOKIE, layout_for
 from bateau.insight.memory.objects import Objects
 from bateau.insight.memory.process import ProcessMemory
 from bateau.insight.memory.source import Mapping
+from bateau.kernel import twin
 
 
 def own() -> Python:
@@ -272,3 +274,46 @@ def test_a_table_of_offsets_that_is_none(data: bytes) -> None:
         layout_for(memory, 1 << 20, None)
     except MemoryReadError:
         return
+
+
+class Chunks:
+    """Each fetched anew: nobody but the window keeps one."""
+
+    def __getitem__(self, number: int) -> bytes:
+        return (b"%d" % (number % 10)) * 4096
+
+
+@pytest.mark.skipif(twin.native is None, reason="the C part is not in use")
+def test_a_collection_in_the_middle_of_a_look_does_not_take_the_chunk_away() -> None:
+    """Whose finaliser looks elsewhere through the same window, where the other chunk takes the place of this."""
+    assert twin.native is not None
+    window = twin.native.Window(Chunks(), 12, lambda _address: 0)
+    record = twin.native.Record(window, tuple((8 * i, "Q") for i in range(8)))
+    filled = []
+
+    class Looking:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            window.word((1 + 4096) << 12)
+            filled.extend(bytes([255]) * 4096 for _ in range(50))  # takes over what was freed
+
+    expected = record.read(1 << 12, 0)
+    before, read = gc.get_threshold(), record.read
+    try:
+        for _ in range(20):
+            gc.disable()
+            Looking()
+            filled.clear()
+            spare: list[object] = [[] for _ in range(200)]  # so that the next list is not one that was freed before
+            gc.set_threshold(1)
+            gc.enable()
+            got = read(4096, 0)
+            gc.set_threshold(*before)
+            assert got == expected
+            spare.clear()
+    finally:
+        gc.enable()
+        gc.set_threshold(*before)
+    gc.collect()
