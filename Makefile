@@ -34,8 +34,8 @@ NATIVE_SOURCES := $(wildcard src/bateau/_native/*.c)
 # which is what users have, then over pure Python, which defines the behaviour, the folders that are about the kernel. `make test-pure`
 # runs all of it over pure Python.
 KERNEL_TESTS := $(addprefix tests/,kernel laws sync channel combine time iter thread)
-# How many processes share the tests; 0 runs them in one, for a debugger.
-JOBS ?= 2
+# How many processes share the tests: more than two cores have, because tests wait as well; 0 runs them in one, for a debugger.
+JOBS ?= 3
 pytest = $(1)/bin/python -m pytest -n $(JOBS)
 pytest-over-kernels = $(call pytest,$(1)) $(T) && BATEAU_PURE=1 $(call pytest,$(1)) $(or $(T),$(KERNEL_TESTS))
 
