@@ -16,18 +16,8 @@ from bateau import net
 from bateau.kernel import hazard
 from bateau.net._resolve import AddrInfo
 from bateau.net._tcp import Connect, interleaved
-from support.sockets import calling, echo, free_port, receive_all, serving
+from support.sockets import calling, echo, free_port, has_ipv6, receive_all, serving
 from support.waiting import until
-
-
-def has_ipv6():
-    try:
-        with socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
 
 needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 

@@ -8,7 +8,7 @@ import pytest
 
 import bateau
 from bateau import net
-from support.sockets import TIMEOUT, Peer, free_port
+from support.sockets import TIMEOUT, Peer, free_port, has_ipv6
 
 
 def plain():
@@ -116,6 +116,26 @@ def test_refused(entry):
             await sock.send(b"anybody?")
             with pytest.raises(ConnectionRefusedError):
                 await sock.recv()
+
+    entry.run(main)
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_addresses_that_ipv6_sockets_give_are_taken_back(entry):
+    """They have four parts: from ``getsockname`` into ``udp(remote=...)``, from ``recvfrom`` into ``sendto`` and ``udp(local=...)``."""
+
+    async def main():
+        async with await net.udp(("::1", 0)) as server:
+            async with await net.udp(remote=server.getsockname()) as client:
+                await client.send(b"ping")
+                data, address = await server.recvfrom()
+                assert (data, address) == (b"ping", client.getsockname())
+                await server.sendto(b"pong", address)
+                assert await client.recv() == b"pong"
+            async with await net.udp(address) as again:
+                assert again.getsockname() == address
+            with pytest.raises(TypeError, match="IPv4"):
+                await net.udp(remote=server.getsockname(), family=socket.AF_INET)
 
     entry.run(main)
 

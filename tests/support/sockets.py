@@ -11,6 +11,15 @@ from typing import Any
 TIMEOUT = 20.0  # seconds; a peer that waits longer fails the test instead of hanging it
 
 
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
 class Peer:
     """One blocking function on a thread of its own; `result()` joins it and gives its value or its error."""
 

@@ -251,14 +251,15 @@ def _check_bytes(data: Any) -> None:
 
 
 async def udp(
-    local: tuple[str | None, int] | None = None,
-    remote: tuple[str, int] | None = None,
+    local: tuple[str | None, int] | tuple[str | None, int, int, int] | None = None,
+    remote: tuple[str, int] | tuple[str, int, int, int] | None = None,
     *,
     family: int = 0,
     reuse_port: bool = False,
     broadcast: bool = False,
 ) -> UdpSocket:
-    """A UDP socket bound to ``local`` and connected to ``remote``, each a ``(host, port)`` tuple or None.
+    """A UDP socket bound to ``local`` and connected to ``remote``, each a ``(host, port)`` tuple or None, or an
+    address as ``getsockname`` and ``recvfrom`` give it (IPv6 has four parts).
 
     Names are resolved, the first address that works is taken. ``local=("", 0)`` or no ``local`` binds to any free port; with
     ``remote``, only that peer's datagrams arrive and ``send`` goes to it. ``family`` is needed only to choose IPv6 where there is no
@@ -280,13 +281,18 @@ async def udp(
 
 
 async def _rows(address: Any, family: int, what: str) -> list[AddrInfo]:
-    if not is_tuple(address) or len(address) != 2:
+    if not is_tuple(address) or not 2 <= len(address) <= 4:
         raise TypeError(f"{what} must be a tuple (host, port), not {address!r}")
-    host, port = address
+    host, port, *more = cast("tuple[Any, ...]", address)
     check_port(port)
+    if more:  # the flow label and the scope of an IPv6 address, as getsockname() and recvfrom() give them
+        if family not in (0, socket.AF_INET6):
+            raise TypeError(f"{what} must be a tuple (host, port) for IPv4, not {address!r}")
+        family = socket.AF_INET6
     if what == "local" and not host:
         host = "::" if family == socket.AF_INET6 else "0.0.0.0"
-    return await resolve(host, port, family=family, type=socket.SOCK_DGRAM)
+    rows = await resolve(host, port, family=family, type=socket.SOCK_DGRAM)
+    return [row._replace(sockaddr=(*row.sockaddr[:2], *more, *row.sockaddr[2 + len(more) :])) for row in rows]
 
 
 def _open(

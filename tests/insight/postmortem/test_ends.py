@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from bateau.insight.model import Snapshot, Task
-from bateau.insight.postmortem import report
+from bateau.insight.postmortem import report, text
 from bateau.insight.postmortem.command import read_report
 from bateau.insight.recorder import files
 
@@ -255,3 +256,40 @@ def test_a_process_that_was_killed_and_not_waited_for_is_dead() -> None:
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert not files.is_alive(path)
+
+
+def test_a_task_that_never_waited_is_told_so_and_how_long_it_ran_is_a_lower_bound_where_nobody_saw_the_end(
+    tmp_path: Path,
+) -> None:
+    """The recording's last event is long before the end of a task that computes: no figure may pretend to be the whole time."""
+    program = tmp_path / "spins.py"
+    program.write_text(SPINS)
+    for how, least in (("--no-watch", "at least "), ("--supervise", "")):
+        folder = tmp_path / how
+        subprocess.run(
+            [sys.executable, "-m", "bateau.cli", "run", how, str(program)],
+            capture_output=True, timeout=60, env={**os.environ, "BATEAU_RECORDER_DIR": str(folder)},
+        )  # fmt: skip
+        [path] = [one for one in folder.iterdir() if one.name.endswith((".recording", ".crash.json"))]
+        said = text.tell(read_report(path))
+        assert re.search(
+            rf"task 'spin' was running, for {least}[0-9.]+ \S+ since it began; it was spawned at .*spins\.py:12", said
+        ), said
+
+
+SPINS = """import os
+import bateau
+
+
+async def spin():
+    os.kill(os.getpid(), 9)  # it has not waited until then
+    await bateau.time.sleep(1)
+
+
+async def main():
+    async with bateau.scope() as scope:
+        scope.spawn(spin, name="spin")
+
+
+bateau.run(main)
+"""

@@ -61,8 +61,10 @@ def tell_end(report: Report) -> list[str]:
             lasted = runtime.ext.get("running_for")
             silent = max(0.0, end.at - snapshot.taken_at)
             total = (float(lasted) if isinstance(lasted, (int, float)) else 0.0) + silent
+            # Without a witness of the end, the last event is the last that is known: it may have run on for hours.
+            least = "at least " if end.how == "gone" else ""
             lines.append(
-                f"on {thread}: task {task.name!r} was running, for {duration(total)}{_line(' since it last waited at', _site(snapshot, task))}"
+                f"on {thread}: task {task.name!r} was running, for {least}{duration(total)}{_since(snapshot, task)}"
             )
         elif runtime.ext.get("closed"):
             lines.append(f"on {thread}: the loop had ended")
@@ -81,9 +83,11 @@ def _fatal_place(fatal: str) -> str | None:
     return f"in {own[0][2]} at {own[0][0]}:{own[0][1]}" if own else None
 
 
-def _site(snapshot: Snapshot, task: Task) -> Frame | None:
-    """Where to look for a task: the line it was last known to wait at, else the line that spawned it."""
-    return snapshot.at(task.stack) or snapshot.frame(task.spawned)
+def _since(snapshot: Snapshot, task: Task) -> str:
+    """Since when a running task runs: its last wait, or, where it never waited, its start; the line that spawned it tells it from others."""
+    if (frame := snapshot.at(task.stack)) is not None:
+        return _line(" since it last waited at", frame)
+    return _line(" since it began; it was spawned at", snapshot.frame(task.spawned))
 
 
 def _tasks(snapshot: Snapshot, most: int) -> list[str]:
