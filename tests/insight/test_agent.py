@@ -114,6 +114,16 @@ def test_it_shows_and_controls_a_program(agent, entry):
     assert "lock 'db'" in text
 
 
+@pytest.mark.parametrize("way", ["path", "port"])
+def test_an_agent_that_rests_after_a_large_snapshot_is_waited_for(agent, way):
+    """Its pace is no silence: a dump soon after another was told that something held the interpreter."""
+    with connect(timeout=0.2, token="secret", **{way: getattr(agent, way)}) as client:
+        agent._free_at = time.monotonic() + 0.7
+        assert f"process {os.getpid()}" in client.text()
+        agent._free_at = time.monotonic() + 0.7
+        assert client.read().process.pid == os.getpid()
+
+
 def test_it_answers_while_the_loop_is_blocked(agent):
     async def main():
         async with bateau.scope() as scope:

@@ -14,6 +14,9 @@ from .model import InsightError, ReadError, Snapshot, Want
 from .protocol import MOST_ANSWER, PROTOCOL, Decoder, find_socket, pack, parse
 from .schema import from_data
 
+# Seconds for which an agent that answers others is waited for.
+MOST_PATIENCE = 60.0
+
 
 class NoAgent(ReadError):
     """The process has no agent, or it does not answer."""
@@ -23,11 +26,14 @@ class Client:
     """A connection to an agent; a ``Reader``. ``hello``: what it said of itself. Use from one thread; close it, or use ``with``.
 
     Every method raises ``NoAgent`` if the agent does not answer in ``timeout`` seconds (a C function may hold the interpreter), and
-    ``InsightError`` with its words if it refuses.
+    ``InsightError`` with its words if it refuses. An agent that rests after a large snapshot, as a newcomer's greeting shows, is given
+    longer.
     """
 
-    def __init__(self, connection: socket.socket, token: str | None, timeout: float) -> None:
+    def __init__(self, connection: socket.socket, token: str | None, timeout: float, *, patient: bool = True) -> None:
         self._socket = connection
+        self._token = token
+        self._patient = patient
         self._number = 0
         self._decoder = Decoder(MOST_ANSWER)
         connection.settimeout(timeout)
@@ -130,10 +136,13 @@ class Client:
         data = bytearray(count)
         view = memoryview(data)
         have = 0
+        until = time.monotonic() + MOST_PATIENCE
         while have < count:
             try:
                 got = self._socket.recv_into(view[have:])
             except TimeoutError:
+                if self._patient and time.monotonic() < until and self._greets():
+                    continue
                 raise NoAgent(
                     "the agent does not answer: something holds the interpreter, or the process is stopped"
                 ) from None
@@ -143,6 +152,17 @@ class Client:
                 raise NoAgent("the agent has hung up: the process has ended, or has too many clients")
             have += got
         return bytes(data)
+
+    def _greets(self) -> bool:
+        """Whether the agent answers another: then it is not our turn yet, since snapshots have only a share of the program's time."""
+        with socket.socket(self._socket.family) as other:
+            other.settimeout(self._socket.gettimeout())
+            try:
+                other.connect(self._socket.getpeername())
+                Client(other, self._token, self._socket.gettimeout() or 1.0, patient=False)
+            except (OSError, InsightError):
+                return False
+        return True
 
 
 def connect(
