@@ -259,9 +259,9 @@ step(Engine *self, Running *running, PyObject *outer, Task *task, BateauRing *ri
     return status;
 }
 
-/* Whether there is nothing left to be hidden (task_hide_parts), which only spawned tasks do. */
+/* Whether task_hide_parts has been here, or need not: only spawned tasks hide theirs. */
 static inline int
-has_hidden_parts(Task *task)
+nothing_to_hide(Task *task)
 {
     return task->hidden || !task->spawned;
 }
@@ -284,7 +284,7 @@ step_quickly(Engine *self, Ring *ready, Running *running, PyObject *outer, Task 
     if (wear_end(wear, task) < 0) {
         Py_CLEAR(value);
         how = PYGEN_ERROR;
-    } else if (how == PYGEN_NEXT && value == Py_None && has_hidden_parts(task) && self->ready == (PyObject *)ready && !is_set(self->policy)) {
+    } else if (how == PYGEN_NEXT && value == Py_None && nothing_to_hide(task) && self->ready == (PyObject *)ready && !is_set(self->policy)) {
         task->yields++;
         task->scheduled = 1;
         Py_DECREF(value);
@@ -295,7 +295,7 @@ step_quickly(Engine *self, Ring *ready, Running *running, PyObject *outer, Task 
             return -1;
         }
         return ring_push_owned(ready, (PyObject *)task);
-    } else if (how == PYGEN_NEXT && value == kept[K_PARK] && has_hidden_parts(task) && !has_rare(task, throwing)) {
+    } else if (how == PYGEN_NEXT && value == kept[K_PARK] && nothing_to_hide(task) && !has_rare(task, throwing)) {
         task->waits++;
         Py_DECREF(value);
         goto end;

@@ -81,12 +81,12 @@ class EngineTimer(list[Any]):
     @property
     def when(self) -> float:
         """When it is due, on the engine's clock."""
-        return self[0]  # type: ignore[no-any-return]
+        return self[0]  # type: ignore[no-any-return]  # see the class: a list of four kinds
 
     @property
     def fn(self) -> Callable[[], None] | None:
         """What will be called."""
-        return self[2]  # type: ignore[no-any-return]
+        return self[2]  # type: ignore[no-any-return]  # as above
 
     def cancel(self) -> None:
         """Never call ``fn``."""
