@@ -1,6 +1,6 @@
 /* The simulator's hot paths: a world's clock, events and choices, and the turn of an engine in it.
 
-   Theory of operation. `sim/world.py`, `sim/host.py` and `sim/runtime.py` define the behaviour; here are the fields that are read at
+   Theory of operation. `sim/world.py`, `sim/timeline.py`, `sim/host.py` and `sim/runtime.py` define the behaviour; here are the fields that are read at
    each step, and the methods that are called at each. An engine is *simulated* if its `world` is set. It is plain as well (its
    `ready` is our Ring) unless its strategy looks inside of steps, which it can't do here. Then its turn is `simulated_turn`:
    who steps next is asked of the world (`ask_step`), and the world is told of each step. Where nothing else can happen than

@@ -14,7 +14,7 @@ from .story import decisions, headline, place, tell
 
 if TYPE_CHECKING:
     from .running import Run
-    from .world import Record
+    from .timeline import Record
 
 # Pixels: of the column for names, of one event, of one lane, of a line of text, of the head with the clock without its title; the least width.
 NAMES, CELL, LANE, LINE, HEAD, LEAST = 230, 14, 22, 16, 40, 760

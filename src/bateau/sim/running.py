@@ -22,7 +22,8 @@ from .process import awaited, is_async
 from .runtime import SimRuntime, begin
 from .thread import Killed, here
 from .threads.adopting import adopt_from
-from .world import DEFAULT_MAX_STEPS, Record, World
+from .timeline import Record
+from .world import DEFAULT_MAX_STEPS, World
 
 if TYPE_CHECKING:
     from .strategy.base import Strategy

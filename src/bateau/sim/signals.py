@@ -21,7 +21,7 @@ from .threads.waits import Wait
 
 if TYPE_CHECKING:
     from .process import Process
-    from .world import Event
+    from .timeline import Event
 
 # What the system does by itself where the program has not said otherwise; everything else ends the process.
 _IGNORED = frozenset({Signals.SIGCHLD, Signals.SIGURG, Signals.SIGWINCH, Signals.SIGCONT})

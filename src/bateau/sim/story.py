@@ -16,7 +16,7 @@ from .errors import leaves
 if TYPE_CHECKING:
     from .exploring import Exploration
     from .running import Run
-    from .world import Record
+    from .timeline import Record
 
 # Lines of the timeline in a message; the picture and ``bateau sim replay`` have all of it.
 MOST_LINES = 60

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .process import Process
-    from .world import Event, World
+    from .timeline import Event
+    from .world import World
 
 READY, RUNNING, BLOCKED, ENDED = "ready", "running", "blocked", "ended"
 

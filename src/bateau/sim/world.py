@@ -1,33 +1,28 @@
-"""One simulated run: virtual time, who runs next, every decision, and the record of what happened.
+"""One simulated run: who runs next, its steps and its end, its hosts and what lies between them.
 
 Theory of operation. Exactly one simulated thread runs at a time (``thread``). When it blocks, it runs the scheduler: while some
 thread is ready, one of them goes on; else the clock jumps to the next event in the heap, whose function (never user code)
 may make threads ready. If there is neither, nothing can ever happen again: the director, which is the program of the test, is told.
 
-Everything that production would leave to the outside (order, faults) is asked of ``choose`` and ``chance``, counted by *stream*, so
-that a run is a sparse table of answers and 0 is what production does. Latencies and the like come from generators that belong to a
-key (``random``), so that another answer elsewhere does not move them.
+The clock itself, every decision and the record are ``timeline``'s.
 """
 
 from __future__ import annotations
 
 import gc
-import heapq
-import random
-import re
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
-from zlib import crc32
+from typing import TYPE_CHECKING, Any
 
-from ..kernel.twin import WorldFields, native, twinned
+from ..kernel.twin import twinned
 from .errors import NoProgress, Stuck
 from .faults import NONE, Faults
 from .silence import close_dead, the_dead_are_silent
 from .sites import running_at
 from .stubborn import leave_behind
 from .thread import BLOCKED, ENDED, READY, RUNNING, Carrier, Killed, SimThread, here
+from .timeline import Timeline
 from .watchdog import worlds
 
 if TYPE_CHECKING:
@@ -58,48 +53,10 @@ LONGEST_STALL = 0.1
 MOST_PASSED = 1_000
 # So often a thread of a world that has ended is told so; then it is left behind.
 MOST_DEATHS = 1_000
-_ADDRESS = re.compile(" at 0x[0-9a-fA-F]+")
 
 
-class Event:
-    """A function to be called at a moment of virtual time."""
-
-    __slots__ = ("args", "background", "fn", "order", "when")
-
-    def __init__(self, when: float, order: int, fn: Callable[..., object], args: tuple[Any, ...]) -> None:
-        # Whether it alone is no reason for the world to go on: nobody waits for it.
-        self.background = False
-        self.when = when
-        self.order = order
-        self.fn: Callable[..., object] | None = fn
-        self.args = args
-
-    def __lt__(self, other: Event) -> bool:
-        return (self.when, self.order) < (other.when, other.order)
-
-    def cancel(self) -> None:
-        """Never call it. Idempotent."""
-        self.fn = None
-        self.args = ()
-
-
-if not TYPE_CHECKING and native is not None:
-    Event = native.WorldEvent
-
-
-class Record(NamedTuple):
-    """One line of a run's story."""
-
-    at: float
-    host: str
-    actor: str
-    kind: str
-    text: str
-    data: dict[str, Any]
-
-
-@twinned("at", "after", "next_event", "run_due", "jump", "choose_step", "chance", "next_thread", "look")
-class World(WorldFields):
+@twinned("next_thread", "look")
+class World(Timeline):
     """A simulated world: its hosts, its clock, its faults. Made by ``sim.run`` and ``sim.explore``, given to scenarios that ask for it.
 
     ``seed`` decides all randomness; ``strategy`` answers the choices (None: always 0, what production does); ``options`` are those
@@ -115,30 +72,16 @@ class World(WorldFields):
         detailed: bool = False,
         options: dict[str, Any] | None = None,
     ) -> None:
-        self.seed = seed
-        self.strategy = strategy
-        # How likely an await that need not wait lets the others run first.
-        self.yields = strategy.yields if strategy is not None else 0.0
-        # What the kernel's twin may draw from by itself, instead of asking the strategy.
-        self._walk = strategy.walk() if strategy is not None else None
+        super().__init__(seed, strategy, detailed)
         self.max_steps = max_steps
-        self.detailed = bool(detailed)
         self.options = options or {}
         self.faults: Faults = self.options.get("faults") or NONE
         stall: float | None = self.options.get("stall")
         self.stall: float = LONGEST_STALL if stall is None else stall
-        self.now = 0.0
-        self.steps = 0
-        # The non-zero answers, by stream and index, and how many questions each stream had.
-        self.choices: dict[str, dict[int, int]] = {}
-        self.asked: dict[str, int] = {}
-        self.events: list[Record] = []
         self.hosts: dict[str, SimHost] = {}
         self.ready: deque[SimThread] = deque()
         # The coroutines of killed processes, to be closed when the world has ended.
         self.graveyard: list[Any] = []
-        # Called after each task step and each event, with the world; an exception ends the run with it.
-        self.checks: list[Callable[[], None]] = []
         # For systematic faults: called after each task step, and before a thread blocks.
         self.after_step: Callable[[Process, Any], None] | None = None
         self.at_block: Callable[[SimThread, object], None] | None = None
@@ -148,26 +91,15 @@ class World(WorldFields):
         self.at_end: list[Callable[[], None]] = []
         # Called when the world has ended, in reverse order.
         self.at_close: list[Callable[[], None]] = []
-        # What the run ends with although its program has not: a broken invariant, a failed process.
-        self.verdict: BaseException | None = None
         # Faults that happen to whole hosts by themselves, where there are such.
         self.chaos: Chaos | None = None
-        self.over = False
         self.closed = False
-        self.director: Process | None = None
         # The number of the last kernel task before this world: names made of numbers count from there.
         self.first_task_id = 0
-        self._heap: list[Event] = []
-        self._order = 0
-        self._randoms: dict[str, random.Random] = {}
-        self._roll = 0
-        self._steps_at_jump = 0
         self._steps_at_look = self._looks_without_step = 0
         self._collect_at = STEPS_BETWEEN_COLLECTIONS
         # The step after which ``_attend`` looks at what needs no look after each.
         self._attend_at = min(max_steps, CREEP_EVERY)
-        # Whether the function of an event runs: the scheduler's own, which can't wait, whoever has the baton.
-        self.in_event = False
         # How often programs looked at a clock, when the last look was (virtual time), and how many looks were at that same moment.
         self.looks = 0
         self._looked_at = -1.0
@@ -182,152 +114,8 @@ class World(WorldFields):
         self.stuck: SimThread | None = None
         self.stubborn: list[SimThread] = []
         self._network: Network | None = None
-        # Whoever holds the baton. Set by the director before anything can ask for it.
-        self.thread: SimThread = None  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
 
-    # -- time ------------------------------------------------------------------------------------------------------------
-
-    def at(self, when: float, fn: Callable[..., object], *args: Any) -> Event:
-        """Call ``fn(*args)`` in the scheduler at virtual time ``when`` (seconds). Never user code, and it must not block."""
-        self._order += 1
-        event = Event(when if when > self.now else self.now, self._order, fn, args)
-        heapq.heappush(self._heap, event)
-        return event
-
-    def after(self, delay: float, fn: Callable[..., object], *args: Any) -> Event:
-        """``at``, ``delay`` seconds from now."""
-        return self.at(self.now + delay, fn, *args)
-
-    def background_after(self, delay: float, fn: Callable[..., object], *args: Any) -> Event:
-        """``after``, for what nobody waits for: when nothing else can happen, the world is stuck in spite of it."""
-        event = self.at(self.now + delay, fn, *args)
-        event.background = True
-        return event
-
-    def calm(self) -> None:
-        """From here on nothing goes wrong by itself any more: frozen programs go on, partitions are healed, faults are off.
-
-        For scenarios that say: now it must come right.
-        """
-        self.trace("calm", "from here on nothing goes wrong by itself")
-        self.faults = NONE
-        if self.chaos is not None:
-            self.chaos.calm = True
-        for host in self.hosts.values():
-            host.thaw()
-        self.network.calm()
-
-    def next_event(self) -> float | None:
-        """When the next event comes, or None."""
-        heap = self._heap
-        while heap and heap[0].fn is None:
-            heapq.heappop(heap)
-        return heap[0].when if heap else None
-
-    def run_due(self) -> None:
-        """Call what is due now."""
-        heap = self._heap
-        while heap and heap[0].when <= self.now:
-            event = heapq.heappop(heap)
-            fn, event.fn = event.fn, None
-            if fn is not None:
-                outer, self.in_event = self.in_event, True
-                try:
-                    fn(*event.args)
-                finally:
-                    self.in_event = outer
-                if self.checks:
-                    self.check()
-
-    def jump(self, when: float) -> None:
-        """Let the clock go on to ``when`` and call what is due."""
-        if when > self.now:
-            self.now = when
-        self._steps_at_jump = self.steps
-        self.run_due()
-
-    # -- decisions -------------------------------------------------------------------------------------------------------
-
-    def choose(self, stream: str, n: int) -> int:
-        """An ordering decision among ``n``: 0 is what production does."""
-        if self.strategy is None or n < 2:
-            return 0  # not counted: a replay counts what it is asked
-        index = self.asked.get(stream, 0)
-        self.asked[stream] = index + 1
-        return self._taken(stream, index, self.strategy.choose(stream, n))
-
-    def chance(self, stream: str, p: float) -> bool:
-        """A fault decision: whether it happens, with probability ``p``."""
-        if self.strategy is None or p <= 0:
-            return False
-        index = self.asked.get(stream, 0)
-        self.asked[stream] = index + 1
-        return bool(self._taken(stream, index, self.strategy.chance(stream, p)))
-
-    def choose_step(self, stream: str, ready: Sequence[Any], may_wait: bool) -> int:
-        """Who of ``ready`` runs next; ``len(ready)``: nobody yet, the clock goes on first (only if ``may_wait``)."""
-        strategy = self.strategy
-        if strategy is None:
-            return 0
-        # Counted only where the strategy is asked: what is replayed must count alike.
-        index = self.asked.get(stream, 0)
-        self.asked[stream] = index + 1
-        value = strategy.step(stream, ready, may_wait)
-        if value:
-            if stream in self.choices:
-                self.choices[stream][index] = value
-            else:
-                self.choices[stream] = {index: value}
-            self._roll = (self._roll * 1_000_003 + value * 31 + index) & 0xFFFFFFFFFFFF
-            if self.detailed:
-                self._note_choice(stream, ready, value)
-        return value
-
-    def _note_choice(self, stream: str, ready: Sequence[Any], value: int) -> None:
-        first = getattr(ready[0], "key", None) or ready[0].name
-        if value < len(ready):
-            text = f"{getattr(ready[value], 'key', None) or ready[value].name} goes before {first}"
-        else:
-            text = f"time goes on before {first}"
-        process = self.thread.process
-        self.note("choice", text, host=process.host.name, actor=process.name, stream=stream)
-
-    def _taken(self, stream: str, index: int, value: int) -> int:
-        if value:
-            self.choices.setdefault(stream, {})[index] = value
-            self._roll = (self._roll * 1_000_003 + value * 31 + index) & 0xFFFFFFFFFFFF
-        return value
-
-    def random(self, key: str) -> random.Random:
-        """The generator of ``key``: the same numbers in each run with this seed, whatever else is asked for."""
-        found = self._randoms.get(key)
-        if found is None:
-            found = self._randoms[key] = random.Random(f"{self.seed}/{key}")
-        return found
-
-    # -- the record ------------------------------------------------------------------------------------------------------
-
-    def trace(self, kind: str, text: str, *, host: str | None = None, actor: str | None = None, **data: Any) -> None:
-        """Add an event to the run's story."""
-        process = self.thread.process
-        if host is None:
-            host = process.host.name
-        if actor is None:
-            actor = process.name
-        self.events.append(Record(self.now, host, actor, kind, text, data))
-        if " at 0x" in text:
-            text = _ADDRESS.sub("", text)  # of an object that somebody's repr shows: another in each run
-        self._roll = crc32(
-            f"{self.now!r}{host}{actor}{kind}{text}".encode("utf-8", "backslashreplace"), self._roll & 0xFFFFFFFF
-        )
-
-    def note(self, kind: str, text: str, *, host: str, actor: str, **data: Any) -> None:
-        """Like ``trace``, for what only a detailed run records: the digest does not know of it."""
-        self.events.append(Record(self.now, host, actor, kind, text, data))
-
-    def digest(self) -> str:
-        """Of the whole run so far: every choice, every event, the clock and the steps."""
-        return f"{self._roll:012x}-{self.steps:x}-{self.now!r}"
+    # -- steps ---------------------------------------------------------------------------------------------------------
 
     def stepped(self, process: Process, task: Any) -> None:
         """A task of ``process`` has made a step."""
@@ -390,18 +178,6 @@ class World(WorldFields):
         at = self._steps_at_jump
         self.jump(self.now + CREEP_SECONDS)
         self._steps_at_jump = at
-
-    def check(self) -> None:
-        """Ask every invariant."""
-        outer, self.in_event = self.in_event, True  # nobody else runs while it is looked
-        try:
-            for check in self.checks:
-                check()
-        except BaseException as error:
-            self.checks.clear()
-            self.end_with(error)
-        finally:
-            self.in_event = outer
 
     # -- who runs --------------------------------------------------------------------------------------------------------
 
@@ -646,14 +422,6 @@ class World(WorldFields):
 
     # -- the end ---------------------------------------------------------------------------------------------------------
 
-    def end_with(self, error: BaseException) -> None:
-        """The run is over, with this error, wherever it was noticed. The running thread does not go on after its next call."""
-        if self.verdict is None:
-            self.verdict = error
-        self.over = True
-        assert self.director is not None
-        self.director.main.unblock()
-
     def next_pid(self) -> int:
         """A process number that no other has."""
         self._pids += 1
@@ -726,6 +494,19 @@ class World(WorldFields):
 
             self._network = Network(self)
         return self._network
+
+    def calm(self) -> None:
+        """From here on nothing goes wrong by itself any more: frozen programs go on, partitions are healed, faults are off.
+
+        For scenarios that say: now it must come right.
+        """
+        self.trace("calm", "from here on nothing goes wrong by itself")
+        self.faults = NONE
+        if self.chaos is not None:
+            self.chaos.calm = True
+        for host in self.hosts.values():
+            host.thaw()
+        self.network.calm()
 
     def link(self, a: str | SimHost, b: str | SimHost, *, one_way: bool = False, **quality: Any) -> None:
         """Say how good the connection between two hosts is, in both directions or only from ``a`` to ``b``.

@@ -16,7 +16,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..world import Event
+    from ..timeline import Event
     from .links import Link
     from .tcp import TcpSocket
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..world import Event
+    from ..timeline import Event
     from .addresses import Endpoint
     from .links import Link
     from .tcp import TcpSocket
