@@ -140,6 +140,22 @@ def test_addresses_that_ipv6_sockets_give_are_taken_back(entry):
     entry.run(main)
 
 
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_an_address_of_the_other_family_is_told_what_socket_to_send_from(entry):
+    """In both directions; what the message says to do works."""
+
+    async def main():
+        async with await net.udp(("::1", 0)) as six, await net.udp(("0.0.0.0", 0)) as four:
+            with pytest.raises(ValueError, match=r"this is an IPv6 socket.*net\.udp\(\('0\.0\.0\.0', 0\)\)"):
+                six.sendto(b"x", ("127.0.0.1", 9))
+            with pytest.raises(ValueError, match=r"net\.resolve.*AF_INET6"):
+                six.sendto(b"x", ("localhost", 9))
+            await four.sendto(b"x", ("127.0.0.1", four.getsockname()[1]))
+            assert await four.recv() == b"x"
+
+    entry.run(main)
+
+
 def test_several_receivers(entry):
     async def main():
         with plain() as peer:
@@ -158,7 +174,9 @@ def test_bad_use(entry):
         async with await net.udp(("127.0.0.1", 0)) as sock:
             with pytest.raises(ValueError, match=r"net\.resolve"):
                 sock.sendto(b"x", ("localhost", 1))
-            with pytest.raises(ValueError, match="IPv4"):
+            with pytest.raises(
+                ValueError, match=r"this is an IPv4 socket.*'::1' is an IPv6 address.*net\.udp\(\('::', 0\)\)"
+            ):
                 sock.sendto(b"x", ("::1", 1))
             with pytest.raises(ValueError, match="65535"):
                 sock.sendto(b"x", ("127.0.0.1", 65536))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -10,6 +11,8 @@ import textwrap
 import pytest
 
 import bateau
+from bateau.io.fd import FdWatch
+from bateau.kernel.operation import ABORTED, PARKED
 from bateau.runtimes.native import Reactor
 from support.processes import complaints
 
@@ -164,3 +167,21 @@ def test_a_signal_handler_that_raises_right_after_a_step_arrives_in_the_task():
     with pytest.raises(KeyboardInterrupt):
         bateau.run(main, runtime="native")
     assert seen == ["inside"]
+
+
+def test_who_is_awaited_leaves_out_the_own_descriptor_also_when_it_was_the_last_answer():
+    """`is_awaited(own)` remembers what it found; a program that only waits for `own` must still be told that nobody else will wake it."""
+    reactor = Reactor()
+    with socket.socket() as sock:
+        watch = FdWatch(sock.fileno())
+        wait = watch.readable()
+        wait.state = PARKED
+        watch.reading.waiters.append(wait)
+        reactor.watch(reactor._readers, sock.fileno(), watch.reading.ready)
+        try:
+            assert reactor.is_awaited(-1)
+            assert not reactor.is_awaited(sock.fileno())
+            assert reactor.is_awaited(-1)
+        finally:
+            wait.state = ABORTED
+            reactor.close()

@@ -525,7 +525,7 @@ reactor_is_awaited(Reactor *self, PyObject *own)
     /* The one that was found last, most likely a listener, which is waited for all the time. */
     PyObject *table = self->awaited_writes ? self->writers : self->readers;
     Py_ssize_t last = self->awaited != NULL ? number_in(self->awaited) : -1;
-    if (last >= 0) {
+    if (last >= 0 && last != number_in(own)) {
         Side *side;
         if (look_up(table, last, &side) == NULL && PyErr_Occurred()) {
             return NULL;

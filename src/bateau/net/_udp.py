@@ -102,15 +102,27 @@ class UdpSocket(UdpSocketFields, SocketOwner):
             raise TypeError(f"the host of an address must be a string, not {type(host).__name__}")
         if host == "<broadcast>":
             return parts
-        try:
-            socket.inet_pton(self._family, host.partition("%")[0])
-        except OSError:
-            version = "IPv6" if self._family == socket.AF_INET6 else "IPv4"
+        if _is_address(self._family, host):
+            return parts
+        six = self._family == socket.AF_INET6
+        if _is_address(socket.AF_INET if six else socket.AF_INET6, host):
+            here, there, other = ("IPv6", "IPv4", "0.0.0.0") if six else ("IPv4", "IPv6", "::")
             raise ValueError(
-                f"sendto needs an {version} address on this socket, not {host!r}; await net.resolve({host!r}, {parts[1]}) "
-                "gives the addresses of a name"
-            ) from None
-        return parts
+                f"this is an {here} socket, and {host!r} is an {there} address: send from an {there} socket, which "
+                f"`await net.udp(({other!r}, 0))` makes"
+            )
+        raise ValueError(
+            f"sendto needs an {'IPv6' if six else 'IPv4'} address on this socket, not {host!r}; "
+            f"await net.resolve({host!r}, {parts[1]}, family=socket.AF_INET{'6' if six else ''}) gives the addresses of a name"
+        )
+
+
+def _is_address(family: int, host: str) -> bool:
+    try:
+        socket.inet_pton(family, host.partition("%")[0])
+    except (OSError, ValueError):  # ValueError: a NUL character
+        return False
+    return True
 
 
 class Datagram(DatagramFields, FdOperation[T]):
