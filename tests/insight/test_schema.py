@@ -63,7 +63,7 @@ def full() -> Snapshot:
         timers=(Timer(1, -0.5, "sleep"),),
         fds=(Fd(4, 1, reading=True, target="socket:[1]"),),
         offloads=(Offload(1, "open", "queued", site=0),),
-        findings=(Finding("lock_held_long", "text", 0, (1,)),),
+        findings=(Finding("lock_held_long", "text", 0, (1,), ago=1.5, first_ago=9.0, count=3),),
         gauges={"connections": 3},
         gaps=("trio could not be read",),
         ext={"tool": {"a": [1]}},
@@ -79,7 +79,7 @@ def test_what_has_its_default_is_left_out() -> None:
     data = to_data(Snapshot(1.0, Process(1), tasks=(Task(1, "a", "new"),)))
     assert data == {
         "schema": "bateau.snapshot",
-        "version": [1, 1],
+        "version": [1, 2],
         "taken_at": 1.0,
         "process": {"pid": 1},
         "tasks": [{"id": 1, "name": "a", "state": "new"}],

@@ -22,6 +22,7 @@
 #include <fcntl.h>
 #include <math.h>
 #include <sys/epoll.h>
+#include <time.h>
 #include <unistd.h>
 
 #define POLL_EVENTS 256
@@ -323,6 +324,7 @@ typedef struct {
     PyObject *awaited; /* the number of a descriptor that somebody waited for, when that was asked last */
     uint32_t *generations; /* of `room` descriptors; 0 for those that were never registered */
     Py_ssize_t room;
+    long long polled; /* when the last poll ended, in nanoseconds of the (coarse) monotonic clock: for who asks how long a step has lasted */
     int epoll, wake;
     char awaited_writes;
 } Reactor;
@@ -500,6 +502,9 @@ reactor_poll(Reactor *self, PyObject *timeout)
         code = errno;
         Py_END_ALLOW_THREADS
     }
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now); /* costs a few nanoseconds, and lags by a few milliseconds */
+    self->polled = (long long)now.tv_sec * 1000000000 + now.tv_nsec;
     if (count < 0) {
         if (code == EINTR) { /* a poll that ends early for nothing is harmless */
             if (PyErr_CheckSignals() < 0) {
@@ -560,6 +565,7 @@ static PyMemberDef reactor_members[] = {
     FIELD(Reactor, writers, "_writers"),
     {"_epoll_fd", Py_T_INT, offsetof(Reactor, epoll), 0, NULL},
     {"_wake_fd", Py_T_INT, offsetof(Reactor, wake), 0, NULL},
+    {"_polled", Py_T_LONGLONG, offsetof(Reactor, polled), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 

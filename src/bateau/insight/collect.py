@@ -24,11 +24,13 @@ from ..kernel.instrument import hosts as all_hosts
 from ..kernel.task import Task
 from ..runtimes import forking
 from . import collect_asyncio, collect_trio, extending, model
+from .ages import aged, alike
 from .closed_world import ClosedWorld
 from .collect_kernel import KernelCollector, foreign_coro, trio_task
 from .holding import HoldTimes
 from .model import Snapshot, Want, make
 from .pausing import collector_paused
+from .steps import step_of
 from .tables import Tables, steady, steady_copy, thread_names
 
 # Rows of a runtime's timers and descriptors that are listed; their number is always told.
@@ -104,6 +106,7 @@ class _Collection:
         self.asyncio = collect_asyncio.AsyncioCollector(self.tables, _known_asyncio)
         self.trio = collect_trio.TrioCollector(self.tables, _known_trio)
         self.natives: dict[int, Any] = {}
+        self.reactors: dict[int, Any] = {}
 
     def read(self) -> Snapshot:
         """All of it."""
@@ -125,6 +128,7 @@ class _Collection:
     def let_go(self) -> None:
         """Refer to nothing of the program's any more: this object is part of a cycle, and may stay until the collector comes round."""
         self.natives.clear()
+        self.reactors.clear()
         self.tables.kept.clear()
         for collector in (self.kernel, self.asyncio, self.trio):
             collector.let_go()
@@ -156,6 +160,7 @@ class _Collection:
             self._timers(fields, [timer for timer in steady(lambda: timers) if timer.fn is not None], host.now())
         reactor = getattr(host, "reactor", None)
         if reactor is not None:
+            self.reactors[id(host)] = reactor
             self._fds(fields, steady(lambda: reactor._readers), steady(lambda: reactor._writers))
         self._offloads(host)
         state = getattr(host, "insight_state", None)
@@ -313,19 +318,24 @@ class _Collection:
         self._recorded()
         every = (*self.kernel.waits, *self.asyncio.waits, *self.trio.waits)
         self.reader._dated(every, self.tables)
-        for fields in self.tables.tasks.values():
-            if fields["state"] == "running":
-                self._part("what runs", partial(self._running, fields))
+        running = [fields for fields in self.tables.tasks.values() if fields["state"] == "running"]
+        for fields in running:
+            alone = sum(one["runtime"] == fields["runtime"] for one in running) == 1
+            self._part("what runs", partial(self._running, fields, alone))
         if self.want.memory or self.want.context:
             self._part("memory and context", self._costly)
 
-    def _running(self, fields: dict[str, Any]) -> None:
-        """A task in the middle of a step: its stack is the end of its thread's."""
+    def _running(self, fields: dict[str, Any], alone: bool) -> None:
+        """A task in the middle of a step (``alone`` on its loop): its stack is the end of its thread's."""
         runtime = self.tables.runtimes.get(fields["runtime"])
         if runtime is None:
             return
         runtime["running"] = fields["id"]
         frame = sys._current_frames().get(runtime.get("thread", 0))
+        reactor = self.reactors.get(fields["runtime"])
+        lasted = step_of(fields["id"], runtime.get("thread", 0), frame, reactor, alone=alone)
+        if lasted is not None:
+            fields.update(lasted.as_fields())
         whole = self.tables.stack_of_frame(frame)
         if whole is None or "stack" not in fields:
             return
@@ -393,7 +403,9 @@ class _Collection:
             ext = {key: value for key in ("task", "remedy", "evidence") if (value := getattr(finding, key, None))}
             if ext:
                 fields["ext"] = ext
+            fields.update(aged(getattr(finding, "first", 0.0), getattr(finding, "last", 0.0), self.taken_at))
             found.append(make(model.Finding, fields))
+        found = list(alike(found))
         for source in finding_sources:
             self._part("observations", partial(self._observations, source, found))
         return tuple(found)

@@ -26,6 +26,7 @@ from ..kernel import instrument
 from ..kernel.instrument import Instrument
 from . import collect
 from .hazards.settings import is_muted
+from .steps import Lasted
 from .unsuspended import NAME as NEVER_WAITS
 from .unsuspended import Unsuspended
 
@@ -80,9 +81,11 @@ class Counting(Instrument):
     read by whoever takes a snapshot, who may see a step more or less.
     """
 
-    __slots__ = ("running", "since", "tasks")
+    __slots__ = ("rides", "running", "since", "tasks")
 
-    def __init__(self) -> None:
+    def __init__(self, *, rides: bool = False) -> None:
+        # Whether another loop drives, so that a step may have begun later than we were told.
+        self.rides = rides
         self.tasks: dict[int, Counters] = {}
         self.running: int | None = None
         self.since = 0
@@ -166,13 +169,21 @@ _remove: Callable[[], None] | None = None
 def _for_host(host: Host) -> Counting:
     found = _counting.get(id(host))
     if found is None:
-        found = _counting[id(host)] = Counting()
+        found = _counting[id(host)] = Counting(rides=host.rides)
     return found
 
 
 def _stats(task: Task[Any]) -> dict[str, float] | None:
     found = _counting.get(id(task.host))
     return found.stats(task) if found is not None else None
+
+
+def running_for(number: int) -> Lasted | None:
+    """For how long the step of that task has lasted, if one is under way on any host that is counted."""
+    for host in tuple(_counting.values()):
+        if host.running == number:
+            return Lasted((perf_counter_ns() - host.since) / 1e9, at_most=host.rides)
+    return None
 
 
 def _findings(tables: Tables) -> Iterable[Finding]:

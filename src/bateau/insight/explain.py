@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from ..kernel.explain import ring_of, told, who, who_helps
-from .model import Frame, Resource, Snapshot, Task, Wait
+from .model import Finding, Frame, Resource, Snapshot, Task, Wait
 from .waitgraph import Knot, WaitGraph, find_knots, find_timed
 from .words import count, cut, duration
 
@@ -70,8 +70,13 @@ class _Teller:
             yield from self._knot(knot)
         for finding in self.snapshot.findings[-10:]:
             frame = self.snapshot.frame(finding.site)
+            when = seen(finding)
             yield ""
-            yield f"FOUND {finding.hazard}: {finding.message}" + (f" [{frame.file}:{frame.line}]" if frame else "")
+            yield (
+                f"FOUND {finding.hazard}{f' ({when})' if when else ''}: {finding.message}"
+                + (f" [{frame.file}:{frame.line}]" if frame else "")
+            )
+            yield from _indented(evidence(finding))
         yield from self._moving()
         yield from self._waiting(width)
         yield from self._threads_lines()
@@ -201,6 +206,8 @@ class _Teller:
         else:
             line = names + (f" at {_place(frame)}" if frame is not None else "")
         wait = task.waits
+        if task.ran is not None and names is None:
+            line += f" has run for {_lasted(task)}"
         if wait is not None:
             line += f" {_waits(wait, several=names is not None)}: {cut(wait.operation, 160)}"
             if wait.left is not None:
@@ -258,7 +265,8 @@ class _Teller:
             return "a task that has ended"
         if task.state != "waiting" or task.waits is None:
             frame = self.snapshot.place(task)
-            return f"{task.name!r}, which is {task.state}" + (f" at {_place(frame)}" if frame else "")
+            since = f", for {_lasted(task)}" if task.ran is not None else ""
+            return f"{task.name!r}, which is {task.state}" + (f" at {_place(frame)}" if frame else "") + since
         frame = self.snapshot.place(task)
         where = f" at {_place(frame)}" if frame is not None else ""
         return f"{task.name!r}, which waits{where}"
@@ -377,6 +385,31 @@ def _waits(wait: Wait, *, several: bool) -> str:
     if wait.waited is None or (wait.at_least and wait.waited < 0.05):
         return "wait" if several else "waits"
     return f"{'have' if several else 'has'} waited for {'at least ' if wait.at_least else ''}{duration(wait.waited)}"
+
+
+def seen(finding: Finding) -> str:
+    """How often a hazard was seen, and when: ``12 s ago``; ``3 times, first 5m10s ago, last 12 s ago``; "" if nothing is known."""
+    parts = [f"{finding.count} times"] if finding.count > 1 else []
+    if finding.ago is not None:
+        first = finding.first_ago
+        if first is not None and first - finding.ago >= 0.5:
+            parts += [f"first {duration(first)} ago", f"last {duration(finding.ago)} ago"]
+        else:
+            parts.append(f"{duration(finding.ago)} ago")
+    return ", ".join(parts)
+
+
+def evidence(finding: Finding) -> list[str]:
+    """What was seen of it besides, in the few lines that are short: as a rule who called, and how long it took in the end."""
+    given: Any = finding.ext.get("evidence")
+    lines = [str(each) for each in given] if isinstance(given, (list, tuple)) else []  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    short = [line for line in lines if "\n" not in line]
+    return [cut(line, 160) for line in (short if len(short) <= MOST_NAMES else [*short[:2], *short[-2:]])]
+
+
+def _lasted(task: Task) -> str:
+    """For how long a running task has been in its step."""
+    return ("at most " if task.ran_at_most else "") + duration(task.ran)
 
 
 def _names(tasks: list[Task]) -> str:

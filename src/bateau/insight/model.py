@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_check
 T = TypeVar("T")
 
 # The version of the snapshot, and of its JSON form: see ``schema`` for what a change of either number promises.
-VERSION = (1, 1)
+VERSION = (1, 2)
 
 Library = Literal["bateau", "asyncio", "trio", "other"]
 # ``new``: not started (it waits for its place under a limit, or for its first step). ``ready``: it will run when its turn comes.
@@ -145,7 +145,8 @@ class Task:
     ``entered``: the innermost scope or timeout it is in. ``cancelled``: why, if it is being cancelled. ``stats``: counters that a
     recorder keeps (``steps``, ``busy``, ``scheduled``, ``idle``, ``wakes``, ``self_wakes``: see the protocol). ``memory``: bytes
     of its suspended frames; ``context``: its context variables; both only on request. ``moved``: it went on while the snapshot was
-    being taken, so what is said of it holds for one moment only.
+    being taken, so what is said of it holds for one moment only. ``ran``: for how many seconds the step has lasted that a running
+    task is in (None: not known); with ``ran_at_most`` it is only known to be no longer than that.
     """
 
     id: int
@@ -164,6 +165,8 @@ class Task:
     background: bool = False
     priority: int = 0
     moved: bool = False
+    ran: float | None = None
+    ran_at_most: bool = False
     stats: Mapping[str, float] = EMPTY
     events: tuple[Event, ...] = ()
     memory: int | None = None
@@ -279,13 +282,17 @@ class Offload:
 
 @dataclass(frozen=True)
 class Finding:
-    """A hazard that was reported: its shared name, the sentence, the line to blame (``site``: a frame), and the tasks concerned."""
+    """A hazard that was reported: its shared name, the sentence, the line to blame (``site``: a frame), and the tasks concerned.
+
+    ``count``: how often. ``ago``: when it was seen last, in seconds before the snapshot; ``first_ago``: when first (None: not known).
+    """
 
     hazard: str
     message: str
     site: int | None = None
     tasks: tuple[int, ...] = ()
     ago: float | None = None
+    first_ago: float | None = None
     count: int = 1
     ext: Mapping[str, Any] = EMPTY
 

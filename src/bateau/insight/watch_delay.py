@@ -120,6 +120,8 @@ class Pulse:
         asking = False
         if self._asked is not None:
             self._excused += asleep
+            if not waiting and self._told is not None and self._told is not _NOBODY and not self._answered:
+                self._told = amend(self._told)  # it goes on
         elif not waiting:
             asking = True
             exact = late - asleep >= sys.getswitchinterval()
@@ -159,7 +161,7 @@ class Pulse:
         if self.held(self._answered) > _NOTABLE:
             self.blocked_until = self._answered
         if self._told is not None and self._told is not _NOBODY:
-            amend(self._told, f"it took about {duration(self.held(self._answered))} in all")
+            self._told = amend(self._told, f"it took about {duration(self.held(self._answered))} in all")
         self._asked, self._answered, self._told = None, 0.0, None
 
     def _judge(self, now: float, frame: FrameType, *, exact: bool) -> list[Finding]:
@@ -189,7 +191,7 @@ class Pulse:
     def add_evidence(self, text: str) -> None:
         """Something more is known about the delay that was told last."""
         if self._told is not None and self._told is not _NOBODY:
-            amend(self._told, text)
+            self._told = amend(self._told, text)
 
     def close(self) -> None:
         """The loop has ended, or is watched no longer."""

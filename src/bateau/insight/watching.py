@@ -16,10 +16,10 @@ from os import PathLike
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from ..kernel.hazard import publish, raise_unraisable
+from ..kernel.hazard import Finding, publish, raise_unraisable
 from .hazards import LOOKED_FOR, NEVER_AWAITED, SCHEDULING_DELAY, UNRETRIEVED, by_name, never_awaited, unretrieved
 from .hazards.settings import checked, mute_for_process, restore_for_process, set_for_process
-from .hazards.store import LogSink
+from .hazards.store import LogSink, amend
 from .watch_delay import Pulse, ThreadClock
 from .watch_gil import GilWatch
 from .watch_look import Look
@@ -133,7 +133,7 @@ class _Ending(Exception):
 
 
 class _Watcher:
-    """The thread. What is told once is told again only after it was gone: ``_told`` has the keys of what is."""
+    """The thread. What is told once is told again only after it was gone: ``_told`` has what is told, by its key."""
 
     def __init__(self, every: float) -> None:
         self.every = every
@@ -147,7 +147,7 @@ class _Watcher:
         self._end = threading.Event()
         self._pulses: dict[int, Pulse] = {}
         self._looks: dict[int, Look] = {}
-        self._told: dict[int, set[Any]] = {}
+        self._told: dict[int, dict[Any, Finding]] = {}
         self._next_look = 0.0
         # When the next glance is due; since when there was no pause in the present look.
         self._due = self._since = 0.0
@@ -259,18 +259,21 @@ class _Watcher:
 
     def _look(self, key: int, pulse: Pulse, now: float) -> None:
         idle = pulse.loop.is_waiting(sys._current_frames().get(pulse.loop.thread_id))
-        before = self._looks.get(key)
+        earlier = self._looks.get(key)
         look = self._looks[key] = Look(
-            pulse.loop, now, before, idle=idle, blocked_until=pulse.blocked_until, breathe=self._breathe
+            pulse.loop, now, earlier, idle=idle, blocked_until=pulse.blocked_until, breathe=self._breathe
         )
-        told = self._told.setdefault(key, set())
-        standing: set[Any] = set()
+        told = self._told.setdefault(key, {})
+        standing: dict[Any, Finding] = {}
         for hazard in LOOKED_FOR:
             if hazard.name in self.mute or (hazard.deep and not self.deep):
                 continue
             for found in hazard.check(look):
-                standing.add(found.key)
-                if found.key not in told:
+                before = told.get(found.key)
+                if before is None:
+                    standing[found.key] = found.finding
                     publish(found.finding)
+                else:
+                    standing[found.key] = amend(before)
         self._told[key] = standing
         look.forget()

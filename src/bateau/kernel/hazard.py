@@ -9,6 +9,7 @@ reports by himself, is ``bateau.insight``.
 from __future__ import annotations
 
 import sys
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable
@@ -31,7 +32,8 @@ class Finding(NamedTuple):
     """One sighting of a hazard: its shared name, the sentence, and the line to blame.
 
     ``task``: the name of the task it is about, or "". ``sites``: further lines that have a part in it, each as (what it is, file,
-    line). ``evidence``: what was seen, a line each. ``remedy``: what to do, where the sentence does not say so.
+    line). ``evidence``: what was seen, a line each. ``remedy``: what to do, where the sentence does not say so. ``first`` and ``last``:
+    when it was seen first, and last (seconds since the epoch; 0: not known).
     """
 
     name: str
@@ -42,6 +44,8 @@ class Finding(NamedTuple):
     sites: tuple[tuple[str, str, int], ...] = ()
     evidence: tuple[str, ...] = ()
     remedy: str = ""
+    first: float = 0.0
+    last: float = 0.0
 
     @property
     def chapter(self) -> str:
@@ -85,14 +89,16 @@ def report(name: str, message: str, site: tuple[str, int], task: Task[Any] | Non
     quiet = muted.get() if context is None else context.get(muted, _NONE)
     if name in quiet or "*" in quiet:
         return
-    publish(Finding(name, message, *site, task=task.name if task is not None else ""))
+    now = time.time()
+    publish(Finding(name, message, *site, task=task.name if task is not None else "", first=now, last=now))
 
 
 def note(name: str, message: str, site: tuple[str, int]) -> None:
     """Keep a finding that is told in other words already (a warning of Python's own kind)."""
     quiet = muted.get()
     if name not in quiet and "*" not in quiet:
-        keep(Finding(name, message, *site))
+        now = time.time()
+        keep(Finding(name, message, *site, first=now, last=now))
 
 
 def keep(finding: Finding) -> None:

@@ -97,7 +97,11 @@ class Collect(Policy):
     def __del__(self) -> None:
         for task in self._failed:
             if not task.error_seen:
-                report("unretrieved_error", f"{task!r} failed with {task._error!r} and nobody looked", task.spawn_site)
+                report(
+                    "unretrieved_error",
+                    f"task {task.name!r} failed with {task._error!r} and nobody looked",
+                    task.spawn_site,
+                )
 
 
 class Supervise(Policy):

@@ -31,6 +31,8 @@ _READ = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP i
 _WRITE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR if hasattr(select, "epoll") else 0
 
 
+# The machine's clock, also in a simulated world: what is noted by it decides nothing.
+_monotonic_ns = time.monotonic_ns
 # How epoll_ctl is called.
 _ADD, _REMOVE, _CHANGE = 1, 2, 3
 
@@ -74,6 +76,8 @@ class Reactor(ReactorFields):
         # How many registrations there were, and which one is each fd's: what epoll said before that is of another one.
         self._registrations = 0
         self._since: dict[int, int] = {}
+        # When the last poll ended (ns, the machine's monotonic clock): for who asks how long the step under way has lasted.
+        self._polled = 0
         self._epoll = select.epoll()
         self._tell_twin()
         # None once closed. ``wake`` takes it first, and so keeps the descriptor open until it has written.
@@ -114,6 +118,7 @@ class Reactor(ReactorFields):
             events = self._epoll.poll(-1 if timeout is None else min(timeout, LONGEST_POLL))
         except InterruptedError:
             return
+        self._polled = _monotonic_ns()
         for fd, mask in events:
             if fd == self._wake_fd:
                 os.eventfd_read(fd)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..drawing import to_dot, to_mermaid
-from ..explain import explain_knot
+from ..explain import evidence, explain_knot, seen
 from ..model import Finding, Snapshot
 from ..waitgraph import Knot, find_knots
 
@@ -59,12 +59,14 @@ def _knot(snapshot: Snapshot, knot: Knot) -> Problem:
 def _found(snapshot: Snapshot, finding: Finding) -> Problem:
     frame = snapshot.frame(finding.site)
     where = f"\n  at {frame.file}:{frame.line} in {frame.function}" if frame is not None else ""
+    when = seen(finding)
     often = f" ({finding.count} times)" if finding.count > 1 else ""
     return Problem(
         finding.hazard,
         "found",
         f"{finding.hazard}{often}",
-        f"{finding.message}{where}",
+        f"{finding.message}{where}"
+        + "".join(f"\n  {line}" for line in (*([f"seen {when}"] if when else []), *evidence(finding))),
         f"{CHAPTERS}#{finding.hazard}",
         finding.tasks,
     )

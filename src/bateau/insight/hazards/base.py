@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -60,6 +61,7 @@ class Hazard:
             site = seen.site[:2]
         if seen is not None and seen.spawn_site is not None:
             sites = (("spawned", *seen.spawn_site), *sites)
+        now = time.time()
         yield Found(
             (self.name, key),
             Finding(
@@ -70,6 +72,8 @@ class Hazard:
                 sites=sites,
                 evidence=tuple(evidence),
                 remedy=self.remedy,
+                first=now,
+                last=now,
             ),
         )
 

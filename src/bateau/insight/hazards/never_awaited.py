@@ -7,6 +7,7 @@ watched, that is a finding as well, at the line that dropped it (which is mostly
 from __future__ import annotations
 
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -36,6 +37,7 @@ def listen(hazard: NeverAwaited) -> Callable[[], None]:
         filename, lineno = origin[0][:2] if origin else user_site(sys._getframe(1))
         code = coro.cr_code
         if not {hazard.name, "*"} & muted.get():
+            now = time.time()
             keep(
                 Finding(
                     hazard.name,
@@ -44,6 +46,8 @@ def listen(hazard: NeverAwaited) -> Callable[[], None]:
                     lineno,
                     sites=(("defined", code.co_filename, code.co_firstlineno),),
                     remedy=hazard.remedy,
+                    first=now,
+                    last=now,
                 )
             )
         original(coro)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from contextlib import suppress
 
 from ...kernel.hazard import Finding, add_sink, recent, warn
 
@@ -24,16 +26,16 @@ def forget() -> None:
     recent.clear()
 
 
-def amend(finding: Finding, evidence: str) -> None:
-    """Something more is known about a finding that was made before."""
+def amend(finding: Finding, *evidence: str) -> Finding:
+    """A finding that was made before is still true now, and perhaps something more is known. Returns what it has become."""
+    new = finding._replace(evidence=(*finding.evidence, *evidence), last=time.time())
     for index, each in enumerate(tuple(recent)):
         if each is finding:
-            try:
+            with suppress(IndexError):  # forgotten meanwhile
                 if recent[index] is finding:
-                    recent[index] = finding._replace(evidence=(*finding.evidence, evidence))
-            except IndexError:  # forgotten meanwhile
-                return
-            return
+                    recent[index] = new
+            break
+    return new
 
 
 class LogSink:
@@ -48,7 +50,7 @@ class LogSink:
         logging = sys.modules.get("logging")
         logger = logging.getLogger("bateau.hazards") if logging is not None else None
         if logger is not None and logger.hasHandlers():
-            logger.warning("%s\n%s", finding, by_name(finding.name).format(finding), extra={"finding": finding})
+            logger.warning("%s: %s", finding.name, by_name(finding.name).format(finding), extra={"finding": finding})
             return
         warn(finding)
 

@@ -6,6 +6,7 @@ While the program is watched that is a finding as well, at the line that raised.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -47,6 +48,7 @@ def _finding(hazard: Hazard, context: dict[str, Any]) -> Finding:
     what = f"task {name!r} failed" if name else "a future failed"
     code = getattr(future.get_coro(), "cr_code", None) if hasattr(future, "get_coro") else None
     sites = (("defined", code.co_filename, code.co_firstlineno),) if code is not None else ()
+    now = time.time()
     return Finding(
         _NAME,
         f"{what}, and nobody ever looked: {_words(error)}",
@@ -54,6 +56,8 @@ def _finding(hazard: Hazard, context: dict[str, Any]) -> Finding:
         task=name,
         sites=sites,
         remedy=hazard.remedy,
+        first=now,
+        last=now,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...kernel.hazard import KEPT
+from ..ages import aged, alike
 from ..model import Finding, make
 from .draft import Draft
 from .errors import Fault
@@ -14,8 +15,8 @@ _LONGEST = 4096
 _MOST_EVIDENCE = 100
 
 
-def findings(draft: Draft) -> tuple[Finding, ...]:
-    """The findings of a process that has bateau's kernel, oldest first; none, and perhaps a gap, for one that has not."""
+def findings(draft: Draft, taken_at: float) -> tuple[Finding, ...]:
+    """The findings of a process that has bateau's kernel, those alike once, oldest first; none, and perhaps a gap, for one that has not."""
     module = draft.modules.get("bateau.kernel.hazard")
     if module is None:
         return ()
@@ -28,16 +29,16 @@ def findings(draft: Draft) -> tuple[Finding, ...]:
         return ()
     for address in addresses:
         try:
-            found.append(_finding(draft, address))
+            found.append(_finding(draft, address, taken_at))
         except (Fault, ValueError):  # forgotten while it was read
             draft.gap("a hazard that was reported could not be read")
-    return tuple(found)
+    return alike(found)
 
 
-def _finding(draft: Draft, address: int) -> Finding:
+def _finding(draft: Draft, address: int, taken_at: float) -> Finding:
     """One ``kernel.hazard.Finding``: a tuple, in the order of its fields."""
     objects = draft.objects
-    name, message, file, line, task, _, evidence, remedy = objects.tuple_items(address, 16)
+    name, message, file, line, task, _, evidence, remedy, *times = objects.tuple_items(address, 16)
     ext: dict[str, Any] = {
         "task": objects.string(task, 256),
         "evidence": [objects.string(each, _LONGEST) for each in objects.tuple_items(evidence, _MOST_EVIDENCE)],
@@ -50,4 +51,6 @@ def _finding(draft: Draft, address: int) -> Finding:
     }
     if ext := {key: value for key, value in ext.items() if value}:
         fields["ext"] = ext
+    if taken_at and len(times) == 2:
+        fields.update(aged(objects.real(times[0]), objects.real(times[1]), taken_at))
     return make(Finding, fields)

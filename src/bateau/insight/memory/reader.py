@@ -24,6 +24,7 @@ from .interpreter import Python, ThreadState, find_python
 from .process import ProcessMemory
 from .runtimes import loops, merged, thread_names
 from .source import MemorySource
+from .steps import add_steps
 from .trio_tasks import TrioTasks
 
 # A list that changes while it is read leaves a snapshot without tasks: it is taken again, so often.
@@ -97,7 +98,7 @@ class _Reading:
         draft, runtimes, threads = parts[-1]  # the list has the main interpreter last
         if len(parts) > 1:
             draft.gap(f"{len(parts) - 1} sub-interpreters were not read")
-        reported = findings(draft)
+        reported = findings(draft, taken_at if self.source.live else 0.0)
         gaps = tuple(what if count == 1 else f"{what} ({count} times)" for what, count in draft.gaps.items())
         resources = draft.finished_resources()
         if not self.source.live:
@@ -177,6 +178,7 @@ class _Reading:
                 draft.gap(f"bateau's tasks could not be read: {error}")
         elif "bateau.kernel.task" in modules:
             draft.gap("bateau's tasks could not be read: it is of an older version than this one")
+        add_steps(draft, states, runtimes)
         running = {fields["runtime"]: fields["id"] for fields in draft.tasks.values() if fields["state"] == "running"}
         return [replace(runtime, running=running.get(runtime.id)) for runtime in runtimes]
 

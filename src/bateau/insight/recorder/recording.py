@@ -25,8 +25,10 @@ from ...kernel.errors import Cancelled
 from ...kernel.explain import all_tasks
 from ...kernel.host import Host
 from ...kernel.task import Task
+from ..steps import Lasted
 from . import files, layout
 from .found import to_words
+from .hot import lasting
 from .writer import PureRing, about
 
 # How much a file remembers: 6 MiB for each thread that runs tasks.
@@ -88,6 +90,7 @@ class _File:
                 # Once round the ring touches all of it: here at once, instead of a fault every 256 units in the middle of a step.
                 self.view.madvise(_POPULATE_WRITE, 0, tasks_at & -mmap_module.PAGESIZE)
         self.path = path
+        self.rides = host.rides
         # Until when tasks were entered that ran before: what they wait for they had begun to before.
         self.adopted = 0
         self._word(layout.HOT_TEXTS, 8)  # place 0 is no text
@@ -229,6 +232,14 @@ class Recording:
         if file is None or not since:
             return None
         return round((time.monotonic_ns() - since) / 1e9, 3), since <= file.adopted
+
+    def running_for(self, number: int, thread: int) -> Lasted | None:
+        """For how long the step of that task has lasted, if it is under way on that thread. From any thread."""
+        file = self._files.get(thread)
+        try:
+            return lasting(file.view[layout.HOT_AT : layout.HOT_AT + 32], number, rides=file.rides) if file else None
+        except ValueError:  # closed just now
+            return None
 
     def _found(self, finding: hazard.Finding) -> None:
         """A hazard was reported, perhaps by a thread that only watches: it goes to its own thread's file, or else to the first."""
