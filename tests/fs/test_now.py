@@ -228,6 +228,40 @@ def test_errors_are_those_of_the_file(entry, path):
     entry.run(main)
 
 
+@pytest.mark.parametrize("call", [lambda file: file.pread(4, 0), lambda file: file.read(4), lambda file: file.tell()])
+def test_a_file_whose_raw_one_was_taken_away_is_not_read(entry, path, call):
+    """Whoever detached it has it now: reading it behind their back would be reading a file that this one does not have."""
+
+    async def main():
+        file = await fs.open(path, "rb")
+        assert await file.pread(4, 0) == DATA[:4]
+        raw = file.wrapped.detach()
+        with pytest.raises(ValueError, match="detached"):
+            await call(file)
+        assert raw.read(4) == DATA[:4]
+        raw.close()
+        file._file = raw  # what is left can't be closed: Python's own raises
+
+    entry.run(main)
+
+
+@pytest.mark.parametrize("call", [lambda file: file.pread(4, 0), lambda file: file.read(4), lambda file: file.seek(0)])
+def test_a_call_that_has_not_begun_takes_no_value(entry, path, call):
+    if not can_ask(path):
+        pytest.skip("the file system can't be asked")
+
+    async def main():
+        async with fs.open(path, "rb") as file:
+            begun = call(file).__await__()
+            with pytest.raises(TypeError, match="just-started"):
+                begun.send(5)
+            with pytest.raises(StopIteration) as done:
+                begun.send(None)
+            assert done.value.value in (DATA[:4], 0)
+
+    entry.run(main)
+
+
 # ---- whole files -----------------------------------------------------------------------------------------------------------
 
 

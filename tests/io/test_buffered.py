@@ -20,6 +20,35 @@ async def feed(data: bytes, size: int = 65536, capacity: int = 65536):
     return BufReader(b, size)
 
 
+def test_a_call_that_has_not_begun_takes_no_value(entry) -> None:
+    async def main() -> None:
+        reader = await feed(b"one\ntwo;three")
+        for call, data in (
+            (reader.readline(), b"one\n"),
+            (reader.readuntil(b";"), b"two;"),
+            (reader.readexactly(5), b"three"),
+        ):
+            begun = call.__await__()
+            with pytest.raises(TypeError, match="just-started"):
+                begun.send(5)
+            with pytest.raises(StopIteration) as done:
+                begun.send(None)
+            assert done.value.value == data
+        await reader.aclose()
+
+    entry.run(main)
+
+
+def test_a_long_chain_of_calls_is_freed() -> None:
+    """Each holds the one before as its argument: freeing them one inside the other would take all of the C stack."""
+    writer = BufWriter(duplex(1)[0])
+    call: object = b""
+    for _ in range(200_000):
+        call = writer.write(call)  # type: ignore[arg-type]
+        call.close()  # type: ignore[attr-defined]
+    del call
+
+
 def test_lines_records_and_a_look_ahead(entry) -> None:
     async def main() -> None:
         async with await feed(b"one\ntwo\r\nrecord;12345678rest") as reader:

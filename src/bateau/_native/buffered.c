@@ -2,18 +2,17 @@
    write and flush. io/buffered.py has the rule by which cancellation loses nothing, which is kept here as there: bytes enter the buffer in the step in which the layer below
    gave them, and leave it in the step in which they are returned.
 
-   Theory of operation. A call makes a BufferedRead, an awaitable that is its own iterator. Its first step looks whether this is the
-   common case: a task of bateau's own is running, is not cancelled and has step budget left, and nobody else is reading. Then what is
-   at hand is given at once; else the slot is taken, the stream below is asked, and its awaitable (`below`) is resumed from
-   here until it has brought enough. Everything else (other hosts, a borrow that stands open, bad arguments) is left to the coroutine
-   of the pure method, kept in `below` likewise, with `pure` set: it does it all, and its end is the end.
+   Theory of operation. A call makes a Call (call.c). Its first step looks whether this is the common case: a task of bateau's own is running,
+   is not cancelled and has step budget left, and nobody else is reading. Then what is at hand is given at once; else the slot is taken,
+   the stream below is asked, and its awaitable (`below`) is resumed from here until it has brought enough (`reader_resumed`). Everything
+   else (other hosts, a borrow that stands open, bad arguments) is left to the coroutine of the pure method.
 
    A write that fits, and a flush that the stream below takes whole, are done in the first step as well, under the same condition; what has
    to wait is a coroutine's of the pure code, which for a flush begins where the attempt of the first step has ended.
 
-   Ownership. A call owns its reader or writer, its arguments and `below`. The slot's `task` is set by it exactly while `holds` is. The buffer is an
+   Ownership. The slot's `task` is set by a read exactly while it is the call's `mark`. The buffer is an
    object that the reader owns: a search or a copy in it runs no Python code, so a pointer into it is not held over any. */
-#include "operation.h"
+#include "call.h"
 
 enum kind { READ, EXACTLY, LINE, UNTIL, WRITE, FLUSH };
 
@@ -40,41 +39,17 @@ typedef struct {
     char closed, eof, open, tries, flushes;
 } Writer;
 
-typedef struct {
-    PyObject_HEAD
-    PyObject *reader;   /* of WRITE and FLUSH: the writer */
-    PyObject *argument; /* as given, for the pure method: a number, a separator, data; NULL: none */
-    PyObject *below;    /* what is resumed, or NULL */
-    Py_ssize_t n;       /* of READ and EXACTLY */
-    Py_ssize_t searched;
-    char kind, phase, holds, pure, direct; /* `direct`: what comes from below is the result, past the buffer */
-} BufferedRead;
-
-static PyTypeObject SlotType, ReaderType, WriterType, BufferedReadType;
+static PyTypeObject SlotType, ReaderType, WriterType;
 
 /* -- fields -------------------------------------------------------------------------------------------------------------------- */
 
 #define SLOT_OBJECTS(X) X(stream) X(task) X(verb)
 #define READER_OBJECTS(X) X(raw) X(data) X(slot)
 #define WRITER_OBJECTS(X) X(raw) X(buffer) X(slot) X(site)
-#define CALL_OBJECTS(X) X(reader) X(argument) X(below)
-
-#define COLLECTED(prefix, Struct, OBJECTS)                                                                             \
-    static int prefix##_traverse(Struct *self, visitproc visit, void *arg)                                             \
-    {                                                                                                                  \
-        OBJECTS(VISIT_FIELD)                                                                                           \
-        return 0;                                                                                                      \
-    }                                                                                                                  \
-    static int prefix##_clear(Struct *self)                                                                            \
-    {                                                                                                                  \
-        OBJECTS(CLEAR_FIELD)                                                                                           \
-        return 0;                                                                                                      \
-    }
 
 COLLECTED(slot, Slot, SLOT_OBJECTS)
 COLLECTED(reader, Reader, READER_OBJECTS)
 COLLECTED(writer, Writer, WRITER_OBJECTS)
-COLLECTED(call, BufferedRead, CALL_OBJECTS)
 
 static void
 slot_dealloc(Slot *self)
@@ -210,7 +185,7 @@ find(const char *start, Py_ssize_t from, Py_ssize_t to, PyObject *separator)
 
 /* How many bytes to take: -1 for more have to come (`goal`: how many then are enough), -2 with an exception. */
 static Py_ssize_t
-at_hand(BufferedRead *self, Reader *reader, Py_ssize_t *goal)
+at_hand(Call *self, Reader *reader, Py_ssize_t *goal)
 {
     const char *start;
     Py_ssize_t have = look(reader, &start);
@@ -219,16 +194,16 @@ at_hand(BufferedRead *self, Reader *reader, Py_ssize_t *goal)
         return -2;
     }
     if (self->kind == READ) {
-        *goal = self->n;
-        return have > 0 || self->n == 0 ? (self->n < have ? self->n : have) : -1;
+        *goal = self->size;
+        return have > 0 || self->size == 0 ? (self->size < have ? self->size : have) : -1;
     }
     if (self->kind == EXACTLY) {
-        *goal = self->n;
-        return have >= self->n ? self->n : -1;
+        *goal = self->size;
+        return have >= self->size ? self->size : -1;
     }
-    PyObject *separator = self->kind == UNTIL ? self->argument : NULL;
+    PyObject *separator = self->kind == UNTIL ? self->first : NULL;
     Py_ssize_t width = separator != NULL ? PyBytes_GET_SIZE(separator) : 1, bound = reader->size;
-    Py_ssize_t at = find(start, self->searched, have < bound ? have : bound, separator);
+    Py_ssize_t at = find(start, self->place, have < bound ? have : bound, separator);
     if (at >= 0) {
         return at + width;
     }
@@ -237,36 +212,22 @@ at_hand(BufferedRead *self, Reader *reader, Py_ssize_t *goal)
         Py_XDECREF(raised);
         return -2;
     }
-    self->searched = have >= width ? have - width + 1 : 0;
+    self->place = have >= width ? have - width + 1 : 0;
     *goal = bound;
     return -1;
 }
 
 /* -- the wait -------------------------------------------------------------------------------------------------------------------------- */
 
-static PySendResult
-over(BufferedRead *self, PyObject *value, PyObject **result)
+/* The slot is free again. */
+static void
+let_go(Call *self)
 {
-    self->phase = OVER;
-    if (self->holds) {
-        self->holds = 0;
-        PyObject *slot = ((Reader *)self->reader)->slot;
-        if (slot != NULL && PyObject_TypeCheck(slot, &SlotType)) {
-            put(((Slot *)slot)->task, NULL);
-        }
+    PyObject *slot = ((Reader *)self->owner)->slot;
+    if (slot != NULL && is_a(slot, &SlotType, &seen[SEEN_SLOT])) {
+        put(((Slot *)slot)->task, NULL);
     }
-    *result = value;
-    return value != NULL ? PYGEN_RETURN : PYGEN_ERROR;
-}
-
-/* As `over`, for an exception that is set, which freeing what is let go must not disturb. */
-static PySendResult
-failed(BufferedRead *self, PyObject **result)
-{
-    PyObject *error = take_raised();
-    over(self, NULL, result);
-    put_raised(error);
-    return PYGEN_ERROR;
+    Py_CLEAR(self->mark);
 }
 
 /* The iterator of an awaitable: a new reference, or NULL with an exception. */
@@ -286,7 +247,7 @@ iterator_of(PyObject *awaitable)
 
 /* Ask below so that there will be `goal` bytes, or the buffer's size: 0, or -1 with an exception. */
 static int
-ask(BufferedRead *self, Reader *reader, Py_ssize_t goal)
+ask(Call *self, Reader *reader, Py_ssize_t goal)
 {
     const char *start;
     Py_ssize_t have = look(reader, &start), want;
@@ -300,8 +261,8 @@ ask(BufferedRead *self, Reader *reader, Py_ssize_t goal)
         reader->pos = 0;
     }
     want = (goal > reader->size ? goal : reader->size) - (have > 0 ? have : 0);
-    self->direct = self->kind == READ && self->n >= reader->size; /* nothing to gain from a copy */
-    PyObject *number = PyLong_FromSsize_t(self->direct ? self->n : want);
+    self->direct = self->kind == READ && self->size >= reader->size; /* nothing to gain from a copy */
+    PyObject *number = PyLong_FromSsize_t(self->direct ? self->size : want);
     PyObject *raw = reader->raw != NULL ? Py_NewRef(reader->raw) : NULL;
     PyObject *awaitable = number != NULL && raw != NULL ? PyObject_CallMethodOneArg(raw, str_read, number) : NULL;
     Py_XDECREF(raw);
@@ -321,89 +282,58 @@ ask(BufferedRead *self, Reader *reader, Py_ssize_t goal)
 
 /* The stream ended before the call had what it asked for. */
 static PySendResult
-ended(BufferedRead *self, Reader *reader, PyObject **result)
+ended(Call *self, Reader *reader, PyObject **result)
 {
     if (self->kind == EXACTLY) {
-        PyObject *raised = PyObject_CallFunction(kept[K_BUFFERED_SHORT], "On", reader, self->n);
+        PyObject *raised = PyObject_CallFunction(kept[K_BUFFERED_SHORT], "On", reader, self->size);
         Py_XDECREF(raised);
-        return failed(self, result);
+        return call_over(self, NULL, result);
     }
     PyObject *rest = take(reader, PY_SSIZE_T_MAX);
-    if (rest == NULL) {
-        return failed(self, result);
-    }
-    if (self->kind == UNTIL) {
-        PyObject *raised = PyObject_CallFunctionObjArgs(kept[K_BUFFERED_NO_SEPARATOR], rest, self->argument, NULL);
+    if (rest != NULL && self->kind == UNTIL) {
+        PyObject *raised = PyObject_CallFunctionObjArgs(kept[K_BUFFERED_NO_SEPARATOR], rest, self->first, NULL);
         Py_DECREF(rest);
         Py_XDECREF(raised);
-        return failed(self, result);
+        return call_over(self, NULL, result);
     }
-    return over(self, rest, result);
+    return call_over(self, rest, result);
 }
 
-/* Resume what is below until it has brought enough, or waits. `how` and `value` (stolen) are those of a resumption that was made
-   already, by a `throw`; PYGEN_NEXT without a value: none was. */
+/* What was asked below has answered: until it has brought enough, or waits. */
 static PySendResult
-run(BufferedRead *self, PySendResult how, PyObject *value, PyObject *arg, PyObject **result)
+reader_resumed(Call *self, PySendResult how, PyObject **result)
 {
-    Reader *reader = (Reader *)self->reader;
-    for (;;) {
-        if (how == PYGEN_NEXT && value == NULL) {
-            PyObject *below = Py_NewRef(self->below);
-            how = PyIter_Send(below, arg, &value);
-            Py_DECREF(below);
-        }
-        if (how == PYGEN_NEXT) {
-            *result = value;
-            return how;
-        }
-        if (how == PYGEN_ERROR) {
-            PyObject *error = take_raised();
-            put(self->below, NULL);
-            put_raised(error);
-            return failed(self, result);
-        }
-        put(self->below, NULL);
-        if (self->pure || self->direct) {
-            return over(self, value, result);
-        }
-        Py_ssize_t size = PyObject_Size(value), goal = 0;
-        int added = size > 0 ? append(reader, value) : (int)size;
-        Py_DECREF(value);
-        value = NULL;
+    Reader *reader = (Reader *)self->owner;
+    while (how == PYGEN_RETURN && !self->direct) {
+        PyObject *piece = *result;
+        Py_ssize_t size = PyObject_Size(piece), goal = 0;
+        int added = size > 0 ? append(reader, piece) : (int)size;
+        Py_DECREF(piece);
         if (added < 0) {
-            return failed(self, result);
+            return call_over(self, NULL, result);
         }
         if (size == 0) {
             return ended(self, reader, result);
         }
         Py_ssize_t count = at_hand(self, reader, &goal);
         if (count >= 0) {
-            PyObject *taken = take(reader, count);
-            return taken != NULL ? over(self, taken, result) : failed(self, result);
+            return call_over(self, take(reader, count), result);
         }
         if (count == -2 || ask(self, reader, goal) < 0) {
-            return failed(self, result);
+            return call_over(self, NULL, result);
         }
-        how = PYGEN_NEXT;
-        arg = Py_None;
+        how = call_below(self, Py_None, result);
     }
+    return how == PYGEN_NEXT ? how : call_over(self, how == PYGEN_RETURN ? *result : NULL, result);
 }
 
 static PySendResult
-begin_pure(BufferedRead *self, PyObject *arg, PyObject **result)
+begin_pure(Call *self, PyObject *arg, PyObject **result)
 {
-    static const int names[] = {[READ] = K_BUF_READ,       [EXACTLY] = K_BUF_READEXACTLY, [LINE] = K_BUF_READLINE,
+    static const int which[] = {[READ] = K_BUF_READ,       [EXACTLY] = K_BUF_READEXACTLY, [LINE] = K_BUF_READLINE,
                                 [UNTIL] = K_BUF_READUNTIL, [WRITE] = K_BUF_WRITE,         [FLUSH] = K_BUF_FLUSH};
-    self->pure = 1;
-    PyObject *coro = PyObject_CallFunctionObjArgs(kept[(int)names[(int)self->kind]], self->reader, self->argument, NULL);
-    if (coro == NULL) {
-        return failed(self, result);
-    }
-    put(self->below, coro);
-    Py_DECREF(coro);
-    self->phase = SUSPENDED;
-    return run(self, PYGEN_NEXT, NULL, arg, result);
+    PyObject *coro = PyObject_CallFunctionObjArgs(kept[which[(int)self->kind]], self->owner, self->first, NULL);
+    return call_leave(self, coro, arg, result);
 }
 
 /* Whether the running task may go on without a look at anything (`passes`, before it counts), and nobody is in the middle of a call. */
@@ -411,20 +341,20 @@ static int
 is_common(Task *task, PyObject *slot)
 {
     return task != NULL && !task->foreign && task->budget > 0 && !task_is_cancelled(task) && !has_rare(task, guard) && slot != NULL &&
-           PyObject_TypeCheck(slot, &SlotType) && !is_set(((Slot *)slot)->task);
+           is_a(slot, &SlotType, &seen[SEEN_SLOT]) && !is_set(((Slot *)slot)->task);
 }
 
 static PySendResult
-begin_write(BufferedRead *self, PyObject *arg, PyObject **result)
+begin_write(Call *self, PyObject *arg, PyObject **result)
 {
-    Writer *writer = (Writer *)self->reader;
+    Writer *writer = (Writer *)self->owner;
     Task *task = running_task();
     PyObject *buffer = writer->buffer;
-    if (!PyBytes_CheckExact(self->argument) || !writer->open || buffer == NULL || !PyByteArray_CheckExact(buffer) ||
+    if (!PyBytes_CheckExact(self->first) || !writer->open || buffer == NULL || !PyByteArray_CheckExact(buffer) ||
         !is_common(task, writer->slot)) {
         return begin_pure(self, arg, result);
     }
-    Py_ssize_t have = PyByteArray_GET_SIZE(buffer), more = PyBytes_GET_SIZE(self->argument);
+    Py_ssize_t have = PyByteArray_GET_SIZE(buffer), more = PyBytes_GET_SIZE(self->first);
     if (more > writer->size - have) {
         return begin_pure(self, arg, result);
     }
@@ -432,10 +362,10 @@ begin_write(BufferedRead *self, PyObject *arg, PyObject **result)
     Py_INCREF(buffer);
     int status = PyByteArray_Resize(buffer, have + more);
     if (status == 0) {
-        memcpy(PyByteArray_AS_STRING(buffer) + have, PyBytes_AS_STRING(self->argument), (size_t)more);
+        memcpy(PyByteArray_AS_STRING(buffer) + have, PyBytes_AS_STRING(self->first), (size_t)more);
     }
     Py_DECREF(buffer);
-    return status == 0 ? over(self, Py_NewRef(Py_None), result) : failed(self, result);
+    return call_over(self, status == 0 ? Py_NewRef(Py_None) : NULL, result);
 }
 
 /* Hand over what `raw` takes at once, as `_send_some`: 1 if nothing is left, 0 if something is, -1 with an exception. */
@@ -463,9 +393,9 @@ send_some(Writer *writer)
 }
 
 static PySendResult
-begin_flush(BufferedRead *self, PyObject *arg, PyObject **result)
+begin_flush(Call *self, PyObject *arg, PyObject **result)
 {
-    Writer *writer = (Writer *)self->reader;
+    Writer *writer = (Writer *)self->owner;
     Task *task = running_task();
     PyObject *buffer = writer->buffer;
     if (!writer->tries || writer->flushes || writer->closed || buffer == NULL || !PyByteArray_CheckExact(buffer) ||
@@ -475,29 +405,21 @@ begin_flush(BufferedRead *self, PyObject *arg, PyObject **result)
     task->budget--;
     int done = PyByteArray_GET_SIZE(buffer) == 0 ? 1 : send_some(writer);
     if (done < 0) {
-        return failed(self, result);
+        return call_over(self, NULL, result);
     }
     if (done) {
-        return over(self, Py_NewRef(Py_None), result);
+        return call_over(self, Py_NewRef(Py_None), result);
     }
-    self->pure = 1;
-    PyObject *rest = PyObject_CallOneArg(kept[K_BUFFERED_FLUSH_REST], self->reader);
-    if (rest == NULL) {
-        return failed(self, result);
-    }
-    put(self->below, rest);
-    Py_DECREF(rest);
-    self->phase = SUSPENDED;
-    return run(self, PYGEN_NEXT, NULL, arg, result);
+    return call_leave(self, PyObject_CallOneArg(kept[K_BUFFERED_FLUSH_REST], self->owner), arg, result);
 }
 
 static PySendResult
-begin(BufferedRead *self, PyObject *arg, PyObject **result)
+begin(Call *self, PyObject *arg, PyObject **result)
 {
     if (self->kind >= WRITE) {
         return self->kind == WRITE ? begin_write(self, arg, result) : begin_flush(self, arg, result);
     }
-    Reader *reader = (Reader *)self->reader;
+    Reader *reader = (Reader *)self->owner;
     Task *task = running_task();
     const char *start;
     if (!is_common(task, reader->slot) || look(reader, &start) < 0) {
@@ -506,193 +428,26 @@ begin(BufferedRead *self, PyObject *arg, PyObject **result)
     Py_ssize_t goal = 0, count = at_hand(self, reader, &goal);
     if (count >= 0) {
         PyObject *taken = take(reader, count);
-        if (taken == NULL) {
-            return failed(self, result);
-        }
-        task->budget--;
-        return over(self, taken, result);
+        task->budget -= taken != NULL;
+        return call_over(self, taken, result);
     }
     if (count == -2) {
-        return failed(self, result);
+        return call_over(self, NULL, result);
     }
-    self->holds = 1;
+    self->mark = Py_NewRef((PyObject *)task);
     put(((Slot *)reader->slot)->task, task);
-    self->phase = SUSPENDED;
     if (ask(self, reader, goal) < 0) {
-        return failed(self, result);
+        return call_over(self, NULL, result);
     }
-    return run(self, PYGEN_NEXT, NULL, arg, result);
+    self->resumed = reader_resumed;
+    self->phase = SUSPENDED;
+    return call_resume(self, arg, result);
 }
-
-static PySendResult
-call_step(BufferedRead *self, PyObject *arg, PyObject **result)
-{
-    if (self->phase == BEFORE) {
-        return begin(self, arg, result);
-    }
-    if (self->phase == OVER || self->below == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
-        *result = NULL;
-        return PYGEN_ERROR;
-    }
-    return run(self, PYGEN_NEXT, NULL, arg, result);
-}
-
-static PyObject *
-call_next(PyObject *self)
-{
-    return operation_resume((Operation *)self, Py_None, (step_function)(void (*)(void))call_step);
-}
-
-static PyObject *
-call_send(PyObject *self, PyObject *arg)
-{
-    return operation_send_method((Operation *)self, arg, (step_function)(void (*)(void))call_step);
-}
-
-static PyObject *
-call_throw(BufferedRead *self, PyObject *const *args, Py_ssize_t nargs)
-{
-    PyObject *error = thrown_error(args, nargs), *result = NULL, *value;
-    if (error == NULL) {
-        return NULL;
-    }
-    if (self->phase != SUSPENDED || self->below == NULL) {
-        self->phase = OVER;
-        put_raised(error);
-        return NULL;
-    }
-    Py_INCREF(self);
-    PyObject *below = Py_NewRef(self->below);
-    PySendResult how = PYGEN_NEXT;
-    value = PyObject_CallMethodOneArg(below, str_throw, error);
-    Py_DECREF(below);
-    Py_DECREF(error);
-    if (value == NULL) {
-        how = PYGEN_ERROR;
-        if (PyErr_ExceptionMatches(PyExc_StopIteration)) { /* it was met inside, which has ended */
-            PyObject *stop = take_raised();
-            value = stop != NULL ? PyObject_GetAttrString(stop, "value") : NULL;
-            Py_XDECREF(stop);
-            how = value != NULL ? PYGEN_RETURN : PYGEN_ERROR;
-        }
-    }
-    how = run(self, how, value, Py_None, &result);
-    Py_DECREF(self);
-    if (how == PYGEN_RETURN) {
-        PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
-        Py_CLEAR(result);
-        if (stop != NULL) {
-            PyErr_SetObject(PyExc_StopIteration, stop);
-            Py_DECREF(stop);
-        }
-    }
-    return result;
-}
-
-static PyObject *
-call_close(BufferedRead *self, PyObject *Py_UNUSED(ignored))
-{
-    PyObject *ignored = NULL;
-    if (self->phase != SUSPENDED || self->below == NULL) {
-        self->phase = OVER;
-        Py_RETURN_NONE;
-    }
-    Py_INCREF(self);
-    PyObject *below = Py_NewRef(self->below);
-    PyObject *closed = PyObject_CallMethodNoArgs(below, str_close);
-    Py_DECREF(below);
-    put(self->below, NULL);
-    if (closed == NULL) {
-        failed(self, &ignored);
-    } else {
-        over(self, NULL, &ignored);
-    }
-    Py_DECREF(self);
-    return closed;
-}
-
-/* -- the call as an object -------------------------------------------------------------------------------------------------------------- */
-
-#define FREE_AT_MOST 32
-static BufferedRead *spare[FREE_AT_MOST]; /* emptied, untracked, without a reference count */
-static int spares;
 
 static const char *const names[] = {[READ] = "BufReader.read",       [EXACTLY] = "BufReader.readexactly", [LINE] = "BufReader.readline",
                                     [UNTIL] = "BufReader.readuntil", [WRITE] = "BufWriter.write",         [FLUSH] = "BufWriter.flush"};
 
-static void
-call_finalize(BufferedRead *self)
-{
-    PyObject *type, *value, *tb;
-    if (self->phase == OVER) {
-        return;
-    }
-    PyErr_Fetch(&type, &value, &tb);
-    if (self->phase == SUSPENDED) { /* dropped where it waits */
-        PyObject *closed = call_close(self, NULL);
-        if (closed == NULL) {
-            PyErr_WriteUnraisable((PyObject *)self);
-        }
-        Py_XDECREF(closed);
-    } else {
-        self->phase = OVER;
-        if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine '%s' was never awaited", names[(int)self->kind]) < 0) {
-            PyErr_WriteUnraisable((PyObject *)self);
-        }
-    }
-    PyErr_Restore(type, value, tb);
-}
-
-static void
-call_dealloc(BufferedRead *self)
-{
-    if (self->phase != OVER && PyObject_CallFinalizerFromDealloc((PyObject *)self) < 0) {
-        return;
-    }
-    PyObject_GC_UnTrack(self);
-    call_clear(self);
-    if (spares < FREE_AT_MOST && !PyObject_GC_IsFinalized((PyObject *)self)) {
-        spare[spares++] = self;
-    } else {
-        PyObject_GC_Del(self);
-    }
-}
-
-static PyObject *
-make(PyObject *reader, enum kind kind, Py_ssize_t n, PyObject *argument)
-{
-    BufferedRead *call;
-    if (spares > 0) {
-        call = spare[--spares];
-        _Py_NewReference((PyObject *)call);
-    } else {
-        call = PyObject_GC_New(BufferedRead, &BufferedReadType);
-        if (call == NULL) {
-            return NULL;
-        }
-    }
-    call->reader = Py_NewRef(reader);
-    call->argument = Py_XNewRef(argument);
-    call->below = NULL;
-    call->n = n;
-    call->searched = 0;
-    call->kind = (char)kind;
-    call->phase = BEFORE;
-    call->holds = call->pure = call->direct = 0;
-    PyObject_GC_Track(call);
-    return (PyObject *)call;
-}
-
-static PyObject *
-call_await(BufferedRead *self)
-{
-    if (self->phase != BEFORE) {
-        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
-        return NULL;
-    }
-    return Py_NewRef((PyObject *)self);
-}
+static const CallsOf calls = {begin, let_go, names};
 
 /* -- the methods of the reader ------------------------------------------------------------------------------------------------------------ */
 
@@ -724,7 +479,7 @@ counted(Reader *self, enum kind kind, int which, Py_ssize_t standard, PyObject *
     if (!common || n < 0) {
         return leave_to_pure(which, self, args, nargs, kwnames);
     }
-    return make((PyObject *)self, kind, n, nargs ? args[0] : NULL);
+    return call_new(&calls, kind, (PyObject *)self, nargs ? args[0] : NULL, NULL, n, 0);
 }
 
 static PyObject *
@@ -745,7 +500,7 @@ reader_readline(Reader *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
     if (kwnames != NULL || nargs > 1 || (nargs == 1 && args[0] != Py_None)) {
         return leave_to_pure(K_BUF_READLINE, self, args, nargs, kwnames);
     }
-    return make((PyObject *)self, LINE, 0, NULL);
+    return call_new(&calls, LINE, (PyObject *)self, NULL, NULL, 0, 0);
 }
 
 static PyObject *
@@ -755,52 +510,20 @@ reader_readuntil(Reader *self, PyObject *const *args, Py_ssize_t nargs, PyObject
         PyBytes_GET_SIZE(args[0]) == 0) {
         return leave_to_pure(K_BUF_READUNTIL, self, args, nargs, kwnames);
     }
-    return make((PyObject *)self, UNTIL, 0, args[0]);
+    return call_new(&calls, UNTIL, (PyObject *)self, args[0], NULL, 0, 0);
 }
 
 static PyObject *
 writer_write(Writer *self, PyObject *data)
 {
-    return make((PyObject *)self, WRITE, 0, data);
+    return call_new(&calls, WRITE, (PyObject *)self, data, NULL, 0, 0);
 }
 
 static PyObject *
 writer_flush(Writer *self, PyObject *Py_UNUSED(ignored))
 {
-    return make((PyObject *)self, FLUSH, 0, NULL);
+    return call_new(&calls, FLUSH, (PyObject *)self, NULL, NULL, 0, 0);
 }
-
-static PyMethodDef call_methods[] = {
-    {"send", (PyCFunction)call_send, METH_O, "Resume it."},
-    {"throw", (PyCFunction)(void (*)(void))call_throw, METH_FASTCALL, "Throw an exception in where it waits."},
-    {"close", (PyCFunction)call_close, METH_NOARGS, "Give it up."},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyMemberDef call_members[] = {
-    {"reader", _Py_T_OBJECT, offsetof(BufferedRead, reader), Py_READONLY, NULL},
-    {"cr_await", _Py_T_OBJECT, offsetof(BufferedRead, below), Py_READONLY, "What it waits for."},
-    {NULL, 0, 0, 0, NULL},
-};
-
-static PyAsyncMethods call_async = {.am_await = (unaryfunc)call_await, .am_send = (sendfunc)call_step};
-
-static PyTypeObject BufferedReadType = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "bateau._native.BufferedRead",
-    .tp_doc = "A call of a BufReader or BufWriter: single use, to be awaited.",
-    .tp_basicsize = sizeof(BufferedRead),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-    .tp_dealloc = (destructor)call_dealloc,
-    .tp_finalize = (destructor)call_finalize,
-    .tp_traverse = (traverseproc)call_traverse,
-    .tp_clear = (inquiry)call_clear,
-    .tp_as_async = &call_async,
-    .tp_iter = PyObject_SelfIter,
-    .tp_iternext = call_next,
-    .tp_members = call_members,
-    .tp_methods = call_methods,
-};
 
 #define READER_METHOD(name, text) {#name, (PyCFunction)(void (*)(void))reader_##name, METH_FASTCALL | METH_KEYWORDS, text}
 
@@ -872,7 +595,11 @@ static PyTypeObject WriterType = {
 int
 kernel_buffered_ready(PyObject *module)
 {
-    return PyModule_AddType(module, &WriterType) < 0 || PyModule_AddType(module, &SlotType) < 0 || PyModule_AddType(module, &ReaderType) < 0
-               ? -1
-               : PyModule_AddType(module, &BufferedReadType);
+    PyTypeObject *types[] = {&WriterType, &SlotType, &ReaderType};
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        if (PyModule_AddType(module, types[i]) < 0) {
+            return -1;
+        }
+    }
+    return 0;
 }

@@ -1,11 +1,11 @@
 /* Files: the fields of bateau.fs.AsyncFile, and those of its calls that need no thread when the data is in memory (fs/files.py and fs/now.py
    say what a call does and what it promises).
 
-   Theory of operation. A call on a file that can be asked for what is in memory (`asks`) makes a FileCall, an awaitable that is its own
-   iterator. Its first step looks whether this is the common case: nobody else uses the file, the task is not cancelled and has step
+   Theory of operation. A call on a file that can be asked for what is in memory (`asks`) makes a Call (call.c). Its first step looks
+   whether this is the common case: nobody else uses the file, the task is not cancelled and has step
    budget left, and `os.preadv` is Python's own (the simulator, or a test, puts another in its place, and means this one, too).
    Then the bytes are taken there and then, by `preadv2` with RWF_NOWAIT, and the call is over: it never parks. Everything else is
-   left to the coroutine of the pure method (`below`), resumed from here until its end, which is the call's end. What the disk
+   left to the coroutine of the pure method. What the disk
    has to answer goes to the pure method that gives it to a worker thread without asking again.
 
    Calls that read through Python's BufferedReader (all but `pread`) need its raw file below it to say "not now". That is NowFile, whose
@@ -21,10 +21,11 @@
    for a writer (a FIFO, whose other end would also notice that somebody opened and closed it). So the path is opened as a place first
    (O_PATH: nobody notices), looked at, and the very file that was looked at is opened, by its name under /proc.
 
-   Ownership. A call owns its file, its arguments and `below`. `file->user` is set by it exactly while a method of the sync file runs. A buffer
+   Ownership. `file->user` is set by a call exactly while a method of the sync file runs, or while the call gives way to others: then its `mark`
+   stands there, or for a pread in `file->beside`. A buffer
    that the caller lent is looked at by nobody after that method's return. `attempt` says whose attempt is going on in this thread:
    `raw` is borrowed from the File that the call owns. */
-#include "operation.h"
+#include "call.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -46,17 +47,6 @@ typedef struct {
     PyObject *file, *user, *now, *lines, *beside;
     char asks;
 } File;
-
-typedef struct {
-    PyObject_HEAD
-    PyObject *file;
-    PyObject *first, *second; /* the arguments as given, or NULL */
-    PyObject *below;          /* what is resumed, or NULL */
-    PyObject *mark;           /* of a call that gives way to others: what keeps its place in the file meanwhile */
-    Py_ssize_t size;          /* of PREAD, */
-    long long offset;         /* like this */
-    char kind, phase;
-} FileCall;
 
 /* The attempt of this thread to do something without waiting. */
 static _Thread_local struct {
@@ -356,44 +346,14 @@ static PyMethodDef file_functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* -- the life of a call --------------------------------------------------------------------------------------------------------- */
-
-static PySendResult
-over(FileCall *self, PyObject *value, PyObject **result)
-{
-    self->phase = OVER;
-    *result = value;
-    return value != NULL ? PYGEN_RETURN : PYGEN_ERROR;
-}
-
-/* Resume the coroutine that does it all. */
-static PySendResult
-run(FileCall *self, PyObject *arg, PyObject **result)
-{
-    PyObject *below = Py_NewRef(self->below);
-    PySendResult how = PyIter_Send(below, arg, result);
-    if (how != PYGEN_NEXT) {
-        self->phase = OVER;
-        if (self->below == below) {
-            Py_CLEAR(self->below); /* `below` is still held: nothing is freed under an exception */
-        }
-    }
-    Py_DECREF(below);
-    return how;
-}
+/* -- a call's first step -------------------------------------------------------------------------------------------------------- */
 
 /* Leave it to a pure method: `which` takes the verb and the arguments. */
 static PySendResult
-leave(FileCall *self, int which, PyObject *arg, PyObject **result)
+leave(Call *self, int which, PyObject *arg, PyObject **result)
 {
-    PyObject *coro = PyObject_CallFunctionObjArgs(kept[which], self->file, verbs[(int)self->kind], self->first, self->second, NULL);
-    if (coro == NULL) {
-        return over(self, NULL, result);
-    }
-    put(self->below, coro);
-    Py_DECREF(coro);
-    self->phase = SUSPENDED;
-    return run(self, arg, result);
+    PyObject *coro = PyObject_CallFunctionObjArgs(kept[which], self->owner, verbs[(int)self->kind], self->first, self->second, NULL);
+    return call_leave(self, coro, arg, result);
 }
 
 /* As kernel/flow.py's `passes`: whether the effect may come now. If not, or if something is wrong, the pure code finds out why. */
@@ -420,7 +380,7 @@ passes(void)
 
 /* The bytes, or NULL: with an exception, or because it can't be had now (`code`: why, 0 for EAGAIN and the like). */
 static PyObject *
-pread_now(FileCall *self, int fd, int *code)
+pread_now(Call *self, int fd, int *code)
 {
     Py_ssize_t size = self->size;
     PyObject *data = PyBytes_FromStringAndSize(NULL, size);
@@ -429,10 +389,10 @@ pread_now(FileCall *self, int fd, int *code)
         return NULL;
     }
     char one;
-    ssize_t n = ask(fd, PyBytes_AS_STRING(data), (size_t)size, (off_t)self->offset), more = 0;
+    ssize_t n = ask(fd, PyBytes_AS_STRING(data), (size_t)size, (off_t)self->place), more = 0;
     /* Less than was asked for is the end of the file only if nothing follows; else the rest is on the disk. */
     if (n > 0 && n < size) {
-        more = ask(fd, &one, 1, (off_t)self->offset + n);
+        more = ask(fd, &one, 1, (off_t)self->place + n);
     }
     if (n < 0 || more < 0) {
         *code = errno != EAGAIN && errno != EINTR ? errno : 0;
@@ -447,16 +407,51 @@ pread_now(FileCall *self, int fd, int *code)
     return data;
 }
 
-static PySendResult
-pread_step(FileCall *self, File *file, PyObject *arg, PyObject **result)
+/* Where a BufferedReader has its raw file: CPython shows it as a plain field. 0: it does not (any more). */
+static Py_ssize_t
+place_of_raw(void)
 {
-    int code, fd = number_of(file->now);
+    static Py_ssize_t place = -1;
+    if (place < 0) {
+        PyObject *field = PyDict_GetItemWithError(known[C_BUFFERED_READER]->tp_dict, str_raw);
+        place = field != NULL && Py_IS_TYPE(field, &PyMemberDescr_Type) && ((PyMemberDescrObject *)field)->d_member->type == _Py_T_OBJECT
+                    ? ((PyMemberDescrObject *)field)->d_member->offset
+                    : 0;
+    }
+    return place;
+}
+
+/* Whether the sync file still stands on the raw one: `detach` takes that away. */
+static int
+is_attached(File *file)
+{
+    if (file->file == file->now) {
+        return 1;
+    }
+    if (file->file == NULL) {
+        return 0;
+    }
+    if (Py_TYPE(file->file) == known[C_BUFFERED_READER] && place_of_raw() > 0) {
+        return *(PyObject **)((char *)file->file + place_of_raw()) == file->now;
+    }
+    PyObject *raw = PyObject_GetAttr(file->file, str_raw);
+    if (raw == NULL) {
+        PyErr_Clear();
+    }
+    Py_XDECREF(raw); /* compared alone */
+    return raw != NULL && raw == file->now;
+}
+
+static PySendResult
+pread_step(Call *self, File *file, PyObject *arg, PyObject **result)
+{
+    int code, fd = is_attached(file) ? number_of(file->now) : -1;
     if (fd < 0) {
         return leave(self, K_FILE_CALL, arg, result); /* says what it is */
     }
     PyObject *data = pread_now(self, fd, &code);
     if (data != NULL || PyErr_Occurred()) {
-        return over(self, data, result);
+        return call_over(self, data, result);
     }
     if (code) {
         file->asks = 0;
@@ -466,7 +461,7 @@ pread_step(FileCall *self, File *file, PyObject *arg, PyObject **result)
 
 /* A refused call has given out `data` in part, or nothing: go back to where it began. 0, or -1 with an exception. */
 static int
-go_back(FileCall *self, PyObject *sync, PyObject *data)
+go_back(Call *self, PyObject *sync, PyObject *data)
 {
     Py_ssize_t given = 0;
     if (self->kind != PEEK && PyBytes_Check(data)) {
@@ -490,12 +485,12 @@ go_back(FileCall *self, PyObject *sync, PyObject *data)
 
 /* Call the sync file's own method, which must not wait. */
 static PySendResult
-method_step(FileCall *self, File *file, PyObject *arg, PyObject **result)
+method_step(Call *self, File *file, PyObject *arg, PyObject **result)
 {
     PyObject *task = running_here != NULL && is_set(running_here->task) ? running_here->task : Py_None;
     PyObject *user = PyTuple_Pack(2, verbs[(int)self->kind], task);
     if (user == NULL) {
-        return over(self, NULL, result);
+        return call_over(self, NULL, result);
     }
     PyObject *sync = Py_NewRef(file->file), *raw = Py_NewRef(file->now);
     PyObject *all[3] = {sync, self->first, self->second};
@@ -521,14 +516,14 @@ method_step(FileCall *self, File *file, PyObject *arg, PyObject **result)
     Py_DECREF(raw);
     Py_DECREF(sync);
     if (value != NULL || status < 0 || PyErr_Occurred()) {
-        return over(self, value, result);
+        return call_over(self, value, result);
     }
     return leave(self, K_FILE_LATER, arg, result);
 }
 
 /* A call whose task has used up its step budget lets the others run first, as a checkpoint does; its place is taken, as in the pure code. */
 static int
-give_way(FileCall *self, File *file)
+give_way(Call *self, File *file)
 {
     Task *task = running_task();
     if (task == NULL || task->budget > 0 || plain_engine(task) == NULL || task_is_cancelled(task) || has_rare(task, guard) ||
@@ -553,13 +548,10 @@ give_way(FileCall *self, File *file)
 
 /* Give up the place that was kept. */
 static void
-unmark(FileCall *self)
+unmark(Call *self)
 {
-    File *file = (File *)self->file;
+    File *file = (File *)self->owner;
     PyObject *mark = self->mark;
-    if (mark == NULL) {
-        return;
-    }
     self->mark = NULL;
     if (file->user == mark) {
         Py_CLEAR(file->user);
@@ -579,7 +571,7 @@ unmark(FileCall *self)
 
 /* Whether the sync file is one whose methods stop when the raw file says None. */
 static int
-is_familiar(FileCall *self, File *file)
+is_familiar(Call *self, File *file)
 {
     PyTypeObject *type = Py_TYPE(file->file);
     if (type == known[C_BUFFERED_READER]) {
@@ -590,9 +582,9 @@ is_familiar(FileCall *self, File *file)
 }
 
 static PySendResult
-begin(FileCall *self, PyObject *arg, PyObject **result)
+begin(Call *self, PyObject *arg, PyObject **result)
 {
-    File *file = (File *)self->file;
+    File *file = (File *)self->owner;
     if (!file->asks || is_set(file->user) || file->now == NULL || known[C_NOW_FILE] == NULL || !Py_IS_TYPE(file->now, known[C_NOW_FILE]) ||
         !is_undisturbed()) {
         return leave(self, K_FILE_CALL, arg, result);
@@ -611,218 +603,18 @@ begin(FileCall *self, PyObject *arg, PyObject **result)
     return method_step(self, file, arg, result);
 }
 
-static PySendResult
-call_step(FileCall *self, PyObject *arg, PyObject **result)
-{
-    if (self->phase == BEFORE) {
-        self->phase = OVER; /* nothing that runs meanwhile may begin it again */
-        return begin(self, arg, result);
-    }
-    if (self->phase == GIVING_WAY) {
-        unmark(self);
-        self->phase = OVER;
-        return begin(self, arg, result);
-    }
-    if (self->phase == OVER || self->below == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
-        *result = NULL;
-        return PYGEN_ERROR;
-    }
-    return run(self, arg, result);
-}
+static const char *const names[] = {
+    [PREAD] = "AsyncFile.pread", [READ] = "AsyncFile.read", [READ1] = "AsyncFile.read1", [READLINE] = "AsyncFile.readline",
+    [READINTO] = "AsyncFile.readinto", [PEEK] = "AsyncFile.peek", [SEEK] = "AsyncFile.seek", [TELL] = "AsyncFile.tell",
+};
 
-static PyObject *
-call_next(PyObject *self)
-{
-    return operation_resume((Operation *)self, Py_None, (step_function)(void (*)(void))call_step);
-}
+static const CallsOf calls = {begin, unmark, names};
 
-static PyObject *
-call_send(PyObject *self, PyObject *arg)
-{
-    return operation_send_method((Operation *)self, arg, (step_function)(void (*)(void))call_step);
-}
-
-static PyObject *
-call_throw(FileCall *self, PyObject *const *args, Py_ssize_t nargs)
-{
-    PyObject *error = thrown_error(args, nargs);
-    if (error == NULL) {
-        return NULL;
-    }
-    if (self->phase != SUSPENDED || self->below == NULL) {
-        unmark(self);
-        self->phase = OVER;
-        put_raised(error);
-        return NULL;
-    }
-    Py_INCREF(self);
-    PyObject *below = Py_NewRef(self->below);
-    PyObject *result = PyObject_CallMethodOneArg(below, str_throw, error);
-    Py_DECREF(error);
-    if (result == NULL) { /* its end is the call's, also a StopIteration with the value */
-        self->phase = OVER;
-        if (self->below == below) {
-            Py_CLEAR(self->below);
-        }
-    }
-    Py_DECREF(below);
-    Py_DECREF(self);
-    return result;
-}
-
-static PyObject *
-call_close(FileCall *self, PyObject *Py_UNUSED(ignored))
-{
-    if (self->phase != SUSPENDED || self->below == NULL) {
-        unmark(self);
-        self->phase = OVER;
-        Py_RETURN_NONE;
-    }
-    Py_INCREF(self);
-    PyObject *below = Py_NewRef(self->below);
-    PyObject *closed = PyObject_CallMethodNoArgs(below, str_close);
-    self->phase = OVER;
-    if (self->below == below) {
-        Py_CLEAR(self->below);
-    }
-    Py_DECREF(below);
-    Py_DECREF(self);
-    return closed;
-}
-
-/* -- the call as an object -------------------------------------------------------------------------------------------------------- */
-
-#define FREE_AT_MOST 32
-static FileCall *spare[FREE_AT_MOST]; /* emptied, untracked, without a reference count */
-static int spares;
-static PyTypeObject FileCallType;
+/* -- the file --------------------------------------------------------------------------------------------------------- */
 
 #define FILE_OBJECTS(X) X(file) X(user) X(now) X(lines) X(beside)
-#define CALL_OBJECTS(X) X(file) X(first) X(second) X(below) X(mark)
-
-#define COLLECTED(prefix, Struct, OBJECTS)                                                                             \
-    static int prefix##_traverse(Struct *self, visitproc visit, void *arg)                                             \
-    {                                                                                                                  \
-        OBJECTS(VISIT_FIELD)                                                                                           \
-        return 0;                                                                                                      \
-    }                                                                                                                  \
-    static int prefix##_clear(Struct *self)                                                                            \
-    {                                                                                                                  \
-        OBJECTS(CLEAR_FIELD)                                                                                           \
-        return 0;                                                                                                      \
-    }
 
 COLLECTED(file, File, FILE_OBJECTS)
-COLLECTED(call, FileCall, CALL_OBJECTS)
-
-static void
-call_finalize(FileCall *self)
-{
-    PyObject *type, *value, *tb;
-    if (self->phase == OVER) {
-        return;
-    }
-    PyErr_Fetch(&type, &value, &tb);
-    if (self->phase != BEFORE) { /* dropped where it waits */
-        PyObject *closed = call_close(self, NULL);
-        if (closed == NULL) {
-            PyErr_WriteUnraisable((PyObject *)self);
-        }
-        Py_XDECREF(closed);
-    } else {
-        self->phase = OVER;
-        if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine 'AsyncFile.%U' was never awaited", verbs[(int)self->kind]) < 0) {
-            PyErr_WriteUnraisable((PyObject *)self);
-        }
-    }
-    PyErr_Restore(type, value, tb);
-}
-
-static void
-call_dealloc(FileCall *self)
-{
-    if (self->phase != OVER && PyObject_CallFinalizerFromDealloc((PyObject *)self) < 0) {
-        return;
-    }
-    PyObject_GC_UnTrack(self);
-    Py_TRASHCAN_BEGIN(self, call_dealloc) /* its argument may be another call, and so on */
-    call_clear(self);
-    if (spares < FREE_AT_MOST && !PyObject_GC_IsFinalized((PyObject *)self)) {
-        spare[spares++] = self;
-    } else {
-        PyObject_GC_Del(self);
-    }
-    Py_TRASHCAN_END
-}
-
-static FileCall *
-make(File *file, enum kind kind, PyObject *first, PyObject *second)
-{
-    FileCall *call;
-    if (spares > 0) {
-        call = spare[--spares];
-        _Py_NewReference((PyObject *)call);
-    } else {
-        call = PyObject_GC_New(FileCall, &FileCallType);
-        if (call == NULL) {
-            return NULL;
-        }
-    }
-    call->file = Py_NewRef((PyObject *)file);
-    call->first = Py_XNewRef(first);
-    call->second = Py_XNewRef(second);
-    call->below = NULL;
-    call->mark = NULL;
-    call->kind = (char)kind;
-    call->phase = BEFORE;
-    PyObject_GC_Track(call);
-    return call;
-}
-
-static PyObject *
-call_await(FileCall *self)
-{
-    if (self->phase != BEFORE) {
-        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
-        return NULL;
-    }
-    return Py_NewRef((PyObject *)self);
-}
-
-static PyMethodDef call_methods[] = {
-    {"send", (PyCFunction)call_send, METH_O, "Resume it."},
-    {"throw", (PyCFunction)(void (*)(void))call_throw, METH_FASTCALL, "Throw an exception in where it waits."},
-    {"close", (PyCFunction)call_close, METH_NOARGS, "Give it up."},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyMemberDef call_members[] = {
-    {"file", _Py_T_OBJECT, offsetof(FileCall, file), Py_READONLY, NULL},
-    {"cr_await", _Py_T_OBJECT, offsetof(FileCall, below), Py_READONLY, "What it waits for."},
-    {NULL, 0, 0, 0, NULL},
-};
-
-static PyAsyncMethods call_async = {.am_await = (unaryfunc)call_await, .am_send = (sendfunc)call_step};
-
-static PyTypeObject FileCallType = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "bateau._native.FileCall",
-    .tp_doc = "A call of a file: single use, to be awaited.",
-    .tp_basicsize = sizeof(FileCall),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-    .tp_dealloc = (destructor)call_dealloc,
-    .tp_finalize = (destructor)call_finalize,
-    .tp_traverse = (traverseproc)call_traverse,
-    .tp_clear = (inquiry)call_clear,
-    .tp_as_async = &call_async,
-    .tp_iter = PyObject_SelfIter,
-    .tp_iternext = call_next,
-    .tp_members = call_members,
-    .tp_methods = call_methods,
-};
-
-/* -- the methods of the file --------------------------------------------------------------------------------------------------------- */
 
 static PyObject *
 leave_to_pure(int which, File *self, PyObject *const *args, Py_ssize_t nargs)
@@ -841,7 +633,7 @@ called(File *self, enum kind kind, int which, Py_ssize_t fewest, Py_ssize_t most
     if (!self->asks || nargs < fewest || nargs > most) {
         return leave_to_pure(which, self, args, nargs);
     }
-    return (PyObject *)make(self, kind, nargs > 0 ? args[0] : NULL, nargs > 1 ? args[1] : NULL);
+    return call_new(&calls, kind, (PyObject *)self, nargs > 0 ? args[0] : NULL, nargs > 1 ? args[1] : NULL, 0, 0);
 }
 
 #define CALL(name, kind, which, fewest, most)                                                                          \
@@ -878,12 +670,7 @@ file_pread(File *self, PyObject *const *args, Py_ssize_t nargs)
         PyErr_Clear();
         return leave_to_pure(K_FILE_PREAD, self, args, nargs);
     }
-    FileCall *call = make(self, PREAD, args[0], args[1]);
-    if (call != NULL) {
-        call->size = size;
-        call->offset = offset;
-    }
-    return (PyObject *)call;
+    return call_new(&calls, PREAD, (PyObject *)self, args[0], args[1], size, offset);
 }
 
 static void
@@ -972,7 +759,7 @@ kernel_file_ready(PyObject *module)
     if (PyModule_AddFunctions(module, file_functions) < 0) {
         return -1;
     }
-    PyTypeObject *types[] = {&FileType, &BinaryFileType, &NowFileType, &FileCallType};
+    PyTypeObject *types[] = {&FileType, &BinaryFileType, &NowFileType};
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         if (PyModule_AddType(module, types[i]) < 0) {
             return -1;

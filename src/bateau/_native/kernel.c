@@ -393,7 +393,7 @@ bateau_kernel_exec(PyObject *module)
         kernel_semaphore_ready(module) < 0 || kernel_condition_ready(module) < 0 ||
         kernel_timer_ready(module) < 0 || kernel_timeout_ready(module) < 0 || kernel_sleep_ready(module) < 0 ||
         kernel_cancel_ready(module) < 0 || kernel_fd_ready(module) < 0 || kernel_socket_ready(module) < 0 || kernel_udp_ready(module) < 0 ||
-        kernel_reactor_ready(module) < 0 || kernel_buffered_ready(module) < 0 || kernel_file_ready(module) < 0 || kernel_block_ready(module) < 0 || kernel_join_ready(module) < 0 ||
+        kernel_reactor_ready(module) < 0 || kernel_call_ready(module) < 0 || kernel_buffered_ready(module) < 0 || kernel_file_ready(module) < 0 || kernel_block_ready(module) < 0 || kernel_join_ready(module) < 0 ||
         kernel_bridge_ready(module) < 0 || kernel_simulated_ready(module) < 0 || kernel_facade_ready(module) < 0) {
         return -1;
     }

@@ -434,6 +434,7 @@ enum seen_class {
     SEEN_SIDE,
     SEEN_WATCH,
     SEEN_STREAM,
+    SEEN_SLOT,
     SEEN_COUNT
 };
 extern PyTypeObject *seen[SEEN_COUNT];
@@ -466,7 +467,7 @@ running_task(void)
     X(check_home) X(given_up) X(_nobodys) X(_add) X(read) \
     X(check) X(chance) X(follows) X(only) X(main) X(dead) X(awake)                                                      \
     X(ready) X(pending) X(calls) X(_hot) X(_inbox) X(_soon) X(_attend) X(_note_choice) X(_first_timer) X(before_call)  \
-    X(let_time_pass) X(resumed) X(popleft) X(process) X(end_with) X(try_write) X(preadv)
+    X(let_time_pass) X(resumed) X(popleft) X(process) X(end_with) X(try_write) X(preadv) X(raw)
 #define DECLARE_NAME(n) extern PyObject *str_##n;
 NAMES(DECLARE_NAME)
 #undef DECLARE_NAME
@@ -607,6 +608,7 @@ int kernel_socket_ready(PyObject *module);
 int kernel_udp_ready(PyObject *module);
 int kernel_reactor_ready(PyObject *module);
 int kernel_bridge_ready(PyObject *module);
+int kernel_call_ready(PyObject *module);
 int kernel_buffered_ready(PyObject *module);
 int kernel_file_ready(PyObject *module);
 int kernel_simulated_ready(PyObject *module);

@@ -193,6 +193,10 @@ operation_resume(Operation *self, PyObject *arg, step_function step)
 PyObject *
 operation_send_method(Operation *self, PyObject *arg, step_function step)
 {
+    if (self->phase == BEFORE && arg != Py_None) { /* as of a generator, which the pure code has here */
+        PyErr_SetString(PyExc_TypeError, "can't send non-None value to a just-started operation");
+        return NULL;
+    }
     PyObject *result = operation_resume(self, arg, step);
     if (result == NULL && !PyErr_Occurred()) {
         PyErr_SetNone(PyExc_StopIteration);

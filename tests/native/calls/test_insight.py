@@ -1,0 +1,205 @@
+"""The flight recorder, and what looks at tasks and at the memory of another process: each repeated, and nothing is left over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import mmap
+import struct
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import bateau
+import bateau.time
+from bateau.kernel import twin
+from bateau.kernel.current import current_task
+from support.drift import ROUNDS, Calls, Token, only_native
+
+pytestmark = only_native
+native: Any = twin.native
+calls = Calls()
+
+
+quiet = contextlib.suppress(Exception)
+
+
+@calls.go_through(Ring="spawn step idle park wake cancel end adopt since note close")
+def ring(token: Token) -> Callable[[], object]:
+    from bateau.insight.recorder.writer import about
+    from bateau.kernel.errors import Cancelled
+
+    class Task:
+        scope = coro = None
+        _name = "x"
+
+        def __init__(self) -> None:
+            self.id, self.waiting, self.held = 5, SimpleNamespace(resource=token), token
+
+    def make() -> tuple[Any, Any]:
+        records, tasks, texts = 64, 64, 1 << 16
+        tasks_at = 4096 + records * 32
+        texts_at = tasks_at + tasks * 96
+        memory = mmap.mmap(-1, (texts_at + texts + 4095) // 4096 * 4096)
+        memory[:8] = b"BATEAUFR"
+        memory[64:112] = struct.pack("<6Q", 4096, records, tasks_at, tasks, texts_at, texts)
+        memory[2080:2088] = (8).to_bytes(8, "little")
+        return memory, native.Ring(memory, about, Cancelled, False)
+
+    memory, written = make()
+    error = ValueError(token)
+    node = SimpleNamespace(task=None, record=SimpleNamespace(reason="why"), token=token)
+    count = 0
+
+    def call() -> None:
+        nonlocal memory, written, count
+        task = Task()
+        for method in ("spawn", "step", "park", "since", "wake", "adopt"):
+            getattr(written, method)(task)
+            with contextlib.suppress(TypeError):
+                getattr(written, method)()
+        written.idle()
+        with quiet:
+            written.cancel(node, 1)
+        written.end(task, error)
+        written.note(5, "words")
+        with contextlib.suppress(TypeError):
+            written.note(5, token)
+        count += 1
+        if not count % 100:
+            written.close()
+            written.close()
+            memory.close()
+            memory, written = make()
+
+    return call
+
+
+@calls.go_through(Stacks="of")
+def stacks(token: Token) -> Callable[[], object]:
+    async def waits(held: object) -> None:
+        await asyncio.sleep(0)
+
+    def call() -> None:
+        looked = native.Stacks("waiting")
+        waiting = waits(token)
+        looked.of(waiting)
+        waiting.send(None)
+        looked.of(waiting)
+        looked.of(waiting)
+        waiting.close()
+        looked.of(waiting)
+        with contextlib.suppress(TypeError):
+            looked.of(token)
+        with contextlib.suppress(TypeError):
+            native.Stacks(token)
+
+    return call
+
+
+@calls.go_through(rounds=ROUNDS // 20, Look="task", module="make")
+def look(token: Token) -> Callable[[], object]:
+    class Row:
+        pass
+
+    async def waits(held: object) -> None:
+        async with bateau.scope(name="inner"):
+            await bateau.time.sleep_forever()
+
+    known: list[object] = []
+    tables = native.Stacks("waiting")
+
+    def stack_of(coro: object) -> int:
+        known.append(len(known))
+        return known[-1]  # type: ignore[return-value]
+
+    async def main() -> None:
+        async with bateau.scope() as scope:
+            tasks = [scope.spawn(waits, token), scope.spawn(waits, token, name="named")]
+            await bateau.yield_now()
+            for stacks in (tables, None):
+                reader = native.Look(stacks, known, stack_of, lambda code, offset: offset)
+                for task in (*tasks, token, current_task()):
+                    fields = reader.task(task)
+                    if fields is not None:
+                        native.make(Row, fields)
+            known.clear()
+            failing = native.Look(None, known, token, token)
+            for broken in (
+                lambda: failing.task(tasks[0]),
+                lambda: native.make(int, {}),
+                lambda: native.make(Row, token),
+            ):
+                with contextlib.suppress(TypeError):
+                    broken()
+            with contextlib.suppress(TypeError):
+                native.Look(token, known, token, token)
+            scope.cancel()
+        assert reader.task(tasks[0]) is None  # ended
+
+    return lambda: bateau.run(main)
+
+
+@calls.go_through(Window="word text", Record="read", Chains="of")
+def memory(token: Token) -> Callable[[], object]:
+    """A made-up address space of one chunk: two coroutines (type 1) of which the first awaits the second, which awaits an end (type 2)."""
+    size = 1 << 12
+    chunk = bytearray(size)
+
+    def put(at: int, *words: int) -> None:
+        struct.pack_into(f"<{len(words)}Q", chunk, at, *words)
+
+    put(64, 1, 1, 0, 100, 200)  # references, type, state, code, instruction
+    put(64 + 40, size + 256)  # its first variable
+    put(256, 1, 1, 0, 300, 400)
+    put(256 + 40, size + 512)
+    put(512, 1, 2)
+    put(1024, 1, 9, 5)
+    put(1024 + 32, 0x60)
+    chunk[1024 + 40 : 1024 + 45] = b"hello"
+
+    class Chunks(dict[int, Any]):
+        def __missing__(self, number: int) -> bytes:
+            if number == 3:
+                raise ProcessLookupError("gone")
+            return b""
+
+    class Path:
+        def __init__(self, slot: int) -> None:
+            self.after: dict[tuple[int, ...], Path] = {}
+            self.slot = slot
+
+    class Found(tuple[Any, ...]):
+        __slots__ = ()
+
+    chunks = Chunks({1: bytes(chunk), 2: token})
+    root, first, second = Path(0), Path(5), Path(5)
+    root.after[1, 0, 100, 200] = first
+    first.after[1, 0, 300, 400] = second
+
+    def call() -> None:
+        window = native.Window(chunks, 12, lambda address: token)
+        assert window.word(size + 64 + 8) == 1 and window.word(0) is token and window.word(1 << 70) is token
+        assert window.text(size + 1024, 9, 40) == "hello" and window.text(size, 9, 40) is None
+        record = native.Record(window, ((0, "Q"), (8, "i"), (12, "b"), (13, "B"), (14, "h"), (16, "q")))
+        assert record.read(size + 64, 1) == [0, 1, 0, 0, 0, 0] and record.read(64, 0) is None
+        chains = native.Chains(window, root, {2: "end"}, Found, 16, 24, 32, 40, False)
+        for _ in range(2):
+            assert chains.of(size + 64) == (second, [size + 104, size + 296], size + 512, False)
+        assert chains.of(64) is None
+        for broken in (
+            lambda: window.word(token), lambda: window.word(3 * size), lambda: record.read(3 * size, 0), lambda: chains.of(3 * size),
+            lambda: native.Window(chunks, 1, token), lambda: native.Record(window, ((0, "x"),)), lambda: native.Record(token, ()),
+            lambda: native.Chains(window, root, {}, Path, 0, 0, 0, 0, False), lambda: window.text(token, 0, 0),
+        ):  # fmt: skip
+            with contextlib.suppress(TypeError, ValueError, ProcessLookupError):
+                broken()
+
+    return call
+
+
+@pytest.mark.parametrize("name", calls.names())
+def test_calls(name: str) -> None:
+    calls.measure(name)
