@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import random
+import re
+import signal
 import socket
 import stat
 import struct
@@ -465,6 +467,52 @@ def test_bateau_run_and_bateau_dump(tmp_path):
         program.stdin.close()
         program.stdout.close()
         assert program.wait(30) == 0
+
+
+SLEEPERS = """
+import asyncio, sys
+import bateau
+from bateau import insight
+
+async def foreign(): await asyncio.sleep(1000)
+
+async def main():
+    insight.init()
+    async with bateau.scope() as scope:
+        scope.spawn(foreign)
+        scope.spawn(bateau.time.sleep, 1000)
+        await bateau.time.sleep(0.01)
+        print("ready", flush=True)
+        await bateau.thread.run(sys.stdin.read)
+        scope.cancel()
+bateau.run(main)
+"""
+
+
+def test_a_stopped_process_is_read_from_its_memory_at_once():
+    program = subprocess.Popen(
+        [sys.executable, "-c", SLEEPERS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert program.stdout.readline() == "ready\n"
+        inside = dump(program.pid).stdout
+        os.kill(program.pid, signal.SIGSTOP)
+        os.waitpid(program.pid, os.WUNTRACED)  # its state says so from here on
+        # An agent that has to be waited for would be waited for longer than the dump may take.
+        stopped = dump("--timeout", "1000", program.pid).stdout
+        data = json.loads(dump("--timeout", "1000", "--json", program.pid).stdout)
+        os.kill(program.pid, signal.SIGCONT)
+    finally:
+        program.stdin.close()
+        program.stdout.close()
+        assert program.wait(30) == 0
+    assert "read from inside" in inside
+    assert "STOPPED" not in inside
+    assert "read from its memory" in stopped
+    assert f"is STOPPED, by a signal or a debugger: nothing in it goes on until `kill -CONT {program.pid}`" in stopped
+    assert data["process"]["stopped"] is True
+    for text in (inside, stopped):  # both know the timer of asyncio's, on whichever loop
+        assert re.search(r"asyncio\.sleep \(16m\d\ds left\)", text), text
 
 
 def test_dump_of_what_is_not_there():

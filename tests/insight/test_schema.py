@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bateau.insight import SchemaError, from_json, json_schema, to_json
+from bateau.insight import SchemaError, from_json, json_schema, schema, to_json
 from bateau.insight.model import (
     Arm,
     Event,
@@ -73,6 +73,53 @@ def full() -> Snapshot:
 def test_everything_comes_back() -> None:
     snapshot = full()
     assert from_json(to_json(snapshot)) == snapshot
+
+
+_TEXTS = st.text(st.characters(blacklist_categories=("Cs",)), max_size=20) | st.sampled_from(
+    ["", 'a "b"', "\\", "\x7f", "\n", "é", "😀"]
+)
+_NUMBERS = (
+    st.integers(-(1 << 70), 1 << 70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from([-0.0, 1e22, 5e-324, -(1 << 63)])
+)
+_PLAIN = st.none() | st.booleans() | _NUMBERS | _TEXTS
+_VALUES = st.recursive(
+    _PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXTS, inner, max_size=3), max_leaves=5
+)
+_WAITS = st.fixed_dictionaries(
+    {"operation": _TEXTS}, optional={"resource": _NUMBERS, "left": _NUMBERS, "arms": st.just((Arm("a", task=4),))}
+)
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {"id": _NUMBERS, "name": _TEXTS, "state": _TEXTS},
+            optional={
+                "waits": _WAITS.map(lambda fields: make(Wait, fields)) | st.none(),
+                "ext": _VALUES,
+                "stack": _PLAIN,
+            },
+        ),
+        max_size=4,
+    ),
+    st.integers(0, 3),
+)
+@settings(max_examples=200, deadline=None)
+def test_rows_are_the_same_to_the_last_byte_however_they_are_written(fields: list[dict[str, Any]], start: int) -> None:
+    """What writes the tables of a document (in C, where that was built) against its definition."""
+    tasks = (*(make(Task, dict(each)) for each in fields), *full().tasks, full().resources[0], Process(1))
+    options = (tasks, start, start + 5, schema._MOST, schema._lean, schema._dumps)
+    assert schema._rows(*options) == schema.rows_in_python(*options)
+
+
+def test_rows_refuse_what_their_definition_refuses() -> None:
+    for left in (float("inf"), float("nan")):
+        tasks = (make(Task, {"id": 1, "name": "a", "state": "new", "waits": Wait("b", left=left)}),)
+        for write in (schema._rows, schema.rows_in_python):
+            with pytest.raises(ValueError):
+                write(tasks, 0, 1, schema._MOST, schema._lean, schema._dumps)
 
 
 def test_what_has_its_default_is_left_out() -> None:

@@ -7,6 +7,7 @@ static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, bateau_recorder_exec},
     {Py_mod_exec, bateau_stacks_exec},
     {Py_mod_exec, bateau_look_exec},
+    {Py_mod_exec, bateau_rows_exec},
     {Py_mod_exec, bateau_memory_exec},
     /* Types are static and their state is the process's: one interpreter, one thread at a time (see kernel.h). */
 #if PY_VERSION_HEX >= 0x030C0000

@@ -11,6 +11,7 @@ int bateau_loop_exec(PyObject *module);
 int bateau_recorder_exec(PyObject *module);
 int bateau_stacks_exec(PyObject *module);
 int bateau_look_exec(PyObject *module);
+int bateau_rows_exec(PyObject *module);
 int bateau_memory_exec(PyObject *module);
 
 #endif

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-import json
 import sys
+from typing import TYPE_CHECKING
 
 from ..insight.client import Client, NoAgent, connect
-from ..insight.dumping import Format, ProcessMemory, reader_for, render
-from ..insight.model import InsightError, Reader, Snapshot, Want
+from ..insight.errors import InsightError
 from ..insight.pausing import collector_paused
-from ..insight.words import count
+from ..insight.readers import ProcessMemory, reader_for
+
+if TYPE_CHECKING:
+    from ..insight.model import Reader, Snapshot, Want
+    from ..insight.rendering import Format
 
 # What a core file begins with.
 ELF = b"\x7fELF"
@@ -22,18 +24,37 @@ def main(args: argparse.Namespace) -> int:
     if sum(each is not None for each in (args.pid, args.port, args.socket, args.file)) != 1:
         print("bateau dump: name one of PID, --port, --socket and --file", file=sys.stderr)
         return 2
-    want = Want(memory=args.memory, context=args.context)
     try:
         with collector_paused():
-            text = _dump(args, want)
-        sys.stdout.write(text)
+            _write(_dump(args, _want(args)))
     except InsightError as error:
         print(f"bateau dump: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _dump(args: argparse.Namespace, want: Want) -> str:
+def _want(args: argparse.Namespace) -> Want | None:
+    if not (args.memory or args.context):
+        return None  # an agent's answer is only handed on: what a snapshot is made of need not be loaded for it
+    from ..insight.model import Want
+
+    return Want(memory=args.memory, context=args.context)
+
+
+def _write(found: str | memoryview) -> None:
+    """To standard output: bytes as they are, where it takes any."""
+    if not isinstance(found, str):
+        out = getattr(sys.stdout, "buffer", None)
+        if out is not None:
+            sys.stdout.flush()
+            out.write(found)
+            out.write(b"\n")
+            return
+        found = str(found, "utf-8") + "\n"
+    sys.stdout.write(found)
+
+
+def _dump(args: argparse.Namespace, want: Want | None) -> str | memoryview:
     if args.file is not None:
         return _show(args, _from_file(args.file))
     reader = _reader(args)
@@ -50,13 +71,13 @@ def _dump(args: argparse.Namespace, want: Want) -> str:
             reader.close()
 
 
-def _ask(args: argparse.Namespace, reader: Reader, want: Want) -> str:
+def _ask(args: argparse.Namespace, reader: Reader, want: Want | None) -> str | memoryview:
     """Text and JSON are made by the agent: a snapshot of 100,000 tasks is not taken apart on the way."""
     if isinstance(reader, Client) and args.macro is None and args.task is None:
         if args.form == "text":
             return reader.text(want)
         if args.form == "json":
-            return reader.json(want) + "\n"
+            return reader.json_bytes(want)
     return _show(args, reader.read(want))
 
 
@@ -91,18 +112,25 @@ def _from_file(name: str) -> Snapshot:
 
 def _show(args: argparse.Namespace, snapshot: Snapshot) -> str:
     if args.macro is not None:
+        import json
+
         from ..insight.extending import run_macro
 
         found = run_macro(args.macro, snapshot)
         return found if isinstance(found, str) else json.dumps(found, indent=2, default=str) + "\n"
     if args.task is not None:
         return _one(snapshot, args.task)
+    from ..insight.rendering import render
+
     form: Format = args.form
     return render(snapshot, form)
 
 
 def _one(snapshot: Snapshot, wanted: str) -> str:
+    import difflib
+
     from ..insight.explain import explain_task
+    from ..insight.words import count
 
     found = [task for task in snapshot.tasks if task.name == wanted or str(task.id) == wanted]
     if not found:

@@ -31,7 +31,23 @@ examples:
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+_MODULES = {
+    "run": ".run",
+    "console": ".console",
+    "dump": ".dump",
+    "runtimes": ".runtimes",
+    "demo": ".demo.command",
+    "serve": ".serve",
+    "sim": ".sim",
+    "postmortem": ".postmortem",
+    "trim": ".trim",
+}
+
+
+def _parser(only: str = "") -> argparse.ArgumentParser:
+    """All of it; or, with ``only``, that command with its arguments, and of the others their names: what they take is in modules that
+    need not be loaded to run another.
+    """
     parser = argparse.ArgumentParser(
         prog="bateau",
         description="Structured, observable, testable async for Python, on any runtime.",
@@ -40,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"bateau {bateau.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def needs(name: str) -> bool:
+        return not only or only == name
 
     _add_run(commands)
     runtimes = commands.add_parser(
@@ -55,9 +74,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Run a scenario (an async function, or a sync one) in a world where time, order, network, disk and faults are "
         "decided by a seed. What fails is shrunk, told, and replays from its token.",
     )
-    from .sim import add_arguments
+    if needs("sim"):
+        from .sim import add_arguments
 
-    add_arguments(simulated)
+        add_arguments(simulated)
 
     postmortem = commands.add_parser(
         "postmortem",
@@ -65,9 +85,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Tell how a program ended, from the recording that it left (killed, out of memory, crashed) or from a crash report. "
         "Without FILE: list what has been left.",
     )
-    from .postmortem import add_arguments as add_postmortem
+    if needs("postmortem"):
+        from .postmortem import add_arguments as add_postmortem
 
-    add_postmortem(postmortem)
+        add_postmortem(postmortem)
 
     _add_dump(commands)
     trim = commands.add_parser(
@@ -76,9 +97,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Read text with tracebacks (an issue, a log) and print it with each shown as bateau shows its own: the user's "
         "frames, groups with one part as one trace, spawn sites. Frames of bateau, asyncio, trio and anyio are left out.",
     )
-    from .trim import add_arguments as add_trim
+    if needs("trim"):
+        from .trim import add_arguments as add_trim
 
-    add_trim(trim)
+        add_trim(trim)
 
     serve = commands.add_parser(
         "serve",
@@ -86,15 +108,17 @@ def _parser() -> argparse.ArgumentParser:
         description="Run an async function for each connection, in one process per core. SIGTERM or Ctrl-C stops it gracefully, SIGHUP "
         "replaces the workers one after the other (with new code), a worker that dies is started again.",
     )
-    from .serve import add_arguments as add_serve
+    if needs("serve"):
+        from .serve import add_arguments as add_serve
 
-    add_serve(serve)
+        add_serve(serve)
 
     console = commands.add_parser("console", help="follow running programs on the screen: a top for tasks")
-    from . import console as console_command
+    if needs("console"):
+        from . import console as console_command
 
-    console.description = console_command.DESCRIPTION
-    console_command.add_arguments(console)
+        console.description = console_command.DESCRIPTION
+        console_command.add_arguments(console)
 
     _add_demo(commands)
     return parser
@@ -204,21 +228,9 @@ def _add_demo(commands: Commands) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    args = _parser().parse_args(argv)
-    command = import_module(
-        {
-            "run": ".run",
-            "console": ".console",
-            "dump": ".dump",
-            "runtimes": ".runtimes",
-            "demo": ".demo.command",
-            "serve": ".serve",
-            "sim": ".sim",
-            "postmortem": ".postmortem",
-            "trim": ".trim",
-        }[args.command],
-        __package__,
-    )
+    given = sys.argv[1:] if argv is None else list(argv)
+    args = _parser(given[0] if given and given[0] in _MODULES else "").parse_args(given)
+    command = import_module(_MODULES[args.command], __package__)
     try:
         status: int = command.main(args)
         sys.stdout.flush()

@@ -7,12 +7,13 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from .model import InsightError, ReadError, Snapshot, Want
+from .errors import InsightError, ReadError
 from .protocol import MOST_ANSWER, PROTOCOL, Decoder, find_socket, pack, parse
-from .schema import from_data
+
+if TYPE_CHECKING:
+    from .model import Snapshot, Want
 
 # Seconds for which an agent that answers others is waited for.
 MOST_PATIENCE = 60.0
@@ -45,15 +46,21 @@ class Client:
 
     def read(self, want: Want | None = None) -> Snapshot:
         """A snapshot of the program."""
+        from .schema import from_data
+
         return from_data(self._ask("snapshot", want=_wanted(want)))
 
     def json(self, want: Want | None = None) -> str:
         """A snapshot as the agent wrote it, as JSON."""
+        return str(self.json_bytes(want), "utf-8")
+
+    def json_bytes(self, want: Want | None = None) -> memoryview:
+        """``json`` as it came, of which nothing is copied: for who hands it on."""
         body = self._exchange("snapshot", {"want": _wanted(want)})
         prefix = f'{{"id":{self._number},"ok":true,"result":'.encode()
         if body.startswith(prefix):
-            return body[len(prefix) : -1].decode()
-        return json.dumps(self._result_of(parse(body)))
+            return memoryview(body)[len(prefix) : -1]
+        return memoryview(json.dumps(self._result_of(parse(body))).encode())
 
     def text(self, want: Want | None = None) -> str:
         """A snapshot in words, told by the agent: nothing large is sent."""
@@ -83,6 +90,8 @@ class Client:
         """Snapshots at an interval in seconds (0.1 or more; the agent takes fewer where they are costly). Nothing else can be asked on
         this connection meanwhile; closing the iterator ends the subscription with it.
         """
+        from .schema import from_data
+
         self._ask("subscribe", every=every, want=_wanted(want))
         number = self._number
         try:
@@ -113,7 +122,7 @@ class Client:
             raise InsightError(str(message.get("error", "the agent refused, and did not say why")))
         return message.get("result")
 
-    def _exchange(self, do: str, arguments: dict[str, Any]) -> bytes:
+    def _exchange(self, do: str, arguments: dict[str, Any]) -> bytearray:
         self._number += 1
         try:
             self._socket.sendall(pack({"id": self._number, "do": do, **arguments}))
@@ -125,14 +134,14 @@ class Client:
                 raise NoAgent(f"the agent has gone: {error}") from error
         return self._receive()
 
-    def _receive(self) -> bytes:
+    def _receive(self) -> bytearray:
         header = self._exactly(4)
         length = int.from_bytes(header, "big")
         if length > MOST_ANSWER:
             raise InsightError(f"what answers is no agent of bateau's: a message of {length:,} bytes")
         return self._exactly(length)
 
-    def _exactly(self, count: int) -> bytes:
+    def _exactly(self, count: int) -> bytearray:
         data = bytearray(count)
         view = memoryview(data)
         have = 0
@@ -151,7 +160,7 @@ class Client:
             if not got:
                 raise NoAgent("the agent has hung up: the process has ended, or has too many clients")
             have += got
-        return bytes(data)
+        return data
 
     def _greets(self) -> bool:
         """Whether the agent answers another: then it is not our turn yet, since snapshots have only a share of the program's time."""
@@ -213,5 +222,7 @@ def _reach(connection: socket.socket, address: Any, timeout: float) -> None:
 
 
 def _wanted(want: Want | None) -> dict[str, bool]:
-    given = asdict(want or Want())
-    return {name: given[name] for name in ("memory", "context", "threads", "tables")}
+    """What is asked for, in the protocol's words; what is left out has the agent's own default, which is ``Want``'s."""
+    return (
+        {name: getattr(want, name) for name in ("memory", "context", "threads", "tables")} if want is not None else {}
+    )

@@ -189,8 +189,8 @@ class _Collection:
 
     def _asyncio_tables(self, loop: Any, fields: dict[str, Any]) -> None:
         handles = [handle for handle in steady(lambda: getattr(loop, "_scheduled", ())) if not handle.cancelled()]
-        if handles and "timers" not in fields:
-            fields["timers"] = len(handles)
+        if handles:  # on bateau's own loop beside its host's
+            fields["timers"] = fields.get("timers", 0) + len(handles)
             if self.want.tables:
                 now = loop.time()
                 for handle in heapq.nsmallest(MOST_LISTED, handles, key=lambda handle: handle.when()):

@@ -8,28 +8,10 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import IO, Any, Literal
+from typing import IO, Any
 
-from .agent import running
 from .collect import LiveReader
-from .explain import explain
-from .model import Reader, ReadError, Snapshot, Want
-from .pausing import collector_paused
-from .schema import to_json
-
-Format = Literal["text", "json", "dot", "mermaid"]
-
-
-def render(snapshot: Snapshot, form: Format) -> str:
-    """A snapshot as text, JSON, ``.dot`` or Mermaid."""
-    if form == "json":
-        return to_json(snapshot) + "\n"
-    if form == "text":
-        with collector_paused():
-            return explain(snapshot)
-    from .drawing import to_dot, to_mermaid
-
-    return to_dot(snapshot) if form == "dot" else to_mermaid(snapshot)
+from .rendering import Format, prepare, render
 
 
 def dump_on(signum: int, file: str | IO[str] | None = None, *, form: Format = "text") -> Callable[[], None]:
@@ -41,6 +23,7 @@ def dump_on(signum: int, file: str | IO[str] | None = None, *, form: Format = "t
     main thread.
     """
     reader = LiveReader()
+    prepare(form)  # now: a signal may come where nothing should be imported
     write = _writer(file)
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -120,37 +103,3 @@ def _write_all(fd: int, text: str) -> None:
             data = data[os.write(fd, data) :]
         except BlockingIOError:
             return  # a full pipe that nobody reads: the program goes on
-
-
-def reader_for(pid: int, *, timeout: float = 5.0) -> tuple[Reader, str | None]:
-    """A reader of that process: its agent if it answers, else its memory; and why not the agent, in that case.
-
-    Raises ``ReadError`` if there is no such process.
-    """
-    from .client import NoAgent, connect
-
-    if pid == os.getpid() and running() is None:
-        return LiveReader(), None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        raise ReadError(f"there is no process {pid}") from None
-    except PermissionError:
-        pass  # another user's: whoever may, can read its memory
-    try:
-        return connect(pid, timeout=timeout), None
-    except NoAgent as error:
-        return ProcessMemory(pid), str(error)
-
-
-class ProcessMemory:
-    """The reader of another process's memory, which is imported when it is needed."""
-
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-
-    def read(self, want: Want | None = None) -> Snapshot:
-        """See ``bateau.insight.memory``."""
-        from .memory import read_process
-
-        return read_process(self._pid, want)

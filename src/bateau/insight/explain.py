@@ -94,6 +94,8 @@ class _Teller:
             f"{count(len(snapshot.tasks), 'task')}, read {_source(snapshot.source)} in {snapshot.took * 1000:.0f} ms"
             + ("" if snapshot.exact else "; it went on while it was being read")
         )
+        if process.stopped:
+            yield f"the process is STOPPED, by a signal or a debugger: nothing in it goes on until `kill -CONT {process.pid}`"
         counts: dict[int | None, int] = {}
         for task in snapshot.tasks:
             counts[task.runtime] = counts.get(task.runtime, 0) + 1

@@ -20,6 +20,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
+from .errors import InsightError as InsightError  # noqa: PLC0414  # their names have always been here
+from .errors import ReadError as ReadError  # noqa: PLC0414
+from .errors import SchemaError as SchemaError  # noqa: PLC0414
+
 T = TypeVar("T")
 
 # The version of the snapshot, and of its JSON form: see ``schema`` for what a change of either number promises.
@@ -62,7 +66,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Process:
-    """The process that was read. ``started_at``: seconds since the epoch."""
+    """The process that was read. ``started_at``: seconds since the epoch. ``stopped``: by a signal (``SIGSTOP``) or a debugger."""
 
     pid: int
     argv: tuple[str, ...] = ()
@@ -72,6 +76,7 @@ class Process:
     bateau: str = ""
     started_at: float | None = None
     memory: int | None = None
+    stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -384,18 +389,6 @@ class Reader(Protocol):
     def read(self, want: Want | None = None) -> Snapshot:
         """Take a snapshot. Raises ``ReadError``, which says what to do, where nothing can be read."""
         ...
-
-
-class InsightError(Exception):
-    """What goes wrong in reading or asking; the message says what to do."""
-
-
-class ReadError(InsightError):
-    """A program could not be read: it is gone, access is denied, or it runs no Python that this reader knows."""
-
-
-class SchemaError(InsightError, ValueError):
-    """Data that claims to be a snapshot, and is none; the message names the place (``tasks[3].state``)."""
 
 
 def make(cls: type[T], fields: dict[str, Any]) -> T:

@@ -236,9 +236,9 @@ class Peer:
         want = _want_of(message)
 
         def make() -> None:
-            from .schema import to_json
+            from .schema import to_pieces
 
-            self.send(pack_result(number, to_json(self._read(want))))
+            self.send(pack_result(number, to_pieces(self._read(want))))
 
         self.agent.want(self, make)
 
@@ -248,7 +248,7 @@ class Peer:
         def make() -> None:
             from .explain import explain
 
-            self.send(pack_result(number, json.dumps(explain(self._read(want)))))
+            self.send(pack_result(number, [json.dumps(explain(self._read(want))).encode()]))
 
         self.agent.want(self, make)
 
@@ -259,9 +259,9 @@ class Peer:
         want = _want_of(message)
 
         def make() -> None:
-            from .schema import to_json
+            from .schema import to_pieces
 
-            self.send(pack_result(number, to_json(self._read(want)), push=True))
+            self.send(pack_result(number, to_pieces(self._read(want)), push=True))
 
         self._every, self._push, self._push_at = float(every), make, time.monotonic()
         self._result(number, "subscribed")
@@ -325,7 +325,7 @@ class Peer:
         return answer
 
     def _result(self, number: int, result: Any) -> None:
-        self.send(pack_result(number, json.dumps(result)))
+        self.send(pack_result(number, [json.dumps(result).encode()]))
 
     def _fail(self, text: str) -> None:
         number = self._busy if self._busy is not None else 0

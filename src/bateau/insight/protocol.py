@@ -12,9 +12,10 @@ import json
 import os
 import stat
 import struct
+from collections.abc import Sequence
 from typing import Any, cast
 
-from .model import InsightError
+from .errors import InsightError
 
 # A client and an agent of different versions don't talk. Requests may be added without a new one: unknown ones are refused.
 PROTOCOL = 1
@@ -39,10 +40,11 @@ def pack_raw(body: bytes) -> bytes:
     return _LENGTH.pack(len(body)) + body
 
 
-def pack_result(number: int, result: str, *, push: bool = False) -> bytes:
-    """A good answer, whose result is JSON already: a snapshot is not taken apart to be sent."""
+def pack_result(number: int, result: Sequence[bytes], *, push: bool = False) -> bytes:
+    """A good answer, whose result is JSON already, in pieces: a snapshot is not taken apart to be sent, and put together but once."""
     head = f'{{"id":{number},"ok":true,' + ('"push":true,' if push else "") + '"result":'
-    return pack_raw((head + result + "}").encode())
+    length = len(head) + sum(map(len, result)) + 1
+    return b"".join((_LENGTH.pack(length), head.encode(), *result, b"}"))
 
 
 class Decoder:
@@ -76,7 +78,7 @@ class Decoder:
         return parse(body)
 
 
-def parse(body: bytes) -> dict[str, Any]:
+def parse(body: bytes | bytearray) -> dict[str, Any]:
     """The object in a message. Raises ``ProtocolError``."""
     try:
         message = json.loads(body)

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
-from typing import Any, NamedTuple, cast, get_args, get_origin
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args, get_origin
 
 from . import model
 from .model import VERSION, SchemaError, Snapshot, make
@@ -51,33 +53,69 @@ def to_data(snapshot: Snapshot) -> dict[str, Any]:
 
 def to_json(snapshot: Snapshot) -> str:
     """The snapshot as one JSON document, without line breaks. Values in ``ext`` and ``data`` that JSON has not become texts."""
+    return b"".join(to_pieces(snapshot)).decode("ascii")
+
+
+def to_pieces(snapshot: Snapshot) -> list[bytes]:
+    """``to_json`` as bytes, in pieces: for who only writes them, a large document need never be there in one piece."""
     head = {"schema": NAME, "version": list(VERSION), **_lean(snapshot)}
+    pieces: list[bytes] = []
     with collector_paused():
         try:
-            parts = [
-                f"{json.dumps(name)}:{_table(snapshot.tasks) if name == 'tasks' else _dumps(value)}"
-                for name, value in head.items()
-            ]
+            for name, found in head.items():
+                value: Any = found
+                pieces.append(f"{',' if pieces else '{'}{json.dumps(name)}:".encode("ascii"))
+                if _is_exactly(value, tuple) and value and type(value[0]) in _MOST:
+                    _table(pieces, value)
+                else:
+                    pieces.append(_dumps(value).encode("ascii"))
         except ValueError:  # an infinity somewhere: the long way leaves it out
-            return json.dumps(to_data(snapshot), separators=(",", ":"), default=_plain, allow_nan=False)
-        return "{" + ",".join(parts) + "}"
+            whole = json.dumps(to_data(snapshot), separators=(",", ":"), default=_plain, allow_nan=False)
+            return [whole.encode("ascii")]
+    pieces.append(b"}")
+    return pieces
 
 
-# How many tasks are turned into JSON at once.
+# How many rows are turned into JSON at once: other threads wait for no longer than that takes.
 _ROWS = 1000
 
 
-def _table(tasks: tuple[model.Task, ...]) -> str:
-    """Tasks with their waits, so many at once: `json` asks for none of them then, and few are all there as dictionaries."""
-    parts: list[str] = []
-    for start in range(0, len(tasks), _ROWS):
-        rows: list[dict[str, Any]] = []
-        for task in tasks[start : start + _ROWS]:
-            row = _lean(task)
-            wait: model.Wait | None = row.get("waits")
-            rows.append(row if wait is None else {**row, "waits": _lean(wait)})
-        parts.append(_dumps(rows)[1:-1])
-    return f"[{','.join(parts)}]"
+def _table(pieces: list[bytes], things: tuple[Any, ...]) -> None:
+    """A table of objects, some at a time: few are all there as dictionaries."""
+    before = b"["
+    for start in range(0, len(things), _ROWS):
+        pieces += before, _rows(things, start, start + _ROWS, _MOST, _lean, _dumps)
+        before = b","
+    pieces.append(b"]")
+
+
+def rows_in_python(
+    things: tuple[Any, ...],
+    start: int,
+    end: int,
+    most: dict[type[Any], int],
+    lean: Callable[[Any], dict[str, Any]],
+    dumps: Callable[[Any], str],
+) -> bytes:
+    """The things from ``start`` to ``end`` as JSON, with commas between: each an object of what its ``__dict__`` has (which ``lean``
+    chooses from, of who has at least as many fields as ``most`` says of its class), and in it the same for its fields.
+
+    This is the definition; ``_native/rows.c`` writes the same bytes.
+    """
+    rows: list[dict[str, Any]] = []
+    for thing in things[start:end]:
+        row = lean(thing)
+        wait: Any = row.get("waits")  # `json` asks for none of them this way
+        rows.append(row if type(wait) not in most else {**row, "waits": lean(wait)})
+    return dumps(rows)[1:-1].encode("ascii")
+
+
+_rows = rows_in_python
+if not TYPE_CHECKING and os.environ.get("BATEAU_PURE") != "1":
+    try:
+        _rows = import_module("bateau._native").rows
+    except (ImportError, AttributeError):
+        pass  # nothing was compiled: it stays as it is
 
 
 def _default(value: Any) -> Any:
@@ -333,6 +371,8 @@ def _specs(cls: type[Any]) -> dict[str, _Field]:
 
 
 _SPECS: dict[type[Any], dict[str, _Field]] = {cls: _specs(cls) for cls in _CLASSES.values()}
+# How many fields each has: who was given fewer has no field to leave out.
+_MOST: dict[type[Any], int] = {cls: len(specs) for cls, specs in _SPECS.items()}
 _REQUIRED: dict[type[Any], tuple[str, ...]] = {
     cls: tuple(name for name, spec in specs.items() if spec.required) for cls, specs in _SPECS.items()
 }

@@ -309,7 +309,7 @@ class BateauTasks:
         if when:
             left = self.objects.real(when) - self._clock(address, fields["runtime"])
             if left < 1e12:
-                more["left"] = left
+                more["left"] = round(left, 3)
         return self.draft.waits(fields["id"], text, resource, **more)
 
     def _words(self, info: TypeInfo, resource: int) -> tuple[str, int, bool]:

@@ -39,6 +39,7 @@ class CoreMemory:
     """A ``MemorySource`` over a core file. Raises ``MemoryReadError`` for what is none (of a 64-bit little-endian machine)."""
 
     live = False
+    stopped = False
 
     def __init__(self, path: str) -> None:
         self.path = path

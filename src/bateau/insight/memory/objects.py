@@ -39,6 +39,7 @@ _MEMBER = Struct("<Qi4xq")  # PyMemberDef: name, type, offset
 _DESCRIPTOR_MEMBER = 40
 # Of PyMemberDef.type: Py_T_OBJECT_EX and its forerunner; short, int, long, char sized, their unsigned forms, bool, long long, ssize_t.
 _OBJECT_MEMBERS = {6, 16}
+_REAL_MEMBER = 4
 _NUMBER_MEMBERS = {
     0: "h",
     1: "i",
@@ -79,6 +80,8 @@ class TypeInfo:
     slots: dict[str, int] = field(default_factory=dict[str, int])
     # Members that C keeps as numbers: how to read each.
     numbers: dict[str, Struct] = field(default_factory=dict[str, Struct])
+    # And where those are that it keeps as a double.
+    reals: dict[str, int] = field(default_factory=dict[str, int])
     keys: dict[str, int] | None = None
     names: frozenset[str] = frozenset()
 
@@ -165,6 +168,8 @@ class Objects:
             return
         if member_type in _OBJECT_MEMBERS:
             info.slots[self.string(name)] = offset
+        elif member_type == _REAL_MEMBER:
+            info.reals[self.string(name)] = offset
         elif member_type in _NUMBER_MEMBERS:
             info.numbers[self.string(name)] = Struct(f"<{offset}x{_NUMBER_MEMBERS[member_type]}")
 

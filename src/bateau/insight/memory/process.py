@@ -8,6 +8,7 @@ import os
 import sys
 from typing import Any, BinaryIO
 
+from ..readers import state_of
 from .errors import MemoryReadError, ProcessEnded, not_permitted
 from .source import Mapping
 
@@ -44,9 +45,10 @@ class ProcessMemory:
         self._buffer = ctypes.create_string_buffer(1 << 19)
         try:
             with open(f"/proc/{pid}/stat", "rb") as file:
-                state = file.read().rpartition(b")")[2].split()[0]
+                state = state_of(file.read())
         except FileNotFoundError:
             raise ProcessEnded(f"there is no process {pid}") from None
+        self.stopped = state in {b"T", b"t"}
         if state in {b"Z", b"X"}:
             raise ProcessEnded(f"process {pid} has ended (its parent has not collected it yet)")
         try:

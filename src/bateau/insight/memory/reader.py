@@ -195,7 +195,9 @@ class _Reading:
 
 
 def _process(source: MemorySource, python: Python) -> Process:
-    return Process(source.pid, source.arguments, source.executable, python.version, platform.platform())
+    return Process(
+        source.pid, source.arguments, source.executable, python.version, platform.platform(), stopped=source.stopped
+    )
 
 
 __all__ = ["MemoryReadError", "MemoryReader", "read_core", "read_process"]

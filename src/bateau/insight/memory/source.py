@@ -20,11 +20,13 @@ class Mapping:
 class MemorySource(Protocol):
     """An address space that can be read and nothing else.
 
-    ``live``: it is a process's own, so its clock is ours. ``arguments`` and ``executable``: of the program, as far as is known.
+    ``live``: it is a process's own, so its clock is ours. ``stopped``: it runs no further, by a signal or a debugger. ``arguments`` and
+    ``executable``: of the program, as far as is known.
     """
 
     pid: int
     live: bool
+    stopped: bool
     arguments: tuple[str, ...]
     executable: str
 
