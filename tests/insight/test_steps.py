@@ -219,3 +219,15 @@ def test_what_goes_on_is_seen_again():
     assert finding.first == 1.0
     assert finding.last > 1.0
     assert finding.evidence == ("it took 3 s in all",)
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_logged_hazard_tells_its_sentence_once(caplog):
+    sink = store.LogSink()
+    try:
+        hazard.report("unretrieved_error", "task 'x' failed and nobody looked", ("app.py", 7))
+    finally:
+        sink.close()
+    (record,) = [one for one in caplog.records if one.name == "bateau.hazards"]
+    assert record.getMessage().startswith("unretrieved_error: An error that nobody saw\n")
+    assert record.getMessage().count("nobody looked") == record.getMessage().count("app.py:7") == 1

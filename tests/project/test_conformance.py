@@ -55,7 +55,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def _python(site: str, *args: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": site}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([site, *sys.path])}
     return subprocess.run([sys.executable, *args], env=env, capture_output=True, text=True, timeout=120)
 
 

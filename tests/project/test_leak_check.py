@@ -77,7 +77,11 @@ def run_pytest(directory: Path, text: str, *options: str) -> str:
         text=True,
         timeout=100,
         cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "tests"), "BATEAU_TEST_SETTLE": "0.3"},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), *sys.path]),
+            "BATEAU_TEST_SETTLE": "0.3",
+        },
     )
     return done.stdout + done.stderr
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 
 import pytest
 
+import bateau
 from support.projects import Project
 
 HEAD = """
@@ -24,7 +26,7 @@ def run(project: Project, *options: str) -> str:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-X", "dev", "-m", "unittest", "-v", *options],
         cwd=project.directory,
-        env=project.environment(PYTHONPATH=str(project.directory)),
+        env=project.environment(PYTHONPATH=os.pathsep.join([str(project.directory), *sys.path])),
         capture_output=True,
         text=True,
         timeout=60,
@@ -211,3 +213,16 @@ print(len(result.errors), result.testsRun)
         [sys.executable, "program.py"], cwd=project.directory, capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.split("\n")[:2] == ["raised 'as it is'", "1 1"]
+
+
+def test_the_sources_are_those_that_are_tested(project: Project) -> None:
+    """A suite that runs in a clone tests the clone, whatever is installed."""
+    project.write(
+        test_place=HEAD
+        + """
+class Place(unittest.TestCase):
+    def test_it(self):
+        print("it is", bateau.__file__, file=sys.stderr)
+"""
+    )
+    assert f"it is {bateau.__file__}" in run(project)

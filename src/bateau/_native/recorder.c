@@ -426,6 +426,26 @@ mixed(uint64_t seed, const Place *places, size_t count)
     return total * FACTORS[5] | 1; /* never 0, which is a free place */
 }
 
+/* A frame or a stack by what it says: two instructions of one line are one frame, and two calls there are one stack. */
+static uint32_t
+said_once(BateauRing *ring, unsigned kind, const uint32_t *content, size_t count)
+{
+    uint64_t key = (uint64_t)(kind + 16) * FACTORS[0];
+    for (size_t i = 0; i < count; i++) {
+        key += ((uint64_t)content[i] ^ (uint64_t)content[i] << 32) * (FACTORS[i % 12] + 2 * i);
+    }
+    key ^= key >> 32;
+    key = key * FACTORS[5] | 1;
+    uint32_t made = map_get(&ring->places, key);
+    if (made == 0) {
+        made = append(ring, kind, content, count * sizeof content[0], ring->texts_size);
+        if (made != 0) {
+            map_put(&ring->places, key, made);
+        }
+    }
+    return made;
+}
+
 static uint32_t
 frame_text(BateauRing *ring, Place place)
 {
@@ -445,7 +465,7 @@ frame_text(BateauRing *ring, Place place)
         (uint32_t)PyCode_Addr2Line(place.code, place.offset),
         0,
     };
-    uint32_t made = append(ring, FRAME, content, sizeof content, ring->texts_size);
+    uint32_t made = said_once(ring, FRAME, content, 4);
     map_put(&ring->places, key, made != 0 ? made : NO_ROOM);
     return made;
 }
@@ -465,7 +485,7 @@ stack_text(BateauRing *ring, const Place *places, size_t count)
     for (size_t i = 0; i < count; i++) {
         content[i] = frame_text(ring, places[i]);
     }
-    uint32_t made = append(ring, STACK, content, count * sizeof content[0], ring->texts_size);
+    uint32_t made = said_once(ring, STACK, content, count);
     map_put(&ring->places, key, made != 0 ? made : NO_ROOM);
     return made;
 }

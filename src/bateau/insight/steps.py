@@ -13,7 +13,6 @@ import time
 from types import FrameType
 from typing import Any, NamedTuple
 
-
 # Up to 3.12 `f_locals` is a copy, which would keep all of it alive until the frame ends: at once, or only with the run.
 _COPIES = bool(sys.version_info < (3, 13))
 

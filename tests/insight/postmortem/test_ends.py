@@ -261,10 +261,15 @@ def test_a_process_that_was_killed_and_not_waited_for_is_dead() -> None:
 def test_a_task_that_never_waited_is_told_so_and_how_long_it_ran_is_a_lower_bound_where_nobody_saw_the_end(
     tmp_path: Path,
 ) -> None:
-    """The recording's last event is long before the end of a task that computes: no figure may pretend to be the whole time."""
+    """The recording's last event is long before the end of a task that computes: no figure may pretend to be the whole time, nor the
+    time of that event to be the end's.
+    """
     program = tmp_path / "spins.py"
     program.write_text(SPINS)
-    for how, least in (("--no-watch", "at least "), ("--supervise", "")):
+    for how, when, lasted in (
+        ("--no-watch", "last sign of life ", r"(, for at least [0-9.]+ \S+)?"),
+        ("--supervise", "", r", for [0-9.]+ \S+"),
+    ):
         folder = tmp_path / how
         subprocess.run(
             [sys.executable, "-m", "bateau.cli", "run", how, str(program)],
@@ -272,9 +277,58 @@ def test_a_task_that_never_waited_is_told_so_and_how_long_it_ran_is_a_lower_boun
         )  # fmt: skip
         [path] = [one for one in folder.iterdir() if one.name.endswith((".recording", ".crash.json"))]
         said = text.tell(read_report(path))
-        assert re.search(
-            rf"task 'spin' was running, for {least}[0-9.]+ \S+ since it began; it was spawned at .*spins\.py:12", said
-        ), said
+        assert re.search(rf"task 'spin' was running{lasted} since it began; it was spawned at .*spins\.py:12", said), (
+            said
+        )
+        assert re.search(rf"^{when}\d{{4}}-\d\d-\d\d [0-9:.]+: ", said, re.MULTILINE), said
+
+
+def test_a_cluster_says_what_distinguishes_it(tmp_path: Path) -> None:
+    """Ends without an exception all have the same sentence: the task, the line or the error tells them apart."""
+    program = tmp_path / "ends.py"
+    program.write_text(ENDS)
+    for how in ("first", "second", "third"):
+        subprocess.run(
+            [sys.executable, "-m", "bateau.cli", "run", str(program), how],
+            capture_output=True, timeout=60, env={**os.environ, "BATEAU_RECORDER_DIR": str(tmp_path)},
+        )  # fmt: skip
+    told = subprocess.run(
+        [sys.executable, "-m", "bateau.cli", "postmortem", "--cluster", str(tmp_path)],
+        capture_output=True, text=True, timeout=60, check=True,
+    ).stdout  # fmt: skip
+    assert len(re.findall(r"^[0-9a-f]{12}  1 time: ", told, re.MULTILINE)) == 3, told
+    assert re.search(r"^    'first' was running, last seen at .*ends\.py:7 in first$", told, re.MULTILINE), told
+    assert re.search(r"^    'second' was running, last seen at .*ends\.py:12 in second$", told, re.MULTILINE), told
+    assert re.search(r"^    ValueError in third at .*ends\.py:18$", told, re.MULTILINE), told
+
+
+ENDS = """import os
+import sys
+import bateau
+
+
+async def first():
+    await bateau.time.sleep(0.01)
+    os.kill(os.getpid(), 9)
+
+
+async def second():
+    await bateau.time.sleep(0.01)
+    os.kill(os.getpid(), 9)
+
+
+async def third():
+    await bateau.time.sleep(0.01)
+    raise ValueError("no luck")
+
+
+async def main():
+    async with bateau.scope() as scope:
+        scope.spawn(globals()[sys.argv[1]], name=sys.argv[1])
+
+
+bateau.run(main)
+"""
 
 
 SPINS = """import os

@@ -320,3 +320,23 @@ def test_a_snapshot_tells_how_long_the_recorded_have_waited(tmp_path: Path, choo
         "it waited before it was recorded"
     )
     assert unseen.waits.waited is None
+
+
+@pytest.mark.parametrize("kind", ["pure", "chosen"])
+def test_two_calls_in_one_line_are_one_stack(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if kind == "pure":
+        monkeypatch.setattr(recording, "native_ring", lambda: None)
+
+    async def nothing() -> None:
+        return None
+
+    async def main() -> None:
+        async with bateau.scope() as scope:
+            scope.spawn(nothing), scope.spawn(nothing)
+
+    with recording.record(tmp_path, keep=True, fatal=False) as found:
+        bateau.run(main, runtime="native")
+    [path] = found.directory.glob("*.ring")
+    ring = reading.read_ring(path)
+    sites = {record.b for record in ring.records if record.kind == layout.SPAWN and ring.stack(record.b)[0].line}
+    assert len(sites) == 1

@@ -251,7 +251,7 @@ import bateau
 from support.par_functions import write_pid_and_sleep
 bateau.run(lambda: bateau.iter([{str(path)!r}]).par(on=bateau.iter.processes(1)).map(write_pid_and_sleep).collect())
 """
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
     with subprocess.Popen([sys.executable, "-c", code], env=environment) as process:
         try:
             while not path.exists() or not path.read_text():

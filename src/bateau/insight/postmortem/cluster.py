@@ -17,6 +17,8 @@ from .report import Error, Report
 
 # The functions that are told apart, from the innermost.
 _DEPTH = 8
+# Lines that tell a person what one is about.
+_MARKS = 4
 
 
 def cluster_of(report: Report) -> str:
@@ -31,6 +33,53 @@ def cluster_of(report: Report) -> str:
             parts.append(f"signal {report.end.signal}")
         parts += _of_tasks(report)
     return hashlib.sha256("\n".join(parts).encode("utf-8", "replace")).hexdigest()[:12]
+
+
+def marks_of(report: Report) -> list[str]:
+    """What tells the crashes of its cluster from others, for a person: at most a few lines, with the lines of this one."""
+    from .text import fatal_place
+
+    if report.error is not None:
+        found = list(dict.fromkeys(_leaves(report.error)))
+    elif (place := fatal_place(report.fatal)) is not None:
+        found = [place]
+    else:
+        found = _last_known(report)
+    return found if len(found) <= _MARKS else [*found[: _MARKS - 1], f"and {len(found) - _MARKS + 1} others"]
+
+
+def _leaves(error: Error) -> Iterable[str]:
+    """The errors that were raised first, each with the user's innermost line."""
+    from .death import whose
+
+    if error.members:
+        for member in error.members:
+            yield from _leaves(member)
+        return
+    if error.because is not None and error.direct:
+        yield from _leaves(error.because)
+        return
+    own = [frame for frame in error.frames if whose(frame.file) == "user"] or list(error.frames)
+    yield error.type + (f" in {own[-1].function} at {own[-1].file}:{own[-1].line}" if own else "")
+
+
+def _last_known(report: Report) -> list[str]:
+    snapshot = report.snapshot
+    running = {runtime.running for runtime in snapshot.runtimes if runtime.running is not None}
+    found: dict[str, None] = {}
+    for task in snapshot.tasks:
+        if (running and task.id not in running) or task.state == "ended":
+            continue
+        frame = snapshot.place(task)
+        where = f" at {frame.file}:{frame.line}" + (f" in {frame.function}" if frame.function else "") if frame else ""
+        if running:
+            words = f"{_plain(task.name)!r} was running, {'last seen' if task.stack is not None else 'spawned'}{where}"
+        elif task.waits is not None:
+            words = f"{_plain(task.name)!r} waited{where}: {_plain(task.waits.operation)}"
+        else:
+            words = f"{_plain(task.name)!r} was {task.state}{where}"
+        found[words] = None
+    return list(found) or ["no task was alive"]
 
 
 def _plain(text: str) -> str:

@@ -12,6 +12,7 @@ from ..model import InsightError, ReadError
 from ..recorder import files
 from ..recorder.reading import read_recording
 from . import death, report, text
+from .cluster import marks_of
 
 
 def main(args: argparse.Namespace) -> int:
@@ -95,6 +96,8 @@ def _cluster(base: Path) -> int:
         groups.setdefault(found.cluster, []).append((path, found))
     for cluster, members in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])):
         print(f"{cluster}  {len(members)} time{'s' * (len(members) != 1)}: {members[0][1].end.text}")
+        for line in marks_of(members[0][1]):
+            print(f"    {line}")
         for path, found in members:
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found.end.at))
             print(f"    {when}  {os.fspath(path)}")

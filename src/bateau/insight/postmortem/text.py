@@ -50,8 +50,11 @@ def tell(report: Report, *, tasks: int = _TASKS, events: int = _EVENTS) -> str:
 def tell_end(report: Report) -> list[str]:
     """How it ended and what was going on, in a few lines."""
     end, snapshot = report.end, report.snapshot
-    lines = [f"{_clock(end.at)}: {end.text}" + (f" (says {end.by})" if end.by else "")]
-    if (place := _fatal_place(report.fatal)) is not None:
+    # Of an end that nobody saw the time is not known: only when the recorder was told something last.
+    witnessed = end.by not in ("the recorder", "the interpreter")
+    when = _clock(end.at) if witnessed else f"last sign of life {_clock(end.at)}"
+    lines = [f"{when}: {end.text}" + (f" (says {end.by})" if end.by else "")]
+    if (place := fatal_place(report.fatal)) is not None:
         lines.append(f"the thread that died was {place}")
     for runtime in snapshot.runtimes:
         names = {task.id: task for task in snapshot.tasks}
@@ -61,21 +64,26 @@ def tell_end(report: Report) -> list[str]:
             lasted = runtime.ext.get("running_for")
             silent = max(0.0, end.at - snapshot.taken_at)
             total = (float(lasted) if isinstance(lasted, (int, float)) else 0.0) + silent
-            # Without a witness of the end, the last event is the last that is known: it may have run on for hours.
-            least = "at least " if end.how == "gone" else ""
-            lines.append(
-                f"on {thread}: task {task.name!r} was running, for {least}{duration(total)}{_since(snapshot, task)}"
+            # Without a witness the last event is the last that is known: it may have run on for hours, and mostly it is the step's start.
+            lasted = (
+                f", for {duration(total)}"
+                if witnessed
+                else f", for at least {duration(total)}"
+                if total > 0.001
+                else ""
             )
+            lines.append(f"on {thread}: task {task.name!r} was running{lasted}{_since(snapshot, task)}")
         elif runtime.ext.get("closed"):
             lines.append(f"on {thread}: the loop had ended")
         elif snapshot.source == "recorder":
-            lines.append(
-                f"on {thread}: nobody was running; the last event was {duration(max(0.0, end.at - snapshot.taken_at))} before"
+            before = (
+                f"; the last event was {duration(max(0.0, end.at - snapshot.taken_at))} before" if witnessed else ""
             )
+            lines.append(f"on {thread}: nobody was running{before}")
     return lines
 
 
-def _fatal_place(fatal: str) -> str | None:
+def fatal_place(fatal: str) -> str | None:
     """Where the thread was that a fatal signal hit: its innermost line in the user's code."""
     current = fatal.partition("Current thread ")[2].partition("\n\n")[0]
     found = re.findall(r'^  File "(.*)", line (\d+) in (.*)$', current, re.MULTILINE)

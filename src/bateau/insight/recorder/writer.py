@@ -317,7 +317,10 @@ class PureRing(Instrument):
         if found is None:
             frames = [self._frame(code.co_filename, code.co_qualname, _line(code, offset)) for code, offset in places]
             content = b"".join(frame.to_bytes(4, "little") for frame in frames)
-            found = self._texts[key] = self._append(at.STACK, content)
+            found = self._texts.get(content)  # two calls in one line are one stack
+            if found is None:
+                found = self._texts[content] = self._append(at.STACK, content)
+            self._texts[key] = found
         return found
 
     def _pair(self, site: tuple[str, int]) -> int:
