@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from .cancellation import CancelNode
 from .current import tls
+from .direct import put_back
 from .errors import Cancelled, Deadlock
 from .explain import all_tasks, explain_deadlock
 from .foreign import foreign_trap_error
@@ -438,29 +439,38 @@ class Engine(EngineFields, Host):
         task.scheduled = False
         if task.ended:
             return
+        self._resume(task)
+
+    def _resume(self, task: Task[Any], *, ended_inside: bool = False) -> None:
+        """``ended_inside``: go on with the step in which a coroutine has ended that was resumed directly."""
         coro, context = task.coro, task.context
         assert coro is not None and context is not None
         running = tls.running
         outer, running.task = running.task, task
         try:
-            if self.instrument is not None:
+            if self.instrument is not None and not ended_inside:
                 self.instrument.step(task)
             if self.on_step is not None:
                 self.on_step(task)
             throwing = task.throwing
-            if throwing is None:
+            if throwing is None or ended_inside:  # it is thrown where it waits next
                 trap = context.run(coro.send, None)
             else:
                 task.throwing = None
                 trap = context.run(coro.throw, throwing)
-        except BaseException as error:
-            running.task = outer
-            self._raised(task, error)
-            # From 3.12 on the traceback's frames refer to this one, which must not keep the task that keeps the error.
-            del task, coro
+        except BaseException as raised:
+            error = raised
         else:
             running.task = outer
             self._trapped(task, trap)
+            return
+        # Outside the handler: what is resumed now (see ``direct``) does not do so because of this error.
+        running.task = outer
+        try:
+            self._raised(task, error)
+        finally:
+            # From 3.12 on the traceback's frames refer to this one, which must not keep the task that keeps the error.
+            del task, coro, error
 
     def _raised(self, task: Task[Any], error: BaseException) -> None:
         """The coroutine has ended: with a value, if this is a ``StopIteration``."""
@@ -494,6 +504,12 @@ class Engine(EngineFields, Host):
                 self.wake(task)
 
     def _ended(self, task: Task[Any], value: Any, error: BaseException | None) -> None:
+        aside = task.aside
+        if aside is not None:
+            put_back(task, aside, value, error)
+            del error  # it is told to the frame that gets it, and not to keep that frame alive
+            self._resume(task, ended_inside=True)
+            return
         self.roots.pop(task, None)
         task.finish(value, error)
         if task.face is not None:

@@ -41,6 +41,8 @@ class Host:
     first_id: int = 0
     # True where another loop drives: its steps are not ours to see.
     rides: bool = False
+    # Whether a coroutine of a task may be resumed without those that await it; see ``direct``.
+    resumes_directly: bool = False
     # Who observes this host; see ``instrument``, which sets both.
     instrument: Instrument | None = None
     # On a host that rides: told of each task that goes on after a wait of ours.

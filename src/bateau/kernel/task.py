@@ -152,6 +152,8 @@ class Task(TaskFields, CancelNode, Resource, Generic[T_co]):
     factory = Seldom(None)
     # The stack of a boxed recursion.
     boxes = Seldom(None)
+    # The coroutines above this one, where it is resumed directly: see ``direct``.
+    aside = Seldom(None)
     if not TYPE_CHECKING:  # which take them from CancelNode
         on_stop_calls = Seldom(None)
         given = Seldom(0)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from ..kernel.asyncgens import AsyncGens
 from ..kernel.current import tls
+from ..kernel.direct import close_coroutines
 from ..kernel.engine import Engine
 from ..kernel.errors import Cancelled, CancelRecord, Deadlock
 from ..kernel.hazard import raise_unraisable
@@ -110,8 +111,7 @@ class EngineSession(Session):
                     return
                 for task in tuple(engine.roots):
                     try:
-                        if task.coro is not None:
-                            task.coro.close()
+                        close_coroutines(task)
                     except BaseException as error:
                         raise_unraisable(error, f"task {task.name!r} failed while it was closed")
                     task.finish(None, Cancelled())

@@ -258,6 +258,8 @@ class NativeEngine(Engine):
     """The engine over the reactor."""
 
     name = "native"
+    # The turn in C calls ``_ended`` outside of every handler; the pure one while it handles the coroutine's StopIteration.
+    resumes_directly = native is not None
 
     def __init__(
         self,

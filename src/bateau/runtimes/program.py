@@ -11,9 +11,11 @@ import sys
 from _thread import get_ident
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from ..kernel.current import current_task
+from ..kernel.direct import resumed_directly
 from ..kernel.errors import Cancelled, TaskCancelled, user_site
 from ..kernel.foreign import explain_foreign
 from ..kernel.hazard import report
@@ -82,6 +84,9 @@ class Program:
                         f"{getattr(fn, '__qualname__', fn)!s} returned a {type(result).__name__}, not an awaitable: "
                         "the main function must be an async function"
                     )
+                # No frame of ours between the loop and the main function: it is resumed with each step of the program's own task.
+                if self.host.resumes_directly and type(result) is CoroutineType:
+                    result = resumed_directly(cast("CoroutineType[Any, Any, T]", result))
                 value = await result
             except (RuntimeError, TypeError, AttributeError) as error:
                 explain_foreign(error, current_task())

@@ -114,6 +114,7 @@ class SimEngine(NativeEngine):
     """
 
     name = "sim"
+    resumes_directly = False  # what is left of the dead is closed by its coroutines, whole
 
     def __init__(self, process: Process) -> None:
         self.process = process

@@ -1,0 +1,187 @@
+"""The main function is resumed without the program's root scope above it (``kernel.direct``), and nobody can tell but by the clock."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+import bateau
+from bateau.kernel import instrument
+from bateau.kernel.errors import PACKAGE_DIR
+from bateau.kernel.instrument import Instrument
+from bateau.kernel.twin import native
+from bateau.runtimes.native import NativeRuntime
+
+
+class Fifo(deque[Any]):
+    """A scheduling policy, under which every step is Python's."""
+
+    push = deque.append
+    pop = deque.popleft  # type: ignore[assignment]
+
+
+@pytest.fixture(params=["turn in C", "policy"])
+def runs(request):
+    """``run`` of the native runtime, with its turn in C where there is one, and with that in Python."""
+    return NativeRuntime(None if request.param == "turn in C" else Fifo).run
+
+
+def frames(error):
+    """The names of the functions in its traceback, without bateau's."""
+    found, tb = [], error.__traceback__
+    while tb is not None:
+        if not tb.tb_frame.f_code.co_filename.startswith(PACKAGE_DIR):
+            found.append(tb.tb_frame.f_code.co_name)
+        tb = tb.tb_next
+    return found
+
+
+@pytest.mark.skipif(native is None, reason="the turn in C does it")
+def test_nothing_of_ours_is_resumed_above_it(runs):
+    async def main():
+        task = bateau.current_task()
+        above = task.coro
+        await bateau.yield_now()
+        assert task.coro.cr_code is main.__code__
+        frame = sys._getframe(1)
+        while frame is not None:
+            assert frame.f_code is not above.cr_code
+            frame = frame.f_back
+        return task
+
+    task = runs(main)
+    assert task.aside is None
+    assert task.coro.cr_code is not main.__code__
+
+
+def test_what_it_returns_and_raises(runs):
+    async def returns(waits):
+        for _ in range(waits):
+            await bateau.yield_now()
+        return waits
+
+    async def raises(waits):
+        await returns(waits)
+        raise ValueError(waits)
+
+    for waits in (0, 1, 2):
+        assert runs(returns, waits) == waits
+        with pytest.raises(ValueError, match=str(waits)) as caught:
+            runs(raises, waits)
+        assert caught.value.__context__ is None
+        assert frames(caught.value)[-1] == "raises"
+
+
+def test_it_is_awaited_with_the_programs_scope_around_it(runs):
+    """The end of the main function is not the program's: what it has spawned into the root is waited for, and can fail it."""
+    order = []
+
+    async def late(error):
+        await bateau.time.sleep(0.001)
+        order.append("late")
+        if error is not None:
+            raise error
+
+    async def spawns(error):
+        root = bateau.current_task().node
+        assert isinstance(root, bateau.Scope)
+        root.spawn(late, error)
+        await bateau.yield_now()
+        order.append("main")
+        return "value"
+
+    assert runs(spawns, None) == "value"
+    assert order == ["main", "late"]
+    with pytest.raises(ExceptionGroup) as caught:
+        runs(spawns, ValueError("late"))
+    assert caught.value.__context__ is None
+
+
+def test_cancelled_it_ends_as_cancelled(runs):
+    async def main(node_of):
+        await bateau.yield_now()
+        node_of(bateau.current_task()).cancel("enough")
+        try:
+            await bateau.time.sleep(3600)
+        finally:
+            with bateau.shield():
+                await bateau.yield_now()
+
+    with pytest.raises(bateau.Cancelled) as caught:
+        runs(main, lambda task: task.node)
+    assert caught.value.__context__ is None
+    with pytest.raises(bateau.Cancelled):
+        runs(main, lambda task: task)
+
+
+def test_an_awaitable_that_is_no_coroutine_is_awaited_as_ever(runs):
+    class Awaitable:
+        def __await__(self) -> Generator[Any, Any, int]:
+            yield from bateau.yield_now().__await__()
+            return 4
+
+    assert runs(Awaitable) == 4
+
+
+def test_each_step_is_told_once(runs):
+    told: list[str] = []
+
+    class Notes(Instrument):
+        def step(self, task: Any) -> None:
+            told.append("step")
+
+        def park(self, task: Any) -> None:
+            told.append("park")
+
+        def end(self, task: Any, error: BaseException | None) -> None:
+            told.append("end")
+
+    async def main():
+        await bateau.yield_now()
+        await bateau.time.sleep(0.001)
+
+    uninstall = instrument.install(lambda host: Notes())
+    try:
+        runs(main)
+    finally:
+        uninstall()
+    assert told == ["step", "step", "park", "step", "end"]
+
+
+def test_a_nested_program_within_it(runs):
+    async def inner():
+        await bateau.yield_now()
+        return bateau.current_task().name
+
+    async def main():
+        await bateau.yield_now()
+        found = bateau.block_on(inner)
+        await bateau.yield_now()
+        return found, bateau.current_task().name
+
+    assert runs(main) == ("block_on in main", "main")
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # that its scopes are left outside the task
+def test_a_program_that_can_not_end_is_closed_from_the_inside(runs):
+    order: list[str] = []
+
+    async def main():
+        try:
+            await bateau.sync.Event().wait()
+        finally:
+            try:
+                with bateau.shield():
+                    await bateau.sync.Event().wait()
+            finally:
+                order.append("main")
+
+    with pytest.raises(bateau.Deadlock):
+        runs(main)
+    assert order == ["main"]
