@@ -229,6 +229,7 @@ class SimEngine(NativeEngine):
         except BaseException as error:
             running.task = outer
             self._raised(task, error)
+            del task, send  # from 3.12 on the frames in the traceback lead to this one: a cycle otherwise
             return
         running.task = outer
         task.send = send
