@@ -8,6 +8,7 @@
  */
 #define Py_BUILD_CORE 1
 #include "recorder.h"
+#include <dlfcn.h>
 #include <string.h>
 #include <time.h>
 #if defined(__x86_64__)
@@ -29,6 +30,7 @@ enum { RETURNED, FAILED, CANCELLED };
 enum { AUTO_NAME = 1, OUTCOME_SHIFT = 8 };
 enum { WORDS = 1, FRAME, STACK };
 enum { DEPTH = 24, KEPT_FREE = 256 };
+enum { NO_ROW, SHARING = 16, LONGEST_TICK = 10000000 }; /* of `row`; layout.py: LATER */
 #define LONG (1u << 27)
 #define NO_ROOM UINT32_MAX /* of a frame or stack that found none: it is not tried again */
 
@@ -183,6 +185,9 @@ struct BateauRing {
     uint64_t *hot, seed;
     uint64_t number;  /* units written */
     uint64_t fresh;   /* the time at which the running task parked, if nothing but the engine has run since; else 0 */
+    uint64_t shared;  /* the time that steps in a row share, see step_time() */
+    struct timespec tick; /* the system's coarse clock just before `shared` was read */
+    int row; /* NO_ROW, or 1 after a step with a time of its own and nothing since; above 1: how many more may share `shared`, and 1 */
     uint32_t serial;  /* which Ring of this process this is: a task's slot is one of it */
     unsigned lap_shift;
     Unit *units;
@@ -205,6 +210,7 @@ struct BateauRing {
     PyObject *about; /* Python's function: type -> (words, attribute, holders) */
     PyObject *cancelled; /* the type that a cancelled task ends with */
     int counts; /* whether ticks may be counted, see now() */
+    int shares; /* whether steps may share a reading, see step_time() */
 };
 
 static PyTypeObject *ring_type;
@@ -265,8 +271,9 @@ read_clocks(void)
  * trusts (its clock source is the tsc) the time since its last reading is counted in these. It is read each millisecond: a rate that is
  * off by 100 ppm is off by 100 ns. What is told never goes back. */
 static inline uint64_t
-now(const BateauRing *ring)
+now(BateauRing *ring)
 {
+    ring->row = NO_ROW;
 #ifdef TICKS
     if (ring->counts) {
         uint64_t passed = TICKS() - clocks.ticks; /* huge if it went back */
@@ -280,6 +287,77 @@ now(const BateauRing *ring)
 #endif
     return system_time();
 }
+
+#ifdef CLOCK_MONOTONIC_COARSE
+/* The time of the last tick of the system's clock: two words of memory, read through the kernel's own page of functions without the C
+ * library's call of it where that page is found by its name. A third of what even the processor's ticks cost. */
+static int (*read_coarse)(clockid_t, struct timespec *);
+
+/* Find it; returns whether its ticks are as near to each other as the layout promises. */
+static int
+find_coarse(void)
+{
+    struct timespec apart;
+    if (read_coarse == NULL) {
+        void *page = dlopen("linux-vdso.so.1", RTLD_LAZY | RTLD_NOLOAD); /* never closed: it stays as long as the process */
+        void *found = page != NULL ? dlsym(page, "__vdso_clock_gettime") : NULL;
+        struct timespec at;
+        memcpy(&read_coarse, &found, sizeof found);
+        if (read_coarse == NULL || read_coarse(CLOCK_MONOTONIC_COARSE, &at) != 0) {
+            read_coarse = clock_gettime;
+        }
+    }
+    return clock_getres(CLOCK_MONOTONIC_COARSE, &apart) == 0 && apart.tv_sec == 0 && apart.tv_nsec <= LONGEST_TICK;
+}
+
+/* When the step begins that is told now. The step before it ended with a bare yield if nothing was told since: then what is asked first
+ * is only whether the system's clock has ticked since the last reading. If not, that reading is the time of this step too: it began then
+ * or later, but before the next tick. So a step that lasts longer than from tick to tick is never taken for the next one; and of short
+ * ones at most SHARING have one time. Whatever else is told reads the clock, and the step after it has a time of its own: times are in
+ * order, and only yields in a row share.
+ *
+ * `tick` is read before `shared`: were it read after, a tick between both would be counted as none. */
+static inline uint64_t
+step_time(BateauRing *ring, int *shared)
+{
+    *shared = 0;
+    uint64_t time = ring->fresh;
+    if (time != 0) {
+        ring->fresh = 0;
+        return time;
+    }
+    int row = ring->row;
+    if (row > 1) {
+        struct timespec tick;
+        read_coarse(CLOCK_MONOTONIC_COARSE, &tick);
+        if (tick.tv_nsec == ring->tick.tv_nsec && tick.tv_sec == ring->tick.tv_sec) {
+            ring->row = row - 1;
+            *shared = 1;
+            return ring->shared;
+        }
+        ring->tick = tick;
+    }
+    else if (row == 1) {
+        read_coarse(CLOCK_MONOTONIC_COARSE, &ring->tick);
+    }
+    time = now(ring);
+    if (ring->shares) {
+        ring->row = row != NO_ROW ? SHARING : 1;
+        ring->shared = time;
+    }
+    return time;
+}
+#else
+#define find_coarse() 0
+static inline uint64_t
+step_time(BateauRing *ring, int *shared)
+{
+    *shared = 0;
+    uint64_t time = ring->fresh != 0 ? ring->fresh : now(ring);
+    ring->fresh = 0;
+    return time;
+}
+#endif
 
 static inline uint32_t
 folded(uint64_t total)
@@ -1050,10 +1128,10 @@ void
 bateau_ring_step(BateauRing *ring, uint64_t task)
 {
     if (ring->base != NULL) {
-        uint64_t time = ring->fresh != 0 ? ring->fresh : now(ring);
-        ring->fresh = 0;
+        int shared;
+        uint64_t time = step_time(ring, &shared);
         ring->hot[HOT_TASK] = task;
-        ring->hot[HOT_STEP] = time;
+        ring->hot[HOT_STEP] = (time & ~(uint64_t)1) | (uint64_t)shared;
         ring->hot[HOT_IDLE] = 0;
         record(ring, time, STEP, task, 0, 0);
     }
@@ -1254,6 +1332,7 @@ static PyObject *
 ring_step(BateauRing *ring, PyObject *task)
 {
     ring->fresh = 0; /* another engine than the native one: who knows what it did since */
+    ring->row = NO_ROW;
     bateau_ring_step(ring, id_of(task));
     Py_RETURN_NONE;
 }
@@ -1459,6 +1538,7 @@ recorder_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     ring->cancelled = Py_NewRef(cancelled);
     ring->counts = counts;
+    ring->shares = find_coarse();
     return (PyObject *)ring;
 }
 

@@ -1,9 +1,9 @@
 """For how long a task has been in the step it is in: what a spinning program is asked first.
 
-Exact where each step is noted: in the recorder's hot words, by a console's counters. Elsewhere bateau's own loop, and asyncio's and
-trio's in a variable, know when they looked outside last, and the step began no earlier: so it has lasted at most as long as that.
-The same is true of a host that rides on another's loop, where a step is noted after a wait of ours only. Another's loop that is written
-in C (uvloop) tells nothing.
+Exact where each step is noted: in the recorder's hot words (to 10 ms for one that follows a bare yield), by a console's counters.
+Elsewhere bateau's own loop, and asyncio's and trio's in a variable, know when they looked outside last, and the step began no earlier:
+so it has lasted at most as long as that. The same is true of a host that rides on another's loop, where a step is noted after a wait of
+ours only. Another's loop that is written in C (uvloop) tells nothing.
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import re
+import struct
+import time
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,10 @@ import pytest
 
 import bateau
 from bateau import insight
+from bateau.insight.postmortem import death, text
+from bateau.insight.postmortem.report import End
 from bateau.insight.recorder import layout, reading, recording
+from bateau.insight.recorder.hot import lasting
 from support.entries import Entry
 
 try:
@@ -138,6 +144,70 @@ def test_what_is_recorded(tmp_path: Path, choose: Any, pure: bool) -> None:
     assert {"ValueError"} < ends
     [note] = [one for one in ring.records if one.kind == layout.NOTE]
     assert ring.text(note.a) == "nearly done"
+
+
+@pytest.mark.skipif(Ring is None, reason="no writer in C")
+def test_steps_in_a_row_share_a_reading_of_the_clock_but_no_long_one_is_taken_for_the_next(
+    tmp_path: Path, choose: Any
+) -> None:
+    ticks: list[int] = []
+
+    def tick() -> float:
+        return time.clock_gettime(6)  # CLOCK_MONOTONIC_COARSE, for which Python has no name
+
+    async def main() -> None:
+        for number in range(1000):
+            if number % 250 == 249:  # a step that lasts from one tick of the coarse clock to the next
+                began = tick()
+                while tick() == began:
+                    pass
+                ticks.append(time.monotonic_ns())
+            await bateau.yield_now()
+
+    choose(False)
+    times = [one.time for one in record(tmp_path, main).records if one.kind == layout.STEP]
+    assert times == sorted(times)
+    runs = Counter(times)
+    assert 1 < max(runs.values()) <= 16
+    for moment in ticks:
+        [at] = [before for before, after in pairwise(sorted(runs)) if before < moment <= after]
+        assert at < moment, "the step after it has a time of its own"
+    assert [sum(one < moment for one in times) for moment in ticks] == [250, 500, 750, 1000]
+
+
+@both
+def test_a_reader_knows_which_times_are_shared(tmp_path: Path, choose: Any, pure: bool) -> None:
+    seen: list[tuple[int, bool]] = []
+    told: list[str] = []
+    sizes = {"records": 256, "tasks": 32, "texts": 4096}
+
+    async def main() -> None:
+        for _ in range(100):
+            for _ in range(3):
+                await bateau.yield_now()
+            [path] = found.directory.glob("*.ring")
+            ring = reading.read_ring(path)
+            last, before = ring.records[-1], ring.records[-2]
+            assert death.running_at_end(ring) == last
+            words = struct.pack("<4Q", *ring.hot[:4])
+            step = lasting(words, last.task, rides=False)
+            assert step is not None and step.at_most == (ring.later(last) > 0 and step.seconds < 1)
+            seen.append((ring.later(last), before.kind == layout.STEP and last.time == before.time))
+            if seen[-1][1] or pure:
+                break
+        recorded = reading.read_recording(found.directory)
+        when = death.last_sign(recorded)
+        for how, by, at in (("gone", "the recorder", when), ("signal", "the supervisor", when + 3)):
+            end = End(how, "it ended", at, by)
+            told.extend(line for line in text.tell_end(death.report_of(recorded, end=end)) if "main" in line)
+
+    choose(pure)
+    with recording.record(tmp_path, keep=True, fatal=False, **sizes) as found:
+        bateau.run(main, runtime="native")
+    assert all(later == (layout.LATER if shared else 0) for later, shared in seen)
+    assert any(shared for _, shared in seen) == (not pure), "a reading was shared, by the writer that does so"
+    assert told[0].endswith("was running")
+    assert told[1].endswith(f"was running, for 3 s{'' if pure else ' (or up to 10 ms less)'}")
 
 
 @both

@@ -142,6 +142,8 @@ class _Reader:
         idle = ring.hot[at.HOT_IDLE]
         if running is not None:
             ext["running_for"] = self.now - ring.wall(running.time)
+            if later := ring.later(running):
+                ext["running_for_less"] = later / 1e9  # it may have begun so much later
         elif idle and ring.wall(idle) <= self.now:
             ext["idle_for"] = self.now - ring.wall(idle)
         return Runtime(index, name, running=running.task if running is not None else None, ready=ready, ext=ext)

@@ -8,7 +8,7 @@ from collections import Counter
 
 from ...kernel.explain import who_helps
 from ..explain import explain_knot
-from ..model import Finding, Frame, Snapshot, Task
+from ..model import Finding, Frame, Runtime, Snapshot, Task
 from ..waitgraph import find_knots
 from ..words import count, duration
 from .death import whose
@@ -64,14 +64,7 @@ def tell_end(report: Report) -> list[str]:
             lasted = runtime.ext.get("running_for")
             silent = max(0.0, end.at - snapshot.taken_at)
             total = (float(lasted) if isinstance(lasted, (int, float)) else 0.0) + silent
-            # Without a witness the last event is the last that is known: it may have run on for hours, and mostly it is the step's start.
-            lasted = (
-                f", for {duration(total)}"
-                if witnessed
-                else f", for at least {duration(total)}"
-                if total > 0.001
-                else ""
-            )
+            lasted = _how_long(total, runtime, witnessed=witnessed)
             lines.append(f"on {thread}: task {task.name!r} was running{lasted}{_since(snapshot, task)}")
         elif runtime.ext.get("closed"):
             lines.append(f"on {thread}: the loop had ended")
@@ -81,6 +74,18 @@ def tell_end(report: Report) -> list[str]:
             )
             lines.append(f"on {thread}: nobody was running{before}")
     return lines
+
+
+def _how_long(total: float, runtime: Runtime, *, witnessed: bool) -> str:
+    """For how long the step had lasted. It may have begun a little later than its record says: see the recorder's layout."""
+    less = runtime.ext.get("running_for_less")
+    less = float(less) if isinstance(less, (int, float)) else 0.0
+    if witnessed and total < less:
+        return f", for at most {duration(total)}"
+    if witnessed:
+        return f", for {duration(total)}" + (f" (or up to {duration(less)} less)" if less else "")
+    # Without a witness the last event is the last that is known: it may have run on for hours, and mostly it is the step's start.
+    return f", for at least {duration(total - less)}" if total - less > 0.001 else ""
 
 
 def fatal_place(fatal: str) -> str | None:

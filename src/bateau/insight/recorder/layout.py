@@ -35,7 +35,7 @@ HEADER = Struct("<8sIIQIIQQQQQQQQQQQIIQ16s48s16s64s1024s")
 # The hot words, by their index.
 HOT_HEAD: Final = 0  # units written
 HOT_TASK: Final = 1  # whose step is under way (0: nobody's)
-HOT_STEP: Final = 2  # since when
+HOT_STEP: Final = 2  # since when, an even number; an odd one: since then, or later by less than LATER
 HOT_IDLE: Final = 3  # since when nobody's is (0: somebody's is)
 HOT_TEXTS: Final = 4  # bytes of the texts in use
 HOT_SLOTS: Final = 5  # slots ever used
@@ -55,7 +55,7 @@ LONG: Final = 1 << 27
 TAIL: Final = 15
 # Kinds of records, and what the two numbers are that a tail has in one.
 SPAWN: Final = 1  # the name (text), the site (stack)
-STEP: Final = 2
+STEP: Final = 2  # if its time is that of the STEP just before it: since then, or later by less than LATER
 IDLE: Final = 3  # (no task) the loop looks outside, and the last step has ended neither in a wait nor in an end
 PARK: Final = 4  # the operation (text; 0: something foreign), the stack
 WAKE: Final = 5  # by which task (low 32 bits; 0: by the loop)
@@ -63,6 +63,9 @@ CANCEL: Final = 6  # the reason (text), 1 if a scope inside the task
 END: Final = 7  # the outcome, the type of the error (text)
 NOTE: Final = 8  # the words (text): noted by the program, or by a hazard
 KINDS: Final = ("", "spawn", "step", "idle", "park", "wake", "cancel", "end", "note")
+# In nanoseconds. A writer may read the clock once for up to 16 steps in a row, of which each but the last ends with a bare yield, as long as
+# the system's coarse clock has not ticked since. That one has to tick at least this often, as it does on every Linux.
+LATER: Final = 10_000_000
 RETURNED: Final = 0
 FAILED: Final = 1
 CANCELLED: Final = 2

@@ -86,7 +86,7 @@ class PureRing(Instrument):
         time = self._clock()
         hot = self._hot
         hot[at.HOT_TASK] = task.id
-        hot[at.HOT_STEP] = time
+        hot[at.HOT_STEP] = time & ~1
         hot[at.HOT_IDLE] = 0
         self._put(time, at.STEP, task.id, 0, 0)
 
