@@ -26,6 +26,7 @@ examples:
   bateau sim explore test_x.py:scenario   look for an order of events, or a fault, that breaks it
   bateau run --supervise app.py           ... and say what every task was at if it is killed
   bateau postmortem FILE                  how a program ended, from what its flight recorder left
+  bateau lint src                         blocking calls, missing awaits, foreign awaits..., before they run
   bateau trim issue.txt                   the tracebacks in it, without the frames of the runtime
   bateau demo --all                       crawl a real file tree on every runtime and compare
 """
@@ -41,6 +42,7 @@ _MODULES = {
     "sim": ".sim",
     "postmortem": ".postmortem",
     "trim": ".trim",
+    "lint": ".lint",
 }
 
 
@@ -101,6 +103,13 @@ def _parser(only: str = "") -> argparse.ArgumentParser:
         from .trim import add_arguments as add_trim
 
         add_trim(trim)
+
+    lint = commands.add_parser("lint", help="faults of async code, found before it runs")
+    if needs("lint"):
+        from . import lint as lint_command
+
+        lint.description = lint_command.DESCRIPTION
+        lint_command.add_arguments(lint)
 
     serve = commands.add_parser(
         "serve",
