@@ -4,7 +4,7 @@
 #   make test      the suite on the default Python, over both kernels
 #   make test-pure the suite over pure Python alone
 #   make test-all  the suite on 3.11, 3.12 and 3.13
-#   make check     ruff, pyright, mypy, import direction, documentation snippets
+#   make check     ruff, bateau lint, pyright, mypy, import direction, documentation snippets
 #   make bench     measurements beside asyncio, uvloop, trio, anyio and others: 40 minutes (ARGS=--targets: 10; ARGS=--help)
 #   make docs      the documentation as HTML in site/
 #   make native    build the native twin in place, where its sources exist
@@ -103,6 +103,7 @@ check: lint types project
 lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PYTHONPATH=src $(BIN)/python -m bateau lint src tests examples benchmarks scripts
 
 types: env
 	$(BIN)/pyright

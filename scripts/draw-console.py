@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -82,7 +81,7 @@ async def draw(pid: int, directory: Path) -> None:
         app = Console([source], interval=0.5, directory=Path(graphs))
         async with app.run_test(size=(132, 34)) as pilot:
             await until(pilot, app)
-            time.sleep(1.5)  # so that they have been waiting for a while
+            await asyncio.sleep(1.5)  # so that they have been waiting for a while
             for name, keys in PICTURES:
                 await pilot.press(*keys)
                 shown = app.snapshot

@@ -78,7 +78,7 @@ def test_a_thread_lock_across_an_await_of_a_plain_program(kind: str) -> None:
     lock = threading.Lock()
 
     async def main(sleep: Any) -> None:
-        with lock:
+        with lock:  # bateau: ignore[thread_lock_across_await]
             await until_found("thread_lock_across_await", sleep)
 
     with insight.watch(every=0.02, **CALM):
@@ -146,7 +146,7 @@ def test_uvloop_too_is_not_woken_by_looking_at_it_and_a_lost_wakeup_is_told() ->
 def test_muted_and_other_thresholds_hold_for_a_block_and_the_tasks_spawned_in_it() -> None:
     async def holds(over: Any) -> None:
         lock = threading.Lock()
-        with lock:
+        with lock:  # bateau: ignore[thread_lock_across_await]
             await over.wait()
 
     async def main() -> None:

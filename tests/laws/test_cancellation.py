@@ -263,7 +263,7 @@ def test_a_task_that_refuses_to_end_costs_no_cpu_and_is_reported(entry: Any) -> 
                 try:
                     await release.wait()
                     break
-                except asyncio.CancelledError:
+                except asyncio.CancelledError:  # bateau: ignore[swallowed_cancellation]
                     continue
             await yield_now()
 
@@ -436,7 +436,7 @@ def test_a_swallowed_cancellation_names_the_line(entry: Any) -> None:
             scope.cancel()
             try:
                 await yield_now()
-            except BaseException:
+            except BaseException:  # bateau: ignore[swallowed_cancellation]
                 line = _here()  # the except clause stands one line above
             with pytest.raises(bateau.Cancelled):
                 await yield_now()
@@ -672,7 +672,7 @@ def test_a_proven_deadlock_is_raised_with_its_explanation() -> None:
 
 def test_never_awaited_operation_is_loud_with_its_line(entry: Any) -> None:
     async def main() -> int:
-        bateau.time.sleep(1)
+        bateau.time.sleep(1)  # bateau: ignore[never_awaited]
         return _here() - 1
 
     with pytest.warns(RuntimeWarning, match="never awaited") as caught:
@@ -702,7 +702,7 @@ def test_a_coroutine_never_awaited_is_loud_with_its_line(entry: Any) -> None:
     async def forgotten() -> None: ...
 
     async def main() -> int:
-        forgotten()
+        forgotten()  # bateau: ignore[never_awaited]
         return _here() - 1
 
     with pytest.warns(RuntimeWarning, match="forgotten' was never awaited") as caught:

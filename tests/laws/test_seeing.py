@@ -12,6 +12,7 @@ import pytest
 import bateau
 from bateau.insight import hazards
 from bateau.kernel import hazard
+from bateau.lint import RULES
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "hazards.md"
@@ -73,12 +74,16 @@ def test_hazards_have_one_name_and_the_page_explains_each() -> None:
     assert sorted(set(found) - set(catalogue)) == [], "reported, but not in the catalogue of bateau.insight.hazards"
     looked_for = {hazard.name for hazard in (*hazards.LOOKED_FOR, hazards.SCHEDULING_DELAY)}
     assert sorted(set(catalogue) - looked_for - set(found)) == [], "in the catalogue, but never reported or looked for"
+    register = {hazard.name: hazard for hazard in hazards.register()}
+    assert set(register) == {*catalogue, *(hazard.name for hazard in hazards.LINTED)}
+    assert sorted(set(RULES) - set(register)) == [], "told by lint, but not in the register"
+    assert sorted(set(register) - set(catalogue) - set(RULES)) == [], "said to be lint's, but no rule has that name"
     page = explained()
-    assert sorted(set(catalogue) - set(page)) == [], "in the catalogue, but not explained in docs/hazards.md"
-    assert sorted(set(page) - set(catalogue)) == [], "explained in docs/hazards.md, but not in the catalogue"
+    assert sorted(set(register) - set(page)) == [], "in the register, but not explained in docs/hazards.md"
+    assert sorted(set(page) - set(register)) == [], "explained in docs/hazards.md, but not in the register"
     chapters = re.findall(r"^## `(\w+)`$", PAGE.read_text(), re.MULTILINE)
-    assert sorted(chapters) == sorted(catalogue), "each hazard has one chapter, under its name"
-    assert len({hazard.title for hazard in catalogue.values()}) == len(catalogue), "two hazards with one title"
+    assert sorted(chapters) == sorted(register), "each hazard has one chapter, under its name"
+    assert len({hazard.title for hazard in register.values()}) == len(register), "two hazards with one title"
     assert len({meaning for meaning, _ in page.values()}) == len(page), "two names with one meaning"
 
 

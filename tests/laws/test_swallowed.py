@@ -50,7 +50,7 @@ def test_the_line_that_swallowed_is_named(entry, name, parked):
                 block.cancel()
             try:
                 await time.sleep_forever()
-            except BaseException:
+            except BaseException:  # bateau: ignore[swallowed_cancellation]
                 line = sys._getframe().f_lineno - 1
             with pytest.raises(bateau.Cancelled):
                 await WAITS[name](made)

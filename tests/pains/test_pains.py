@@ -138,7 +138,7 @@ def test_break_on_plain_asyncio() -> None:
 
     async def main() -> list[str]:
         log: list[str] = []
-        async for _ in rows(log):
+        async for _ in rows(log):  # bateau: ignore[dropped_without_close]
             break
         log.append("after the loop")
         await asyncio.sleep(0.01)
@@ -173,7 +173,7 @@ def test_break(entry: Any) -> None:
 def test_break_without_closing_is_reported(entry: Any) -> None:
     async def main() -> list[str]:
         log: list[str] = []
-        async for _ in _rows(log):
+        async for _ in _rows(log):  # bateau: ignore[dropped_without_close]
             break
         await until(lambda: "closed" in log)
         return log
@@ -444,7 +444,7 @@ def test_a_task_nobody_references_on_plain_asyncio(asyncio_errors: list[str]) ->
                 log.append("destroyed")
                 raise
 
-        asyncio.create_task(work())
+        asyncio.create_task(work())  # bateau: ignore[leftover_task]
         await asyncio.sleep(0)
         gc.collect()
         await asyncio.sleep(0)

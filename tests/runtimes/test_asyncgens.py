@@ -26,7 +26,7 @@ async def _take_one(log):
             await bateau.time.sleep(0)
             log.append("closed")
 
-    async for _ in numbers():
+    async for _ in numbers():  # bateau: ignore[dropped_without_close]
         break
     gc.collect()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +20,18 @@ DESCRIPTION = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the subcommand."""
-    parser.add_argument("paths", nargs="*", metavar="PATH", help="files, and folders whose .py files are meant (default: .)")
-    parser.add_argument("--format", choices=("text", "json", "github"), default="text", help="of the findings (default: text)")
     parser.add_argument(
-        "--select", action="append", default=[], metavar="NAMES", help="rules to run, with commas between; `all`, or `default` for the usual ones"
+        "paths", nargs="*", metavar="PATH", help="files, and folders whose .py files are meant (default: .)"
+    )
+    parser.add_argument(
+        "--format", choices=("text", "json", "github"), default="text", help="of the findings (default: text)"
+    )
+    parser.add_argument(
+        "--select",
+        action="append",
+        default=[],
+        metavar="NAMES",
+        help="rules to run, with commas between; `all`, or `default` for the usual ones",
     )
     parser.add_argument("--ignore", action="append", default=[], metavar="NAMES", help="rules not to run")
     parser.add_argument("--config", metavar="FILE", help="a pyproject.toml (default: the nearest one with settings)")
@@ -54,10 +63,19 @@ def _main(args: argparse.Namespace) -> int:
         try:
             print(output.explained(args.explain))
         except KeyError:
-            print(f"bateau lint: no rule is called {args.explain!r}; there are: {', '.join(sorted(RULES))}", file=sys.stderr)
+            print(
+                f"bateau lint: no rule is called {args.explain!r}; there are: {', '.join(sorted(RULES))}",
+                file=sys.stderr,
+            )
             return 2
         return 0
-    report = engine.check_paths(args.paths or ["."], _settings(args))
+    enabled = gc.isenabled()
+    gc.disable()  # the trees of a project are no garbage before the end: looking for some in them takes as long as the rest
+    try:
+        report = engine.check_paths(args.paths or ["."], _settings(args))
+    finally:
+        if enabled:
+            gc.enable()
     text = {"text": output.as_text, "json": output.as_json, "github": output.as_github}[args.format](report)
     if text:
         print(text)

@@ -17,4 +17,14 @@ from .rules import Rule as Rule
 from .settings import BadSettings as BadSettings
 from .settings import Settings as Settings
 
-__all__ = ["RULES", "BadSettings", "Diagnostic", "NoSuchPath", "Report", "Rule", "Settings", "check_paths", "check_source"]
+__all__ = [
+    "RULES",
+    "BadSettings",
+    "Diagnostic",
+    "NoSuchPath",
+    "Report",
+    "Rule",
+    "Settings",
+    "check_paths",
+    "check_source",
+]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
+from .flow import blocks_of
+
 
 def chapter_of(name: str) -> str:
     """Where the documentation explains what ``name`` names."""
@@ -46,7 +48,7 @@ class Diagnostic:
 def position(node: ast.expr | ast.stmt | ast.excepthandler) -> tuple[int, int, int]:
     """First line, column (from 1) and last line of the code that a finding about ``node`` is about: of a block, its header."""
     end = node.end_lineno or node.lineno
-    body = getattr(node, "body", None)
-    if isinstance(body, list) and body:
-        end = max(node.lineno, body[0].lineno - 1)
+    if isinstance(node, ast.stmt | ast.excepthandler):
+        first = next((line for _, block in blocks_of(node) for line in (block[0].lineno,)), end + 1)
+        end = max(node.lineno, first - 1)
     return node.lineno, node.col_offset + 1, end

@@ -81,9 +81,7 @@ def _parsed(path: Path, shown: str, raw: bytes, report: Report) -> Module | None
 
 def _asked(module: Module, project: Project, rules: list[Rule], settings: Settings) -> list[Diagnostic]:
     quiet = settings.ignored_in(module.path)
-    found = [
-        each for rule in rules if rule.name not in quiet for each in _unique(rule.check(module, project))
-    ]
+    found = [each for rule in rules if rule.name not in quiet for each in _unique(rule.check(module, project))]
     comments = ignores(module.text)
     left = applied(found, comments)
     if comments and settings.tells("unused_ignore") and "unused_ignore" not in quiet:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 _NESTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 Loop = ast.While | ast.For | ast.AsyncFor
@@ -24,7 +25,9 @@ def is_suspension(node: ast.AST) -> bool:
     """Whether a task may be suspended there: an await, or what awaits by its syntax."""
     if isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith):
         return True
-    return isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp) and any(each.is_async for each in node.generators)
+    return isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp) and any(
+        each.is_async for each in node.generators
+    )
 
 
 def suspends(roots: Iterable[ast.AST]) -> ast.AST | None:
@@ -63,7 +66,9 @@ def always_leaves(node: ast.stmt) -> bool:
 
 def _exits(call: ast.Call) -> bool:
     text = ast.unparse(call.func)
-    return text in ("sys.exit", "os._exit", "exit", "quit", "pytest.fail", "pytest.skip") or text.endswith((".exit", "._exit"))
+    return text in ("sys.exit", "os._exit", "exit", "quit", "pytest.fail", "pytest.skip") or text.endswith(
+        (".exit", "._exit")
+    )
 
 
 def is_true(node: ast.expr) -> bool:
@@ -86,11 +91,15 @@ def breaks(loop: Loop) -> Iterator[ast.Break | ast.Return]:
 
 def block_of(node: ast.stmt, parent: ast.AST) -> tuple[str, list[ast.stmt]] | None:
     """The list of statements of ``parent`` in which ``node`` stands, with the field's name."""
+    return next(((name, block) for name, block in blocks_of(parent) if any(each is node for each in block)), None)
+
+
+def blocks_of(node: ast.AST) -> Iterator[tuple[str, list[ast.stmt]]]:
+    """The lists of statements that stand in a node, with their fields' names; empty ones left out."""
     for name in ("body", "orelse", "finalbody"):
-        block = getattr(parent, name, None)
-        if isinstance(block, list) and any(each is node for each in block):
-            return name, block
-    return None
+        block: Any = getattr(node, name, None)
+        if block.__class__ is list and block:
+            yield name, block
 
 
 def reached_after(block: list[ast.stmt], node: ast.stmt) -> list[ast.stmt]:

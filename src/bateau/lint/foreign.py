@@ -58,5 +58,5 @@ WAYS_OUT = {
 
 
 def counterpart(name: str) -> str | None:
-    """bateau's counterpart of a thing, or of the class whose method is named."""
+    """What bateau has for a thing, or for of the class whose method is named."""
     return COUNTERPARTS.get(name) or COUNTERPARTS.get(name.rpartition(".")[0])

@@ -70,7 +70,9 @@ def useless(path: str, comments: list[Ignore], known: Collection[str], ran: Coll
     """A finding for each name in a comment that is no rule, or ignores nothing. Rules that did not run have no say."""
     for comment in comments:
         if not comment.names:
-            yield _told(path, comment, "this comment names nothing that is to be ignored", "write `# bateau: ignore[name]`")
+            yield _told(
+                path, comment, "this comment names nothing that is to be ignored", "write `# bateau: ignore[name]`"
+            )
         for name in comment.names:
             if name not in known and name not in OWN_NAMES:
                 yield _told(path, comment, f"no rule is called `{name}`", f"there are: {', '.join(sorted(known))}")

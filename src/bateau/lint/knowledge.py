@@ -70,8 +70,12 @@ OUTSIDE: dict[str, str] = {
     **dict.fromkeys(_FILES.split(), "waits for the disk"),
 }
 # Clients each of whose methods is a whole exchange with a peer.
-CLIENTS = frozenset({"httpx.AsyncClient", "aiohttp.ClientSession", "asyncpg.Connection", "asyncpg.Pool", "redis.asyncio.Redis"})
-EXCHANGES = frozenset("get post put patch delete head options request send execute fetch fetchrow fetchval executemany stream ws_connect".split())
+CLIENTS = frozenset(
+    {"httpx.AsyncClient", "aiohttp.ClientSession", "asyncpg.Connection", "asyncpg.Pool", "redis.asyncio.Redis"}
+)
+EXCHANGES = frozenset(
+    "get post put patch delete head options request send execute fetch fetchrow fetchval executemany stream ws_connect".split()
+)
 
 # Functions that run another, given to them, in a thread or a process: what they are given may block.
 ELSEWHERE = frozenset(
@@ -137,9 +141,7 @@ COROUTINE_METHODS: dict[str, frozenset[str]] = {
 }  # fmt: skip
 
 # Waits of no length: they only let others run.
-YIELDS = frozenset(
-    {"bateau.checkpoint", "bateau.yield_now", "trio.lowlevel.checkpoint", "anyio.lowlevel.checkpoint"}
-)
+YIELDS = frozenset({"bateau.checkpoint", "bateau.yield_now", "trio.lowlevel.checkpoint", "anyio.lowlevel.checkpoint"})
 
 # Exceptions that are, or include, a cancellation.
 CANCELLATIONS = frozenset(
@@ -155,4 +157,6 @@ OPENED_BY_AWAIT = frozenset(
     """.split()
 )
 OPENED_BY_CALL = frozenset({"httpx.AsyncClient", "aiohttp.ClientSession"})
-CLOSING = frozenset({"close", "aclose", "detach", "__aexit__", "kill", "terminate", "wait", "communicate", "wait_closed"})
+CLOSING = frozenset(
+    {"close", "aclose", "detach", "__aexit__", "kill", "terminate", "wait", "communicate", "wait_closed"}
+)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.Module
 Suspension: TypeAlias = ast.Await | ast.AsyncFor | ast.AsyncWith | ast.ListComp | ast.SetComp | ast.DictComp
 Kind: TypeAlias = Literal["import", "function", "class", "value", "annotated", "parameter", "with", "other"]
+
 
 @dataclass(slots=True)
 class Binding:
@@ -166,13 +166,32 @@ class _Context:
 
 
 # Fields of nodes that hold nothing that a rule asks for: never looked into.
-_LEAVES = {"ctx", "op", "ops", "id", "attr", "arg", "kind", "type_comment", "lineno", "conversion", "is_async", "level", "simple"}
+_LEAVES = {
+    "ctx",
+    "op",
+    "ops",
+    "id",
+    "attr",
+    "arg",
+    "kind",
+    "type_comment",
+    "lineno",
+    "conversion",
+    "is_async",
+    "level",
+    "simple",
+}
 
 
-@cache
+_FIELDS: dict[type[ast.AST], tuple[str, ...]] = {ast.Constant: ()}
+
+
 def _fields(kind: type[ast.AST]) -> tuple[str, ...]:
     """The fields of a type of nodes that may hold others to be looked into."""
-    return () if issubclass(kind, ast.Constant) else tuple(each for each in kind._fields if each not in _LEAVES)
+    found = _FIELDS.get(kind)
+    if found is None:
+        found = _FIELDS[kind] = tuple(each for each in kind._fields if each not in _LEAVES)
+    return found
 
 
 class _Collector:
@@ -229,15 +248,15 @@ class _Collector:
             if alias.name == "*":
                 context.scope.star = True
             else:
-                context.scope.bind(
-                    alias.asname or alias.name, Binding("import", context.scope, f"{base}.{alias.name}")
-                )
+                context.scope.bind(alias.asname or alias.name, Binding("import", context.scope, f"{base}.{alias.name}"))
         return False
 
     def on_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, context: _Context) -> bool:
         outer = context.scope
         owner = outer.owner if outer.kind == "class" else None
-        function = Function(node, self.module, self.qualified(node.name, context), Scope("function", self.module, outer))
+        function = Function(
+            node, self.module, self.qualified(node.name, context), Scope("function", self.module, outer)
+        )
         function.parent, function.cls = context.function, owner
         self.add(function, context)
         outer.bind(node.name, Binding("function", outer, function=function))

@@ -14,7 +14,7 @@ def read(path: Path) -> str:
 
 
 def decode(raw: bytes) -> str:
-    """The text of a file's bytes, with ``\\n`` for every end of line. Raises ``SyntaxError``."""
+    """The text of a file's bytes, with a newline for every end of line. Raises ``SyntaxError``."""
     encoding, _ = tokenize.detect_encoding(io.BytesIO(raw).readline)
     try:
         text = raw.decode(encoding)

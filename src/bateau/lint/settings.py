@@ -74,7 +74,11 @@ class Settings:
         except ValueError:
             shown = path.as_posix()
         pattern = pattern.rstrip("/")
-        return fnmatch.fnmatch(shown, pattern) or fnmatch.fnmatch(shown, f"{pattern}/*") or fnmatch.fnmatch(path.name, pattern)
+        return (
+            fnmatch.fnmatch(shown, pattern)
+            or fnmatch.fnmatch(shown, f"{pattern}/*")
+            or fnmatch.fnmatch(path.name, pattern)
+        )
 
 
 def _known(name: str) -> str:
@@ -115,9 +119,12 @@ def _from_table(table: dict[str, Any], path: Path) -> Settings:
     if strange:
         raise BadSettings(f"{path}: tool.bateau.lint has no {strange[0]!r}; there are: {', '.join(sorted(known))}")
     found = Settings(root=path.parent)
-    for key in ("select", "ignore", "exclude"):
-        if key in table:
-            found = replace(found, **{key: _names(table[key], key, path)})
+    if "select" in table:
+        found = replace(found, select=_names(table["select"], "select", path))
+    if "ignore" in table:
+        found = replace(found, ignore=_names(table["ignore"], "ignore", path))
+    if "exclude" in table:
+        found = replace(found, exclude=_names(table["exclude"], "exclude", path))
     if "extend-select" in table:
         found = replace(found, select=(*found.select, *_names(table["extend-select"], "extend-select", path)))
     per_file: Any = table.get("per-file-ignores", {})

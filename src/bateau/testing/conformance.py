@@ -191,7 +191,7 @@ async def hand_overs_are_fifo(rt: Runtime) -> None:
         tasks: list[Any] = []
         for n in range(10):
             tasks.append(scope.spawn(waiter, n))
-            while tasks[-1].waiting is None:
+            while tasks[-1].waiting is None:  # bateau: ignore[self_wakes]
                 await yield_now()
         lock.release()
     _hold(order == list(range(10)), f"first come, first served: {order}")
@@ -214,7 +214,7 @@ async def granted_waits_survive_cancellation(rt: Runtime) -> None:
     async with bateau.scope() as scope:
         await lock.acquire()
         task = scope.spawn(waiter)
-        while task.waiting is None:
+        while task.waiting is None:  # bateau: ignore[self_wakes]
             await yield_now()
         lock.release()
         block.cancel()

@@ -11,6 +11,7 @@ from .cancellation_ignored import CancellationIgnored
 from .channels import ChannelStayedFull, NeverStartedConsumer
 from .deadlock import Deadlock
 from .growth import TaskExplosion, UnboundedGrowth
+from .linted import LINTED
 from .lock_held_across_io import LockHeldAcrossIO
 from .lost_wakeup import LostWakeup
 from .never_awaited import NeverAwaited
@@ -46,12 +47,19 @@ _BY_NAME: dict[str, Hazard] = {
     hazard.name: hazard for hazard in (*REPORTED, SCHEDULING_DELAY, NEVER_AWAITED, *LOOKED_FOR)
 }
 
-__all__ = ["LOOKED_FOR", "NEVER_AWAITED", "SCHEDULING_DELAY", "UNRETRIEVED", "Found", "Hazard", "by_name", "catalogue"]
+__all__ = [
+    "LINTED", "LOOKED_FOR", "NEVER_AWAITED", "SCHEDULING_DELAY", "UNRETRIEVED", "Found", "Hazard", "by_name", "catalogue", "register",
+]  # fmt: skip
 
 
 def catalogue() -> tuple[Hazard, ...]:
-    """Every hazard, by name."""
+    """Every hazard that is reported or looked for at run time, by name."""
     return tuple(_BY_NAME[name] for name in sorted(_BY_NAME))
+
+
+def register() -> tuple[Hazard, ...]:
+    """Every name there is: the catalogue, and what only ``bateau lint`` tells of. The book has a chapter for each."""
+    return tuple(sorted((*_BY_NAME.values(), *LINTED), key=lambda hazard: hazard.name))
 
 
 def by_name(name: str) -> Hazard:

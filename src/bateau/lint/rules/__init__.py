@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import Rule
+from .base import Rule as Rule
 from .blocking import BlockingFileCall, NestedBlockOn, SchedulingDelay
 from .cancelling import SwallowedCancellation
 from .dropped import DroppedWithoutClose, LeftoverTask, NeverAwaited

@@ -72,7 +72,9 @@ def constant(node: ast.expr | None) -> object:
     return node.value if isinstance(node, ast.Constant) else None
 
 
-_EXPECTING = frozenset("raises warns RaisesGroup assertRaises assertRaisesRegex assertWarns assertWarnsRegex deprecated_call".split())
+_EXPECTING = frozenset(
+    "raises warns RaisesGroup assertRaises assertRaisesRegex assertWarns assertWarnsRegex deprecated_call".split()
+)
 
 
 def is_expected(module: Module, node: ast.AST) -> bool:

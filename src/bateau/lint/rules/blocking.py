@@ -75,13 +75,15 @@ def _receiver_or_name(call: ast.Call, function: Function, project: Project) -> s
 
 def _blocking(call: ast.Call, function: Function, project: Project) -> _Call | None:
     name = _receiver_or_name(call, function, project)
-    if name is None or name not in _WAITS or not _waits(name, call):
+    if name is None or name not in _WAITS or not _waits(name, call) or _is_numeric(call, function):
         return None
     return _Call(name.removeprefix("builtins."), _WAITS[name] or _advice(name))
 
 
 def _advice(name: str) -> str:
-    found = counterparts.find(name.replace("LifoQueue", "Queue").replace("PriorityQueue", "Queue").replace("SimpleQueue", "Queue"))
+    found = counterparts.find(
+        name.replace("LifoQueue", "Queue").replace("PriorityQueue", "Queue").replace("SimpleQueue", "Queue")
+    )
     return found.advice() if found is not None else f"await bateau.thread.run({name}, ...)"
 
 
@@ -89,7 +91,9 @@ def _waits(name: str, call: ast.Call) -> bool:
     """Whether the arguments leave it a call that waits."""
     for word, values in _NOT_WAITING.items():
         value = keyword(call, word)
-        if isinstance(value, ast.Constant) and any(value.value is each or (value.value == each and not isinstance(value.value, bool)) for each in values):
+        if isinstance(value, ast.Constant) and any(
+            value.value is each or (value.value == each and not isinstance(value.value, bool)) for each in values
+        ):
             return False
     first = constant(call.args[0] if call.args else None)
     if name == "time.sleep":
@@ -102,10 +106,18 @@ def _waits(name: str, call: ast.Call) -> bool:
         return len(call.args) < 4 or constant(call.args[3]) != 0
     if name in ("socket.getaddrinfo", "socket.getnameinfo"):
         given = [*call.args, *(each.value for each in call.keywords)]
-        return not any("NUMERIC" in ast.unparse(each) for each in given) and not (name.endswith("addrinfo") and _is_address(first))
+        return not any("NUMERIC" in ast.unparse(each) for each in given) and not (
+            name.endswith("addrinfo") and _is_address(first)
+        )
     if name == "os.waitpid":
         return len(call.args) < 2 or "NOHANG" not in ast.unparse(call.args[1])
     return True
+
+
+def _is_numeric(call: ast.Call, function: Function) -> bool:
+    """Whether the call stands behind a question for flags under which no server is asked for a name."""
+    outer = function.module.ancestors(call)
+    return any(isinstance(each, ast.If) and "NUMERIC" in ast.unparse(each.test) for each in outer)
 
 
 def _is_address(host: object) -> bool:
@@ -324,7 +336,10 @@ async def main():
                 name = _receiver_or_name(call, function, project)
                 if name is None or name not in PROGRAMS or name == "trio.lowlevel.start_guest_run":
                     continue
-                if name in ("asyncio.Runner.run", "asyncio.AbstractEventLoop.run_until_complete") and "new_event_loop" in module.text:
+                if (
+                    name in ("asyncio.Runner.run", "asyncio.AbstractEventLoop.run_until_complete")
+                    and "new_event_loop" in module.text
+                ):
                     continue  # a loop of its own: whose thread this is can't be seen here
                 if is_expected(module, call):
                     continue

@@ -57,12 +57,15 @@ async def poll():
                 continue
             for each in function.tries:
                 handler = self._catching(each, function, project)
-                if handler is not None and self._swallows(each, handler, function, module, project):
+                wait = _awaited(each.body)
+                if wait is None or handler is None:
+                    continue
+                if self._swallows(each, handler, wait, function, module, project):
                     caught = "a bare `except`" if handler.type is None else f"`except {short(handler.type)}`"
                     yield self.found(
                         module,
                         handler,
-                        f"{caught} also catches the cancellation of `{short(_awaited(each.body))}`, and `{function.name.rpartition('.')[2]}` goes on",
+                        f"{caught} also catches the cancellation of `{short(wait)}`, and `{function.name.rpartition('.')[2]}` goes on",
                     )
             yield from self._suppressed(module, project, function)
 
@@ -74,10 +77,15 @@ async def poll():
         return None
 
     def _swallows(
-        self, node: ast.Try, handler: ast.ExceptHandler, function: Function, module: Module, project: Project
+        self,
+        node: ast.Try,
+        handler: ast.ExceptHandler,
+        wait: ast.AST,
+        function: Function,
+        module: Module,
+        project: Project,
     ) -> bool:
-        wait = _awaited(node.body)
-        if wait is None or raises(handler.body) or raises(node.finalbody) or _hands_on(handler):
+        if raises(handler.body) or raises(node.finalbody) or _hands_on(handler):
             return False
         by_name = handler.type is not None and not _is_any(handler.type, function, project)
         if _cancels_others(function, wait, by_name=by_name):
@@ -101,7 +109,9 @@ async def poll():
             if wait is None or not caught:
                 continue
             by_name = not any(_is_any(each, function, project) for each in caught)
-            if not _cancels_others(function, wait, by_name=by_name) and _goes_on(block, None, function, module, by_name=by_name):
+            if not _cancels_others(function, wait, by_name=by_name) and _goes_on(
+                block, None, function, module, by_name=by_name
+            ):
                 yield self.found(
                     module,
                     block,
@@ -135,29 +145,50 @@ def _cancels_others(function: Function, wait: ast.AST, *, by_name: bool) -> bool
     for node in nodes_of(function.body):
         if isinstance(node, ast.Attribute) and node.attr in ("uncancel", "exc_info"):
             return True
-        if isinstance(node, ast.Attribute) and by_name and node.attr in ("cancel", "cancelled", "cancelling", "cancel_called", "gather"):
+        if (
+            isinstance(node, ast.Attribute)
+            and by_name
+            and node.attr in ("cancel", "cancelled", "cancelling", "cancel_called", "gather")
+        ):
             return True
     if not by_name or not isinstance(wait, ast.Await) or not isinstance(wait.value, ast.Call):
         return False
     # `await asyncio.wait_for(task, 1)`, `await asyncio.shield(task)`: the cancellation may be the task's
     called = wait.value.func
     name = called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
-    return name in ("wait_for", "shield", "wrap_future", "join", "wait") and any(not isinstance(each, ast.Call) for each in wait.value.args)
+    return name in ("wait_for", "shield", "wrap_future", "join", "wait") and any(
+        not isinstance(each, ast.Call) for each in wait.value.args
+    )
 
 
 def _hands_on(handler: ast.ExceptHandler) -> bool:
     """Whether the handler gives the exception to somebody: to a future, a list, a function that is not a log."""
-    if any(isinstance(node, ast.Attribute) and node.attr in ("set_exception", "throw", "__exit__", "__aexit__") for node in nodes_of(handler.body)):
+    if any(
+        isinstance(node, ast.Attribute) and node.attr in ("set_exception", "throw", "__exit__", "__aexit__")
+        for node in nodes_of(handler.body)
+    ):
         return True
     if not handler.name:
         return False
     told: set[ast.AST] = set()
     for node in nodes_of(handler.body):
         if isinstance(node, ast.Call):
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id if isinstance(node.func, ast.Name) else ""
+            called = (
+                node.func.attr
+                if isinstance(node.func, ast.Attribute)
+                else node.func.id
+                if isinstance(node.func, ast.Name)
+                else ""
+            )
             if called in _LOGGING:
-                told.update(each for argument in (*node.args, *(word.value for word in node.keywords)) for each in ast.walk(argument))
-    return any(isinstance(node, ast.Name) and node.id == handler.name and node not in told for node in nodes_of(handler.body))
+                told.update(
+                    each
+                    for argument in (*node.args, *(word.value for word in node.keywords))
+                    for each in ast.walk(argument)
+                )
+    return any(
+        isinstance(node, ast.Name) and node.id == handler.name and node not in told for node in nodes_of(handler.body)
+    )
 
 
 def _goes_on(node: ast.stmt, leaving: ast.stmt | None, function: Function, module: Module, *, by_name: bool) -> bool:
@@ -175,7 +206,9 @@ def _goes_on(node: ast.stmt, leaving: ast.stmt | None, function: Function, modul
             after = reached_after(place[1], current)
             waits = [each for each in nodes_of(after) if is_suspension(each)]
             # by name it was caught on purpose: one wait more is the clean-up with which the function ends
-            if len(waits) > (1 if by_name else 0) or any(isinstance(each, ast.While | ast.AsyncFor) for each in nodes_of(after) if waits):
+            if len(waits) > (1 if by_name else 0) or any(
+                isinstance(each, ast.While | ast.AsyncFor) for each in nodes_of(after) if waits
+            ):
                 return True
             if after and always_leaves(after[-1]):
                 if not isinstance(after[-1], ast.Continue | ast.Break):
@@ -184,9 +217,7 @@ def _goes_on(node: ast.stmt, leaving: ast.stmt | None, function: Function, modul
         if isinstance(parent, ast.While | ast.For | ast.AsyncFor) and place is not None and place[0] == "body":
             if isinstance(jump, ast.Break):
                 jump = None
-            elif isinstance(parent, ast.AsyncFor) or not isinstance(parent, ast.While) or is_true(parent.test):
-                return True
-            elif not by_name:
+            elif not by_name or not isinstance(parent, ast.While) or is_true(parent.test):
                 return True
             else:
                 jump = None  # `while self.running`: who cancelled may have ended the loop by it

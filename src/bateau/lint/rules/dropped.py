@@ -66,14 +66,15 @@ async def main():
                 return None
             target = targets[0]
             kind = "async generator" if target.is_generator else "async function"
-            return f"`{target.name}` is an {kind} ({target.module.shown}:{target.node.lineno if not isinstance(target.node, ast.Module) else 1})"
+            line = getattr(target.node, "lineno", 1)
+            return f"`{target.name}` is an {kind} ({target.module.shown}:{line})"
         name = project.name_of(call.func, scope)
         if name in COROUTINES:
             return f"`{name}` is awaited"
         if name is None and isinstance(call.func, ast.Attribute):
-            kind = project.type_of(call.func.value, scope)
-            if kind is not None and call.func.attr in COROUTINE_METHODS.get(kind, ()):
-                return f"`{kind}.{call.func.attr}` is awaited"
+            of = project.type_of(call.func.value, scope)
+            if of is not None and call.func.attr in COROUTINE_METHODS.get(of, ()):
+                return f"`{of}.{call.func.attr}` is awaited"
         return None
 
 
@@ -128,10 +129,14 @@ async def main():
                 if name is None and isinstance(call.func, ast.Attribute) and call.func.attr == "create_task":
                     kind = project.type_of(call.func.value, scope)
                     name = "asyncio.create_task" if kind == "asyncio.AbstractEventLoop" else None
-                made = bool(call.args) and isinstance(call.args[0], ast.Call)  # a future of somebody else is not made here
+                made = bool(call.args) and isinstance(
+                    call.args[0], ast.Call
+                )  # a future of somebody else is not made here
                 if name == "asyncio.create_task" or (name == "asyncio.ensure_future" and made):
                     yield self.found(
-                        module, call, f"the task of `{short(call)}` is dropped: it may be collected while it works, and its error is lost"
+                        module,
+                        call,
+                        f"the task of `{short(call)}` is dropped: it may be collected while it works, and its error is lost",
                     )
 
 
@@ -179,8 +184,14 @@ async def head(host):
                         continue
                     yield self.found(module, call, f"`{short(call)}` is opened, and dropped open")
                 elif isinstance(parent, ast.Attribute) and parent.attr not in CLOSING:
-                    yield self.found(module, call, f"`{short(call)}` is opened for `.{parent.attr}` alone, and stays open")
-                elif isinstance(parent, ast.Assign) and len(parent.targets) == 1 and isinstance(parent.targets[0], ast.Name):
+                    yield self.found(
+                        module, call, f"`{short(call)}` is opened for `.{parent.attr}` alone, and stays open"
+                    )
+                elif (
+                    isinstance(parent, ast.Assign)
+                    and len(parent.targets) == 1
+                    and isinstance(parent.targets[0], ast.Name)
+                ):
                     name = parent.targets[0].id
                     if uses is None:
                         uses = _uses(function)
@@ -207,7 +218,9 @@ async def head(host):
             grand = module.parents.get(parent)
             if not (isinstance(grand, ast.Call) and grand.func is parent):
                 return False  # an attribute of it is handed on
-        return not any(name in {each.id for each in ast.walk(inner.node) if isinstance(each, ast.Name)} for inner in function.inner)
+        return not any(
+            name in {each.id for each in ast.walk(inner.node) if isinstance(each, ast.Name)} for inner in function.inner
+        )
 
     def _generators(self, module: Module, project: Project, function: Function) -> Iterator[Diagnostic]:
         for loop in function.loops:

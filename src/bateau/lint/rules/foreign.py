@@ -16,7 +16,9 @@ from .base import Rule, short
 # In which a function that runs under both tells them apart.
 _TELLING = ("sniffio", "async_library", "backend", "runtime", "event_loop", "is_trio", "is_asyncio")
 # What waits without an `await` being written in front of it.
-_STARTS = frozenset({"asyncio.create_task", "asyncio.ensure_future", "trio.move_on_after", "trio.fail_after", "trio.CancelScope"})
+_STARTS = frozenset(
+    {"asyncio.create_task", "asyncio.ensure_future", "trio.move_on_after", "trio.fail_after", "trio.CancelScope"}
+)
 
 
 class ForeignAwait(Rule):
@@ -69,7 +71,7 @@ async def main():
         """Which programs each function is of; worked out once for a project."""
         known = self._reached.get(id(project))
         if known is None:
-            known = {}
+            known = dict[Function, list[Reached]]()
             # what entries reach may be in files that only they import, which have entries of their own
             starts = [each for module in list(project.modules()) for each in entries(module, project)]
             for entry in starts:

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from ..diagnostic import Diagnostic
-from ..flow import is_suspension, nodes_of, suspends
+from ..flow import blocks_of, is_suspension, nodes_of, suspends
 from ..knowledge import CLIENTS, EXCHANGES, OUTSIDE, SLEEPS, TASK_LOCKS, THREAD_LOCKS
 from ..module import Function, Module
 from ..resolving import Project
@@ -55,10 +55,8 @@ async def update(values, value):
                 if isinstance(block, ast.With):
                     yield from self._held(module, project, function, block)
             for node in nodes_of(function.body):
-                for name in ("body", "orelse", "finalbody"):
-                    statements = getattr(node, name, None)
-                    if isinstance(statements, list):
-                        yield from self._between(module, project, function, statements)
+                for _, statements in blocks_of(node):
+                    yield from self._between(module, project, function, statements)
             yield from self._between(module, project, function, function.body)
 
     def _held(self, module: Module, project: Project, function: Function, block: ast.With) -> Iterator[Diagnostic]:
@@ -84,7 +82,11 @@ async def update(values, value):
             lock = ast.unparse(receiver)
             for later in statements[index + 1 :]:
                 if _releases([later], lock):
-                    wait = suspends(later.body) if isinstance(later, ast.Try) and _releases(later.finalbody, lock) else None
+                    wait = (
+                        suspends(later.body)
+                        if isinstance(later, ast.Try) and _releases(later.finalbody, lock)
+                        else None
+                    )
                     if wait is not None and not _releases(getattr(later, "body", []), lock):
                         yield self._tell(module, statement, kind, lock, wait)
                     break
@@ -188,9 +190,9 @@ async def fetch(url):
                 if name in SLEEPS and constant(call.args[0] if call.args else None) == 0:
                     continue
                 return call, OUTSIDE[name]
-            if isinstance(call.func, ast.Attribute) and call.func.attr in EXCHANGES:
-                if project.type_of(call.func.value, function.scope) in CLIENTS:
-                    return call, "waits for the network"
+            receiver = call.func.value if isinstance(call.func, ast.Attribute) and call.func.attr in EXCHANGES else None
+            if receiver is not None and project.type_of(receiver, function.scope) in CLIENTS:
+                return call, "waits for the network"
         return None
 
 
@@ -210,7 +212,9 @@ def _always(block: list[ast.stmt]) -> Iterator[ast.Call]:
             yield from _always(statement.body)
         elif isinstance(statement, ast.Try | ast.With | ast.For | ast.AsyncFor):
             yield from _always(statement.body)
-        elif isinstance(statement, ast.If) and any(isinstance(each, ast.Return | ast.Raise) for each in nodes_of([statement])):
+        elif isinstance(statement, ast.If) and any(
+            isinstance(each, ast.Return | ast.Raise) for each in nodes_of([statement])
+        ):
             return  # what was there already is not fetched again
         if any(is_suspension(each) and isinstance(statement, ast.While) for each in nodes_of([statement])):
             return

@@ -54,7 +54,10 @@ def main():
                 continue
             if function.cls is not None and (function.cls.node.bases or function.cls.node.keywords):
                 continue
-            if any(isinstance(each, ast.GeneratorExp) and any(part.is_async for part in each.generators) for each in nodes_of(node.body)):
+            if any(
+                isinstance(each, ast.GeneratorExp) and any(part.is_async for part in each.generators)
+                for each in nodes_of(node.body)
+            ):
                 continue
             yield self.found(module, node, f"async function `{function.name}` never waits: there is no await in it")
 
@@ -114,13 +117,21 @@ async def consume():
                 body = [each for each in loop.body if not isinstance(each, ast.Pass)]
                 waits = [self._yield(each, function, project) for each in body]
                 if body and all(each is not None for each in waits):
-                    yield self.found(module, loop, f"`while {short(loop.test)}` polls: `{short(body[0])}` only lets others run, and it is run again at once")
+                    yield self.found(
+                        module,
+                        loop,
+                        f"`while {short(loop.test)}` polls: `{short(body[0])}` only lets others run, and it is run again at once",
+                    )
 
     def _yield(self, statement: ast.stmt, function: Function, project: Project) -> str | None:
-        if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Await) and isinstance(statement.value.value, ast.Call)):
+        if not (
+            isinstance(statement, ast.Expr)
+            and isinstance(statement.value, ast.Await)
+            and isinstance(statement.value.value, ast.Call)
+        ):
             return None
         call = statement.value.value
         name = project.name_of(call.func, scope_of(function, call))
-        if name in YIELDS or (name in SLEEPS and len(call.args) == 1 and constant(call.args[0]) == 0 and call.args[0]):
+        if name in YIELDS or (name in SLEEPS and len(call.args) == 1 and constant(call.args[0]) == 0):
             return name
         return None
