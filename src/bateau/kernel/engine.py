@@ -440,6 +440,7 @@ class Engine(EngineFields, Host):
         if task.ended:
             return
         self._resume(task)
+        del task  # see the end of `_resume`
 
     def _resume(self, task: Task[Any], *, ended_inside: bool = False) -> None:
         """``ended_inside``: go on with the step in which a coroutine has ended that was resumed directly."""
@@ -469,7 +470,7 @@ class Engine(EngineFields, Host):
         try:
             self._raised(task, error)
         finally:
-            # From 3.12 on the traceback's frames refer to this one, which must not keep the task that keeps the error.
+            # From 3.12 on the traceback's frames refer to this one and its callers', which must not keep the task that keeps the error.
             del task, coro, error
 
     def _raised(self, task: Task[Any], error: BaseException) -> None:

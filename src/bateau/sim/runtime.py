@@ -217,6 +217,7 @@ class SimEngine(NativeEngine):
             or self.instrument is not None
         ):
             self.step(task)
+            del task  # see below
             return
         running = tls.running
         outer, running.task = running.task, task
