@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 import threading
 import time
 
@@ -18,7 +20,7 @@ from bateau.insight.counting import count
 from bateau.insight.explain import explain
 from bateau.insight.hazards import store
 from bateau.insight.memory import read_process
-from bateau.insight.model import Finding, Process
+from bateau.insight.model import Finding, Process, Runtime, Task, Wait
 from bateau.kernel import hazard
 from support.entries import on_asyncio_family, on_native
 from support.memory_children import child
@@ -231,3 +233,30 @@ def test_a_logged_hazard_tells_its_sentence_once(caplog):
     (record,) = [one for one in caplog.records if one.name == "bateau.hazards"]
     assert record.getMessage().startswith("unretrieved_error: An error that nobody saw\n")
     assert record.getMessage().count("nobody looked") == record.getMessage().count("app.py:7") == 1
+
+
+# -- what was asked for, and what others have added ----------------------------------------------------------------------------
+
+
+def test_memory_and_context_are_told_of_every_task():
+    alike_ = [Task(n, f"w{n}", "waiting", waits=Wait("sleep"), memory=500) for n in (1, 2)]
+    one = Task(3, "main", "waiting", waits=Wait("read"), memory=1624, context={"request": "'r1'"})
+    text = explain(Snapshot(1.0, Process(1), tasks=(*alike_, one)))
+    assert "\n    memory of their frames: 1,000 bytes\n" in text
+    assert "\n    context request = 'r1'\n    memory of its frames: 1,624 bytes\n" in text
+
+
+def test_what_extensions_added_is_told():
+    runtime = Runtime(1, "toy", ext={"queue": 7})
+    text = explain(Snapshot(1.0, Process(1), runtimes=(runtime,), ext={"pool": {"idle": 3}}))
+    assert "\n  queue: 7\n" in text
+    assert "\npool: {'idle': 3}\n" in text
+
+
+def test_what_memory_cannot_give_is_said(tmp_path):
+    with child(PROGRAM, "asyncio", str(tmp_path)) as (pid, _):
+        done = subprocess.run(
+            [sys.executable, "-m", "bateau.cli", "dump", "--memory", str(pid)],
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+    assert "--memory and --context need an agent in the process" in done.stderr

@@ -65,7 +65,7 @@ def _dump(args: argparse.Namespace, want: Want | None) -> str | memoryview:
             if args.pid is None:
                 raise
             _say(f"{error}; reading its memory instead")
-            return _show(args, ProcessMemory(args.pid).read(want))
+            return _show(args, _read(ProcessMemory(args.pid), want))
     finally:
         if isinstance(reader, Client):
             reader.close()
@@ -78,7 +78,17 @@ def _ask(args: argparse.Namespace, reader: Reader, want: Want | None) -> str | m
             return reader.text(want)
         if args.form == "json":
             return reader.json_bytes(want)
-    return _show(args, reader.read(want))
+    return _show(args, _read(reader, want))
+
+
+def _read(reader: Reader, want: Want | None) -> Snapshot:
+    """What was asked for and can't be had is said, not left out in silence."""
+    snapshot = reader.read(want)
+    if want is not None and snapshot.source == "memory" and (want.memory or want.context):
+        _say(
+            "--memory and --context need an agent in the process (bateau.insight.init(), or bateau run): from outside they can't be read"
+        )
+    return snapshot
 
 
 def _reader(args: argparse.Namespace) -> Reader:

@@ -11,13 +11,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from ..kernel.explain import ring_of, told, who, who_helps
-from .model import Finding, Frame, Resource, Snapshot, Task, Wait
+from .model import Event, Finding, Frame, Resource, Snapshot, Task, Wait
 from .waitgraph import Knot, WaitGraph, find_knots, find_timed
 from .words import count, cut, duration
 
 # Names listed before "and N more".
 MOST_NAMES = 4
 MOST_GROUPS = 60
+# Of what the program has noted on a task, the last so many are told with it.
+SOME_EVENTS = 3
 
 # The tools' own.
 _OWN_THREADS = ("bateau-insight", "bateau watcher", "bateau-dump-every")
@@ -68,7 +70,10 @@ class _Teller:
         for knot in self.timed:
             yield ""
             yield from self._knot(knot)
-        for finding in self.snapshot.findings[-10:]:
+        findings = [
+            one for one in self.snapshot.findings if not is_told(self.snapshot, one, [*self.knots, *self.timed])
+        ]
+        for finding in findings[-10:]:
             frame = self.snapshot.frame(finding.site)
             when = seen(finding)
             yield ""
@@ -108,8 +113,12 @@ class _Teller:
                 parts.append(count(runtime.fds, "descriptor"))
             parts.extend(runtime.holds[:3])
             yield f"runtime {runtime.name} on thread {thread.name if thread else runtime.thread}: {', '.join(parts)}"
+            if snapshot.source == "live":  # other readers have words of their own there
+                yield from (f"  {name}: {cut(str(value), 160)}" for name, value in runtime.ext.items())
         if snapshot.gauges:
             yield "gauges: " + ", ".join(f"{name} {value:g}" for name, value in snapshot.gauges.items())
+        if snapshot.source == "live":
+            yield from (f"{name}: {cut(str(value), 160)}" for name, value in snapshot.ext.items())
 
     # -- what is wrong ----------------------------------------------------------------------------------------------------
 
@@ -199,6 +208,9 @@ class _Teller:
         first, *more = self._task(group[0], names=f"{len(group)} tasks like {group[0].name!r}")
         yield first
         yield from more
+        known = [task.memory for task in group if task.memory is not None]
+        if known:
+            yield f"  memory of their frames: {sum(known):,} bytes"
 
     def _task(self, task: Task, names: str | None = None) -> Iterator[str]:
         """A task in a few lines; the first says who, where, and what it waits on."""
@@ -222,8 +234,14 @@ class _Teller:
         spawned = self.snapshot.frame(task.spawned)
         if spawned is not None and names is None and spawned.line and spawned.whose != "bateau":
             yield f"  spawned at {spawned.file}:{spawned.line}"
-        for event in task.events[-3:] if names is None else ():
-            yield f"  {duration(event.ago)} ago: {event.text}"
+        if names is not None:
+            return
+        for event in task.events[-SOME_EVENTS:]:
+            yield f"  {noted(event)}"
+        for name, value in task.context.items():
+            yield f"  context {name} = {value}"
+        if task.memory is not None:
+            yield f"  memory of its frames: {task.memory:,} bytes"
 
     def _freeing(self, task: Task, wait: Wait) -> Iterator[str]:
         for arm in wait.arms[:8]:
@@ -313,10 +331,6 @@ class _Teller:
                 yield f"  {self.graph.tasks[step.task].name!r} waits on {what}, which could be freed by {by}"
         if not self.graph.can_move(task.id):
             yield "nobody can free it any more"
-        for name, value in task.context.items():
-            yield f"context {name} = {value}"
-        if task.memory is not None:
-            yield f"memory of its frames: {task.memory} bytes"
 
 
 # -- words ---------------------------------------------------------------------------------------------------------------
@@ -399,6 +413,20 @@ def seen(finding: Finding) -> str:
         else:
             parts.append(f"{duration(finding.ago)} ago")
     return ", ".join(parts)
+
+
+def noted(event: Event) -> str:
+    """A note of the program's: ``3 s ago: query sent (rows=3)``."""
+    data = ", ".join(f"{name}={value}" for name, value in event.data.items())
+    return f"{duration(event.ago)} ago: {event.text}" + (f" ({cut(data, 160)})" if data else "")
+
+
+def is_told(snapshot: Snapshot, finding: Finding, knots: Iterable[Knot]) -> bool:
+    """Whether it is the report of a deadlock that is there still, and told at greater length."""
+    if finding.hazard != "deadlock":
+        return False
+    names = {task.id: repr(task.name) for task in snapshot.tasks}
+    return any(all(names.get(one, "?") in finding.message for one in knot.ring) for knot in knots)
 
 
 def evidence(finding: Finding) -> list[str]:

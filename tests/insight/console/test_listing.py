@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bateau import insight
 from bateau.insight.console import listing
 from bateau.insight.console.details import resource_text, scope_text, task_text
 from bateau.insight.console.problems import find_problems, graph_of
-from bateau.insight.console.trends import KEPT, Trends, histogram, numbers_of, sparkline
+from bateau.insight.console.trends import KEPT, Trends, histogram, numbers_of, short, sparkline
 from bateau.insight.counting import count
+from bateau.insight.model import Event, Finding, Frame, Process, Snapshot, Task
 from support.console_program import running
 from support.waiting import wait_until
 
@@ -123,6 +126,38 @@ def test_details(snapshot):
             gone(snapshot, -1)
 
 
+def test_notes_are_told_once_with_their_data():
+    events = tuple(Event(f"note {n}", 9.0 - n, {"rows": n}) for n in range(5))
+    text = task_text(Snapshot(0.0, Process(1), tasks=(Task(1, "noted", "ready", events=events),)), 1)
+    assert [text.count(f"note {n} (rows={n})") for n in range(5)] == [1] * 5
+    assert text.index("note 4") < text.index("noted by the program before:") < text.index("note 0")
+
+
+def test_a_running_task_says_for_how_long():
+    tasks = (Task(1, "exact", "running", ran=2.0), Task(2, "bound", "running", ran=2.0, ran_at_most=True))
+    found = listing.task_rows(Snapshot(0.0, Process(1), tasks=tasks))
+    at = listing.TASK_COLUMNS.index("waits on")
+    assert [row_of(found, name).cells[at] for name in ("exact", "bound")] == ["runs for 2 s", "runs for at most 2 s"]
+
+
+def test_a_task_inside_bateau_is_shown_where_it_was_spawned():
+    frames = (Frame("app.py", 3, "main"), Frame("bateau/kernel/coroutines.py", 41, "_awaiting", "bateau"))
+    task = Task(1, "sleep-1", "waiting", stack=0, spawned=0)
+    found = listing.task_rows(Snapshot(0.0, Process(1), frames=frames, stacks=((1,),), tasks=(task,)))
+    assert row_of(found, "sleep-1").cells[-1] == "app.py:3 in main"
+
+
+def test_a_reported_deadlock_is_told_once(snapshot):
+    ring = [task for task in snapshot.tasks if task.name in ("upstream", "downstream")]
+    said = " and ".join(repr(task.name) for task in ring)
+    reported = Finding("deadlock", f"{said} wait for each other", ago=1.0)
+    gone = Finding("deadlock", "tasks 'x', 'y' wait for each other", ago=1.0)
+    found = find_problems(replace(snapshot, findings=(reported, gone)))
+    assert [(problem.name, problem.level) for problem in found] == [("deadlock", "proven"), ("deadlock", "found")]
+    assert found[1].seen == "1 s ago"
+    assert "'x', 'y'" in found[1].text
+
+
 def test_problems(snapshot):
     problem = find_problems(snapshot)[0]
     assert problem.level == "proven"
@@ -144,6 +179,13 @@ def test_trends(snapshot):
     assert any(line.startswith("tasks") and f" {len(snapshot.tasks)} " in line for line in trends.lines(20))
     assert sparkline([0, 1, 2, 4, 8], 6) == "  ▁▂▄█"
     assert sparkline([], 3) == "   "
+    assert [short(value) for value in (28, 60.9492, 0.123456, 1234.5, 20000000)] == [
+        "28",
+        "60.9",
+        "0.123",
+        "1,234",
+        "20,000,000",
+    ]
 
 
 def test_histogram():

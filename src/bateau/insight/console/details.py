@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from ..explain import explain_task
+from ..explain import SOME_EVENTS, explain_task, noted
 from ..model import Scope, Snapshot, Task
 from ..waitgraph import WaitGraph
 from ..words import count, duration
@@ -22,8 +22,9 @@ def task_text(snapshot: Snapshot, number: int) -> str:
     if task is None:
         raise KeyError(number)
     lines = [explain_task(snapshot, number).rstrip(), "", *_life(snapshot, task)]
-    if task.events:
-        lines += ["", "noted by the program:", *(f"  {duration(event.ago)} ago: {event.text}" for event in task.events)]
+    earlier = task.events[:-SOME_EVENTS]  # the last ones stand at the top
+    if earlier:
+        lines += ["", "noted by the program before:", *(f"  {noted(event)}" for event in earlier)]
     return "\n".join(lines)
 
 

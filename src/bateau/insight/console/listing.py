@@ -55,7 +55,7 @@ COLUMNS: dict[str, Sequence[str]] = {
     "resources": RESOURCE_COLUMNS,
     "scopes": SCOPE_COLUMNS,
     "runtimes": RUNTIME_COLUMNS,
-    "problems": ("problem", "where the book explains it"),
+    "problems": ("problem", "seen", "where the book explains it"),
 }
 
 _STATES = {"running": 0, "ready": 1, "new": 2, "waiting": 3, "unknown": 4, "ended": 5}
@@ -245,7 +245,10 @@ def _task_cells(snapshot: Snapshot, task: Task) -> tuple[str, ...]:
     idle = _stat(task, "idle")
     if idle == "-" and wait is not None and wait.waited is not None:
         idle = (">" if wait.at_least else "") + duration(wait.waited)
-    frame = snapshot.at(task.stack) or snapshot.frame(task.spawned)
+    frame = snapshot.place(task)
+    doing = wait.operation if wait is not None else ""
+    if task.ran is not None:
+        doing = f"runs for {'at most ' if task.ran_at_most else ''}{duration(task.ran)}"
     return (
         str(task.id) if task.id >= 0 else task.library,
         "cancelled" if task.cancelled is not None and task.state != "ended" else task.state,
@@ -254,7 +257,7 @@ def _task_cells(snapshot: Snapshot, task: Task) -> tuple[str, ...]:
         _stat(task, "scheduled"),
         idle,
         f"{wakes:.0f}" if wakes is not None else "-",
-        cut(wait.operation, 52) if wait is not None else "",
+        cut(doing, 52),
         place(frame),
     )
 

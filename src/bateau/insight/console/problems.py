@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..drawing import to_dot, to_mermaid
-from ..explain import evidence, explain_knot, seen
+from ..explain import evidence, explain_knot, is_told, seen
 from ..model import Finding, Snapshot
 from ..waitgraph import Knot, find_knots
 
@@ -16,7 +16,9 @@ CHAPTERS = "docs/hazards.md"
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem. ``title`` in one line, ``text`` the explanation, ``chapter`` where to read on, ``tasks`` who is concerned."""
+    """One problem. ``title`` in one line, ``text`` the explanation, ``chapter`` where to read on, ``tasks`` who is concerned,
+    ``seen`` how often and when, if that is known.
+    """
 
     name: str
     level: Literal["proven", "likely", "found"]
@@ -24,6 +26,7 @@ class Problem:
     text: str
     chapter: str
     tasks: tuple[int, ...]
+    seen: str = ""
 
     def banner(self) -> str:
         """What stands on every page as long as it is there."""
@@ -32,8 +35,9 @@ class Problem:
 
 def find_problems(snapshot: Snapshot) -> tuple[Problem, ...]:
     """The problems of a snapshot."""
-    knots = [_knot(snapshot, knot) for knot in find_knots(snapshot)]
-    return (*knots, *(_found(snapshot, finding) for finding in reversed(snapshot.findings)))
+    knots = find_knots(snapshot)
+    reported = [finding for finding in reversed(snapshot.findings) if not is_told(snapshot, finding, knots)]
+    return (*(_knot(snapshot, knot) for knot in knots), *(_found(snapshot, finding) for finding in reported))
 
 
 def graph_of(snapshot: Snapshot, problem: Problem | None) -> tuple[str, str]:
@@ -60,13 +64,13 @@ def _found(snapshot: Snapshot, finding: Finding) -> Problem:
     frame = snapshot.frame(finding.site)
     where = f"\n  at {frame.file}:{frame.line} in {frame.function}" if frame is not None else ""
     when = seen(finding)
-    often = f" ({finding.count} times)" if finding.count > 1 else ""
     return Problem(
         finding.hazard,
         "found",
-        f"{finding.hazard}{often}",
+        finding.hazard,
         f"{finding.message}{where}"
-        + "".join(f"\n  {line}" for line in (*([f"seen {when}"] if when else []), *evidence(finding))),
+        + "".join(f"\n  {line}" for line in ([f"seen {when}"] if when else []) + evidence(finding)),
         f"{CHAPTERS}#{finding.hazard}",
         finding.tasks,
+        when,
     )

@@ -186,9 +186,23 @@ def find_source(target: str) -> Source:
 
 
 def _process(pid: int) -> Source:
-    if not os.path.exists(f"/proc/{pid}") and os.path.exists("/proc/self"):
+    if _is_gone(pid):
         raise ReadError(f"there is no process {pid}")
     try:
-        return AgentSource(f"process {pid}", partial(connect, pid))
+        return AgentSource(f"process {pid}", partial(_connect, pid))
     except NoAgent:
         return ReaderSource(f"process {pid} (read from its memory)", MemoryReader(pid))
+
+
+def _connect(pid: int) -> Client:
+    """Its agent, or why there is none (any more)."""
+    try:
+        return connect(pid)
+    except NoAgent:
+        if _is_gone(pid):
+            raise ReadError(f"process {pid} has ended") from None
+        raise
+
+
+def _is_gone(pid: int) -> bool:
+    return not os.path.exists(f"/proc/{pid}") and os.path.exists("/proc/self")

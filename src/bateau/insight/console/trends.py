@@ -33,9 +33,16 @@ class Trends:
         """One line per number: its name, how it went in ``width`` characters, the last value, the least and the greatest."""
         long = max((len(name) for name in self.series), default=0)
         return [
-            f"{name:<{long}}  {sparkline(list(samples), width)}  {samples[-1]:g}  (from {min(samples):g} to {max(samples):g})"
+            f"{name:<{long}}  {sparkline(list(samples), width)}  {short(samples[-1])}  (from {short(min(samples))} to {short(max(samples))})"
             for name, samples in self.series.items()
         ]
+
+
+def short(value: float) -> str:
+    """A number in few characters: three digits say how a thing went, and a count is told in full."""
+    if value == int(value) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
 
 
 def numbers_of(snapshot: Snapshot) -> dict[str, float]:

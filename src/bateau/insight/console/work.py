@@ -69,5 +69,5 @@ def rows_of(snapshot: Snapshot, problems: tuple[Problem, ...], ask: Ask) -> List
         return listing.scope_rows(snapshot, match=ask.match)
     if ask.tab == "runtimes":
         return listing.runtime_rows(snapshot)
-    rows = tuple(listing.Row(at, (one.title, one.chapter)) for at, one in enumerate(problems))
+    rows = tuple(listing.Row(at, (one.title, one.seen or "now", one.chapter)) for at, one in enumerate(problems))
     return Listing(rows, len(rows), len(rows))
