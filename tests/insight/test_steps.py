@@ -13,8 +13,8 @@ import pytest
 
 import bateau
 from bateau import insight
-from bateau.insight import LiveReader, Snapshot, from_json, to_json
-from bateau.insight.ages import alike
+from bateau.insight import LiveReader, Snapshot, from_json, steps, to_json
+from bateau.insight.ages import aged, alike
 from bateau.insight.console.problems import find_problems
 from bateau.insight.counting import count
 from bateau.insight.explain import explain
@@ -260,3 +260,10 @@ def test_what_memory_cannot_give_is_said(tmp_path):
             capture_output=True, text=True, timeout=60, check=True,
         )  # fmt: skip
     assert "--memory and --context need an agent in the process" in done.stderr
+
+
+@pytest.mark.parametrize("torn", [float("nan"), float("inf"), float("-inf"), 1e300])
+def test_a_torn_time_is_none(torn):
+    assert steps.shorter([steps.Lasted(torn), None]) is None
+    assert steps.shorter([steps.Lasted(torn, at_most=True), steps.Lasted(2.0, at_most=True)]) == (2.0, True)
+    assert aged(torn, torn, 1.0) == {}

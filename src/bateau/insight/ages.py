@@ -7,11 +7,14 @@ from typing import Any
 
 from .model import Finding, make
 
+# The year 5138: what is no time at all (a torn one, an infinity, not a number) is not told.
+_LATEST = 1e11
+
 
 def aged(first: float, last: float, taken_at: float) -> dict[str, float]:
     """The fields for a finding seen at these times (seconds since the epoch; 0: not known)."""
     found = {"first_ago": first, "ago": last}
-    return {name: round(max(0.0, taken_at - when), 3) for name, when in found.items() if when}
+    return {name: round(max(0.0, taken_at - when), 3) for name, when in found.items() if 0 < when < _LATEST}
 
 
 def alike(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -17,6 +17,10 @@ from typing import Any, NamedTuple
 _COPIES = bool(sys.version_info < (3, 13))
 
 
+# Three centuries.
+_LONGEST = 1e10
+
+
 class Lasted(NamedTuple):
     """``seconds``, or, with ``at_most``, no more than that."""
 
@@ -30,8 +34,9 @@ class Lasted(NamedTuple):
 
 
 def shorter(known: list[Lasted | None]) -> Lasted | None:
-    """What is known best: an exact time, else the lowest bound."""
-    return min(filter(None, known), key=lambda one: (one.at_most, one.seconds), default=None)
+    """What is known best: an exact time, else the lowest bound. What is torn (no number, or endless) is none."""
+    told = [one for one in known if one is not None and abs(one.seconds) < _LONGEST]
+    return min(told, key=lambda one: (one.at_most, one.seconds), default=None)
 
 
 def step_of(number: int, thread: int, frame: FrameType | None, reactor: Any, *, alone: bool) -> Lasted | None:

@@ -123,7 +123,8 @@ class Lying:
 
     def __init__(self, source: ProcessMemory, change: Callable[[bytes], bytes]) -> None:
         self.source, self.pid, self.change = source, source.pid, change
-        self.live, self.arguments, self.executable = source.live, source.arguments, source.executable
+        self.live, self.stopped = source.live, source.stopped
+        self.arguments, self.executable = source.arguments, source.executable
 
     def mappings(self) -> list[Mapping]:
         return self.source.mappings()
