@@ -266,49 +266,97 @@ nothing_to_hide(Task *task)
     return task->hidden || !task->spawned;
 }
 
-/* The same for the most part of all steps: nobody but a recorder in C observes them, the coroutine is Python's own, and its task shares its context. Then it
-   stays entered from step to step, and what a step costs beyond the coroutine is this. The reference to `task` is taken over. */
-static inline int
-step_quickly(Engine *self, Ring *ready, Running *running, PyObject *outer, Task *task, BateauRing *ring, Wear *wear)
+/* What follows from a quick step that was not one of the two common ones. The references to `task` and `coro` are taken over. */
+static __attribute__((noinline)) int
+step_oddly(Engine *self, Running *running, PyObject *outer, Task *task, PyObject *coro, PySendResult how, PyObject *value, Wear *wear)
 {
-    if (ring != NULL) {
-        bateau_ring_step(ring, (uint64_t)task->id);
-    }
-    PyObject *coro = Py_NewRef(task->coro), *value = NULL;
-    task->scheduled = 0;
-    put(running->task, task);
-    running->stepped = task;
-    PySendResult how = PyCoro_Type.tp_as_async->am_send(coro, Py_None, &value);
     running->stepped = NULL;
-    int status = 0;
-    if (wear_end(wear, task) < 0) {
-        Py_CLEAR(value);
-        how = PYGEN_ERROR;
-    } else if (how == PYGEN_NEXT && value == Py_None && nothing_to_hide(task) && self->ready == (PyObject *)ready && !is_set(self->policy)) {
-        task->yields++;
-        task->scheduled = 1;
-        Py_DECREF(value);
-        Py_DECREF(coro);
-        if (ready->size == ready->room && ring_grow(ready) < 0) {
-            task->scheduled = 0; /* it is in no queue: the next wake-up finds it */
-            Py_DECREF(task);
-            return -1;
-        }
-        return ring_push_owned(ready, (PyObject *)task);
-    } else if (how == PYGEN_NEXT && value == kept[K_PARK] && nothing_to_hide(task) && !has_rare(task, throwing)) {
-        task->waits++;
-        Py_DECREF(value);
-        goto end;
-    }
-    if (wear_off(wear) < 0) {
+    if (wear_end(wear, task) < 0 || wear_off(wear) < 0) {
         Py_CLEAR(value);
         how = PYGEN_ERROR;
     }
-    status = after_step(self, running, outer, task, NULL, coro, how, value);
-end:
+    int status = after_step(self, running, outer, task, NULL, coro, how, value);
     Py_DECREF(coro);
     Py_DECREF(task);
     return status;
+}
+
+/* The same for the most part of all steps: nobody but a recorder in C observes them, the coroutine is Python's own, and its task shares its
+   context. Then it stays entered from step to step, and what a step costs beyond the coroutine is this. `task` is handed over, and one of
+   the turn's budget is spent for it; it goes on with those that are ready as long as they are the same, and nothing but these lines ran
+   since the step before: so what `wear_end` has just seen need not be looked at again. The others stay in the queue. */
+static __attribute__((noinline)) int
+step_quickly(Engine *self, Ring *ready, Running *running, PyObject *outer, Task *task, BateauRing *ring, Wear *wear, long *budget)
+{
+    Shared *const shared = wear->shared;
+    PyObject *const worn = wear->worn, *const vars = shared->vars;
+    PyThreadState *const thread = wear->thread;
+    PyObject *const hook = self->on_step, *const instrument = self->instrument, *const policy = self->policy;
+    const sendfunc send = PyCoro_Type.tp_as_async->am_send;
+    PyObject *coro = task->coro;
+    for (;;) {
+        if (ring != NULL) {
+            bateau_ring_step(ring, (uint64_t)task->id);
+        }
+        PyObject *value = NULL;
+        Py_INCREF(coro);
+        task->scheduled = 0;
+        put(running->task, task);
+        running->stepped = task;
+        shared->stepping = task;
+        PySendResult how = send(coro, Py_None, &value);
+        int worn_well = shared->stepping == task && thread->context == worn && Py_REFCNT(worn) == 3 && vars_of(worn) == vars;
+        if (!LIKELY(worn_well && how == PYGEN_NEXT && nothing_to_hide(task))) {
+            return step_oddly(self, running, outer, task, coro, how, value, wear);
+        }
+        shared->stepping = NULL;
+        running->stepped = NULL;
+        if (value == Py_None && self->ready == (PyObject *)ready && self->policy == policy && !is_set(policy)) {
+            task->yields++;
+            task->scheduled = 1;
+            if (ready->size == ready->room && ring_grow(ready) < 0) {
+                task->scheduled = 0; /* it is in no queue: the next wake-up finds it */
+                Py_DECREF(value);
+                Py_DECREF(coro);
+                Py_DECREF(task);
+                return -1;
+            }
+            ring_push_owned(ready, (PyObject *)task);
+        } else if (value == kept[K_PARK] && !has_rare(task, throwing)) {
+            task->waits++;
+            if (!LIKELY(Py_REFCNT(task) > 2)) { /* ours and that of `running` */
+                Py_DECREF(value);
+                Py_DECREF(coro);
+                Py_DECREF(task);
+                return 0;
+            }
+            Py_DECREF(task);
+        } else {
+            shared->stepping = task;
+            return step_oddly(self, running, outer, task, coro, how, value, wear);
+        }
+        Py_DECREF(value);
+        if (!LIKELY(Py_REFCNT(coro) > 1)) { /* it is not the task's any more, and goes */
+            Py_DECREF(coro);
+            return 0;
+        }
+        Py_DECREF(coro);
+        /* The next one, if it is such a one. */
+        if (*budget <= 0 || ready->size == 0 || self->on_step != hook || self->instrument != instrument) {
+            return 0;
+        }
+        task = (Task *)ready->items[ready->head];
+        if (Py_TYPE(task) != seen[SEEN_TASK] || task->context != (PyObject *)shared || task->host != (PyObject *)self || task->ended ||
+            has_rare(task, throwing)) {
+            return 0;
+        }
+        coro = task->coro;
+        if (coro == NULL || !Py_IS_TYPE(coro, &PyCoro_Type)) {
+            return 0;
+        }
+        ring_shift(ready);
+        --*budget;
+    }
 }
 
 /* Whether it is for step_quickly; its shared context is entered then. */
@@ -559,7 +607,7 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
         Task *task = (Task *)item;
         int quick = quick_here && self->instrument == found_instrument ? is_quick(self, task, &wear) : 0;
         if (quick) {
-            status = step_quickly(self, ready, running, outer, task, ring, &wear);
+            status = step_quickly(self, ready, running, outer, task, ring, &wear, &budget);
             continue;
         }
         if (wear_off(&wear) < 0) {

@@ -45,11 +45,12 @@ version_of(PyObject *dictionary)
 #pragma GCC diagnostic pop
 }
 
-/* What was not found in the cache. */
-static PyObject *
-look_up(PyObject *self, PyObject *dictionary, PyObject *name, size_t slot)
+/* What was not found in the cache. Apart from what is common, which needs none of the stack then. */
+static __attribute__((noinline)) PyObject *
+look_up(PyObject *self, PyObject *name, size_t slot)
 {
-    PyObject *value = is_common(name) ? PyDict_GetItemWithError(dictionary, name) : NULL;
+    PyObject *dictionary = dictionary_of(self);
+    PyObject *value = dictionary != NULL && is_common(name) ? PyDict_GetItemWithError(dictionary, name) : NULL;
     if (value == NULL) {
         return PyErr_Occurred() ? NULL : PyModule_Type.tp_getattro(self, name);
     }
@@ -67,13 +68,10 @@ facade_getattro(PyObject *self, PyObject *name)
 {
     PyObject *dictionary = dictionary_of(self);
     size_t slot = ((uintptr_t)name >> 4) % SLOTS;
-    if (dictionary == NULL) {
-        return PyModule_Type.tp_getattro(self, name);
-    }
-    if (LIKELY(cache[slot].name == name && cache[slot].version == version_of(dictionary))) {
+    if (LIKELY(dictionary != NULL && cache[slot].name == name && cache[slot].version == version_of(dictionary))) {
         return Py_NewRef(cache[slot].value);
     }
-    return look_up(self, dictionary, name, slot);
+    return look_up(self, name, slot);
 }
 
 #else

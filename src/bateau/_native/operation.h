@@ -52,6 +52,14 @@ PySendResult operation_continue(Operation *self, PyObject *arg, PyObject **resul
 PyObject *parked_throw(Operation *self, PyObject *const *args, Py_ssize_t nargs);
 PyObject *parked_close(Operation *self, PyObject *ignored);
 
+/* Free objects of the final classes, as `final_new` hands them out: all fields empty, one reference, known to the collector (which finds nothing
+   in them). What was let go of is brought back to that where its last reference is dropped: it costs less than to be made and unmade. */
+#define FREE_AT_MOST 64
+struct Pool {
+    PyObject *free[FREE_AT_MOST];
+    int count;
+};
+extern struct Pool final_pools[C_COUNT];
 Operation *final_new(int which);
 int is_final(Operation *self);
 

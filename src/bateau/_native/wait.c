@@ -595,14 +595,7 @@ operation_fire(Operation *op, PyObject *value)
 
 /* -- final classes ---------------------------------------------------------------------------------------------------------------- */
 
-#define FREE_AT_MOST 64
-
-/* Free objects, as `final_new` hands them out: all fields empty, one reference, known to the collector (which finds nothing in them). What
-   was let go of is brought back to that where its last reference is dropped: it costs less than to be made and unmade. */
-static struct {
-    PyObject *free[FREE_AT_MOST];
-    int count;
-} pools[C_COUNT];
+struct Pool final_pools[C_COUNT];
 
 static void final_dealloc(Operation *self);
 
@@ -615,8 +608,8 @@ is_final(Operation *self)
 Operation *
 final_new(int which)
 {
-    if (pools[which].count > 0) {
-        PyObject *op = pools[which].free[--pools[which].count];
+    if (final_pools[which].count > 0) {
+        PyObject *op = final_pools[which].free[--final_pools[which].count];
         if (which != C_YIELD) { /* which refers to a task only while that lets others run */
             /* Among the collector's young again: where a program has called gc.freeze(), those in the pool were set aside as well, and
                a cycle through one would never be found. */
@@ -683,12 +676,12 @@ is_soon_empty(EndOperation *self)
 static inline int
 final_keep(Operation *self, int which)
 {
-    if (pools[which].count == FREE_AT_MOST) {
+    if (final_pools[which].count == FREE_AT_MOST) {
         return 0;
     }
     self->state = NEW;
     self->phase = BEFORE;
-    pools[which].free[pools[which].count++] = (PyObject *)self;
+    final_pools[which].free[final_pools[which].count++] = (PyObject *)self;
     return 1;
 }
 
@@ -713,13 +706,6 @@ final_keep_quickly(Operation *self, PyTypeObject *type)
     }
     /* The reference count: alive from there on. It is in the collector's lists, and two of its fields may be the last two to refer to
        something. */
-    if (which == C_YIELD) {
-        if (!is_empty(self)) {
-            return 0;
-        }
-        Py_SET_REFCNT(self, 1);
-        return final_keep(self, C_YIELD) || final_keep_not(self);
-    }
     switch (which) {
     case C_SEND:
     case C_RECV:
@@ -753,6 +739,9 @@ final_keep_quickly(Operation *self, PyTypeObject *type)
 static __attribute__((noinline)) void
 final_dealloc_slowly(Operation *self)
 {
+    if (final_keep_quickly(self, Py_TYPE(self))) {
+        return;
+    }
     PyObject *op = (PyObject *)self;
     PyTypeObject *type = Py_TYPE(self);
     int finalized = PyObject_GC_IsFinalized(op);
@@ -796,9 +785,14 @@ final_dealloc_slowly(Operation *self)
 static void
 final_dealloc(Operation *self)
 {
-    if (!final_keep_quickly(self, Py_TYPE(self))) {
-        final_dealloc_slowly(self);
+#ifndef Py_REF_DEBUG /* see final_keep_quickly */
+    if (self->which == C_YIELD && Py_TYPE(self) == known[C_YIELD] && self->state != NEW && !self->finalized && is_empty(self) &&
+        final_keep(self, C_YIELD)) {
+        Py_SET_REFCNT(self, 1);
+        return;
     }
+#endif
+    final_dealloc_slowly(self);
 }
 
 /* finish(class): the final class derived from it. */
