@@ -1,4 +1,4 @@
-"""What lint tells of a program is what the program then does: the hazard is reported at run time, under the same name."""
+"""What lint tells of a program is what the program then does: the hazard is reported at run time, under the same name (stories S11, S12, F01)."""
 
 from __future__ import annotations
 

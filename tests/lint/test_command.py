@@ -198,6 +198,10 @@ def test_what_is_not_python_is_told(tmp_path: Path) -> None:
     ]
 
 
+def test_warnings_of_the_parser_are_not_passed_on() -> None:
+    assert names("async def f():\n    return '\\('\n") == []  # warnings are errors in this suite
+
+
 def test_a_deep_tree_is_no_matter() -> None:
     text = "async def f(x):\n    return " + "+".join(["x"] * 900) + "\n"
     assert names(text) == []

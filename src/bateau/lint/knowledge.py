@@ -134,7 +134,7 @@ COROUTINE_METHODS: dict[str, frozenset[str]] = {
     "bateau.sync.Event": frozenset({"wait"}),
     "bateau.sync.Condition": frozenset({"acquire", "wait", "wait_for"}),
     "bateau.sync.Barrier": frozenset({"wait"}),
-    "bateau.net.SocketStream": frozenset({"recv", "read", "readexactly", "sendall", "send", "write"}),
+    "bateau.net.SocketStream": frozenset({"recv", "read", "readinto", "sendall", "write"}),
     "bateau.net.Listener": frozenset({"accept"}),
     "bateau.subprocess.Process": frozenset({"wait", "communicate"}),
     "httpx.AsyncClient": frozenset({"get", "post", "put", "patch", "delete", "head", "options", "request", "send", "aclose"}),

@@ -7,6 +7,7 @@ name stands for is answered with care: where it could be two things it is neithe
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,7 +127,9 @@ class Module:
         self.text = text
         self.root, self.name = module_name(path)
         self.package = self.name if path.name == "__init__.py" else self.name.rpartition(".")[0]
-        self.tree = ast.parse(text, str(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an invalid escape sequence is another tool's business
+            self.tree = ast.parse(text, str(path))
         self.parents: dict[ast.AST, ast.AST] = {}
         self.scope = Scope("module", self)
         self.top = Function(self.tree, self, "", self.scope)

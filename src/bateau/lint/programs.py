@@ -11,6 +11,7 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from .flow import nodes_of
 from .knowledge import ANYIO_BACKENDS, ELSEWHERE, PROGRAMS, RUNTIMES
 from .module import Class, Function, Module
 from .resolving import Project
@@ -115,8 +116,45 @@ def reached(entry: Entry, project: Project) -> Iterator[Reached]:
                 waiting.append(Reached(target, entry, f"{current.function.module.shown}:{line}"))
 
 
+# What is asked for by a function that runs under several libraries.
+_TELLING = (
+    "sniffio",
+    "async_library",
+    "backend",
+    "runtime",
+    "event_loop",
+    "is_trio",
+    "is_asyncio",
+    "in_trio",
+    "in_asyncio",
+)
+
+
+def asks(function: Function) -> bool:
+    """Whether a function asks which library drives it, and does the one thing or the other."""
+    for node in nodes_of(function.body):
+        test: ast.AST | None = None
+        if isinstance(node, ast.If | ast.IfExp):
+            test = node.test
+        elif isinstance(node, ast.Match):
+            test = node.subject
+        elif isinstance(node, ast.Dict) and any(_names_one(key) for key in node.keys):
+            return True  # one function for each, by name
+        if test is not None:
+            text = ast.unparse(test).lower()
+            if any(word in text for word in (*_TELLING, "'trio'", "'asyncio'")):
+                return True
+    return False
+
+
+def _names_one(node: ast.expr | None) -> bool:
+    return isinstance(node, ast.Constant) and node.value in ("trio", "asyncio")
+
+
 def _edges(function: Function, project: Project) -> Iterator[tuple[Function, int]]:
     """What a function calls, passes on or enters, as far as that is of the project."""
+    if asks(function):
+        return
     module = function.module
     away: set[ast.AST] = set()
     for call in function.calls:

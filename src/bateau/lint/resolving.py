@@ -35,6 +35,11 @@ _TRANSPARENT = {
     "builtins.staticmethod", "builtins.classmethod", "abc.abstractmethod", "typing.override", "typing.final", "typing.overload",
     "typing_extensions.override", "typing_extensions.final", "typing_extensions.overload",
 }  # fmt: skip
+# The same of classes: their methods stay what they are.
+_TRANSPARENT_FOR_CLASSES = {
+    "dataclasses.dataclass", "functools.total_ordering", "typing.final", "typing.runtime_checkable", "attr.s", "attr.define", "attr.frozen",
+    "attrs.define", "attrs.frozen", "attrs.mutable",
+}  # fmt: skip
 
 
 def canonical(name: str) -> str:
@@ -165,7 +170,13 @@ class Project:
     def is_plain(self, function: Function) -> bool:
         """Whether calling it does what is written in it: nothing has been wrapped around it."""
         outer = function.scope.parent
-        return outer is not None and all(self.name_of(each, outer) in _TRANSPARENT for each in function.decorators)
+        if outer is None or not all(self.name_of(each, outer) in _TRANSPARENT for each in function.decorators):
+            return False
+        cls = function.cls
+        if cls is None or cls.scope.parent is None:
+            return True
+        around = [each.func if isinstance(each, ast.Call) else each for each in cls.node.decorator_list]
+        return all(self.name_of(each, cls.scope.parent) in _TRANSPARENT_FOR_CLASSES for each in around)
 
     def method(self, cls: Class, name: str, depth: int = 0) -> list[Function]:
         """The method of that name, of the class or of its bases within the project."""

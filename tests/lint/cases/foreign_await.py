@@ -72,7 +72,23 @@ async def not_reached():
     await trio.sleep(1)
 
 
+async def either():
+    if sniffio.current_async_library() == "trio":
+        return await trio.sleep(1)
+    return await on_asyncio()
+
+
+async def on_asyncio():
+    await asyncio.sleep(1)
+
+
+async def chosen():
+    await {"trio": trio.sleep, "asyncio": on_asyncio}[sniffio.current_async_library()]()
+
+
 async def both():
+    await either()
+    await chosen()
     if sniffio.current_async_library() == "trio":
         await trio.sleep(1)
     else:

@@ -99,6 +99,15 @@ def both():
     cached()
 
 
+@functools.partial(print)
+class Syncified:
+    async def close(self): ...
+
+
+def wrapped(client: Syncified):
+    client.close()
+
+
 try:
     from fast import send
 except ImportError:

@@ -155,6 +155,19 @@ async def hands_on(future, errors):
             errors.append(error)
 
 
+async def remembers(lock):
+    cancelled = False
+    while True:
+        try:
+            await lock.acquire()
+            break
+        except CancelledError:
+            cancelled = True
+    if cancelled:
+        raise CancelledError
+    await asyncio.sleep(1)
+
+
 async def only_errors():
     while True:
         try:

@@ -85,7 +85,7 @@ async def poll():
         module: Module,
         project: Project,
     ) -> bool:
-        if raises(handler.body) or raises(node.finalbody) or _hands_on(handler):
+        if raises(handler.body) or raises(node.finalbody) or _hands_on(handler) or _remembers(handler, function):
             return False
         by_name = handler.type is not None and not _is_any(handler.type, function, project)
         if _cancels_others(function, wait, by_name=by_name):
@@ -189,6 +189,23 @@ def _hands_on(handler: ast.ExceptHandler) -> bool:
     return any(
         isinstance(node, ast.Name) and node.id == handler.name and node not in told for node in nodes_of(handler.body)
     )
+
+
+def _remembers(handler: ast.ExceptHandler, function: Function) -> bool:
+    """Whether the handler notes what happened in a name or an attribute that some condition of the function asks for."""
+    noted: set[str] = set()
+    for node in nodes_of(handler.body):
+        if isinstance(node, ast.Assign):
+            noted.update(ast.unparse(target) for target in node.targets if isinstance(target, ast.Name | ast.Attribute))
+    if not noted:
+        return False
+    for node in nodes_of(function.body):
+        if isinstance(node, ast.If | ast.While | ast.IfExp | ast.Match):
+            test = node.subject if isinstance(node, ast.Match) else node.test
+            asked = {ast.unparse(each) for each in ast.walk(test) if isinstance(each, ast.Name | ast.Attribute)}
+            if asked & noted:
+                return True
+    return False
 
 
 def _goes_on(node: ast.stmt, leaving: ast.stmt | None, function: Function, module: Module, *, by_name: bool) -> bool:

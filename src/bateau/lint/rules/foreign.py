@@ -9,12 +9,10 @@ from ..diagnostic import Diagnostic
 from ..foreign import WAYS_OUT, counterpart
 from ..knowledge import ON_ASYNCIO, ON_TRIO
 from ..module import Function, Module
-from ..programs import Entry, Reached, called_name, entries, reached
+from ..programs import Entry, Reached, asks, called_name, entries, reached
 from ..resolving import Project
 from .base import Rule, short
 
-# In which a function that runs under both tells them apart.
-_TELLING = ("sniffio", "async_library", "backend", "runtime", "event_loop", "is_trio", "is_asyncio")
 # What waits without an `await` being written in front of it.
 _STARTS = frozenset(
     {"asyncio.create_task", "asyncio.ensure_future", "trio.move_on_after", "trio.fail_after", "trio.CancelScope"}
@@ -103,8 +101,8 @@ def _one_line(text: str) -> str:
 def _foreign(function: Function, project: Project, libraries: frozenset[str]) -> Iterator[tuple[ast.Call, str]]:
     """The calls of those libraries' things that a function waits for."""
     module = function.module
-    if module.name.partition(".")[0] in libraries:
-        return  # the library itself, which knows what it does
+    if module.name.partition(".")[0] in libraries or asks(function):
+        return  # the library itself, or who asks first: they know what they do
     if not function.is_async and not isinstance(function.node, ast.Lambda):
         return
     for call in function.calls:
@@ -121,18 +119,5 @@ def _foreign(function: Function, project: Project, libraries: frozenset[str]) ->
             waited = True
         elif isinstance(function.node, ast.Lambda) and function.node.body is call:
             waited = False
-        if waited and not _is_asked(call, function):
+        if waited:
             yield call, name
-
-
-def _is_asked(call: ast.Call, function: Function) -> bool:
-    """Whether the call is made only if a question about the running library was answered so."""
-    for outer in function.module.ancestors(call):
-        if outer is function.node:
-            return False
-        if isinstance(outer, ast.If | ast.IfExp | ast.Match):
-            test = outer.subject if isinstance(outer, ast.Match) else outer.test
-            text = ast.unparse(test).lower()
-            if any(word in text for word in _TELLING) or "'trio'" in text or "'asyncio'" in text:
-                return True
-    return False
