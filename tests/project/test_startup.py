@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 
+from support.sanitizer import needs_plain_speed
+
 # What a program that only wanted a lock or a scope should never pay for. `_thread` is enough for locks and idents.
 HEAVY = {
     "asyncio",
@@ -37,6 +39,7 @@ def test_import_loads_nothing_heavy() -> None:
     assert not HEAVY.intersection(loaded)
 
 
+@needs_plain_speed
 def test_import_is_fast() -> None:
     # Not a stopwatch around a process: the interpreter's own account of the import, the best of many tries. Noise only adds.
     best = min(_import_ms() for _ in range(TRIES))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from bateau.insight.console.sources import find_source
 from bateau.insight.memory import CoreMemory, MemoryReadError, read_core, read_process
 from support.memory_children import child, read_blocked
+from support.sanitizer import needs_plain_memory
 
 PROGRAM = """
 import asyncio
@@ -33,6 +34,7 @@ asyncio.run(main())
 """
 
 
+@needs_plain_memory
 def test_a_core_file_has_the_same_tasks(tmp_path: Path) -> None:
     if shutil.which("gcore") is None:
         pytest.skip("there is no gcore here")

@@ -20,6 +20,7 @@ from bateau.insight.model import Snapshot, Task
 from bateau.insight.postmortem import report, text
 from bateau.insight.postmortem.command import read_report
 from bateau.insight.recorder import files
+from support.sanitizer import needs_plain_faults, needs_plain_memory
 
 PROGRAM = Path(__file__).parents[2] / "support" / "dying.py"
 LIMIT = 200 << 20
@@ -135,6 +136,7 @@ def test_kill_9_without_a_supervisor(tmp_path: Path) -> None:
     assert f"{PROGRAM}:{run.truth['first']['line']}" in told.stdout
 
 
+@needs_plain_faults
 def test_a_segmentation_fault(tmp_path: Path) -> None:
     run = Run(tmp_path, "segv", "--supervise")
     assert run.status == 128 + signal.SIGSEGV
@@ -192,6 +194,7 @@ def test_no_locals_unless_asked_for(tmp_path: Path) -> None:
     assert not any(frame.locals for frame in found.error.members[0].frames)
 
 
+@needs_plain_memory
 def test_memory_that_is_limited_by_rlimit_ends_in_a_report(tmp_path: Path) -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (LIMIT * 3, LIMIT * 3))

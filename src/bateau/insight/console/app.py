@@ -191,6 +191,8 @@ class Console(App[None]):
         if worker is not self._reading or not worker.is_finished:
             return
         self._reading = None
+        if not self.screen_stack or not self.screen_stack[0].query("#caption"):
+            return  # the console was closed meanwhile: there is nowhere to show it
         took = time.monotonic() - self._asked
         if event.state is WorkerState.SUCCESS:
             self._trouble = ""
