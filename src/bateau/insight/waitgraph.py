@@ -87,18 +87,23 @@ class WaitGraph:
         moving: list[int] = []
         waiters: dict[int, list[int]] = {}
         arms_of: dict[int, list[int]] = {}
+        by_tasks = {number for number, resource in self.resources.items() if resource.freed_by == "tasks"}
         for number, task in self.tasks.items():
+            wait = task.waits
+            # The usual case, written out, for it is gone through for 100,000 tasks: somebody else could free what it waits on.
+            if wait is None or (not wait.arms and wait.resource not in by_tasks):
+                moving.append(number)
+                continue
             if self._moves_by_itself(task):
                 moving.append(number)
                 continue
-            wait = task.waits
-            if wait is not None and not wait.arms:  # the usual case, written out: it is gone through for 100,000 tasks
-                if wait.resource is not None:
-                    waiters.setdefault(wait.resource, []).append(number)
+            if not wait.arms:
+                assert wait.resource is not None
+                waiters.setdefault(wait.resource, []).append(number)
                 continue
             for each in self.alternatives(task):
                 waiters.setdefault(each, []).append(number)
-            for arm in wait.arms if wait is not None else ():
+            for arm in wait.arms:
                 if arm.task is not None:
                     arms_of.setdefault(arm.task, []).append(number)
         return who_can_move(moving, waiters, self._freeing, arms_of)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from struct import Struct
 from typing import Any
 
+from ..model import Wait
 from .asyncio_waits import AsyncioWaits
-from .cache import MASK, SHIFT, WORD
+from .cache import MASK, SHIFT, WORD, native_part
 from .draft import Draft
 from .errors import Fault
 from .frames import struct_of
@@ -41,6 +42,8 @@ class AsyncioTasks:
             (8, "Q"), (16, "Q"), (layout.future_callback0, "Q"), (layout.future_state, "i"),
             (layout.task_waiter, "Q"), (layout.task_coro, "Q"), (layout.task_name, "Q"),
         ])  # fmt: skip
+        # The C form of `_read` for tasks that wait in a usual way, at stacks where one was read before; or None.
+        self._quick: Any = None
         # Type address -> where a task written in C has its instance dictionary, 0 without one; None for one written in Python.
         self._kinds: dict[int, int | None] = {}
 
@@ -69,8 +72,13 @@ class AsyncioTasks:
             self.draft.gap(f"{what} could not be read: {fault}")
 
     def _weak_set(self, address: int) -> Iterator[int]:
-        chunks, unpack, word = self.memory.chunks, WORD.unpack_from, self.memory.word
-        for reference in self.objects.set_items(self.objects.attribute(address, "data")):
+        chunks, unpack, word, window = self.memory.chunks, WORD.unpack_from, self.memory.word, self.memory.window
+        references = self.objects.set_items(self.objects.attribute(address, "data"))
+        targets: list[int] | None = window.words(references, WEAKREF_TARGET) if window is not None else None
+        if targets is not None:
+            yield from filter(None, targets)
+            return
+        for reference in references:
             place = reference + WEAKREF_TARGET
             try:
                 try:
@@ -105,13 +113,29 @@ class AsyncioTasks:
     def read(self) -> None:
         """Put all pending tasks into the draft."""
         broken = 0
+        self._quick = quick = self._quick_reader()
         for address in self.addresses():
             try:
-                self._read(address)
+                if quick is None or not quick(address):
+                    self._read(address)
             except (Fault, UnicodeDecodeError):
                 broken += 1
         if broken:
             self.draft.gap(f"{broken} of asyncio's tasks could not be read")
+
+    def _quick_reader(self) -> Any:
+        made, chains, layout, draft = native_part("UsualTasks"), self.python.frames.native, self.layout, self.draft
+        if made is None or chains is None or self.with_records:
+            return None
+        names = self.python.module_dict(draft.modules["builtins"])
+        offsets = (
+            8, 16, layout.future_callback0, layout.future_state, layout.task_waiter, layout.task_coro, layout.task_name
+        )  # fmt: skip
+        tables = (draft.tasks, draft.ids, self._kinds, *self.waits.tables())
+        return made(
+            chains, names["str"], names["float"], layout.string_ascii_size, layout.future_state, draft.now, offsets,
+            tables, Wait, self.waits.name,
+        ).task  # fmt: skip
 
     def _read(self, address: int) -> None:
         kind, loop, callback, state, waiter, coro, name = self.memory.unpack(self._task, address)
@@ -148,6 +172,8 @@ class AsyncioTasks:
             fields["state"] = "new" if path.created else "ready"
         if not self.waits.is_plain(stack):
             self.waits.blocks(address, chain, stack)
+        if self._quick is not None:
+            self.waits.remember(stack)
         if callback and (parent := self.waits.parent(callback)):
             fields["parent"] = -parent
 

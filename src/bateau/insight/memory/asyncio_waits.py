@@ -89,6 +89,9 @@ class AsyncioWaits:
         # nowhere; negative: where the number itself is).
         self._slots: dict[int, int] = {}
         self._due: dict[int, int] = {}
+        # By stack at which a wait is told by one variable of the innermost frame alone, and nobody is in a block: that variable's slot, and
+        # how the wait is worded (None: as a sleep). For who reads such tasks in C.
+        self._usual: dict[int, tuple[int, str | None]] = {}
 
     # -- waits ---------------------------------------------------------------------------------------------------------
 
@@ -271,6 +274,18 @@ class AsyncioWaits:
             return self.objects.string(name, 1024)
         except Fault:  # 3.12 and later keep the number of a task without a name until somebody asks for it
             return f"Task-{self.objects.integer(name)}"
+
+    def tables(self) -> tuple[dict[Any, Any], ...]:
+        """What is known so far, and grows: for who reads tasks in C."""
+        return self._usual, self._roles, self._shared, self.draft.waiting, self._due
+
+    def remember(self, stack: int) -> None:
+        """A task at that stack was read: say how others there can be, if they are of the usual kind."""
+        recipe, depth = self._recipes.get(stack, (_BARE, 0))
+        slot = self._slots.get(stack, -1)
+        if depth or slot < 0 or not self.is_plain(stack) or recipe is _BARE or recipe.kind in ("asyncio.wait", "task"):
+            return
+        self._usual[stack] = slot, None if recipe.kind == CLOCK else recipe.operation
 
     # -- what it holds -------------------------------------------------------------------------------------------------
 

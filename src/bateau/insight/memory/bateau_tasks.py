@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import Any
 
 from ..model import Runtime, Wait
 from .asyncio_waits import AsyncioWaits
+from .cache import native_part
 from .draft import Draft
 from .errors import Fault
 from .fields import Fields
@@ -25,6 +26,11 @@ NATIVE_DEQUES = {"bateau._native.Deque", "bateau._native.Ring"}
 _NATIVE_SIZE = Struct("<32xq")  # behind the items and the head
 _PARKED = 1
 _ASYNCIOS = frozenset(("_asyncio.Future", "_asyncio.Task", "asyncio.futures.Future", "asyncio.tasks.Task"))
+# What is read of a task in C, in the order that it is expected: pointers, then numbers.
+_QUICK = (
+    "children", "host", "coro", "_name", "scope", "node", "effective", "stopping", "_site_code", "waiting",
+    "id", "_site_offset", "ended", "background",
+)  # fmt: skip
 MAX_NODES = 10_000_000
 CHILDREN = "bateau._native.Children"
 # Attributes that name who has a resource: a task, or a set, dictionary or list of them.
@@ -61,8 +67,13 @@ class BateauTasks:
         self._operation = Fields(self.objects, ("resource", "when"), ("state",))
         # For what tasks of ours await of asyncio's, on the native runtime.
         self._asyncio = AsyncioWaits(draft) if "asyncio.tasks" in modules else None
-        # By host: how far its clock is ahead of ours.
-        self._offsets: dict[int, float] = {}
+        # By host: what its clock says now.
+        self._clocks: dict[int, float] = {}
+        # The C form of `_task` and `_state` for tasks with nothing rare about them, once one task has shown how they are laid out; and by
+        # type of operation where its resource, its time (-1: nowhere) and its state are, for that.
+        self._quick: Any = None
+        self._looked_for_quick = False
+        self._places: dict[int, tuple[int, int, int]] = {}
 
     # -- where they are ------------------------------------------------------------------------------------------------
 
@@ -77,8 +88,8 @@ class BateauTasks:
                 nodes += [key for key, _ in self.objects.dict_items(roots)] if roots else []
             except Fault as fault:
                 self.draft.gap(f"the tasks of a runtime could not be read: {fault}")
-        waits: list[tuple[int, dict[str, Any], Chain | None, list[Any]]] = []
-        for task, values in self._walk(nodes):
+        waits: list[tuple[int, dict[str, Any], Chain | None, list[Any] | None]] = []
+        for task, values in self._walk(nodes, waits):
             try:
                 found = self._task(task, values)
             except (Fault, UnicodeDecodeError):
@@ -86,9 +97,16 @@ class BateauTasks:
                 continue
             if found is not None:
                 waits.append(found)
-        for address, fields, chain, values in waits:  # once all have their ids
+        for address, fields, chain, given in waits:  # once all have their ids
             try:
-                self._state(address, fields, chain, values)
+                if given is None and self._quick.wait(address, fields):
+                    if self._asyncio is None or self._asyncio.is_plain(fields["stack"]):
+                        continue
+                    chain = self._chain_of(address)
+                else:
+                    if given is None:
+                        chain = self._chain_of(address)
+                    self._state(address, fields, chain, given or self._fields.read(address))
                 if chain is not None and self._asyncio is not None and not self._asyncio.is_plain(fields["stack"]):
                     self._asyncio.blocks(address, chain, fields["stack"])
             except (Fault, UnicodeDecodeError):
@@ -143,10 +161,16 @@ class BateauTasks:
         except (Fault, KeyError) as error:
             self.draft.gap(f"bateau's records of trio's tasks could not be read: {error}")
 
-    def _walk(self, nodes: list[int]) -> list[tuple[int, list[Any]]]:
-        """Every task below ``nodes`` with its fields, parents before children; scopes go straight into the draft."""
+    def _chain_of(self, address: int) -> Chain:
+        """The chain of a task that was read in C, which has a coroutine."""
+        return self.draft.python.frames.chain(self._fields.read(address)[2])
+
+    def _walk(self, nodes: list[int], read: list[Any]) -> Iterator[tuple[int, list[Any]]]:
+        """Every task below ``nodes`` with its fields, parents before children; scopes go straight into the draft, and so do tasks that
+        could be read in C: those are appended to ``read``, as ``_task`` would have returned them, but without their fields.
+        """
         objects, word = self.objects, self.memory.word
-        tasks: list[tuple[int, list[Any]]] = []
+        quick = None
         seen: set[int] = set()
         kinds: dict[int, bool] = {}
         for node in nodes:  # which grows meanwhile
@@ -154,14 +178,19 @@ class BateauTasks:
                 continue
             seen.add(node)
             try:
+                if quick is not None and (known := quick(node)) is not None:
+                    read.append((node, known, None, None))
+                    continue
                 kind = word(node + 8)
                 is_task = kinds.get(kind)
                 if is_task is None:
                     is_task = kinds[kind] = TASK in objects.type_at(kind).names
                 if is_task:
                     values = self._fields.read(node)
-                    tasks.append((node, values))
+                    yield node, values
                     children = values[0]
+                    if quick is None and not self.natives and not self._looked_for_quick:
+                        quick = self._quick_reader(kind)
                 else:
                     self._scope(node)
                     children = objects.path(node, "children")
@@ -169,7 +198,40 @@ class BateauTasks:
                     nodes.extend(self._nodes_in(children))
             except (Fault, UnicodeDecodeError):
                 self.draft.gap("a part of the tree of scopes could not be read")
-        return tasks
+
+    def _quick_reader(self, kind: int) -> Any:
+        """What reads plain tasks of that type in C; None where there is none."""
+        self._looked_for_quick = True
+        made, chains, info = native_part("PlainTasks"), self.draft.python.frames.native, self.objects.type_at(kind)
+        layout: list[tuple[int, str]] = []
+        for name in _QUICK:
+            number = info.numbers.get(name)
+            if number is not None:
+                form = number.format.lstrip("<0123456789x")
+                layout.append((number.size - Struct(f"<{form}").size, form))
+            elif name in info.slots:
+                layout.append((info.slots[name], "Q"))
+        if (
+            made is None
+            or chains is None
+            or [form for _, form in layout[:10]] != ["Q"] * 10
+            or len(layout) != len(_QUICK)
+        ):
+            return None  # not the native kernel's
+        draft = self.draft
+        tables = (
+            draft.tasks, draft.ids, self._hosts, self._bases, self._scope_tasks, self._sites, self._places, self._texts,
+            draft.waiting, self._clocks,
+        )  # fmt: skip
+        self._quick = made(chains, kind, self.objects.none, self._float(), tuple(layout), tables, Wait)
+        return self._quick.task
+
+    def _float(self) -> int:
+        """Where the type of numbers with a fraction is; 0 if it can't be told."""
+        try:
+            return self.draft.python.module_dict(self.modules["builtins"])["float"]
+        except (Fault, KeyError):
+            return 0
 
     # -- one task ------------------------------------------------------------------------------------------------------
 
@@ -291,19 +353,28 @@ class BateauTasks:
 
     def _clock(self, task: int, host: int) -> float:
         """What the clock of a task's host says now: trio's runs at an offset of its own."""
-        offset = self._offsets.get(host)
-        if offset is None:
+        now = self._clocks.get(host)
+        if now is None:
             native = self.natives.get(task)
             clock = self.objects.path(native, "_runner", "clock", "offset") if native is not None else 0
-            offset = self._offsets[host] = self.objects.real(clock) if clock else 0.0
-        return self.draft.now + offset
+            now = self._clocks[host] = self.draft.now + (self.objects.real(clock) if clock else 0.0)
+        return now
 
     def _wait(self, address: int, fields: dict[str, Any], operation: int, resource: int, when: int) -> Wait:
         kind = self.memory.word(operation + 8)
         key = (kind, resource)
         found = self._texts.get(key)
         if found is None:
-            found = self._texts[key] = self._words(self.objects.type_at(kind), resource)
+            info = self.objects.type_at(kind)
+            found = self._texts[key] = self._words(info, resource)
+            if (
+                "resource" in info.slots
+                and "state" in info.numbers
+                and info.numbers["state"].format.endswith(("b", "B"))
+            ):
+                when_at = -1 if not info.has_own_dict() and "when" not in info.slots else info.slots.get("when", -2)
+                if when_at != -2:
+                    self._places[kind] = info.slots["resource"], when_at, info.numbers["state"].size - 1
         text, resource, shielded = found
         more: dict[str, Any] = {"shielded": True} if shielded else {}
         if when:
@@ -408,21 +479,32 @@ class BateauTasks:
         children = self.objects.path(scope, "children")
         if not children:
             return []
-        return [node for node in self._nodes_in(children) if self.objects.is_a(node, TASK)]
+        objects, window = self.objects, self.memory.window
+        nodes = list(self._nodes_in(children))
+        types: list[int] | None = window.words(nodes, 8) if window is not None else None
+        if types is None:
+            return [node for node in nodes if objects.is_a(node, TASK)]
+        tasks = {kind: TASK in objects.type_at(kind).names for kind in set(types)}
+        return [node for node, kind in zip(nodes, types, strict=True) if tasks[kind]]
 
-    def _nodes_in(self, children: int) -> Iterator[int]:
+    def _nodes_in(self, children: int) -> Iterable[int]:
         """The nodes below a node: the keys of a dictionary, or, in the twin's kernel, a list whose links are in the nodes."""
         objects = self.objects
         if objects.type_of(children).name != CHILDREN:
-            yield from (key for key, _ in objects.dict_items(children))
-            return
+            return [key for key, _ in objects.dict_items(children)]
         node = objects.path(children, "_first")
         if not node:
-            return
+            return []
         after = objects.type_of(node).slots["_after"]  # of the class that all nodes have in common
+        window = self.memory.window
+        nodes: list[int] | None = window.linked(node, after, MAX_NODES) if window is not None else None
+        return nodes if nodes is not None else self._linked(node, after)
+
+    def _linked(self, node: int, after: int) -> Iterator[int]:
+        """The nodes of such a list, from one on."""
         for _ in range(MAX_NODES):  # a list that changes under the reader's eyes may lead anywhere
             yield node
-            node = objects.memory.word(node + after)
+            node = self.memory.word(node + after)
             if not node:
                 return
 

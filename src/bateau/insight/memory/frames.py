@@ -215,12 +215,14 @@ class Frames:
         self._frame = struct_of(executable)
         # The C form of ``chain``, for chains through places that were met before; or None.
         self._fast: Any = None
+        self.native: Any = None
         native = native_part("Chains")
         if native is not None and self.memory.window is not None:
-            self._fast = native(
+            self.native = native(
                 self.memory.window, self._root, self._roles, Chain, layout.generator_state, frame + layout.frame_code,
                 frame + layout.frame_instruction, self._locals, self._pointer_top,
-            ).of  # fmt: skip
+            )  # fmt: skip
+            self._fast = self.native.of
         self._frame_order = sorted(range(4), key=lambda at: executable[at][0])
 
     # -- code ----------------------------------------------------------------------------------------------------------

@@ -85,6 +85,10 @@ class TypeInfo:
     keys: dict[str, int] | None = None
     names: frozenset[str] = frozenset()
 
+    def has_own_dict(self) -> bool:
+        """Whether its instances may have attributes of their own."""
+        return bool(self.dict_offset or self.flags & MANAGED_DICT)
+
 
 class Objects:
     """Decodes objects of one interpreter. Every method raises ``Fault`` where memory holds something else."""
