@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from .errors import InsightError, ReadError
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Seconds for which an agent that answers others is waited for.
 MOST_PATIENCE = 60.0
+# Seconds after which an agent that has not even greeted is asked about elsewhere.
+MOMENT = 0.5
 
 
 class NoAgent(ReadError):
@@ -31,18 +33,33 @@ class Client:
     longer.
     """
 
-    def __init__(self, connection: socket.socket, token: str | None, timeout: float, *, patient: bool = True) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        token: str | None,
+        timeout: float,
+        *,
+        patient: bool = True,
+        is_held: Callable[[], bool] | None = None,
+    ) -> None:
         self._socket = connection
         self._token = token
-        self._patient = patient
+        # A greeting is answered at once by an agent that can answer at all.
+        self._patient = False
+        # Asked once, when there was no greeting for a moment: whether none will come for a while.
+        self._is_held = is_held
+        self._timeout = timeout
         self._number = 0
         self._decoder = Decoder(MOST_ANSWER)
-        connection.settimeout(timeout)
+        connection.settimeout(min(timeout, MOMENT) if is_held is not None else timeout)
         try:
             self.hello: dict[str, Any] = self._ask("hello", protocol=PROTOCOL, **({"token": token} if token else {}))
         except BaseException:
             connection.close()
             raise
+        self._patient = patient
+        self._is_held = None
+        connection.settimeout(timeout)
 
     def read(self, want: Want | None = None) -> Snapshot:
         """A snapshot of the program."""
@@ -150,6 +167,10 @@ class Client:
             try:
                 got = self._socket.recv_into(view[have:])
             except TimeoutError:
+                is_held, self._is_held = self._is_held, None
+                if is_held is not None and self._timeout > MOMENT and not is_held():
+                    self._socket.settimeout(self._timeout - MOMENT)
+                    continue
                 if self._patient and time.monotonic() < until and self._greets():
                     continue
                 raise NoAgent(
@@ -181,9 +202,11 @@ def connect(
     port: int | None = None,
     token: str | None = None,
     timeout: float = 10.0,
+    is_held: Callable[[], bool] | None = None,
 ) -> Client:
     """Connect to the agent of a process: by PID, by the path of its socket, or by port (with the token, by default the
-    environment's ``BATEAU_INSIGHT_TOKEN``). ``timeout``: seconds for each answer.
+    environment's ``BATEAU_INSIGHT_TOKEN``). ``timeout``: seconds for each answer. ``is_held``: asked when
+    the agent has not greeted within half a second; if it says that something holds the interpreter, nobody waits for the agent.
 
     Raises ``NoAgent`` if there is none or it does not answer, ``InsightError`` if it refuses.
     """
@@ -205,7 +228,7 @@ def connect(
         raise NoAgent(f"nobody answers at {where}: {error.strerror or error}") from error
     if port is not None and token is None:
         token = os.environ.get("BATEAU_INSIGHT_TOKEN")
-    return Client(connection, token, timeout)
+    return Client(connection, token, timeout, is_held=is_held)
 
 
 def _reach(connection: socket.socket, address: Any, timeout: float) -> None:

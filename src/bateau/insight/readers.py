@@ -34,9 +34,16 @@ def reader_for(pid: int, *, timeout: float = 5.0) -> tuple[Reader, str | None]:
     if is_stopped(pid):
         return ProcessMemory(pid), f"process {pid} is stopped (a signal, a debugger), so its agent can't answer"
     try:
-        return connect(pid, timeout=timeout), None
+        return connect(pid, timeout=timeout, is_held=lambda: _is_held(pid)), None
     except NoAgent as error:
         return ProcessMemory(pid), str(error)
+
+
+def _is_held(pid: int) -> bool:
+    """Whether C code holds its interpreter. A process that can't be looked into is left to its agent."""
+    from .memory.held import is_held
+
+    return is_held(pid)
 
 
 def is_stopped(pid: int) -> bool:
