@@ -18,33 +18,13 @@ from bateau import net
 from bateau.net import unix
 from support import faulty
 from support.loops import LOOPS, Problems, Recorder, run
-from support.sockets import free_port
+from support.sockets import Hanging, free_port
 from support.waiting import until
 
 both = pytest.mark.parametrize("factory", LOOPS)
 
 # What a program prints whose server has met an accept that failed thus, and then served.
 ABORTED = [errno.ECONNABORTED, errno.EINTR, errno.EPROTO, errno.EHOSTUNREACH, errno.ENETDOWN]
-
-
-class Hanging:
-    """An address that never answers: a listener whose backlog is full drops what comes."""
-
-    def __enter__(self) -> Any:
-        self.socks = [socket.socket()]
-        listening = self.socks[0]
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(0)
-        for _ in range(8):
-            sock = socket.socket()
-            sock.setblocking(False)
-            sock.connect_ex(listening.getsockname())
-            self.socks.append(sock)
-        return listening.getsockname()
-
-    def __exit__(self, *_: object) -> None:
-        for sock in self.socks:
-            sock.close()
 
 
 def reset(sock: socket.socket) -> None:

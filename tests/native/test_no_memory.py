@@ -278,3 +278,65 @@ async def main(times):
 print(bateau.run(main, 1, runtime="native"), bateau.run(main, 4, runtime="native") > 0)
 """)
     assert out == "0 True\n"
+
+
+def test_a_connection_that_can_not_be_made_a_stream_is_closed_and_the_next_is_accepted() -> None:
+    """Refused at each allocation of an accept and of a connect in turn: a ``MemoryError``, no descriptor left, the other end is told."""
+    out = run_alone("""
+import os, socket
+from bateau import net
+from bateau.net._tcp import connect_one
+
+async def refused(make, n):
+    operation = make()
+    bateau.current_task().budget = 100  # else others come first, and the rest is the pure code's
+    _testcapi.set_nomemory(n, n + 1)
+    try:
+        stream = await operation
+    except MemoryError:
+        _testcapi.remove_mem_hooks()
+        return None
+    _testcapi.remove_mem_hooks()
+    return stream
+
+async def accept(listener, make, n):
+    with socket.create_connection(listener.getsockname(), 20) as client:
+        stream = await refused(make, n)
+        if stream is not None:
+            stream.close()
+            return 0
+        try:
+            listener.try_accept().close()  # refused before it was accepted: it waits still
+        except bateau.WouldBlock:
+            assert client.recv(1) == b""
+        return 1
+
+async def connect(listener, row, n):
+    stream = await refused(lambda: connect_one("it", row, net.SocketStream, True), n)
+    try:
+        other = listener.try_accept()
+    except bateau.WouldBlock:
+        assert stream is None  # refused before it was begun
+        return 1
+    async with other:
+        if stream is None:
+            assert await other.read() == b""
+            return 1
+        stream.close()
+        return 0
+
+async def main():
+    async with await net.listen_tcp("127.0.0.1", 0) as listener:
+        (row,) = await net.resolve("127.0.0.1", listener.port)
+        fds, count = len(os.listdir("/proc/self/fd")), 0
+        for n in range(40):
+            for make in (listener.accept, listener.__anext__):
+                count += await accept(listener, make, n)
+            count += await connect(listener, row, n)
+        assert len(os.listdir("/proc/self/fd")) == fds
+        assert listener.open_count == 0
+        print(count > 10, "whole")
+
+bateau.run(main, runtime="native")
+""")
+    assert out == "True whole\n"

@@ -177,6 +177,72 @@ MISUSES = {
             await theirs.write(b"x")
         theirs.close()
     """,
+    "the fields of a listener and of an accept set to the wrong things": """
+        import socket
+        from bateau import net
+        async with await net.listen_tcp("127.0.0.1", 0) as listener:
+            for field in ("limit", "_stream_type", "_watches", "_sides", "_kinds", "_plain", "_first", "_open"):
+                for value in (5, None, (), (1, 2), ("x",), -3, str, "text"):
+                    kept = getattr(listener, field)
+                    try:
+                        setattr(listener, field, value)
+                        with bateau.move_on_after(0.001):
+                            with socket.create_connection(("127.0.0.1", port)) if (port := listener._socks[0].getsockname()[1]) else None:
+                                (await listener.accept()).close()
+                    except Exception as error:
+                        print(field, type(error).__name__)
+                    setattr(listener, field, kept)
+            for field in ("listener", "side", "sides", "resource", "full", "short", "timer", "task"):
+                for value in (5, None, True, ()):
+                    accept = listener.accept()
+                    try:
+                        setattr(accept, field, value)
+                        with bateau.move_on_after(0.001):
+                            (await accept).close()
+                    except Exception as error:
+                        print(field, type(error).__name__)
+            while True:  # what was let go of half made was closed, and the rest is accepted
+                try:
+                    listener.try_accept().close()
+                except bateau.WouldBlock:
+                    break
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                async with await listener.accept() as stream:
+                    await stream.write(b"x")
+                assert client.recv(1) == b"x"
+    """,
+    "the fields of a connect set to the wrong things": """
+        from bateau import net
+        from bateau.net._tcp import connect_one
+        async with await net.listen_tcp("127.0.0.1", 0) as listener:
+            (row,) = await net.resolve("127.0.0.1", listener.port)
+            for field in ("row", "stream_type", "one", "nodelay", "side", "resource"):
+                for value in (5, None, True, (), row[:4], (1, 2, 3, 4, 5), str, row._replace(sockaddr=("x" * 300, 1))):
+                    connect = connect_one("it", row, net.SocketStream, True)
+                    try:
+                        setattr(connect, field, value)
+                        with bateau.move_on_after(0.01):
+                            (await connect).close()
+                    except Exception as error:
+                        print(field, type(error).__name__)
+            (await connect_one("it", row, net.SocketStream, True)).close()
+    """,
+    "a listener closed by the class of the streams that it makes": """
+        import socket
+        from bateau import net
+        class Closing(net.SocketStream):
+            _kind = property(lambda self: 5)
+            def __del__(self):
+                listener.close()
+                super().__del__()
+        listener = net.Listener([socket.create_server(("127.0.0.1", 0))], stream_type=Closing)
+        with socket.create_connection(listener.getsockname()):
+            try:
+                await listener.accept()
+            except Exception as error:
+                print(type(error).__name__)
+        listener.close()
+    """,
     "a read that is resumed by what it waits for": """
         class Below:
             closed = False

@@ -16,7 +16,7 @@ from bateau import net
 from bateau.kernel import hazard
 from bateau.net._resolve import AddrInfo
 from bateau.net._tcp import Connect, interleaved
-from support.sockets import calling, echo, free_port, has_ipv6, receive_all, serving
+from support.sockets import Hanging, calling, echo, free_port, has_ipv6, receive_all, serving
 from support.waiting import until
 
 needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
@@ -25,26 +25,6 @@ needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6
 def row(address):
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     return AddrInfo(family, socket.SOCK_STREAM, 0, "", address)
-
-
-class Hanging:
-    """An address that never answers: a listener whose backlog is full drops what comes."""
-
-    def __enter__(self):
-        self.socks = [socket.socket()]
-        listening = self.socks[0]
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(0)
-        for _ in range(8):
-            sock = socket.socket()
-            sock.setblocking(False)
-            sock.connect_ex(listening.getsockname())
-            self.socks.append(sock)
-        return listening.getsockname()
-
-    def __exit__(self, *_):
-        for sock in self.socks:
-            sock.close()
 
 
 # -- connecting --------------------------------------------------------------------------------------------------------

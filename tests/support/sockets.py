@@ -20,6 +20,26 @@ def has_ipv6() -> bool:
     return True
 
 
+class Hanging:
+    """An address that never answers: a listener whose backlog is full drops what comes."""
+
+    def __enter__(self) -> Any:
+        self.socks = [socket.socket()]
+        listening = self.socks[0]
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(8):
+            sock = socket.socket()
+            sock.setblocking(False)
+            sock.connect_ex(listening.getsockname())
+            self.socks.append(sock)
+        return listening.getsockname()
+
+    def __exit__(self, *_: object) -> None:
+        for sock in self.socks:
+            sock.close()
+
+
 class Peer:
     """One blocking function on a thread of its own; `result()` joins it and gives its value or its error."""
 

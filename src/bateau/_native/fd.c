@@ -107,7 +107,7 @@ is_lone(Operation *op)
     if (is_set(op->watcher) || op->task == NULL || !is_a(op->task, &TaskType, &seen[SEEN_TASK])) {
         return 0;
     }
-    if (is_final(op)) {
+    if (is_final(op) && waits_at_its_side(op)) {
         return 1;
     }
     PyObject *lone = PyObject_GetAttr((PyObject *)op, str_lone);
@@ -209,14 +209,14 @@ PyTypeObject SideType = {
 
 #define WATCH_OBJECTS(X) X(home) X(label) X(reading) X(writing)
 
-static int
+int
 watch_traverse(Watch *self, visitproc visit, void *arg)
 {
     WATCH_OBJECTS(VISIT_FIELD)
     return 0;
 }
 
-static int
+int
 watch_clear(Watch *self)
 {
     WATCH_OBJECTS(CLEAR_FIELD)
@@ -297,6 +297,9 @@ check_home(Operation *self, Task *task)
     if (is_a(resource, &WatchType, &seen[SEEN_WATCH]) && ((Watch *)resource)->home == task->host) {
         return 0;
     }
+    if (listener_is_at_home(resource, task->host)) {
+        return 0;
+    }
     return call_method(resource, str_check_home, task->host);
 }
 
@@ -348,7 +351,7 @@ park(Operation *self, Task *task, PyObject **result)
 {
     self->state = PARKED;
     int joined;
-    if (attempt_of(self) != NULL) { /* asked again: the attempt may have run anything */
+    if (attempt_of(self) != NULL && waits_at_its_side(self)) { /* asked again: the attempt may have run anything */
         PyObject *side = Py_NewRef(((FdOperation *)self)->side);
         joined = stream_register(self);
         joined = joined < 0 ? -1 : side_add((Side *)side, self);
@@ -575,10 +578,65 @@ PyTypeObject FdOperationType = {
     .tp_methods = fd_operation_methods,
 };
 
+/* -- FdsOperation ------------------------------------------------------------------------------------------------------------- */
+
+int
+fds_operation_traverse(FdsOperation *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->sides);
+    return fd_operation_traverse(&self->base, visit, arg);
+}
+
+int
+fds_operation_clear(FdsOperation *self)
+{
+    Py_CLEAR(self->sides);
+    return fd_operation_clear(&self->base);
+}
+
+static void
+fds_operation_dealloc(FdsOperation *self)
+{
+    PyObject_GC_UnTrack(self); /* of classes written in Python, which call the finaliser */
+    if (self->base.op.weakrefs != NULL) {
+        PyObject_ClearWeakRefs((PyObject *)self);
+    }
+    fds_operation_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyMemberDef fds_operation_members[] = {
+    FIELD(FdsOperation, sides, "sides"),
+    {NULL, 0, 0, 0, NULL},
+};
+
+PyTypeObject FdsOperationType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "bateau._native.FdsOperationFields",
+    .tp_basicsize = sizeof(FdsOperation),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .tp_base = &FdOperationType,
+    .tp_weaklistoffset = offsetof(Operation, weakrefs),
+    .tp_new = PyType_GenericNew,
+    .tp_dealloc = (destructor)fds_operation_dealloc,
+    .tp_finalize = (destructor)operation_finalize,
+    .tp_traverse = (traverseproc)fds_operation_traverse,
+    .tp_clear = (inquiry)fds_operation_clear,
+    .tp_as_async = &fd_operation_async,
+    .tp_iter = PyObject_SelfIter,
+    .tp_iternext = (iternextfunc)fd_next,
+    .tp_members = fds_operation_members,
+    .tp_methods = fd_operation_methods,
+};
+
 int
 kernel_fd_ready(PyObject *module)
 {
-    return PyModule_AddType(module, &SideType) < 0 || PyModule_AddType(module, &WatchType) < 0
-               ? -1
-               : PyModule_AddType(module, &FdOperationType);
+    PyTypeObject *types[] = {&SideType, &WatchType, &FdOperationType, &FdsOperationType};
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        if (PyModule_AddType(module, types[i]) < 0) {
+            return -1;
+        }
+    }
+    return 0;
 }

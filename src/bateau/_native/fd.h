@@ -29,10 +29,21 @@ typedef struct {
     PyObject *side;
 } FdOperation;
 
+/* bateau.io.fd.FdsOperation: `sides` is a tuple. */
+typedef struct {
+    FdOperation base;
+    PyObject *sides;
+} FdsOperation;
+
 /* How an attempt ended. */
 enum attempt { FAILED = -1, NOT_YET, SUCCEEDED };
 
-extern PyTypeObject SideType, WatchType, FdOperationType;
+extern PyTypeObject SideType, WatchType, FdOperationType, FdsOperationType;
+
+int watch_traverse(Watch *self, visitproc visit, void *arg);
+int watch_clear(Watch *self);
+int fds_operation_traverse(FdsOperation *self, visitproc visit, void *arg);
+int fds_operation_clear(FdsOperation *self);
 
 int fd_operation_traverse(FdOperation *self, visitproc visit, void *arg);
 int fd_operation_clear(FdOperation *self);
@@ -50,5 +61,10 @@ typedef enum attempt (*attempt_function)(FdOperation *op);
 attempt_function attempt_of(Operation *op);
 /* Join the wait after an attempt of such an operation; 0, or -1 with an exception. */
 int stream_register(Operation *op);
+
+/* Of an operation that has an attempt: whether all it waits for, after one in vain, is its `side`. See connection.c. */
+int waits_at_its_side(Operation *op);
+/* Whether what `host` waits for here is known to be its own: a listener's sockets. See connection.c. */
+int listener_is_at_home(PyObject *resource, PyObject *host);
 
 #endif

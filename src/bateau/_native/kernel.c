@@ -2,7 +2,7 @@
 #include "kernel.h"
 
 /* Raised whenever something agreed with kernel/twin.py changes, so that an old build is not used with new sources. */
-#define KERNEL_VERSION 15
+#define KERNEL_VERSION 16
 
 PyObject *kept[K_COUNT];
 PyTypeObject *known[C_COUNT];
@@ -79,6 +79,19 @@ static const char *const kept_names[K_COUNT] = {
     [K_UDP_TRUNCATED] = "udp_truncated",
     [K_UDP_SEND_POLL] = "udp_send_poll",
     [K_UDP_SEND_FAILED] = "udp_send_failed",
+    [K_LISTENER_ACCEPT] = "Listener.accept",
+    [K_LISTENER_ANEXT] = "Listener.__anext__",
+    [K_ACCEPT_POLL] = "accept_poll",
+    [K_SOCKET_CLASS] = "socket_class",
+    [K_HELD_SOCKETS] = "held_sockets",
+    [K_USER_SITE] = "user_site",
+    [K_STOPPED] = "stopped",
+    [K_CLOSED] = "closed",
+    [K_CONNECT_POLL] = "connect_poll",
+    [K_CONNECT_SOCKET] = "connect_socket",
+    [K_CONNECT_BEGUN] = "connect_begun",
+    [K_CONNECT_FAILED] = "connect_failed",
+    [K_REAL_NUMBER] = "real_number",
     [K_STREAM_WRITE] = "SocketStream.write",
     [K_STREAM_WRITE_POLL] = "stream_write_poll",
     [K_STREAM_WRITE_FAILED] = "stream_write_failed",
@@ -133,6 +146,8 @@ static const char *const known_names[C_COUNT] = {
     [C_RAISING_TIMEOUT] = "RaisingTimeout",
     [C_LOCK] = "Lock",
     [C_SEMAPHORE] = "Semaphore",
+    [C_SIDE] = "Side",
+    [C_SOCKET_WATCH] = "SocketWatch",
     [C_YIELD] = "YieldNow",
     [C_CHECKPOINT] = "Checkpoint",
     [C_SEND] = "Send",
@@ -149,6 +164,9 @@ static const char *const known_names[C_COUNT] = {
     [C_STREAM_READ] = "StreamRead",
     [C_STREAM_READINTO] = "StreamReadInto",
     [C_STREAM_WRITE] = "StreamWrite",
+    [C_ACCEPT] = "Accept",
+    [C_NEXT_CONNECTION] = "NextConnection",
+    [C_CONNECT_ONE] = "ConnectOne",
     [C_PASSAGE] = "Passage",
     [C_JOIN] = "Join",
     [C_NOW_FILE] = "NowFile",
@@ -283,6 +301,10 @@ keep_placeholders(void)
         case K_ALL_MUST_SUCCEED:
         case K_DEFAULT_BUDGET:
         case K_FINDER:
+        case K_SOCKET_CLASS:
+        case K_HELD_SOCKETS:
+        case K_STOPPED:
+        case K_CLOSED:
             break;
         default:
             kept[i] = Py_NewRef(function);
@@ -393,6 +415,7 @@ bateau_kernel_exec(PyObject *module)
         kernel_semaphore_ready(module) < 0 || kernel_condition_ready(module) < 0 ||
         kernel_timer_ready(module) < 0 || kernel_timeout_ready(module) < 0 || kernel_sleep_ready(module) < 0 ||
         kernel_cancel_ready(module) < 0 || kernel_fd_ready(module) < 0 || kernel_socket_ready(module) < 0 || kernel_udp_ready(module) < 0 ||
+        kernel_connection_ready(module) < 0 ||
         kernel_reactor_ready(module) < 0 || kernel_call_ready(module) < 0 || kernel_buffered_ready(module) < 0 || kernel_file_ready(module) < 0 || kernel_block_ready(module) < 0 || kernel_join_ready(module) < 0 ||
         kernel_bridge_ready(module) < 0 || kernel_simulated_ready(module) < 0 || kernel_facade_ready(module) < 0) {
         return -1;

@@ -335,6 +335,19 @@ enum kept_name {
     K_UDP_TRUNCATED,
     K_UDP_SEND_POLL,
     K_UDP_SEND_FAILED,
+    K_LISTENER_ACCEPT,
+    K_LISTENER_ANEXT,
+    K_ACCEPT_POLL,
+    K_SOCKET_CLASS,
+    K_HELD_SOCKETS,
+    K_USER_SITE,
+    K_STOPPED,
+    K_CLOSED,
+    K_CONNECT_POLL,
+    K_CONNECT_SOCKET,
+    K_CONNECT_BEGUN,
+    K_CONNECT_FAILED,
+    K_REAL_NUMBER,
     K_STREAM_WRITE,
     K_STREAM_WRITE_POLL,
     K_STREAM_WRITE_FAILED,
@@ -391,6 +404,8 @@ enum known_class {
     C_RAISING_TIMEOUT,
     C_LOCK,
     C_SEMAPHORE,
+    C_SIDE,
+    C_SOCKET_WATCH,
     /* Those that `finish` has made final; see wait.c. */
     C_YIELD,
     C_CHECKPOINT,
@@ -408,6 +423,9 @@ enum known_class {
     C_STREAM_READ,
     C_STREAM_READINTO,
     C_STREAM_WRITE,
+    C_ACCEPT,
+    C_NEXT_CONNECTION,
+    C_CONNECT_ONE,
     C_PASSAGE,
     C_JOIN,
     C_NOW_FILE,
@@ -435,6 +453,7 @@ enum seen_class {
     SEEN_WATCH,
     SEEN_STREAM,
     SEEN_SLOT,
+    SEEN_LISTENER,
     SEEN_COUNT
 };
 extern PyTypeObject *seen[SEEN_COUNT];
@@ -467,7 +486,7 @@ running_task(void)
     X(check_home) X(given_up) X(_nobodys) X(_add) X(read) \
     X(check) X(chance) X(follows) X(only) X(main) X(dead) X(awake)                                                      \
     X(ready) X(pending) X(calls) X(_hot) X(_inbox) X(_soon) X(_attend) X(_note_choice) X(_first_timer) X(before_call)  \
-    X(let_time_pass) X(resumed) X(popleft) X(process) X(end_with) X(try_write) X(preadv) X(raw)
+    X(let_time_pass) X(resumed) X(popleft) X(process) X(end_with) X(try_write) X(preadv) X(raw) X(_stream_closed) X(_kind) X(family)
 #define DECLARE_NAME(n) extern PyObject *str_##n;
 NAMES(DECLARE_NAME)
 #undef DECLARE_NAME
@@ -606,6 +625,7 @@ int kernel_condition_ready(PyObject *module);
 int kernel_fd_ready(PyObject *module);
 int kernel_socket_ready(PyObject *module);
 int kernel_udp_ready(PyObject *module);
+int kernel_connection_ready(PyObject *module);
 int kernel_reactor_ready(PyObject *module);
 int kernel_bridge_ready(PyObject *module);
 int kernel_call_ready(PyObject *module);

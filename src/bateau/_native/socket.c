@@ -22,13 +22,6 @@ char socket_shared[SHARED_SIZE];
 
 #define OWNER_OBJECTS(X) X(family) X(on_close) X(site) X(sock) X(watch)
 
-/* bateau.net._stream.SocketStream. */
-typedef struct {
-    Owner owner;
-    PyObject *broken, *reader, *writer;
-    char eof_sent;
-} Stream;
-
 #define STREAM_OBJECTS(X) X(broken) X(reader) X(writer)
 
 /* StreamRead: `size` bytes at most. StreamReadInto: into `data`, a buffer of the caller's. StreamWrite: `size` bytes of `data`, `sent` of
@@ -39,7 +32,7 @@ typedef struct {
     Py_ssize_t size, sent;
 } StreamOperation;
 
-static PyTypeObject StreamType, StreamOperationType;
+static PyTypeObject StreamOperationType;
 
 /* -- the fields ------------------------------------------------------------------------------------------------------------------ */
 
@@ -388,7 +381,8 @@ attempt_of(Operation *op)
     if (type == known[C_STREAM_READINTO]) {
         return is_sound(op) ? attempt_readinto : NULL;
     }
-    return datagram_attempt_of(op);
+    attempt_function found = datagram_attempt_of(op);
+    return found != NULL ? found : connection_attempt_of(op);
 }
 
 int
@@ -550,7 +544,7 @@ static PyMethodDef stream_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyTypeObject StreamType = {
+PyTypeObject StreamType = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "bateau._native.SocketStreamFields",
     .tp_basicsize = sizeof(Stream),

@@ -4,6 +4,7 @@
 
 #include "fd.h"
 
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #ifndef MSG_NOSIGNAL /* Python ignores the signal anyway */
@@ -24,7 +25,14 @@ typedef struct {
     int number; /* of the descriptor, plus one; 0 where that is not for system calls from here (see `_real_number`) */
 } Owner;
 
-extern PyTypeObject OwnerType;
+/* bateau.net._stream.SocketStream. */
+typedef struct {
+    Owner owner;
+    PyObject *broken, *reader, *writer;
+    char eof_sent;
+} Stream;
+
+extern PyTypeObject OwnerType, StreamType;
 
 int owner_traverse(Owner *self, visitproc visit, void *arg);
 int owner_clear(Owner *self);
@@ -50,6 +58,18 @@ enum attempt system_failed(FdOperation *op, int which, int code);
 /* Call the pure method instead. */
 PyObject *socket_leave_to(int which, PyObject *self, PyObject *const *args, Py_ssize_t nargs);
 
-attempt_function datagram_attempt_of(Operation *op); /* NULL for what is no datagram's */
+attempt_function datagram_attempt_of(Operation *op);   /* NULL for what is no datagram's, see udp.c */
+attempt_function connection_attempt_of(Operation *op); /* NULL for what makes no connection, see connection.c */
+
+typedef union {
+    struct sockaddr any;
+    struct sockaddr_in four;
+    struct sockaddr_in6 six;
+} Address;
+
+/* Read the tuple of an IP address: whether it is a plain one of `family`. Raises nothing. See udp.c. */
+int address_read(PyObject *tuple, int family, Address *address);
+/* How long that is. */
+socklen_t address_length(const Address *address);
 
 #endif

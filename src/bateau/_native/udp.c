@@ -25,12 +25,6 @@ static PyTypeObject UdpSocketType, DatagramType;
 
 #define REMEMBERED 256
 
-typedef union {
-    struct sockaddr any;
-    struct sockaddr_in four;
-    struct sockaddr_in6 six;
-} Address;
-
 typedef struct {
     Address address;
     PyObject *tuple; /* owned, or NULL */
@@ -38,8 +32,8 @@ typedef struct {
 
 static Known by_bytes[REMEMBERED], by_tuple[REMEMBERED];
 
-static socklen_t
-length_of(const Address *address)
+socklen_t
+address_length(const Address *address)
 {
     return address->any.sa_family == AF_INET6 ? sizeof(address->six) : sizeof(address->four);
 }
@@ -126,15 +120,9 @@ number_at(PyObject *tuple, Py_ssize_t index, long long most)
     return number > most ? -1 : number;
 }
 
-/* The address that `tuple` means to a socket of `family`: whether it is a plain one of that. Raises nothing. */
-static int
-address_of(PyObject *tuple, int family, Address *address)
+int
+address_read(PyObject *tuple, int family, Address *address)
 {
-    Known *place = place_of_tuple(tuple);
-    if (place->tuple == tuple && place->address.any.sa_family == family) {
-        *address = place->address;
-        return 1;
-    }
     Py_ssize_t size = PyTuple_CheckExact(tuple) ? PyTuple_GET_SIZE(tuple) : 0;
     int is_six = family == AF_INET6;
     if (size < 2 || size > (is_six ? 4 : 2) || !PyUnicode_CheckExact(PyTuple_GET_ITEM(tuple, 0)) ||
@@ -156,6 +144,21 @@ address_of(PyObject *tuple, int family, Address *address)
         address->six.sin6_scope_id = (uint32_t)interface;
     } else {
         address->four.sin_port = htons((uint16_t)port);
+    }
+    return 1;
+}
+
+/* The address that `tuple` means to a socket of `family`: whether it is a plain one of that. Raises nothing. */
+static int
+address_of(PyObject *tuple, int family, Address *address)
+{
+    Known *place = place_of_tuple(tuple);
+    if (place->tuple == tuple && place->address.any.sa_family == family) {
+        *address = place->address;
+        return 1;
+    }
+    if (!address_read(tuple, family, address)) {
+        return 0;
     }
     remember(place, address, tuple);
     return 1;
@@ -193,7 +196,7 @@ attempt_receive(FdOperation *op)
     PyObject *data = PyBytes_FromStringAndSize(socket_shared, got < self->n ? got : self->n);
     PyObject *from = NULL;
     if (data != NULL) {
-        int named = length >= sizeof(address.any.sa_family) && address.any.sa_family == family && length == length_of(&address);
+        int named = length >= sizeof(address.any.sa_family) && address.any.sa_family == family && length == address_length(&address);
         from = named ? tuple_of(&address) : Py_NewRef(Py_None);
     }
     PyObject *value = from == NULL ? NULL : PyTuple_Pack(2, data, from);
@@ -228,7 +231,7 @@ attempt_send(FdOperation *op)
     ssize_t sent;
     do {
         sent = sendto(fd, PyBytes_AS_STRING(self->data), (size_t)PyBytes_GET_SIZE(self->data), MSG_NOSIGNAL,
-                      to ? &address.any : NULL, to ? length_of(&address) : 0);
+                      to ? &address.any : NULL, to ? address_length(&address) : 0);
     } while (sent < 0 && errno == EINTR);
     if (sent < 0) {
         return would_block(errno) ? NOT_YET : system_failed(op, K_UDP_SEND_FAILED, errno);

@@ -24,7 +24,15 @@ from ..kernel.errors import Closed, Stopped, WrongRuntime
 from ..kernel.operation import ABORTED, DONE, FIRED, NEW, PARKED, STEP_BUDGET, RetryOperation, yield_once
 from ..kernel.resource import OUTSIDE, Resource
 from ..kernel.swallowed import check_swallowed
-from ..kernel.twin import FdOperationFields, FdWatchFields, SideFields, keep, slots, twinned
+from ..kernel.twin import (
+    FdOperationFields,
+    FdsOperationFields,
+    FdWatchFields,
+    SideFields,
+    keep,
+    slots,
+    twinned,
+)
 
 if TYPE_CHECKING:
     from ..kernel.host import Host
@@ -422,13 +430,13 @@ def _stopped(op: FdOperation[Any]) -> None:
 keep(fd_stopped=_stopped)
 
 
-class FdsOperation(FdOperation[T]):
+class FdsOperation(FdsOperationFields, FdOperation[T]):
     """A wait on several sides at once, of one fd or of many: the first that is ready leads to another ``poll``.
 
     ``sides`` may change from one ``poll`` to the next; it is never empty (``side`` is the first).
     """
 
-    __slots__ = ("sides",)
+    __slots__ = slots("sides")
     lone = False
 
     def __init__(self, resource: Resource, sides: tuple[Side, ...]) -> None:

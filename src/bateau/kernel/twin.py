@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 C = TypeVar("C", bound=type)
 
-_WANTED = 15  # the version of what is agreed between these files and those in C; see ``kernel.c``
+_WANTED = 16  # the version of what is agreed between these files and those in C; see ``kernel.c``
 _NOT_BUILT = "the C extension was not built (a C compiler is needed when bateau is installed)"
 
 
@@ -160,6 +160,24 @@ if TYPE_CHECKING or native is None:
     class FdOperationFields(_Nothing):
         __slots__ = ()
 
+    class FdsOperationFields(_Nothing):
+        __slots__ = ()
+
+    class SocketWatchFields(_Nothing):
+        __slots__ = ()
+
+    class ListenerFields(_Nothing):
+        __slots__ = ()
+
+    class AcceptFields(_Nothing):
+        __slots__ = ()
+
+    class NextConnectionFields(_Nothing):
+        __slots__ = ()
+
+    class ConnectOneFields(_Nothing):
+        __slots__ = ()
+
     class ReactorFields(_Nothing):
         __slots__ = ()
 
@@ -250,6 +268,12 @@ else:
     SideFields = native.SideFields
     FdWatchFields = native.FdWatchFields
     FdOperationFields = native.FdOperationFields
+    FdsOperationFields = native.FdsOperationFields
+    SocketWatchFields = native.SocketWatchFields
+    ListenerFields = native.ListenerFields
+    AcceptFields = native.AcceptFields
+    NextConnectionFields = native.NextConnectionFields
+    ConnectOneFields = native.ConnectOneFields
     ReactorFields = native.ReactorFields
     SocketOwnerFields = native.SocketOwnerFields
     UdpSocketFields = native.UdpSocketFields

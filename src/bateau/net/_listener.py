@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,8 +16,9 @@ from ..kernel.hazard import report
 from ..kernel.operation import DONE, Operation
 from ..kernel.resource import OUTSIDE, Resource, WaitQueue
 from ..kernel.scope import Scope
+from ..kernel.twin import AcceptFields, ListenerFields, NextConnectionFields, keep, native, slots, twinned
 from ._errors import Address, format_address
-from ._socket import SocketWatch
+from ._socket import SocketWatch, close_in_home, real_number
 from ._stream import SocketStream
 
 if TYPE_CHECKING:
@@ -44,10 +45,13 @@ _NEXT_PLEASE = frozenset(
         getattr(errno, "ENONET", errno.EPROTO),
     }
 )
+# For `socket.socket`: it need not be asked to make a descriptor non-blocking that is so already.
+NON_BLOCKING = getattr(socket, "SOCK_NONBLOCK", 0)
 _SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
-class Listener(Resource):
+@twinned("__anext__", "accept")
+class Listener(ListenerFields, Resource):
     """One or more listening sockets (one per address). Made by ``listen_tcp``, ``unix.listen`` or ``from_socket``.
 
     ``async for stream in listener`` gives the connections, and ends when its scope is asked to stop or the listener is closed.
@@ -58,21 +62,24 @@ class Listener(Resource):
     """
 
     __slots__ = (
-        "__weakref__",
-        "_closed",
+        *slots(
+            "__weakref__",
+            "_closed",
+            "_first",
+            "_nodelay",
+            "_open",
+            "_sides",
+            "_starved",
+            "_stream_type",
+            "_watches",
+            "limit",
+        ),
         "_family",
-        "_first",
         "_for_slot",
-        "_nodelay",
         "_on_close",
-        "_open",
         "_short",
         "_site",
         "_socks",
-        "_starved",
-        "_stream_type",
-        "_watches",
-        "limit",
     )
     kind = "listener"
 
@@ -95,6 +102,7 @@ class Listener(Resource):
         self._family: int = socks[0].family
         self._socks = tuple(socks)
         self._watches = tuple(SocketWatch(sock, "listener") for sock in socks)
+        self._sides = tuple(watch.reading for watch in self._watches)
         self._stream_type = stream_type
         self._nodelay = nodelay
         self._on_close = on_close
@@ -104,6 +112,10 @@ class Listener(Resource):
         self._short: dict[Accept, None] = {}
         self._starved = False
         self._site = user_site(sys._getframe(1))
+        if native is not None:
+            # What the twin may make by itself: streams of our classes from sockets of Python's own.
+            self._plain = all(map(real_number, socks)) and stream_type.__init__ is SocketStream.__init__
+            self._kinds = tuple((sock.family, sock.type | NON_BLOCKING, sock.proto) for sock in socks)
         self._closed = False
 
     # -- accepting -----------------------------------------------------------------------------------------------------
@@ -132,11 +144,8 @@ class Listener(Resource):
     def __aiter__(self) -> Listener:
         return self
 
-    async def __anext__(self) -> SocketStream:
-        try:
-            return await Accept(self)
-        except (Stopped, Closed):
-            raise StopAsyncIteration from None
+    def __anext__(self) -> NextConnection:
+        return NextConnection(self)
 
     @property
     def open_count(self) -> int:
@@ -200,8 +209,6 @@ class Listener(Resource):
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
             report("dropped_without_close", f"{self.describe()} was dropped without being closed", self._site)
-            from ._socket import close_in_home
-
             for watch, sock in zip(self._watches, self._socks, strict=True):
                 close_in_home(watch, sock, None)
             if self._on_close is not None:
@@ -265,14 +272,15 @@ class Listener(Resource):
         return f"<{self.describe()}{' (closed)' if self._closed else ''}>"
 
 
-class Accept(FdsOperation[SocketStream]):
+@twinned(final=True)
+class Accept(AcceptFields, FdsOperation[SocketStream]):
     """``Listener.accept``."""
 
-    __slots__ = ("full", "listener", "short", "timer")
+    __slots__ = slots("full", "listener", "short", "timer")
     ends_on_stop = True
 
     def __init__(self, listener: Listener) -> None:
-        super().__init__(listener, tuple(watch.reading for watch in listener._watches))
+        super().__init__(listener, listener._sides)
         self.listener = listener
         self.full = False
         self.short = False
@@ -376,6 +384,22 @@ class Accept(FdsOperation[SocketStream]):
 
     def describe(self) -> str:
         return f"accept on {self.listener.describe()}"
+
+
+@twinned("__await__", final=True)
+class NextConnection(NextConnectionFields, Accept):
+    """``async for stream in listener``: an accept that ends the loop where the listener ends, or its scope is asked to stop."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, SocketStream]:
+        try:
+            return (yield from super().__await__())
+        except (Stopped, Closed):
+            raise StopAsyncIteration from None
+
+
+keep(accept_poll=Accept.poll, stopped=Stopped, closed=Closed)
 
 
 # -- serving -----------------------------------------------------------------------------------------------------------

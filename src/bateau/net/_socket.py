@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 from ..io.fd import FdWatch
 from ..kernel.errors import user_site
 from ..kernel.hazard import report
-from ..kernel.twin import SocketOwnerFields, native, slots
+from ..kernel.twin import SocketOwnerFields, SocketWatchFields, keep, native, slots, twinned
 from ._errors import Address, format_address
 
 T = TypeVar("T")
 
 
-def _real_number(sock: socket.socket) -> int:
+def real_number(sock: socket.socket) -> int:
     """For the twin, which makes system calls by itself: the real descriptor of a plain socket, plus one; else 0.
 
     A subclass may do anything in its methods, and a simulated socket has a number that means nothing to the system: then its
@@ -50,10 +50,11 @@ class SocketView:
 _held: set[socket.socket] = set()
 
 
-class SocketWatch(FdWatch):
+@twinned()
+class SocketWatch(SocketWatchFields, FdWatch):
     """The watch of a socket, which knows what to call it."""
 
-    __slots__ = ("_names", "_sock", "_what")
+    __slots__ = slots("_names", "_sock", "_what")
 
     def __init__(self, sock: socket.socket, what: str) -> None:
         super().__init__(sock.fileno())
@@ -67,17 +68,23 @@ class SocketWatch(FdWatch):
         return f"{self._what} {here} -> {there}" if there else f"{self._what} {here}"
 
     def names(self) -> tuple[str, str]:
-        """Both addresses as text; kept by ``close``, because a closed socket has none any more."""
+        """Both addresses as text; kept by ``close``, because a closed socket has none any more, and once it is connected,
+        because they don't change then.
+        """
         if self._names is not None:
             return self._names
         sock = self._sock
+        family = sock.family
         found: list[str] = []
         for ask in (sock.getsockname, sock.getpeername):
             try:
-                found.append(format_address(sock.family, ask()))
+                found.append(format_address(family, ask()))
             except OSError:
                 found.append("")
-        return found[0], found[1]
+        names = found[0], found[1]
+        if found[1]:
+            self._names = names
+        return names
 
     def close(self) -> None:
         if not self.closed:
@@ -85,6 +92,9 @@ class SocketWatch(FdWatch):
             super().close()
             self._names = names
             _held.discard(self._sock)
+
+
+keep(held_sockets=_held, socket_class=socket.socket, real_number=real_number, user_site=user_site)
 
 
 class SocketOwner(SocketOwnerFields):
@@ -101,7 +111,7 @@ class SocketOwner(SocketOwnerFields):
         self._site = user_site(sys._getframe(2))
         self._watch = SocketWatch(sock, self._kind)
         if native is not None:
-            self._number = _real_number(sock)
+            self._number = real_number(sock)
 
     def close(self) -> None:
         """Close the socket now, without suspending; tasks that wait on it wake with ``Closed``. Idempotent.

@@ -11,15 +11,16 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ..io.abc import WRITE
-from ..io.fd import FdsOperation, FdWatch
+from ..io.fd import FdOperation, FdsOperation, FdWatch
 from ..kernel.cancellation import check_seconds
 from ..kernel.operation import Operation
 from ..kernel.resource import OUTSIDE, Resource
+from ..kernel.twin import ConnectOneFields, keep, native, slots, twinned
 from ._errors import check_host, check_port, format_address, with_address
-from ._listener import DEFAULT_BACKLOG, Listener
+from ._listener import DEFAULT_BACKLOG, NON_BLOCKING, Listener
 from ._resolve import AddrInfo, getaddrinfo, resolve
 from ._stream import SocketStream, poll_fd
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 # Seconds before the next address is tried beside one that has not answered (RFC 8305, section 8).
 HAPPY_EYEBALLS_DELAY = 0.25
 
+S = TypeVar("S", bound=SocketStream)
+
+_UNIX = getattr(socket, "AF_UNIX", None)
 _PENDING = frozenset({errno.EINPROGRESS, errno.EALREADY, errno.EWOULDBLOCK, errno.EINTR})
 
 
@@ -55,7 +59,10 @@ async def connect_tcp(
         raise TypeError(
             "happy_eyeballs_delay must be a number of seconds; use float('inf') to try one address at a time"
         )
-    rows = interleaved(await resolve(host, port, family=family))
+    rows = await resolve(host, port, family=family)
+    if len(rows) == 1 and local_address is None:
+        return await connect_one(f"{host}:{port}", rows[0], SocketStream, nodelay)
+    rows = interleaved(rows)
     local = None if local_address is None else await _local_rows(local_address)
     sock = await Connect(f"{host}:{port}", rows, local, happy_eyeballs_delay)
     try:
@@ -109,16 +116,21 @@ class _Try:
 
     __slots__ = ("address", "sock", "watch")
 
-    def __init__(self, row: AddrInfo, local: Sequence[AddrInfo] | None) -> None:
+    def __init__(
+        self, row: AddrInfo, local: Sequence[AddrInfo] | None, sock: socket.socket | None = None, *, tried: bool = False
+    ) -> None:
+        """``sock``: a fresh socket for it, if there is one; ``tried``: one that connects already."""
         self.address = format_address(row.family, row.sockaddr)
-        self.sock = socket.socket(row.family, row.type, row.proto)
+        self.sock = sock if sock is not None else socket.socket(row.family, row.type, row.proto)
         try:
-            self.sock.setblocking(False)
-            if local is not None:
-                self._bind(row.family, local)
-            code = self.sock.connect_ex(row.sockaddr)
-            if code and code not in _PENDING:
-                raise OSError(code, os.strerror(code))
+            if not tried:
+                self.sock.setblocking(False)
+                if local is not None:
+                    self._bind(row.family, local)
+                code = self.sock.connect_ex(row.sockaddr)
+                # Of a Unix socket, EAGAIN says that its listener has no room: nothing was begun.
+                if code and (code not in _PENDING or row.family == _UNIX):
+                    raise OSError(code, os.strerror(code))
             self.watch = FdWatch(self.sock.fileno(), label=f"connection to {self.address}")
         except BaseException:
             self.sock.close()
@@ -257,6 +269,104 @@ class Connect(FdsOperation[socket.socket]):
 
 # The sides of a ``Connect`` before it has any.
 _NOWHERE = FdWatch(0)
+
+
+@twinned(final=True)
+class ConnectOne(ConnectOneFields, FdOperation[Any]):
+    """Connect to one address, ``row``; the value is its stream, of ``stream_type``.
+
+    On loopback, and to a Unix socket, it does not wait. ``one`` is what it waits for elsewhere, and owns the socket meanwhile.
+    """
+
+    __slots__ = slots("nodelay", "one", "row", "stream_type")
+    selectable = False  # it has a socket of its own between two tries
+    resource: _Target
+
+    def __init__(self, target: _Target, row: AddrInfo, stream_type: type[SocketStream], nodelay: bool) -> None:
+        super().__init__(target, _NOWHERE.writing)
+        self.row = row
+        self.stream_type = stream_type
+        self.nodelay = nodelay
+        self.one: _Try | None = None
+
+    def poll(self) -> bool:
+        return self.begun(None, False) if self.one is None else self._is_answered(self.one)
+
+    def begun(self, sock: socket.socket | None, tried: bool) -> bool:
+        """The first attempt, or the rest of it."""
+        try:
+            one = self.one = _Try(self.row, None, sock, tried=tried)
+        except OSError as error:
+            self.failed(error)
+        self.resource.tries.append(one)
+        self.side = one.watch.writing
+        return self._is_answered(one)
+
+    def _is_answered(self, one: _Try) -> bool:
+        try:
+            if not one.connected():
+                return False
+        except OSError as error:
+            self.failed(error)
+        except BaseException:
+            self.given_up()
+            raise
+        self.one = None
+        self.resource.tries.clear()
+        sock = one.take()
+        try:
+            if self.nodelay:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.value = self.stream_type(sock)
+        except BaseException:
+            sock.close()
+            raise
+        return True
+
+    def failed(self, error: OSError) -> NoReturn:
+        """It can't be connected to."""
+        self.given_up()
+        raise with_address(error, "connecting to", format_address(self.row.family, self.row.sockaddr)) from None
+
+    def new_socket(self) -> socket.socket:
+        """A socket that does not block."""
+        row = self.row
+        sock = socket.socket(row.family, row.type | NON_BLOCKING, row.proto)
+        if not NON_BLOCKING:
+            sock.setblocking(False)
+        return sock
+
+    def given_up(self) -> None:
+        one, self.one = self.one, None
+        if one is not None:
+            self.resource.tries.clear()
+            one.close()
+
+    def undo(self, value: SocketStream) -> None:
+        value.close()
+
+    def describe(self) -> str:
+        return self.resource.describe()
+
+
+keep(
+    connect_poll=ConnectOne.poll,
+    connect_begun=ConnectOne.begun,
+    connect_socket=ConnectOne.new_socket,
+    connect_failed=ConnectOne.failed,
+)
+
+
+def connect_one(name: str, row: AddrInfo, stream_type: type[S], nodelay: bool) -> FdOperation[S]:
+    """Await it: a stream of ``stream_type`` that is connected to ``row``; ``name`` is what messages call that.
+
+    A cancellation point; cancelled, nothing stays open. Raises ``OSError`` that names the address.
+    """
+    target = _Target(name)
+    if native is not None:
+        found: FdOperation[S] = native.connect_one(target, _NOWHERE.writing, row, stream_type, nodelay)
+        return found
+    return ConnectOne(target, row, stream_type, nodelay)
 
 
 async def listen_tcp(

@@ -15,11 +15,12 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 from ..kernel.flow import checkpoint
 from ..time import sleep
-from ._errors import with_address
+from ._errors import format_address, with_address
 from ._fds import RecvFds, SendFds
 from ._listener import DEFAULT_BACKLOG, Listener
 from ._resolve import AddrInfo
 from ._stream import SocketStream
+from ._tcp import connect_one
 
 StrPath: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 
@@ -72,28 +73,15 @@ async def connect(path: StrPath) -> UnixStream:
     is none, ``ConnectionRefusedError`` if nobody listens there any more.
     """
     address = check_path(path)
+    row = AddrInfo(socket.AF_UNIX, socket.SOCK_STREAM, 0, "", address)
     pause = 0.001
     while True:
-        row = AddrInfo(socket.AF_UNIX, socket.SOCK_STREAM, 0, "", address)
-        sock = socket.socket(row.family, row.type)
-        sock.setblocking(False)
-        code = sock.connect_ex(address)
-        if not code:
-            return _stream_of(sock)
-        sock.close()
-        if code != errno.EAGAIN:
-            raise with_address(OSError(code, os.strerror(code)), "connecting to", _shown(address))
-        # The listener's backlog is full. The kernel has no event for its having room again, so this has to ask.
-        await sleep(pause)
+        try:
+            return await connect_one(format_address(row.family, address), row, UnixStream, False)
+        except BlockingIOError:
+            # The listener's backlog is full. The kernel has no event for its having room again, so this has to ask.
+            await sleep(pause)
         pause = min(pause * 2, 0.05)
-
-
-def _stream_of(sock: socket.socket) -> UnixStream:
-    try:
-        return UnixStream(sock)
-    except BaseException:
-        sock.close()
-        raise
 
 
 def pair() -> tuple[UnixStream, UnixStream]:

@@ -14,12 +14,15 @@ from bateau import fs, net
 from bateau.io import BufReader, BufWriter
 from bateau.kernel import twin
 from bateau.kernel.current import current_host
+from bateau.net import unix
+from bateau.net._tcp import connect_one
 from support.drift import ROUNDS, Calls, Drift, Token, measure_in_program, only_native
 
 pytestmark = only_native
 native: Any = twin.native
 
 calls = Calls(
+    ListenerFields="accept __anext__",
     SocketStreamFields="read readinto recv write sendall",
     SideFields="ready",
     UdpSocketFields="recv recvfrom send sendto",
@@ -29,8 +32,45 @@ calls = Calls(
     BinaryFileFields="peek pread read1 readinto",
     NowFileFields="read readall readinto",
     ReactorFields="is_awaited poll _control",
-    module="content_of descriptor_of",
+    module="content_of descriptor_of connect_one",
 )
+
+
+def test_calls_of_connections() -> None:
+    """Connections made and accepted, at hand and waited for, by both kinds of accept; refused ones; calls that are wrong."""
+    token = Token()
+
+    async def some(listener: Any, rounds: int) -> None:
+        rows = await net.resolve("127.0.0.1", listener.port)
+        limit = listener.limit
+        for n in range(rounds):
+            async with bateau.scope() as scope:
+                accepting = scope.spawn(listener.accept if n % 2 else listener.__anext__)
+                if n % 3:
+                    await bateau.yield_now()
+                client = await connect_one("it", rows[0], net.SocketStream, True)
+                served = await accepting
+            client.close(), served.close()
+            with contextlib.suppress(FileNotFoundError):
+                await unix.connect("/nowhere at all")
+            for wrong in (lambda: native.connect_one(token), lambda: native.connect_one(*[token] * 5)):
+                with contextlib.suppress(TypeError):
+                    wrong()
+            with bateau.move_on_after(10) as cut:
+                cut.cancel()
+                await listener.accept()
+            listener.limit = token  # what is no number is for the pure code
+            with contextlib.suppress(TypeError):
+                await listener.accept()
+            listener.limit = limit
+
+    async def main() -> None:
+        async with await net.listen_tcp("127.0.0.1", 0) as listener:
+            fds = len(os.listdir("/proc/self/fd"))
+            await measure_in_program(lambda rounds: some(listener, rounds), token, ROUNDS // 10)
+            assert len(os.listdir("/proc/self/fd")) == fds
+
+    bateau.run(main, runtime="native")
 
 
 def test_calls_of_streams() -> None:

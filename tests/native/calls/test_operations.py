@@ -20,7 +20,9 @@ from bateau.io import BufReader
 from bateau.io.fd import FdWatch
 from bateau.kernel import twin
 from bateau.kernel.current import current_task
+from bateau.net._tcp import connect_one
 from support.drift import ROUNDS, Calls, Token, measure, only_native
+from support.sockets import Hanging
 
 pytestmark = only_native
 native: Any = twin.native
@@ -51,6 +53,10 @@ def blocking(world: SimpleNamespace) -> dict[str, Callable[[], Any]]:
         "StreamReadIntoFields": lambda: world.stream.readinto(world.buffer),
         "StreamOperationFields": lambda: world.stream.recv_fds(100, 1),
         "FdOperationFields": lambda: world.watch.readable(),
+        "FdsOperationFields": lambda: world.stream.ready(1),
+        "AcceptFields": world.listener.accept,
+        "NextConnectionFields": world.listener.__anext__,
+        "ConnectOneFields": lambda: connect_one("nobody answers there", world.unanswered, net.SocketStream, True),
         "Call of a stream": lambda: world.reader.readline(),
         "DatagramFields": lambda: world.datagrams.recvfrom(),
         "Call of a file": lambda: world.file.pread(100, 0),
@@ -84,6 +90,9 @@ async def world(token: Token) -> Any:
     made.data, made.buffer = b"x" * 100, bytearray(10)
     made.reader = BufReader(made.stream)
     made.datagrams = await net.udp(("127.0.0.1", 0))
+    made.listener = await net.listen_tcp("127.0.0.1", 0)
+    hanging = Hanging()
+    (made.unanswered,) = await net.resolve(*hanging.__enter__())
     made.file = await fs.open(__file__, "rb")
     hold = sync.Event()
 
@@ -109,6 +118,8 @@ async def world(token: Token) -> Any:
         made.watch,
         made.datagrams,
         made.file,
+        made.listener,
+        *hanging.socks,
     ):
         end.close()
     for fd in idle:
