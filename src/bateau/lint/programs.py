@@ -36,16 +36,6 @@ class Reached:
     by: str
 
 
-def called_name(call: ast.Call, function: Function, project: Project) -> str | None:
-    """The full name of what a call calls, with the class of its object for a method."""
-    scope = function.scopes.get(call, function.scope)
-    name = project.name_of(call.func, scope)
-    if name is None and isinstance(call.func, ast.Attribute):
-        kind = project.type_of(call.func.value, scope)
-        name = f"{kind}.{call.func.attr}" if kind is not None else None
-    return name
-
-
 def entries(module: Module, project: Project) -> Iterator[Entry]:
     """The entries that are written in a file."""
     for function in module.functions:
@@ -60,7 +50,7 @@ def entries(module: Module, project: Project) -> Iterator[Entry]:
 
 
 def _started_by(call: ast.Call, function: Function, project: Project) -> Iterator[Entry]:
-    name = called_name(call, function, project)
+    name = project.called_name(call, function)
     arguments = call.args
     if name in ELSEWHERE and arguments:
         # `await bateau.thread.run(trio.run, fn, ...)`: a program of its own, on a thread
@@ -158,7 +148,7 @@ def _edges(function: Function, project: Project) -> Iterator[tuple[Function, int
     module = function.module
     away: set[ast.AST] = set()
     for call in function.calls:
-        name = called_name(call, function, project)
+        name = project.called_name(call, function)
         others = (*call.args, *(each.value for each in call.keywords))
         if name in ELSEWHERE or name in PROGRAMS:
             away.update(node for each in (call.func, *others) for node in ast.walk(each))

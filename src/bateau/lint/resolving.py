@@ -53,6 +53,7 @@ class Project:
 
     def __init__(self) -> None:
         self._modules: dict[tuple[Path, str], Module | None] = {}
+        self._names: dict[ast.expr, str | None] = {}
         self._types: dict[ast.expr, str | None] = {}
 
     def add(self, module: Module) -> None:
@@ -84,8 +85,15 @@ class Project:
 
     def name_of(self, node: ast.expr, scope: Scope, depth: int = 0) -> str | None:
         """The full name that an expression stands for, as ``asyncio.sleep``; None where it is not sure."""
-        if depth > _DEEP:
-            return None
+        if depth:
+            return self._name_of(node, scope, depth) if depth <= _DEEP else None
+        try:
+            return self._names[node]  # of a node, since a node stands in one scope
+        except KeyError:
+            found = self._names[node] = self._name_of(node, scope, 0)
+            return found
+
+    def _name_of(self, node: ast.expr, scope: Scope, depth: int) -> str | None:
         if isinstance(node, ast.Attribute):
             base = self.name_of(node.value, scope, depth + 1)
             return canonical(f"{base}.{node.attr}") if base else None
@@ -150,6 +158,15 @@ class Project:
         return None
 
     # ------------------------------------------------------------ what is called
+
+    def called_name(self, call: ast.Call, function: Function) -> str | None:
+        """The full name of what a function's call calls, with the class of its object for a method."""
+        scope = function.scopes.get(call, function.scope)
+        name = self.name_of(call.func, scope)
+        if name is None and isinstance(call.func, ast.Attribute):
+            kind = self.type_of(call.func.value, scope)
+            name = f"{kind}.{call.func.attr}" if kind is not None else None
+        return name
 
     def called(self, call: ast.Call, scope: Scope) -> list[Function]:
         """The functions of the project that a call may mean: one, or several definitions under one name. None of them decorated."""

@@ -63,18 +63,8 @@ class _Call(NamedTuple):
     instead: str
 
 
-def _receiver_or_name(call: ast.Call, function: Function, project: Project) -> str | None:
-    scope = scope_of(function, call)
-    name = project.name_of(call.func, scope)
-    if name is None and isinstance(call.func, ast.Attribute):
-        kind = project.type_of(call.func.value, scope)
-        if kind is not None:
-            name = f"{kind}.{call.func.attr}"
-    return name
-
-
 def _blocking(call: ast.Call, function: Function, project: Project) -> _Call | None:
-    name = _receiver_or_name(call, function, project)
+    name = project.called_name(call, function)
     if name is None or name not in _WAITS or not _waits(name, call) or _is_numeric(call, function):
         return None
     return _Call(name.removeprefix("builtins."), _WAITS[name] or _advice(name))
@@ -283,7 +273,7 @@ async def load(path):
         """Calls of functions on files that have a counterpart."""
         for function in async_functions(module):
             for call in function.calls:
-                name = _receiver_or_name(call, function, project)
+                name = project.called_name(call, function)
                 if name is None or name in _WAITS or not name.startswith(_IN_FILES):
                     continue
                 found = counterparts.find(name)
@@ -333,7 +323,7 @@ async def main():
         """Calls that start a program, in async functions."""
         for function in async_functions(module):
             for call in function.calls:
-                name = _receiver_or_name(call, function, project)
+                name = project.called_name(call, function)
                 if name is None or name not in PROGRAMS or name == "trio.lowlevel.start_guest_run":
                     continue
                 if (

@@ -9,7 +9,7 @@ from ..diagnostic import Diagnostic
 from ..foreign import WAYS_OUT, counterpart
 from ..knowledge import ON_ASYNCIO, ON_TRIO
 from ..module import Function, Module
-from ..programs import Entry, Reached, asks, called_name, entries, reached
+from ..programs import Entry, Reached, asks, entries, reached
 from ..resolving import Project
 from .base import Rule, short
 
@@ -106,7 +106,7 @@ def _foreign(function: Function, project: Project, libraries: frozenset[str]) ->
     if not function.is_async and not isinstance(function.node, ast.Lambda):
         return
     for call in function.calls:
-        name = called_name(call, function, project)
+        name = project.called_name(call, function)
         if name is None or name.partition(".")[0] not in libraries or "." not in name:
             continue
         parent = module.parents.get(call)

@@ -54,6 +54,8 @@ async def update(values, value):
             for block in function.withs:
                 if isinstance(block, ast.With):
                     yield from self._held(module, project, function, block)
+            if ".acquire" not in module.text:
+                continue
             for node in nodes_of(function.body):
                 for _, statements in blocks_of(node):
                     yield from self._between(module, project, function, statements)
