@@ -41,17 +41,11 @@ THREAD_LOCKS = frozenset(
 )
 
 # Locks for tasks that one holds at a time.
-TASK_LOCKS = {
-    "asyncio.Lock": "asyncio.Lock",
-    "asyncio.Condition": "asyncio.Condition",
-    "trio.Lock": "trio.Lock",
-    "trio.StrictFIFOLock": "trio.StrictFIFOLock",
-    "trio.Condition": "trio.Condition",
-    "anyio.Lock": "anyio.Lock",
-    "anyio.Condition": "anyio.Condition",
-    "bateau.sync.Lock": "bateau.sync.Lock",
-    "bateau.sync.Condition": "bateau.sync.Condition",
-}
+TASK_LOCKS = frozenset(
+    """
+    asyncio.Lock asyncio.Condition trio.Lock trio.StrictFIFOLock trio.Condition anyio.Lock anyio.Condition bateau.sync.Lock bateau.sync.Condition
+    """.split()
+)
 
 # Functions whose whole work is to wait for something outside the program; awaited, or entered by `async with`.
 _SLEEPS = "asyncio.sleep trio.sleep anyio.sleep bateau.time.sleep"

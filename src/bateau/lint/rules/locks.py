@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from ..diagnostic import Diagnostic
-from ..flow import blocks_of, is_suspension, nodes_of, suspends
+from ..flow import blocks_of, nodes_of, suspends
 from ..knowledge import CLIENTS, EXCHANGES, OUTSIDE, SLEEPS, TASK_LOCKS, THREAD_LOCKS
 from ..module import Function, Module
 from ..resolving import Project
@@ -218,5 +218,3 @@ def _always(block: list[ast.stmt]) -> Iterator[ast.Call]:
             isinstance(each, ast.Return | ast.Raise) for each in nodes_of([statement])
         ):
             return  # what was there already is not fetched again
-        if any(is_suspension(each) and isinstance(statement, ast.While) for each in nodes_of([statement])):
-            return
