@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -238,3 +239,31 @@ def test_what_is_read_in_c_is_what_python_reads(program: str, monkeypatch: pytes
         assert native.exact and pure.exact
         assert [*map(_timeless, native.tasks)] == [*map(_timeless, pure.tasks)]
         assert (native.frames, native.stacks, native.resources) == (pure.frames, pure.stacks, pure.resources)
+
+
+ON_TRIO = """
+import bateau
+
+async def main():
+    async with bateau.scope() as scope:
+        scope.spawn(bateau.time.sleep, 1000, name="sleeper")
+        scope.spawn(blocks, name="blocks")
+
+async def blocks():
+    await bateau.time.sleep(0.01)
+    tell(ready=True)
+    block()
+
+bateau.run(main, runtime=sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("runtime", ["native", "trio"])
+def test_tasks_that_no_program_wrote_are_not_shown_and_a_scope_says_where_it_is(runtime: str) -> None:
+    with child(ON_TRIO, runtime) as (pid, _):
+        snapshot = read_blocked(pid)
+    assert sorted(task.name for task in snapshot.tasks) == ["blocks", "main", "sleeper"]
+    assert len(snapshot.runtimes) == 1
+    (main,) = [task for task in snapshot.tasks if task.name == "main"]
+    assert main.waits is not None
+    assert re.fullmatch(r"end of the children of scope \(<string>:\d+\)", main.waits.operation)

@@ -158,6 +158,8 @@ class BateauTasks:
             for key, record in self.objects.dict_items(records):
                 if not self.objects.is_none(record):
                     self.natives[record] = self.objects.integer(key)
+                else:  # a helper of ours, which no program wrote
+                    self.draft.drop(self.objects.integer(key))
         except (Fault, KeyError) as error:
             self.draft.gap(f"bateau's records of trio's tasks could not be read: {error}")
 
@@ -413,6 +415,11 @@ class BateauTasks:
         label = (
             f"{kind} {name!r}" if name else kind if kind.startswith(("the ", "nothing")) else f"{kind} at {address:#x}"
         )
+        scope = draft.scopes.get(address)
+        if scope is not None and scope.get("site") is not None:
+            frame = draft.frames[scope["site"]]
+            label = f"{kind} {name!r}" if name else kind
+            label += f" ({frame.file}:{frame.line})"
         found = draft.resource(address, kind, label)
         if name:
             found["name"] = name

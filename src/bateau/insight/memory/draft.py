@@ -173,6 +173,18 @@ class Draft:
         self.renamed[self.ids[address]] = new
         self.ids[address] = new
 
+    def drop(self, address: int) -> None:
+        """A task that is not to be shown, with its scopes and its wait."""
+        fields = self.tasks.pop(address, None)
+        if fields is None:
+            return
+        number = self.ids.pop(address)
+        for scope in [scope for scope, about in self.scopes.items() if about.get("task") == number]:
+            del self.scopes[scope]
+        wait = fields.get("waits")
+        if wait is not None and number in self.waiting.get(wait.resource, ()):
+            self.waiting[wait.resource].remove(number)
+
     def forget_wait(self, task: int, resource: int) -> None:
         """Another library's view of a wait that bateau knows better; ``task`` is the id it had there."""
         self._forgotten.add((resource, task))
