@@ -24,7 +24,7 @@ typedef struct {
 #define LOOK_OBJECTS(X)                                                                                                \
     X(stacks) X(ids) X(stack_of) X(point) X(host) X(host_id) X(scope) X(scope_id) X(parent_id) X(code) X(spawned)
 
-static PyObject *key_qualname, *key_id, *key_name, *key_state, *key_runtime, *key_scope, *key_parent, *key_entered, *key_background,
+static PyObject *key_dict, *key_qualname, *key_id, *key_name, *key_state, *key_runtime, *key_scope, *key_parent, *key_entered, *key_background,
     *key_spawned, *key_stack, *unknown;
 
 static int
@@ -274,7 +274,8 @@ made(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     PyObject *new = type->tp_alloc(type, 0);
-    if (new != NULL && PyObject_GenericSetDict(new, args[1], NULL) < 0) {
+    /* By way of the attribute: what PyObject_GenericSetDict sets is not looked at by 3.13.0, which has the first values in the object. */
+    if (new != NULL && PyObject_GenericSetAttr(new, key_dict, args[1]) < 0) {
         Py_CLEAR(new);
     }
     return new;
@@ -295,7 +296,7 @@ bateau_look_exec(PyObject *module)
     } const words[] = {
         {&key_qualname, "__qualname__"}, {&key_id, "id"},           {&key_name, "name"},       {&key_state, "state"},
         {&key_runtime, "runtime"},   {&key_scope, "scope"},     {&key_parent, "parent"},   {&key_entered, "entered"},
-        {&key_background, "background"}, {&key_spawned, "spawned"}, {&key_stack, "stack"}, {&unknown, "unknown"},
+        {&key_dict, "__dict__"},     {&key_background, "background"}, {&key_spawned, "spawned"}, {&key_stack, "stack"}, {&unknown, "unknown"},
     };
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         if (*words[i].place == NULL && (*words[i].place = PyUnicode_InternFromString(words[i].word)) == NULL) {
