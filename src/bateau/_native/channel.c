@@ -151,7 +151,7 @@ are_all_closed(PyObject *ends)
 static inline int
 short_way(EndOperation *self, Task *here, QueueState **state, PyTypeObject **end_seen)
 {
-    if (here == NULL || plain_engine(here) == NULL || self->op.state != NEW || here->budget <= 0 ||
+    if (here == NULL || (running_here->stepped != here && plain_engine(here) == NULL) || self->op.state != NEW || here->budget <= 0 ||
         task_is_cancelled(here) || self->end == NULL || !is_a(self->end, &EndType, end_seen)) {
         return 0;
     }
@@ -265,16 +265,13 @@ recv_first(EndOperation *self, Task *task, PyObject *arg, PyObject **result)
     return how;
 }
 
-static PySendResult
-send_step(Operation *self, PyObject *arg, PyObject **result)
+static __attribute__((noinline)) PySendResult
+send_otherwise(Operation *self, PyObject *arg, PyObject **result)
 {
     if (self->sub != NULL) {
         return operation_pass_on(self, arg, result);
     }
-    if (self->phase == SUSPENDED || self->phase == OVER) {
-        return operation_continue(self, arg, result);
-    }
-    Task *task = running_task();
+    Task *task = task_of_step();
     PySendResult how;
     if ((self->phase == GIVING_WAY || task == NULL || task->budget <= 0) && operation_gives_way(self, &how, result)) {
         return how;
@@ -282,21 +279,38 @@ send_step(Operation *self, PyObject *arg, PyObject **result)
     return send_first((EndOperation *)self, task, arg, result);
 }
 
+/* Going on needs none of the stack that the beginning does. */
 static PySendResult
-recv_step(Operation *self, PyObject *arg, PyObject **result)
+send_step(Operation *self, PyObject *arg, PyObject **result)
+{
+    if (self->sub == NULL && (self->phase == SUSPENDED || self->phase == OVER)) {
+        return operation_continue(self, arg, result);
+    }
+    return send_otherwise(self, arg, result);
+}
+
+static __attribute__((noinline)) PySendResult
+recv_otherwise(Operation *self, PyObject *arg, PyObject **result)
 {
     if (self->sub != NULL) {
         return operation_pass_on(self, arg, result);
     }
-    if (self->phase == SUSPENDED || self->phase == OVER) {
-        return operation_continue(self, arg, result);
-    }
-    Task *task = running_task();
+    Task *task = task_of_step();
     PySendResult how;
     if ((self->phase == GIVING_WAY || task == NULL || task->budget <= 0) && operation_gives_way(self, &how, result)) {
         return how;
     }
     return recv_first((EndOperation *)self, task, arg, result);
+}
+
+/* Going on needs none of the stack that the beginning does. */
+static PySendResult
+recv_step(Operation *self, PyObject *arg, PyObject **result)
+{
+    if (self->sub == NULL && (self->phase == SUSPENDED || self->phase == OVER)) {
+        return operation_continue(self, arg, result);
+    }
+    return recv_otherwise(self, arg, result);
 }
 
 ITERATOR(send, send_step)

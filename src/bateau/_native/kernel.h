@@ -475,6 +475,17 @@ running_task(void)
     return here != NULL && is_set(here->task) && is_a(here->task, &TaskType, &seen[SEEN_TASK]) ? (Task *)here->task : NULL;
 }
 
+/* The same, where it is most often one that an engine's own turn resumes. */
+static inline Task *
+task_of_step(void)
+{
+    Running *here = running_here;
+    if (LIKELY(here != NULL && here->stepped != NULL && (PyObject *)here->stepped == here->task)) {
+        return here->stepped;
+    }
+    return running_task();
+}
+
 /* Interned method names. */
 #define NAMES(X)                                                                                                       \
     X(_raised) X(_trapped) X(_ended) X(_after_interrupt) X(_turn_by_policy) X(_run_calls) X(_run_timers) X(step)       \

@@ -739,9 +739,6 @@ final_keep_quickly(Operation *self, PyTypeObject *type)
 static __attribute__((noinline)) void
 final_dealloc_slowly(Operation *self)
 {
-    if (final_keep_quickly(self, Py_TYPE(self))) {
-        return;
-    }
     PyObject *op = (PyObject *)self;
     PyTypeObject *type = Py_TYPE(self);
     int finalized = PyObject_GC_IsFinalized(op);
@@ -782,6 +779,14 @@ final_dealloc_slowly(Operation *self)
     Py_TRASHCAN_END
 }
 
+static __attribute__((noinline)) void
+final_dealloc_some(Operation *self)
+{
+    if (!final_keep_quickly(self, Py_TYPE(self))) {
+        final_dealloc_slowly(self);
+    }
+}
+
 static void
 final_dealloc(Operation *self)
 {
@@ -792,7 +797,7 @@ final_dealloc(Operation *self)
         return;
     }
 #endif
-    final_dealloc_slowly(self);
+    final_dealloc_some(self);
 }
 
 /* finish(class): the final class derived from it. */
