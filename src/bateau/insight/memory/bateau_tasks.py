@@ -415,9 +415,9 @@ class BateauTasks:
         label = (
             f"{kind} {name!r}" if name else kind if kind.startswith(("the ", "nothing")) else f"{kind} at {address:#x}"
         )
-        scope = draft.scopes.get(address)
-        if scope is not None and scope.get("site") is not None:
-            frame = draft.frames[scope["site"]]
+        site: int | None = draft.scopes.get(address, {}).get("site")
+        if site is not None:
+            frame = draft.frames[site]
             label = f"{kind} {name!r}" if name else kind
             label += f" ({frame.file}:{frame.line})"
         found = draft.resource(address, kind, label)
