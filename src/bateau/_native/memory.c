@@ -775,7 +775,7 @@ describe_task(Plain *self, PyObject *fields, const int64_t values[T_ALL], PyObje
     PyObject *first = entry(self, HOSTS, (uint64_t)values[T_HOST]);
     long long before = first != NULL ? PyLong_AsLongLong(first) : 0;
     if (PyErr_Occurred() || set(fields, key_id, PyLong_FromLongLong(values[T_ID])) < 0 ||
-        set(fields, key_name, PyUnicode_FromFormat("%U-%lld", base, (long long)values[T_ID] - before)) < 0 ||
+        set(fields, key_name, PyUnicode_FromFormat("%U-%lld", base, (long long)((uint64_t)values[T_ID] - (uint64_t)before))) < 0 ||
         PyDict_SetItem(fields, key_state, word_waiting) < 0 ||
         set(fields, key_runtime, PyLong_FromUnsignedLongLong((uint64_t)values[T_HOST])) < 0 || PyDict_SetItem(fields, key_stack, index) < 0) {
         return -1;
@@ -1174,7 +1174,7 @@ usual_task(Usual *self, PyObject *number)
     if (kind == NULL || kind == Py_None || state != 0 || values[A_CALLBACK] != 0 || values[A_CORO] == 0 || values[A_WAITER] == 0) {
         goto leave_it;
     }
-    place = at(self->chains->window, values[A_WAITER], self->state_at + 4);
+    place = at(self->chains->window, values[A_WAITER], self->state_at + 4 > 16 ? self->state_at + 4 : 16); /* where the state is, that memory says */
     if (place == NULL) {
         goto leave_it;
     }
@@ -1190,7 +1190,7 @@ usual_task(Usual *self, PyObject *number)
     if (created == NULL || running != Py_False || created != Py_False || (wait = wait_of(self, index, inmost, &ids)) == NULL) {
         goto leave_it;
     }
-    id = PyLong_FromLongLong(-(long long)address);
+    id = PyLong_FromLongLong((long long)(0 - address));
     fields = PyDict_New();
     if (id == NULL || fields == NULL || PyDict_SetItem(fields, key_id, id) < 0 || set(fields, key_name, name_at(self, values[A_NAME])) < 0 ||
         PyDict_SetItem(fields, key_state, word_waiting) < 0 || set(fields, key_runtime, PyLong_FromUnsignedLongLong(values[A_LOOP])) < 0 ||

@@ -21,7 +21,7 @@ DONE = 4
 FIELDS = {"member_descriptor", "getset_descriptor"}
 # What is made by its maker alone; their fields are gone through with their calls.
 MADE_ELSEWHERE = frozenset(
-    "Ring EngineTimer WorldEvent Handle TimerHandle LoopCore LoopFaceFields Stacks Look Window Record Chains Call NowFileFields".split()
+    "Ring EngineTimer WorldEvent Handle TimerHandle LoopCore LoopFaceFields Stacks Look Window Record Chains PlainTasks UsualTasks Call NowFileFields".split()
 )
 # What may not be set to anything: a program that does has its queue taken away (test_misuse.py).
 ANYTHING = sorted(TYPES.keys() - MADE_ELSEWHERE)

@@ -142,7 +142,37 @@ def look(token: Token) -> Callable[[], object]:
     return lambda: bateau.run(main)
 
 
-@calls.go_through(Window="word text", Record="read", Chains="of")
+@calls.go_through(module="rows")
+def rows(token: Token) -> Callable[[], object]:
+    class Row:
+        def __init__(self, **fields: object) -> None:
+            vars(self).update(fields)
+
+    usual = Row(text="x", odd='"\n\u20ac', whole=-(1 << 63), large=1 << 70, real=1.5, none=None, yes=True, no=False)
+    things = (usual, Row(inner=usual, other=token, a=1, b=2, c=3, d=4, e=5, f=6, g=7, h=8), token)
+    fields = {Row: 10, Token: 5}
+
+    def lean(row: object) -> object:
+        return {"inner": usual, "other": token} if type(row) is Row else token
+
+    def call() -> None:
+        assert native.rows(things, 0, 2, {Row: 10}, lean, lambda value: '"..."').count(b'"..."') == 5
+        assert native.rows(things, 2, 1, fields, lean, repr) == b""
+        for broken in (
+            lambda: native.rows(things, 0, 3, fields, lean, repr), lambda: native.rows(things, 0, 2, {Row: 0}, token, repr),
+            lambda: native.rows((float("inf"),), 0, 1, {}, lean, repr), lambda: native.rows((token,), 0, 1, {}, lean, lambda value: token),
+            lambda: native.rows(things, -1, 2, {}, lean, repr), lambda: native.rows(token, 0, 1, {}, lean, repr),
+            lambda: native.rows((token,), 0, 1, {Token: 0}, lean, repr),
+        ):  # fmt: skip
+            with contextlib.suppress(TypeError, ValueError):
+                broken()
+
+    return call
+
+
+@calls.go_through(
+    Window="word text linked words", Record="read", Chains="of", PlainTasks="task wait", UsualTasks="task"
+)
 def memory(token: Token) -> Callable[[], object]:
     """A made-up address space of one chunk: two coroutines (type 1) of which the first awaits the second, which awaits an end (type 2)."""
     size = 1 << 12
@@ -167,6 +197,8 @@ def memory(token: Token) -> Callable[[], object]:
             return b""
 
     class Path:
+        index, running, created = 3, False, False
+
         def __init__(self, slot: int) -> None:
             self.after: dict[tuple[int, ...], Path] = {}
             self.slot = slot
@@ -174,13 +206,59 @@ def memory(token: Token) -> Callable[[], object]:
     class Found(tuple[Any, ...]):
         __slots__ = ()
 
+    # A task of bateau's (type 77) that waits with an operation (88) for a resource until a time (99); and two of asyncio's (66), of which
+    # one waits for the end above, and the other's name is Python's to read.
+    put(1536, 1, 77, 0, 5000, size + 64, 0, 6000, size + 1536, 0, 0, 7000, size + 2048, 42, 3 | 1 << 40)
+    put(2048, 1, 88, 9000, size + 2200, 1)
+    put(2200, 1, 99)
+    put(2560, 1, 66, 5000, 0, 0, size + 2816, size + 64, size + 1024)
+    put(2688, 1, 66, 5000, 0, 0, size + 2816, size + 64, 64)
+    put(2816, 1, 55, 0, 0, 0)
+    put(3072, size + 3080, size + 3088, 0)  # a list
     chunks = Chunks({1: bytes(chunk), 2: token})
     root, first, second = Path(0), Path(5), Path(5)
     root.after[1, 0, 100, 200] = first
     first.after[1, 0, 300, 400] = second
 
+    class Wait:
+        pass
+
+    def tasks_of(chains: Any) -> None:
+        tasks: dict[int, Any] = {}
+        layout = tuple((16 + 8 * n, "Q") for n in range(10)) + ((96, "q"), (104, "i"), (108, "B"), (109, "B"))
+        tables = (
+            tasks, {}, {5000: 10}, {second: "work"}, {6000: 9}, {(7000, 3): 2}, {88: (16, 24, 32)},
+            {(88, 9000): ("words", 9000, True)}, {9000: []}, {5000: 1.5},
+        )  # fmt: skip
+        plain = native.PlainTasks(chains, 77, 0, 99, layout, tables, Wait)
+        fields = plain.task(size + 1536)
+        assert fields["name"] == "work-32" and fields["spawned"] == 2 and tasks[size + 1536] is fields
+        assert plain.wait(size + 1536, fields) is True and vars(fields["waits"])["left"] == -1.5
+        assert plain.task(size + 64) is None and plain.wait(size + 64, fields) is False
+        for words in ("w", None):
+            shared, waiting = {(size + 512, "w"): Wait()}, {size + 512: [], 1: []}
+            usual_tables = (tasks, {}, {66: 0}, {3: (0, words)}, {55: "future"}, shared, waiting, {2: -24})
+            offsets = (8, 16, 24, 32, 40, 48, 56)
+            usual = native.UsualTasks(chains, 9, 99, 40, 32, 1.0, offsets, usual_tables, Wait, lambda address: token)
+            assert usual.task(size + 2560) is True and tasks[size + 2560]["name"] == "hello"
+            assert usual.task(size + 2688) is True and tasks[size + 2688]["name"] is token
+            assert usual.task(size + 64) is False
+        for broken in (
+            lambda: native.PlainTasks(chains, 77, 0, 99, layout, tables, int), lambda: native.PlainTasks(chains, 77, 0, 99, (), tables, Wait),
+            lambda: native.PlainTasks(chains, 77, 0, 99, layout, (token,) * 10, Wait), lambda: plain.wait(token, fields), lambda: plain.task(token),
+            lambda: native.UsualTasks(chains, 9, 99, 4, 0, 1.0, offsets, usual_tables, Wait, token), lambda: usual.task(token),
+            lambda: native.UsualTasks(chains, 9, 99, 40, 0, 1.0, offsets, (token,) * 8, Wait, token), lambda: usual.task(3 * size),
+        ):  # fmt: skip
+            with contextlib.suppress(TypeError, ValueError, ProcessLookupError):
+                broken()
+
     def call() -> None:
         window = native.Window(chunks, 12, lambda address: token)
+        assert (
+            window.linked(size + 3072, 0, 9) == [size + 3072, size + 3080, size + 3088]
+            and window.linked(64, 0, 9) is None
+        )
+        assert window.words([size + 3072, size + 3080], 8) == [size + 3088, 0] and window.words([64], 0) is None
         assert window.word(size + 64 + 8) == 1 and window.word(0) is token and window.word(1 << 70) is token
         assert window.text(size + 1024, 9, 40) == "hello" and window.text(size, 9, 40) is None
         record = native.Record(window, ((0, "Q"), (8, "i"), (12, "b"), (13, "B"), (14, "h"), (16, "q")))
@@ -189,10 +267,12 @@ def memory(token: Token) -> Callable[[], object]:
         for _ in range(2):
             assert chains.of(size + 64) == (second, [size + 104, size + 296], size + 512, False)
         assert chains.of(64) is None
+        tasks_of(chains)
         for broken in (
             lambda: window.word(token), lambda: window.word(3 * size), lambda: record.read(3 * size, 0), lambda: chains.of(3 * size),
             lambda: native.Window(chunks, 1, token), lambda: native.Record(window, ((0, "x"),)), lambda: native.Record(token, ()),
             lambda: native.Chains(window, root, {}, Path, 0, 0, 0, 0, False), lambda: window.text(token, 0, 0),
+            lambda: window.linked(3 * size, 0, 9), lambda: window.words([3 * size], 0), lambda: window.words([token], 0),
         ):  # fmt: skip
             with contextlib.suppress(TypeError, ValueError, ProcessLookupError):
                 broken()
