@@ -79,9 +79,10 @@ class LiveReader:
             seen[number] = what
             if before.get(number) is what:
                 at = since[number] = times[number]
-                wait: model.Wait = fields["waits"]
-                if wait.waited is None:
-                    wait.__dict__.update(waited=round(now - at, 3), at_least=True)
+                wait: dict[str, Any] = fields["waits"].__dict__
+                if wait.get("waited") is None:
+                    wait["waited"] = round(now - at, 3)
+                    wait["at_least"] = True
             else:
                 since[number] = now
         self._seen, self._since = seen, since

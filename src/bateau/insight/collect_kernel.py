@@ -177,6 +177,8 @@ class KernelCollector:
                     text = self._texts[kind, number] = f"{kind.__name__} on {known['text']}"
                 else:
                     text = op.describe()
+                    if getattr(kind, "described_alike", False):
+                        self._texts[kind, number] = text
             except Exception as error:
                 text = failed_description(op, error)
         fields: dict[str, Any] = {"operation": text, "resource": number}

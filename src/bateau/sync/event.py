@@ -67,5 +67,8 @@ class _Wait(EventWaitFields, QueuedWait):
         self.value = self.resource._flag
         return self.resource._flag
 
+    # All who wait for one event wait alike: who tells of very many need not ask each.
+    described_alike = True
+
     def describe(self) -> str:
         return f"wait for {self.resource.describe()}"
