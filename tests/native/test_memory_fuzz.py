@@ -124,6 +124,16 @@ class Model:
         whole = self.at(address, data + length) if length <= 256 and state & 0x60 == 0x60 and its_kind == kind else None
         return whole[data:].decode("latin-1") if whole is not None else None
 
+    def linked(self, node: int, after: int, most: int) -> list[int] | None:
+        nodes: list[int] = []
+        while node != 0 and len(nodes) < most:
+            nodes.append(node)
+            following = self.word(node + after & LAST)
+            if following is None:
+                return None
+            node = following
+        return nodes
+
     def chain(self, root: Path, here: int, pointers: bool) -> tuple[Any, ...] | None:
         path, frames = root, []
         for _ in range(LONGEST):
@@ -186,6 +196,11 @@ def test_hostile_memory_is_read_as_python_reads_it(seed: int) -> None:
             assert (tuple(chain) if chain is not None else None) == model.chain(root, address, pointers)
             found += chain is not None
             none = chance.choice(places)
+            most, after = chance.choice((0, 3, 200)), chance.choice((0, 8, 16, 1 << 31))
+            assert window.linked(address, after, most) == model.linked(address, after, most)
+            some = [address, *chance.sample(places, 2)]
+            words = [model.word(one + after & LAST) for one in some]
+            assert window.words(some, after) == (words if None not in words else None)
             values = record.read(address, none)
             end = max(offset + struct.calcsize(kind) for offset, kind in kinds)
             whole = model.at(address, end)
@@ -205,6 +220,91 @@ def test_hostile_memory_is_read_as_python_reads_it(seed: int) -> None:
         chunks.setdefault(number, a_chunk(chance, places[:60]))
         places.append(number * SIZE + chance.randrange(0, SIZE, 8))
     assert found
+
+
+class Wait:
+    """What a task waits on."""
+
+
+class Step(Path):
+    """A place as the readers of tasks know it."""
+
+    index, running, created = 3, False, False
+
+
+# Two coroutines, of which the first awaits the second and that an end; a task of bateau's that waits with an operation until a time; one of
+# asyncio's; a string, a float, a future.
+CORO, TASK, OPERATION, NUMBER, ASYNCIO_TASK, WAITER, NAME = (
+    SIZE + at for at in (64, 1536, 2048, 2200, 2560, 2816, 1024)
+)
+THINGS = {
+    64: (1, GENERATOR, 0, 0, 100, 200, SIZE + 256),
+    256: (1, GENERATOR, 0, 0, 300, 400, SIZE + 512),
+    512: (1, END, 0, 5),
+    1024: (1, TEXT, 5, 0, 0x60, int.from_bytes(b"hello", "little")),
+    1536: (1, 77, 0, 5000, CORO, 0, 6000, TASK, 0, 0, 7000, OPERATION, 42, 3 | 1 << 40),
+    2048: (1, 88, 9000, NUMBER, 1),
+    2200: (1, 99, 0x4000000000000000),
+    2560: (1, 66, 5000, 0, 0, WAITER, CORO, NAME),
+    2816: (1, 55, 0, 0, 0),
+}
+ODD = (
+    0,
+    1,
+    LAST,
+    1 << 63,
+    (1 << 63) - 1,
+    0x7FF0000000000000,
+    0x7FF8000000000000,
+    0xFFF0000000000000,
+    *(SIZE + at for at in THINGS),
+)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_tasks_of_damaged_memory_are_some_or_none(seed: int) -> None:
+    """Words changed, the end cut off, and offsets that are lies, for the process says itself where its fields are: it is a task, or none."""
+    chance, first, second = random.Random(seed), Step(5), Step(5)
+    root = Step(0)
+    root.after[GENERATOR, 0, 100, 200], first.after[GENERATOR, 0, 300, 400] = first, second
+    layout = [*((16 + 8 * n, "Q") for n in range(10)), (96, "q"), (104, "i"), (108, "B"), (109, "B")]
+    entered = waits = 0
+    for _ in range(300):
+        chunk = bytearray(SIZE)
+        for at, words in THINGS.items():
+            struct.pack_into(f"<{len(words)}Q", chunk, at, *words)
+        for _ in range(chance.randrange(4)):
+            at = chance.choice(list(THINGS))
+            struct.pack_into(
+                "<Q", chunk, at + 8 * chance.randrange(len(THINGS[at])), chance.choice((*ODD, chance.getrandbits(64)))
+            )
+        end = chance.choice((SIZE, SIZE, chance.choice(list(THINGS)) + chance.randrange(130)))
+        its_layout = [(chance.randrange(4096) if chance.random() < 0.02 else at, kind) for at, kind in layout]
+        state_at, text_at = chance.choice((32, 32, 0, 4, 12, 4096)), chance.choice((40, 40, 36, 4096))
+        offsets = tuple(chance.randrange(4096) if chance.random() < 0.02 else at for at in (8, 16, 24, 32, 40, 48, 56))
+        window = native.Window(Chunks({1: bytes(chunk[:end])}), SHIFT, lambda _address: None)
+        chains = native.Chains(window, root, ROLES, Found, STATE, CODE, INSTRUCTION, LOCALS, False)
+        tasks: dict[int, Any] = {}
+        tables = (
+            tasks, {}, {5000: (1 << 63) - 1}, {second: "work"}, {6000: 9}, {(7000, 3): 2}, {88: (16, chance.choice((24, -1, 4000)), 32)},
+            {(88, 9000): ("words", 9000, True)}, {9000: []}, {5000: 1.5},
+        )  # fmt: skip
+        plain = native.PlainTasks(chains, 77, 0, 99, tuple(its_layout), tables, Wait)
+        fields = plain.task(TASK)
+        entered += fields is not None
+        waits += plain.wait(TASK, fields if fields is not None else {"id": 1})
+        for words in ("w", None):
+            its_tables = (
+                tasks, {}, {66: 0}, {3: (0, words)}, {55: "future"}, {(SIZE + 512, "w"): Wait()}, {SIZE + 512: [], 1: []},
+                {END: chance.choice((-24, 24, -4000))},
+            )  # fmt: skip
+            usual = native.UsualTasks(chains, TEXT, 99, text_at, state_at, 1.0, offsets, its_tables, Wait, str)
+            entered += usual.task(ASYNCIO_TASK)
+        for one in tasks.values():
+            assert type(one["id"]) is int and type(one["name"]) is str and one["stack"] == 3
+            left = vars(one["waits"]).get("left", 0.0) if "waits" in one else 0.0
+            assert -1e12 < left < 1e12  # JSON has no infinity
+    assert entered > 100 and waits > 30
 
 
 def test_what_is_no_address_is_none() -> None:

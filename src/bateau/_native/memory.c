@@ -5,6 +5,7 @@
  * Ownership. A Window keeps references to the chunks it has used last. Chains keeps the places that it has met alive by the root of
  * their tree, from which nothing is ever taken out. */
 #include "native.h"
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 #include <structmember.h>
@@ -861,7 +862,7 @@ time_left(Plain *self, uint64_t when, uint64_t host)
         return NULL;
     }
     double left = due - PyFloat_AS_DOUBLE(now);
-    if (!(left < 1e12)) { /* or no number */
+    if (!(fabs(left) < 1e12)) { /* or no number */
         Py_RETURN_NONE;
     }
     PyObject *exact = PyFloat_FromDouble(left);
@@ -1087,6 +1088,9 @@ sleep_of(Usual *self, uint64_t handle)
     }
     double when;
     memcpy(&when, place, sizeof when);
+    if (!(fabs(when - self->now) < 1e12)) {
+        return NULL; /* for ever, or no number */
+    }
     PyObject *exact = PyFloat_FromDouble(when - self->now);
     PyObject *left = exact != NULL ? PyObject_CallMethodOneArg(exact, str_round, number_three) : NULL;
     PyObject *one = PyLong_FromLong(1), *more = left != NULL && one != NULL ? PyDict_New() : NULL, *wait = NULL;

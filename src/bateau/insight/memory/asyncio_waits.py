@@ -200,7 +200,10 @@ class AsyncioWaits:
             when = self.objects.real(self.memory.word(handle + slot))
         else:
             return None
-        return round(when - self.draft.now, 3)  # a thousandth of a second says all, and is written in half of the time
+        left = when - self.draft.now
+        if not abs(left) < 1e12:  # for ever, which JSON has no number for; or no number
+            return None
+        return round(left, 3)  # a thousandth of a second says all, and is written in half of the time
 
     def _awaited(self, task: int, chain: Chain, waiter: int, recipe: Recipe, depth: int) -> Wait:
         """A wait on a future itself: another task, several, or one that anybody may complete."""

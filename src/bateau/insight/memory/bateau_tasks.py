@@ -381,7 +381,7 @@ class BateauTasks:
         more: dict[str, Any] = {"shielded": True} if shielded else {}
         if when:
             left = self.objects.real(when) - self._clock(address, fields["runtime"])
-            if left < 1e12:
+            if abs(left) < 1e12:
                 more["left"] = round(left, 3)
         return self.draft.waits(fields["id"], text, resource, **more)
 
@@ -573,7 +573,7 @@ class BateauTasks:
         deadline = objects.path(address, "deadline_at")
         if deadline:
             left = objects.real(deadline) - (self._clock(task, objects.attribute(task, "host")) if task else draft.now)
-            if left < 1e12:
+            if abs(left) < 1e12:
                 fields["left"] = round(left, 3)
         self._reasons(fields, objects.path(address, "effective"), objects.path(address, "stopping"))
         site = objects.path(address, "site") or objects.path(address, "_site") or objects.path(address, "_site_code")
