@@ -49,6 +49,7 @@ def test_who_waits_holds_nothing() -> None:
 def test_it_is_asked_once_and_decides() -> None:
     with child(PROGRAM, "waits") as (pid, _):
         os.kill(pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, pid, os.WSTOPPED)  # all of its threads
         asked: list[int] = []
 
         def held() -> bool:
