@@ -21,6 +21,7 @@ NAMES = (
     "offload",
     "tcp_echo",
     "udp_echo",
+    "connections",
     "crowd",
     "hosted",
     "http",
