@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Coroutine
+from sys import _getframe
 from typing import TYPE_CHECKING, Any
 
 from .kernel import scope as _kernel_scope
@@ -28,7 +28,7 @@ _kernel_scope.run_blocking = _run_blocking
 
 
 def _site() -> tuple[str, int]:
-    frame = sys._getframe(2)
+    frame = _getframe(2)
     return frame.f_code.co_filename, frame.f_lineno
 
 
@@ -51,10 +51,11 @@ def scope(
     Raises ``ValueError`` for a negative time or a limit below 1.
     """
     made: Scope = Scope.__new__(Scope)
-    frame = sys._getframe(1)
-    site = frame.f_code.co_filename, frame.f_lineno
-    made._set_up(name, policy, limit, timeout, deadline, shield, cleanup_budget, site)
+    made._set_up(name, policy, limit, timeout, deadline, shield, cleanup_budget, _getframe(1))
     return made
+
+
+_new_timeout: Callable[[type[RaisingTimeout]], RaisingTimeout] = RaisingTimeout.__new__
 
 
 def timeout(seconds: float | None) -> RaisingTimeout:
@@ -62,20 +63,20 @@ def timeout(seconds: float | None) -> RaisingTimeout:
 
     For ``with`` or ``async with``; leaving it never suspends. ``reschedule(when)`` moves the deadline.
     """
-    return _raising(seconds, sys._getframe(1))
+    return _raising(seconds, _getframe(1))
 
 
 def _raising(seconds: float | None, frame: FrameType) -> RaisingTimeout:
     """``RaisingTimeout(...)`` as plain calls from one Python function to the next, which CPython 3.11 makes without leaving its loop."""
-    made: RaisingTimeout = RaisingTimeout.__new__(RaisingTimeout)
-    made._set_up(seconds, None, False, (frame.f_code.co_filename, frame.f_lineno))
+    made: RaisingTimeout = _new_timeout(RaisingTimeout)
+    made._set_up(seconds, None, False, frame)
     made.expired = False
     return made
 
 
 def fail_after(seconds: float | None) -> RaisingTimeout:
     """The same as ``timeout``, under trio's and anyio's name for it."""
-    return _raising(seconds, sys._getframe(1))
+    return _raising(seconds, _getframe(1))
 
 
 def deadline(when: float | None) -> RaisingTimeout:

@@ -97,8 +97,8 @@ def test_an_end_on_the_outer_ones_account_leaves_no_timer(entry, findings):
                 pytest.fail("unreachable")
             log.append((outer.cancelled_caught, outer.timer))
         host = bateau.current_task().host
-        if hasattr(host, "_timers"):
-            log.append([timer for timer in host._timers if timer.fn is not None])
+        if hasattr(host, "pending_timers"):
+            log.append(host.pending_timers())
         return log
 
     log = entry.run(main)

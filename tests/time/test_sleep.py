@@ -123,7 +123,7 @@ def test_a_cancelled_sleep_takes_its_timer_back(entry):
         engine = bateau.current_task().host
         with bateau.move_on_after(0.005):
             await bateau.time.sleep(100)
-        assert not [timer for timer in engine._timers if timer.fn is not None]
+        assert not engine.pending_timers()
 
     entry.run(main)
 

@@ -333,7 +333,10 @@ class Recv(RecvFields, Operation[T]):
         host = task.host
         self.task = task
         self.state = PARKED
-        self.register()
+        state.receiving._ops[self] = None
+        if not state.senders:  # dropped in between by the collector: told as ``register`` tells it
+            self.unregister()
+            self.register()
         task.waiting = self
         try:
             while True:

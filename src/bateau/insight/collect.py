@@ -225,10 +225,10 @@ class _Collection:
     def _elsewhere(self) -> None:
         """Tasks of bateau that are in no operation of bateau's: in another library's wait, or ready."""
         for fields, task in self.kernel.elsewhere:
-            native = task.face if task.face is not None else task.host_task
+            native = task.face if task.face is not None else getattr(task, "host_task", None)
             coro = task.coro if task.coro is not None else foreign_coro(task)
             if hasattr(native, "_fut_waiter"):
-                if not task.scheduled and task.coro is not None and native is task.host_task:
+                if not task.scheduled and task.coro is not None and native is getattr(task, "host_task", None):
                     fields["state"] = "ready"  # on asyncio: its first step has not come yet
                 else:
                     self.asyncio.fill(fields, native, coro)
@@ -238,7 +238,7 @@ class _Collection:
                 fields["state"] = "ready"
 
     def _outer_left(self, task: Task[Any], coro: Any) -> float | None:
-        native = task.host_task
+        native = getattr(task, "host_task", None)
         if native is not None and hasattr(native, "ref"):
             found = trio_task(native)
             return collect_trio.effective_left(found) if found is not None else None

@@ -293,7 +293,7 @@ class KernelCollector:
 
 def foreign_coro(task: Task[Any]) -> Any:
     """The coroutine of a task that bateau adopted: its host's task has it."""
-    native: Any = task.host_task
+    native: Any = getattr(task, "host_task", None)  # unset where the kernel's own engine drives
     if native is None:
         return None
     if hasattr(native, "get_coro"):

@@ -11,7 +11,7 @@ import typing
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import CodeType, FrameType
 
 PACKAGE_DIR = __file__[: -len("kernel/errors.py")]
 # ``Event[int](...)`` makes its object in a frame of this file: never the line to blame.
@@ -26,6 +26,16 @@ def user_site(frame: FrameType | None) -> tuple[str, int]:
             return filename, frame.f_lineno
         frame = frame.f_back
     return "<unknown>", 0
+
+
+def line_of(code: CodeType | tuple[str, int], offset: int) -> tuple[str, int]:
+    """The file and line that a code object and an offset into it name. Worked out only when somebody asks: finding the line in a
+    frame costs more than the rest of a timeout's making, in a long function.
+    """
+    if isinstance(code, tuple):
+        return code
+    line = next((ln for start, end, ln in code.co_lines() if start <= offset < end and ln is not None), 0)
+    return code.co_filename, line
 
 
 class CancelRecord:

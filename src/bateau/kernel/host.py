@@ -7,6 +7,7 @@ A host is one running loop (or kernel engine) on one thread. Everything here is 
 from __future__ import annotations
 
 from _thread import get_ident
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .instrument import Instrument
     from .scope import Scope
     from .task import Task
+    from .timers import Waiter
 
 
 class Timer(Protocol):
@@ -39,6 +41,13 @@ class Host:
     foreign_tree: bool = False
     # The number of the last task before its run began, where names are to be the same in each run: the simulator's hosts set it.
     first_id: int = 0
+    # True where entering and leaving a node of the tree is the kernel's affair alone: ``enter_node`` and ``leave_node`` have nothing to
+    # do there, and are not called for the usual block.
+    own_tree: bool = False
+    # Where a task that was spawned becomes ready by being put last; None where ``start`` has more to do.
+    queue: deque[Task[Any]] | None = None
+    # Memory was short when a task became ready: it is not in ``queue``, and must be put there later.
+    starved: bool = False
     # True where another loop drives: its steps are not ours to see.
     rides: bool = False
     # Whether a coroutine of a task may be resumed without those that await it; see ``direct``.
@@ -107,10 +116,10 @@ class Host:
         """An exception of the exact type, carrying ``record``."""
         return self.cancelled_type()(record)
 
-    def arm(self, node: CancelNode) -> Timer:
-        """Make the deadline of an entered node cancel it. Hosts whose native scopes have deadlines let those do it."""
+    def arm(self, node: CancelNode) -> Any:
+        """Make the deadline of an entered node cancel it; returns a timer, for ``clear_timer``. Hosts whose native scopes have deadlines let those do it."""
         assert node.deadline_at is not None
-        return self.call_at(node.deadline_at, node._expire)
+        return self.set_timer(node.deadline_at, node)
 
     def sync_node(self, node: CancelNode) -> None:
         """The state of an armed node is being asked: hosts with deadlines of their own look whether it fired."""
@@ -179,6 +188,14 @@ class Host:
     def call_at(self, when: float, fn: Callable[[], None]) -> Timer:
         """Call ``fn`` on this host's thread once ``now() >= when``."""
         raise NotImplementedError
+
+    def set_timer(self, when: float, waiter: Waiter) -> Any:
+        """The same for the kernel's own waits: tell ``waiter`` by its ``_due()``. Returns what ``clear_timer`` takes back."""
+        return self.call_at(when, waiter._due)
+
+    def clear_timer(self, timer: Any) -> None:
+        """Take back what ``set_timer`` or ``arm`` has given, at once; harmless once it was due."""
+        timer.cancel()
 
     def call_soon(self, fn: Callable[[], None]) -> None:
         """Call ``fn`` on this host's thread, after what is now running, before any poll that blocks."""

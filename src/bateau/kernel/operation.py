@@ -23,6 +23,7 @@ from _thread import get_ident
 from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+from .cancellation import make_cancelled
 from .current import foreign_task, tls
 from .errors import Stopped, user_site
 from .hazard import note, raise_unraisable
@@ -199,12 +200,17 @@ class Operation(OperationFields, Generic[T]):
                         self.state = DONE
                         break
                     if self.state is ABORTED:
+                        if not task.foreign:
+                            break
                         host.resume_aborted(task, sent)
             except BaseException as exc:
                 _thrown(self, task, exc)
             finally:
                 task.waiting = None
                 task.budget = STEP_BUDGET
+            if self.state is ABORTED:
+                # As ``resume_aborted`` does; here, since each frame it passes on its way out is a tenth of the cost of a cancelled task.
+                raise make_cancelled(task)
         if self.error is not None:
             error, self.error = self.error, None
             raise error
@@ -430,21 +436,34 @@ class YieldNow(YieldFields, Operation[None]):
         if self.state is not NEW:
             raise RuntimeError("this yield was awaited before; each call gives a single-use awaitable")
         self.state = DONE
-        task = tls.running.task or foreign_task()
-        if task.node.effective is not None or task.foreign and task.host.is_cancelled(task):
+        task = tls.running.task
+        if task is None:
+            return (yield from _yield_abroad(foreign_task()))
+        if task.node.effective is not None:
             check_swallowed(task)
             yield from task.host.raise_cancelled(task)
         task.budget = STEP_BUDGET
         if task.guard is not None:
             yield from settle_guards(task, False)
-        if task.foreign:
-            host = task.host
-            yield host.pause(task)
-            yield host.pause(task)  # trio shuffles each round: only after a second one has every other task run
-        else:
-            yield None
-        if task.node.effective is not None or task.foreign and task.host.is_cancelled(task):
+        yield None
+        if task.node.effective is not None:
             yield from task.host.raise_cancelled(task)
+
+
+def _yield_abroad(task: Task[Any]) -> Generator[Any, Any, None]:
+    """``YieldNow`` where another loop drives, whose way to let others run is its own."""
+    host = task.host
+    if task.node.effective is not None or task.foreign and host.is_cancelled(task):
+        check_swallowed(task)
+        yield from host.raise_cancelled(task)
+    task.budget = STEP_BUDGET
+    if task.guard is not None:
+        yield from settle_guards(task, False)
+    yield host.pause(task)
+    if task.foreign:
+        yield host.pause(task)  # trio shuffles each round: only after a second one has every other task run
+    if task.node.effective is not None or task.foreign and host.is_cancelled(task):
+        yield from host.raise_cancelled(task)
 
 
 def warn_never_awaited(op: Operation[Any]) -> None:

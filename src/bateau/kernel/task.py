@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from .cancellation import CancelNode
 from .current import current_task_or_none
-from .errors import PACKAGE_DIR, Cancelled, CancelRecord, TaskCancelled, WrongRuntime
+from .errors import PACKAGE_DIR, Cancelled, CancelRecord, TaskCancelled, WrongRuntime, line_of
 from .foreign import explain_foreign
 from .operation import STEP_BUDGET, Guard, Operation
 from .recursion import shorten_recursion
@@ -109,7 +109,7 @@ class Task(TaskFields, CancelNode, Resource, Generic[T_co]):
     while the task is parked in one of our operations. ``ended`` is final, and set before anyone is told. Once it has ended
     and everyone was told, it no longer refers to itself (``task``, ``node``): it goes with the last handle, and the garbage
     collector has no part in it (it took a sixth of the cost of a short task). ``_value`` is set once it has ended,
-    ``error_seen`` once it has ended with an error.
+    ``error_seen`` once it has ended with an error; ``host_task`` and ``parked`` may be unset where an engine drives.
     """
 
     __slots__ = slots(
@@ -169,6 +169,7 @@ class Task(TaskFields, CancelNode, Resource, Generic[T_co]):
         context: Context | None = None,
     ) -> None:
         self._begin(host, coro, scope, name, context)
+        self._not_started()
         # Where it was spawned: a (file, line) pair, or a code object and an offset into it, from which the line is worked
         # out only when somebody asks (saves 0.1 us per spawn, and keeps no frame alive).
         if isinstance(site, tuple):
@@ -186,15 +187,14 @@ class Task(TaskFields, CancelNode, Resource, Generic[T_co]):
         name: str | None,
         context: Context | None,
     ) -> None:
-        """Set every field but the site. ``Scope.spawn`` calls this instead of ``__init__``: CPython 3.11 calls a function written in
+        """Set every field but the site and those of ``_not_started``. ``Scope.spawn`` calls this instead of ``__init__``: CPython 3.11 calls a function written in
         Python without leaving the interpreter's loop, and an ``__init__`` not (0.05 us).
         """
         global _counter
-        _counter += 1
+        _counter = self.id = _counter + 1
         self.children = None
         self.task = self
         self.record = None
-        self.id = _counter
         self.node: CancelNode = self
         self.host = host
         # The host's ``foreign_tree``, where every operation looks.
@@ -217,26 +217,30 @@ class Task(TaskFields, CancelNode, Resource, Generic[T_co]):
         self._error: BaseException | None = None
         self._extra: dict[str, Any] | None = None
         self.ended = False
-        self.started = False
         self.background = False
         self.budget = STEP_BUDGET
         self.waiting: Operation[Any] | None = None
         # The cancellation last raised in this task, until it is seen to have done its work (law 8).
         self.delivered: BaseException | None = None
         self.joiners: WaitQueue | None = None
-        # For ``scope.start``: the status object whose failure goes to the starter, not to the policy.
-        self.starting: Any = None
-        # The host's own: its native task; what it is parked on; whether it is in a ready queue; an exception to throw at
-        # the next step; the face it shows to asyncio.
-        self.host_task: Any = None
-        self.parked: Any = None
-        self.scheduled = False
+        # An exception to throw at the next step, and the face it shows to asyncio.
         self.throwing: BaseException | None = None
         self.face: Any = None
         # Told when the coroutine has ended, by key: the locks that others wait for while this task holds them.
         self.at_end: dict[object, Callable[[Task[Any]], None]] | None = None
+        # For ``scope.start``: the status object whose failure goes to the starter, not to the policy.
+        self.starting: Any = None
         # What must not stay open over a wait (the borrow of a ``Cell``); ``yield_once`` asks it.
         self.guard: Guard | None = None
+
+    def _not_started(self) -> None:
+        """Set what ``Scope.spawn`` sets otherwise, or not at all, for a task that goes straight into an engine's queue."""
+        self.started = False
+        # Whether it is in a ready queue.
+        self.scheduled = False
+        # Of hosts that ride on another loop: its native task there, and what it is parked on.
+        self.host_task: Any = None
+        self.parked: Any = None
 
     # -- the handle ----------------------------------------------------------------------------------------------------
 
@@ -256,12 +260,7 @@ class Task(TaskFields, CancelNode, Resource, Generic[T_co]):
     @property
     def spawn_site(self) -> tuple[str, int]:
         """File and line of the ``spawn`` that made it."""
-        code = self._site_code
-        if isinstance(code, tuple):
-            return code
-        offset = self._site_offset
-        line = next((ln for start, end, ln in code.co_lines() if start <= offset < end and ln is not None), 0)
-        return code.co_filename, line
+        return line_of(self._site_code, self._site_offset)
 
     @property
     def done(self) -> bool:
@@ -331,8 +330,9 @@ class Task(TaskFields, CancelNode, Resource, Generic[T_co]):
             self._failed(error)
         if self.host.instrument is not None:
             self.host.instrument.end(self, error)
-        if self.scope is not None:
-            self.scope.child_ended(self)
+        scope = self.scope
+        if scope is not None:
+            scope.child_ended(self)
         if self.ended:  # a supervisor may have restarted it
             self.task = None
             if self.node is self:  # else a scope was left open in it: whoever leaves that will be told so

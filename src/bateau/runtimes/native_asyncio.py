@@ -140,6 +140,7 @@ class AsyncioSide:
         engine.deliver_foreign = self._deliver
         engine.on_step = self.hook()
         engine.on_yield = self._yielded
+        engine.own_tree = False
         engine.native_cancelling = lambda task: task.face.cancelling() if task.face is not None else 0
         engine.exact_cancelled_type = asyncio.CancelledError
 

@@ -17,6 +17,7 @@ from ..kernel.current import tls
 from ..kernel.engine import PARK, TURN_BUDGET
 from ..kernel.explain import all_tasks, suspended_at
 from ..kernel.task import last_number
+from ..kernel.timers import Timers, TimersOfAWorld
 from ..kernel.twin import twinned
 from ..runtimes.base import Runtime
 from ..runtimes.native import NativeEngine, NativeSession
@@ -123,7 +124,7 @@ class SimEngine(NativeEngine):
         reactor = self.simulated = SimReactor(process)
         super().__init__(reactor=cast("Any", reactor))  # it has all of the reactor's methods, over other descriptors
         if self.world.strategy is not None and self.world.strategy.watches:
-            self.ready = deque()
+            self.ready = self.queue = deque()
         self.thread_id = self.world.thread.ident
         reactor.engine = self
         number = f":{len(process.engines) + 1}" if process.engines else ""
@@ -133,6 +134,9 @@ class SimEngine(NativeEngine):
         self.first_id = process.world.first_task_id
         # For stepping through a run: called with the task after each step.
         self.after_step: Callable[[Any], None] | None = self._note_step if self.world.detailed else None
+
+    def make_timers(self) -> Timers:
+        return TimersOfAWorld()
 
     def wall_time(self) -> float:
         return self.process.host.clock.wall()

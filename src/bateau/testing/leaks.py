@@ -242,7 +242,9 @@ def residue(host: Host) -> dict[int, str]:
     for timer in _timers(host):
         callback = getattr(timer, "fn", None) or getattr(timer, "_callback", None)
         if callback is not None and not _is_internal(callback):
-            found[id(timer)] = f"timer that will call {_name(callback)}{_of(_plain(callback))}"
+            found[-getattr(timer, "number", -id(timer))] = (
+                f"timer that will call {_name(callback)}{_of(_plain(callback))}"
+            )
     return found
 
 

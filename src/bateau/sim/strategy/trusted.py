@@ -46,8 +46,9 @@ OWN: dict[str, str] = {
     "kernel/policy.py": "Policy.conclude",
     "kernel/engine.py": """
         Engine.wake Engine.start Engine.park Engine.current Engine.enter_node Engine.leave_node Engine._raised
-        Engine._trapped Engine._ended Engine.call_at EngineTimer.__init__ EngineTimer.__lt__
+        Engine._trapped Engine._ended Engine.call_at
     """,
+    "kernel/timers.py": "EngineTimer.__init__ Timers.set TimersOfAWorld.set Timers._gather",
     "runtimes/native_asyncio.py": """
         AsyncioSide._publish set_current AsyncioSide.__init__.<locals>.<lambda> TaskFace.__init__ TaskFace.ended TaskFace.cancelling
     """,
