@@ -23,6 +23,16 @@ from ..model import Case, Measured, Stopwatch, Workload
 from ..programs import program, start_load
 
 HOST = "127.0.0.1"
+LEFT_OPEN = 3
+"""The C program's status if all came, but the measured side did not close its sockets."""
+
+
+def judge(status: int, clock: Stopwatch) -> None:
+    """Note what the other end has to complain of, or raise RuntimeError."""
+    if status == LEFT_OPEN:
+        clock.note = "leaves sockets open after their end"
+    elif status:
+        raise RuntimeError(f"the other end failed with status {status}; its message is above")
 
 
 class Session:
@@ -50,8 +60,7 @@ class Session:
     def finish(self) -> None:
         """Raise RuntimeError unless the client is content. Blocks for the moment it needs to exit."""
         assert self._client is not None
-        if status := self._client.wait(timeout=30):
-            raise RuntimeError(f"the client failed with status {status}; its message is above")
+        judge(self._client.wait(timeout=30), self._clock)
 
 
 Serve = Callable[[Session], Coroutine[Any, Any, None]]
@@ -72,8 +81,7 @@ def _cases(serve: Serve, connect: Connect) -> Mapping[str, Measured]:
             with clock:
                 for _ in range(n):
                     await connect(port)
-            if status := server.wait(timeout=30):
-                raise RuntimeError(f"the server failed with status {status}; its message is above")
+            judge(server.wait(timeout=30), clock)
 
     return {"accept": accepting, "connect": connecting}
 
