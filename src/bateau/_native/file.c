@@ -135,7 +135,8 @@ now_readinto(PyObject *self, PyObject *buffer)
     }
     Py_buffer view;
     if (PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) < 0) {
-        return NULL;
+        PyErr_Clear();
+        return PyObject_CallFunctionObjArgs(kept[K_NOW_READINTO], self, buffer, NULL); /* says in Python's own words what it is not */
     }
     Py_ssize_t n = take(fd, view.buf, view.len < attempt.left ? view.len : attempt.left);
     PyBuffer_Release(&view);
