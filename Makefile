@@ -8,8 +8,8 @@
 #   make bench     measurements beside asyncio, uvloop, trio, anyio and others: 40 minutes (ARGS=--targets: 10; ARGS=--help)
 #   make docs      the documentation as HTML in site/
 #   make native    build the native twin in place, where its sources exist
-#   make test-asan the tests nearest to the native twin under the address sanitizer; ALL=1: the whole suite
-#   make test-debug the same on a debug build of Python (DEBUG_PYTHON=python3.11-dbg), which checks what C does at each call
+#   make test-asan the whole suite under the address sanitizer: well over an hour (T='tests/native': what is named)
+#   make test-debug the tests nearest to C (ALL=1: all) on a debug build of Python (DEBUG_PYTHON=python3.11-dbg), which checks what C does at each call
 #   make soak      half an hour of random work and cancellation; memory and descriptors must stay flat (ARGS='--seconds 60')
 #   make clean     remove what was built, environments included
 
@@ -124,10 +124,8 @@ docs: env
 	$(BIN)/mkdocs build --strict --quiet
 	@echo "documentation: site/index.html"
 
-# The C twin, built beside the tree with the address and undefined-behaviour sanitizers, under the suites that use it most; `ALL=1` is
-# every test, which takes three to four times the suite's time. Leaks are tests/native's subject: what the interpreter itself keeps to its
-# end would drown them here.
-NEAR_TO_C := $(addprefix tests/,native faults kernel laws sync channel net io runtimes)
+# The C twin, built beside the tree with the address and undefined-behaviour sanitizers, under the whole suite. It takes three to four times
+# the suite's time. Leaks are tests/native's subject: what the interpreter itself keeps to its end would drown them here.
 ASAN_LIB := build/asan/lib
 
 test-asan: env
@@ -136,10 +134,11 @@ test-asan: env
 	@ls $(ASAN_LIB)/bateau/_native.*.so >/dev/null
 	PYTHONPATH=$(CURDIR)/$(ASAN_LIB) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 \
 	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-	  $(BIN)/python -m pytest -n $(JOBS) -o faulthandler_timeout=600 $(or $(T),$(if $(ALL),tests,$(NEAR_TO_C)))
+	  $(BIN)/python -m pytest -n $(JOBS) -o faulthandler_timeout=600 $(or $(T),tests)
 
 # An interpreter built with Py_DEBUG aborts where C calls it with an exception set, gives it an object that was freed, or counts a reference
 # twice. Debian has one (python3.11-dbg, python3.11-venv); the environment is made once, without what such a build has no wheels for.
+NEAR_TO_C := $(addprefix tests/,native faults kernel laws sync channel net io runtimes)
 DEBUG_PYTHON ?= python3.11-dbg
 DEBUG_LIB := build/debug/lib
 
