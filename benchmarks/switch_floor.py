@@ -2,7 +2,7 @@
 
 The floor (``c/resume.c``) has no queue, no tasks, no cancellation: it resumes one coroutine after the other, and each awaits the least
 awaitable that there can be. What Python's own loop, the call that makes the awaitable, and the coroutines on the way to it cost is in
-both. ``deep`` is how many coroutines await each other above the awaitable: in the benchmark's rows ``1000_tasks`` two, ``one_task`` five.
+both. ``deep`` is how many coroutines await each other above the awaitable: in the benchmark's rows ``1000_tasks`` two, ``one_task`` four.
 In contexts: each coroutine is resumed in a context of its own, as asyncio does it.
 
     .venv/bin/python -m benchmarks.switch_floor [--rounds 15] [--tasks 1000]
@@ -27,7 +27,7 @@ from typing import Any
 import bateau
 
 SWITCHES = 100_000  # per round
-DEPTHS = (1, 2, 5)
+DEPTHS = (1, 2, 4)
 Await = Callable[[], Awaitable[None]]
 
 
