@@ -501,8 +501,8 @@ def test_a_stopped_process_is_read_from_its_memory_at_once():
         # An agent that has to be waited for would be waited for longer than the dump may take.
         stopped = dump("--timeout", "1000", program.pid).stdout
         data = json.loads(dump("--timeout", "1000", "--json", program.pid).stdout)
-        os.kill(program.pid, signal.SIGCONT)
     finally:
+        os.kill(program.pid, signal.SIGCONT)
         program.stdin.close()
         program.stdout.close()
         assert program.wait(30) == 0

@@ -213,11 +213,13 @@ class BateauTasks:
                 layout.append((number.size - Struct(f"<{form}").size, form))
             elif name in info.slots:
                 layout.append((info.slots[name], "Q"))
+        forms = "".join(form for _, form in layout)
         if (
             made is None
             or chains is None
-            or [form for _, form in layout[:10]] != ["Q"] * 10
-            or len(layout) != len(_QUICK)
+            or len(forms) != len(_QUICK)
+            or forms[:10] != "Q" * 10
+            or set(forms[10:]) - set("bBiq")
         ):
             return None  # not the native kernel's
         draft = self.draft
