@@ -107,7 +107,7 @@ class Engine(EngineFields, Host):
         self.thread_id = get_ident()
         self.ready: deque[Task[Any]] = _ready_queue(type(self))
         self.policy = policy
-        self.queue = self.ready if policy is None else None
+        self.fifo = policy is None
         self.choose = choose
         # Tasks outside every scope: the program's main, and the engine's own helpers. Insertion-ordered.
         self.roots: dict[Task[Any], None] = {}

@@ -44,9 +44,10 @@ class Host:
     # True where entering and leaving a node of the tree is the kernel's affair alone: ``enter_node`` and ``leave_node`` have nothing to
     # do there, and are not called for the usual block.
     own_tree: bool = False
-    # Where a task that was spawned becomes ready by being put last; None where ``start`` has more to do.
-    queue: deque[Task[Any]] | None = None
-    # Memory was short when a task became ready: it is not in ``queue``, and must be put there later.
+    # Whether a task that was spawned becomes ready by being put last in ``ready``; else ``start`` has more to do.
+    fifo: bool = False
+    ready: deque[Task[Any]]
+    # Memory was short when a task became ready: it is not in ``ready``, and must be put there later.
     starved: bool = False
     # True where another loop drives: its steps are not ours to see.
     rides: bool = False

@@ -184,9 +184,8 @@ class Scope(ScopeFields, Cancellable, Resource):
             task.factory = (fn, args, copy_context())
         if priority:
             task.priority = priority
-        queue = host.queue
         if (
-            queue is None
+            not host.fifo
             or background
             or self.limit is not None
             or self.effective is not None
@@ -203,7 +202,7 @@ class Scope(ScopeFields, Cancellable, Resource):
         task.started = True
         task.scheduled = True
         try:
-            queue.append(task)
+            host.ready.append(task)
         except MemoryError:
             host.starved = True
         return task

@@ -124,7 +124,7 @@ class SimEngine(NativeEngine):
         reactor = self.simulated = SimReactor(process)
         super().__init__(reactor=cast("Any", reactor))  # it has all of the reactor's methods, over other descriptors
         if self.world.strategy is not None and self.world.strategy.watches:
-            self.ready = self.queue = deque()
+            self.ready = deque()
         self.thread_id = self.world.thread.ident
         reactor.engine = self
         number = f":{len(process.engines) + 1}" if process.engines else ""
