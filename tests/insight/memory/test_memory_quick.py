@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -95,8 +96,11 @@ asyncio.run(main())
 @pytest.fixture(params=["bateau", "asyncio"])
 def process(request: pytest.FixtureRequest) -> Iterator[int]:
     """A program that stands still."""
-    source = BATEAU if request.param == "bateau" else ASYNCIO
-    program = subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True)
+    source = ASYNCIO if request.param == "asyncio" else BATEAU
+    pure = "1" if request.param == "bateau on the pure kernel" else ""
+    program = subprocess.Popen(
+        [sys.executable, "-c", source], stdout=subprocess.PIPE, text=True, env={**os.environ, "BATEAU_PURE": pure}
+    )
     try:
         assert program.stdout is not None
         assert program.stdout.readline() == "ready\n"
@@ -114,6 +118,8 @@ def document(pid: int) -> dict[str, Any]:
     return data
 
 
+# The reader is the native one; what it reads need not be laid out as that.
+@pytest.mark.parametrize("process", ["bateau", "bateau on the pure kernel", "asyncio"], indirect=True)
 def test_the_document_is_the_same(process: int, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now)  # what is left of a timer depends on it
