@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import types
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 import bateau
 from bateau.io import READ, WRITE, BufReader, BufStream, BufWriter, DuplexStream, LimitExceeded, duplex
+from bateau.io.abc import AsyncRead
 
 
 async def feed(data: bytes, size: int = 65536, capacity: int = 65536):
@@ -37,6 +39,65 @@ def test_a_call_that_has_not_begun_takes_no_value(entry) -> None:
         await reader.aclose()
 
     entry.run(main)
+
+
+class Bare:
+    """Its iterator can be resumed, and neither thrown into nor closed."""
+
+    def __await__(self):
+        return iter(("waits",))
+
+
+class NoIterator:
+    def __await__(self):
+        return 5
+
+
+class Awaits(AsyncRead):
+    """What its ``read`` gives need be no more than awaitable."""
+
+    closed = False
+
+    def __init__(self, make) -> None:
+        self.make = make
+
+    def read(self, n=65536, /):
+        return self.make(n)
+
+    def close(self) -> None:
+        pass
+
+
+@types.coroutine
+def of_a_generator(n):
+    yield from bateau.checkpoint().__await__()
+    return b"line\n"
+
+
+def test_below_may_be_anything_that_can_be_awaited(entry) -> None:
+    async def main() -> None:
+        assert await BufReader(Awaits(of_a_generator)).readline() == b"line\n"
+        with pytest.raises(TypeError, match="can't be used in 'await'"):
+            await BufReader(Awaits(lambda n: (b"" for _ in "x"))).read(5)
+        with pytest.raises(TypeError, match="returned non-iterator of type 'int'"):
+            await BufReader(Awaits(lambda n: NoIterator())).read(5)
+
+    entry.run(main)
+
+
+def test_what_is_thrown_at_a_read_is_raised_where_below_takes_nothing() -> None:
+    async def main() -> None:
+        reader = BufReader(Awaits(lambda n: Bare()))
+        begun = reader.read(5).__await__()
+        assert begun.send(None) == "waits"
+        with pytest.raises(KeyError, match="mine"):
+            begun.throw(KeyError("mine"))
+        begun = reader.read(5).__await__()
+        begun.send(None)
+        begun.close()
+        assert reader._slot.task is None
+
+    bateau.run(main)
 
 
 def test_a_long_chain_of_calls_is_freed() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import _socket
+import gc
 import os
 import random
 import socket
+import sys
+import warnings
 
 import pytest
 
@@ -125,6 +129,101 @@ def test_a_stream_class_of_ones_own_is_made_by_its_constructor(entry):
             with client:
                 async with await listener.accept() as stream:
                     assert made == [stream]
+
+    entry.run(main)
+
+
+class Meta(type(net.SocketStream)):
+    def __call__(cls, *args, **kwargs):
+        stream = super().__call__(*args, **kwargs)
+        stream.told = ["called"]
+        return stream
+
+
+class MadeByNew(net.SocketStream):
+    def __new__(cls, *args, **kwargs):
+        stream = super().__new__(cls)
+        stream.told = ["new"]
+        return stream
+
+
+class MadeByMeta(net.SocketStream, metaclass=Meta):
+    pass
+
+
+@pytest.mark.parametrize(("kind", "told"), [(MadeByNew, ["new"]), (MadeByMeta, ["called"])])
+def test_a_stream_class_is_called_whatever_makes_its_objects(entry, kind, told):
+    """Its ``__init__`` is ours, its ``__new__`` or its metaclass is not."""
+
+    async def main():
+        async with net.Listener([socket.create_server(("127.0.0.1", 0))], stream_type=kind) as listener:
+            (client,) = clients_of(listener.getsockname(), 1)
+            with client:
+                async with await listener.accept() as stream:
+                    assert stream.told == told
+
+    entry.run(main)
+
+
+def test_who_stands_in_the_place_of_the_socket_class_is_asked(entry, monkeypatch):
+    """As what leads connections through a proxy does: its methods are called, and what is accepted is of its class."""
+    asked = []
+
+    class Mine(socket.socket):
+        def connect_ex(self, address):
+            asked.append(address)
+            return super().connect_ex(address)
+
+    async def main():
+        async with await net.listen_tcp("127.0.0.1", 0) as listener:
+            monkeypatch.setattr(socket, "socket", Mine)
+            async with await net.connect_tcp(*listener.getsockname()) as client, await listener.accept() as served:
+                assert asked == [listener.getsockname()]
+                assert type(client._sock) is type(served._sock) is Mine
+                await client.write(b"x")
+                assert await served.read() == b"x"
+
+    entry.run(main)
+
+
+def test_an_accept_that_is_interrupted_in_a_constructor_closes_no_descriptor_twice(entry):
+    """A signal's handler may raise there: the descriptor is the socket object's by then, and the traceback keeps that alive."""
+    code = socket.socket.__init__.__code__
+    numbers = []
+
+    class Interrupted(Exception):
+        pass
+
+    def look(frame, event, arg):
+        if frame.f_code is code and event == "line" and _socket.socket.fileno(frame.f_locals["self"]) >= 0:
+            numbers.append(_socket.socket.fileno(frame.f_locals["self"]))
+            raise Interrupted
+        return look if frame.f_code is code else None
+
+    async def main():
+        async with await net.listen_tcp("127.0.0.1", 0) as listener:
+            client = socket.create_connection(listener.getsockname(), TIMEOUT)
+            before = sys.gettrace()
+            try:
+                with pytest.raises(Interrupted) as caught:
+                    sys.settrace(look)
+                    try:
+                        await listener.accept()
+                    finally:
+                        sys.settrace(before)
+                other = os.open(os.devnull, os.O_RDONLY)  # where C has closed the number, it is this one's now
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", ResourceWarning)  # Python's own accept leaves it to the collector
+                    del caught
+                    gc.collect()
+                os.fstat(other)
+                os.close(other)
+                with pytest.raises(OSError):
+                    os.fstat(numbers[0])
+                with client:
+                    assert client.recv(1) == b""  # its other end is closed
+            finally:
+                sys.settrace(before)
 
     entry.run(main)
 

@@ -239,10 +239,23 @@ iterator_of(PyObject *awaitable)
     }
     PyAsyncMethods *methods = Py_TYPE(awaitable)->tp_as_async;
     if (methods == NULL || methods->am_await == NULL) {
+        if (PyGen_CheckExact(awaitable)) { /* a coroutine, if it is of a function under `types.coroutine` */
+            PyObject *code = PyObject_GetAttrString(awaitable, "gi_code");
+            int flags = code != NULL && PyCode_Check(code) ? ((PyCodeObject *)code)->co_flags : 0;
+            Py_XDECREF(code);
+            if (code == NULL || flags & CO_ITERABLE_COROUTINE) {
+                return code != NULL ? Py_NewRef(awaitable) : NULL;
+            }
+        }
         PyErr_Format(PyExc_TypeError, "object %s can't be used in 'await' expression", Py_TYPE(awaitable)->tp_name);
         return NULL;
     }
-    return methods->am_await(awaitable);
+    PyObject *iterator = methods->am_await(awaitable);
+    if (iterator != NULL && !PyIter_Check(iterator)) {
+        PyErr_Format(PyExc_TypeError, "__await__() returned non-iterator of type '%.100s'", Py_TYPE(iterator)->tp_name);
+        Py_CLEAR(iterator);
+    }
+    return iterator;
 }
 
 /* Ask below so that there will be `goal` bytes, or the buffer's size: 0, or -1 with an exception. */

@@ -147,14 +147,31 @@ call_send(Call *self, PyObject *arg)
     return resumed_with(self, arg, 0);
 }
 
-/* Throw `error` (stolen) into what is below. */
+/* The method of an iterator that need not have it: NULL with an exception, or without one if it has not. */
+static PyObject *
+optional(PyObject *below, PyObject *name)
+{
+    PyObject *method = PyObject_GetAttr(below, name);
+    if (method == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear();
+    }
+    return method;
+}
+
+/* Throw `error` (stolen) into what is below; where that takes none, it is raised where the call waits, as in a coroutine. */
 static PySendResult
 throw_below(Call *self, PyObject *error, PyObject **result)
 {
     PyObject *below = Py_NewRef(self->below);
     PySendResult how = PYGEN_NEXT;
-    *result = PyObject_CallMethodOneArg(below, str_throw, error);
-    Py_DECREF(error);
+    PyObject *method = optional(below, str_throw);
+    *result = method != NULL ? PyObject_CallOneArg(method, error) : NULL;
+    if (method == NULL && !PyErr_Occurred()) {
+        put_raised(error);
+    } else {
+        Py_DECREF(error);
+    }
+    Py_XDECREF(method);
     if (*result == NULL) {
         how = PYGEN_ERROR;
         if (PyErr_ExceptionMatches(PyExc_StopIteration)) { /* it was met inside, which has ended */
@@ -203,7 +220,9 @@ call_close(Call *self, PyObject *Py_UNUSED(ignored))
     }
     Py_INCREF(self);
     if (below != NULL) {
-        closed = PyObject_CallMethodNoArgs(below, str_close);
+        PyObject *method = optional(below, str_close);
+        closed = method != NULL ? PyObject_CallNoArgs(method) : PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+        Py_XDECREF(method);
         if (self->below == below) {
             self->below = NULL;
             Py_DECREF(below);

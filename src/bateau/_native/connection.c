@@ -6,7 +6,8 @@
    as that constructor sets them. Any error but "nobody is there" is left to the pure attempt, which makes the call once more:
    shortages, their report and their pause are its. A connect is made here up to its first wait, if it needs one (on
    loopback and to Unix sockets it does not); from then on the pure class has it. The socket itself is made by Python's
-   class, in every case: a simulated world, or who has replaced it, is asked. What is then no plain socket is the pure code's.
+   class, in every case: a simulated world is asked, or who has put another class in its place. What is then no plain socket is
+   the pure code's.
 
    Ownership. A descriptor that accept4 gives is ours until a socket object has it; the socket object's is whoever
    holds that. So each way out before the stream is whole closes the one or the other, and a stream is the value of its operation
@@ -266,10 +267,38 @@ is_sound(Listener *self)
     }
     return self->stream_type != NULL && PyType_Check(self->stream_type) &&
            PyType_IsSubtype((PyTypeObject *)self->stream_type, &StreamType) && known[C_SIDE] != NULL &&
-           known[C_SOCKET_WATCH] != NULL && kept[K_SOCKET_CLASS] != NULL && kept[K_HELD_SOCKETS] != NULL;
+           known[C_SOCKET_WATCH] != NULL && kept[K_SOCKET_CLASS] != NULL && PyType_Check(kept[K_SOCKET_CLASS]) &&
+           kept[K_HELD_SOCKETS] != NULL;
 }
 
 #ifdef SOCK_NONBLOCK
+
+/* A socket object that owns `fd`; it takes `fd` over, also if it fails. `args`: room for the object, then what its constructor takes.
+   That is Python code, so it may end (by a signal's handler, say) with the descriptor in the object already, which a traceback keeps
+   alive: then it is taken out, else it would be closed twice. */
+static PyObject *
+socket_of(int fd, PyObject **args)
+{
+    PyTypeObject *type = (PyTypeObject *)kept[K_SOCKET_CLASS];
+    PyObject *none = PyTuple_New(0), *sock = none != NULL ? type->tp_new(type, none, NULL) : NULL;
+    Py_XDECREF(none);
+    args[0] = sock;
+    PyObject *done = sock != NULL ? PyObject_VectorcallMethod(str___init__, args, 5, NULL) : NULL;
+    if (done != NULL) {
+        Py_DECREF(done);
+        return sock;
+    }
+    PyObject *error = take_raised();
+    PyObject *number = sock != NULL ? PyObject_CallOneArg(kept[K_SOCKET_DETACH], sock) : NULL;
+    if (sock != NULL && number == NULL) {
+        PyErr_WriteUnraisable(sock);
+    }
+    Py_XDECREF(number);
+    Py_XDECREF(sock);
+    close(fd);
+    put_raised(error);
+    return NULL;
+}
 
 /* The stream of a connection that was accepted on socket `index`. It takes `fd` over, also if it fails. */
 static PyObject *
@@ -289,14 +318,11 @@ accepted(Listener *self, Py_ssize_t index, int fd)
         errno = 0;
     }
     PyObject *family = Py_NewRef(PyTuple_GET_ITEM(kind, 0)), *type = Py_NewRef(self->stream_type);
-    PyObject *args[] = {family, PyTuple_GET_ITEM(kind, 1), PyTuple_GET_ITEM(kind, 2), number};
     Py_INCREF(kind);
-    PyObject *sock = PyObject_Vectorcall(kept[K_SOCKET_CLASS], args, 4, NULL);
+    PyObject *sock = socket_of(fd, (PyObject *[]){NULL, family, PyTuple_GET_ITEM(kind, 1), PyTuple_GET_ITEM(kind, 2), number});
     Py_DECREF(kind);
     Py_DECREF(number);
-    if (sock == NULL) {
-        close(fd);
-    } else {
+    if (sock != NULL) {
         PyObject *on_close = PyObject_GetAttr((PyObject *)self, str__stream_closed);
         stream = on_close != NULL ? make_stream((PyTypeObject *)type, sock, fd, family, on_close) : NULL;
         Py_XDECREF(on_close);
@@ -308,6 +334,14 @@ accepted(Listener *self, Py_ssize_t index, int fd)
     Py_DECREF(type);
     Py_DECREF(family);
     return stream;
+}
+
+/* Whether `socket.socket`, of which Python's own accept makes one, is the class that it always was. */
+static int
+is_undisturbed(void)
+{
+    PyObject *names = kept[K_SOCKET_NAMES];
+    return names != NULL && PyDict_CheckExact(names) && PyDict_GetItemWithError(names, str_socket) == kept[K_SOCKET_CLASS];
 }
 
 /* Whether as many are open as may be; -1 if `limit` is no plain number. Raises nothing. */
@@ -327,7 +361,7 @@ attempt_accept(FdOperation *op)
 {
     Accept *self = (Accept *)op;
     Listener *listener = (Listener *)self->listener;
-    int full = listener->closed || !listener->plain || !is_sound(listener) ? -1 : is_full(listener);
+    int full = listener->closed || !listener->plain || !is_sound(listener) || !is_undisturbed() ? -1 : is_full(listener);
     if (full < 0) {
         return pure_attempt(op, K_ACCEPT_POLL);
     }

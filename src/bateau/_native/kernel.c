@@ -2,7 +2,7 @@
 #include "kernel.h"
 
 /* Raised whenever something agreed with kernel/twin.py changes, so that an old build is not used with new sources. */
-#define KERNEL_VERSION 16
+#define KERNEL_VERSION 17
 
 PyObject *kept[K_COUNT];
 PyTypeObject *known[C_COUNT];
@@ -92,6 +92,8 @@ static const char *const kept_names[K_COUNT] = {
     [K_CONNECT_BEGUN] = "connect_begun",
     [K_CONNECT_FAILED] = "connect_failed",
     [K_REAL_NUMBER] = "real_number",
+    [K_SOCKET_NAMES] = "names_of_socket",
+    [K_SOCKET_DETACH] = "socket_detach",
     [K_STREAM_WRITE] = "SocketStream.write",
     [K_STREAM_WRITE_POLL] = "stream_write_poll",
     [K_STREAM_WRITE_FAILED] = "stream_write_failed",
@@ -302,6 +304,7 @@ keep_placeholders(void)
         case K_DEFAULT_BUDGET:
         case K_FINDER:
         case K_SOCKET_CLASS:
+        case K_SOCKET_NAMES:
         case K_HELD_SOCKETS:
         case K_STOPPED:
         case K_CLOSED:

@@ -348,6 +348,8 @@ enum kept_name {
     K_CONNECT_BEGUN,
     K_CONNECT_FAILED,
     K_REAL_NUMBER,
+    K_SOCKET_NAMES,
+    K_SOCKET_DETACH,
     K_STREAM_WRITE,
     K_STREAM_WRITE_POLL,
     K_STREAM_WRITE_FAILED,
@@ -497,7 +499,7 @@ task_of_step(void)
     X(check_home) X(given_up) X(_nobodys) X(_add) X(read) \
     X(check) X(chance) X(follows) X(only) X(main) X(dead) X(awake)                                                      \
     X(ready) X(pending) X(calls) X(_hot) X(_inbox) X(_soon) X(_attend) X(_note_choice) X(_first_timer) X(before_call)  \
-    X(let_time_pass) X(resumed) X(popleft) X(process) X(end_with) X(try_write) X(preadv) X(raw) X(_stream_closed) X(_kind) X(family)
+    X(let_time_pass) X(resumed) X(popleft) X(process) X(end_with) X(try_write) X(preadv) X(raw) X(_stream_closed) X(_kind) X(family) X(socket) X(__init__)
 #define DECLARE_NAME(n) extern PyObject *str_##n;
 NAMES(DECLARE_NAME)
 #undef DECLARE_NAME

@@ -50,6 +50,15 @@ NON_BLOCKING = getattr(socket, "SOCK_NONBLOCK", 0)
 _SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
+def _makers(stream_type: Any) -> tuple[Any, ...]:
+    """What runs when it is called."""
+    metaclass: Any = type(stream_type)
+    return metaclass, stream_type.__new__, stream_type.__init__
+
+
+_OUR_MAKERS = _makers(SocketStream)
+
+
 @twinned("__anext__", "accept")
 class Listener(ListenerFields, Resource):
     """One or more listening sockets (one per address). Made by ``listen_tcp``, ``unix.listen`` or ``from_socket``.
@@ -114,7 +123,7 @@ class Listener(ListenerFields, Resource):
         self._site = user_site(sys._getframe(1))
         if native is not None:
             # What the twin may make by itself: streams of our classes from sockets of Python's own.
-            self._plain = all(map(real_number, socks)) and stream_type.__init__ is SocketStream.__init__
+            self._plain = all(map(real_number, socks)) and _makers(stream_type) == _OUR_MAKERS
             self._kinds = tuple((sock.family, sock.type | NON_BLOCKING, sock.proto) for sock in socks)
         self._closed = False
 

@@ -17,14 +17,17 @@ from ._errors import Address, format_address
 
 T = TypeVar("T")
 
+# Python's own class, or nothing, if somebody had put another in its place before.
+_PLAIN = socket.socket if socket.socket.__base__ is _socket.socket and socket.socket.__module__ == "socket" else None
+
 
 def real_number(sock: socket.socket) -> int:
     """For the twin, which makes system calls by itself: the real descriptor of a plain socket, plus one; else 0.
 
-    A subclass may do anything in its methods, and a simulated socket has a number that means nothing to the system: then its
-    methods are called.
+    A subclass may do anything in its methods (also one that stands in the place of ``socket.socket``, to go through a proxy,
+    say), and a simulated socket has a number that means nothing to the system: then its methods are called.
     """
-    return _socket.socket.fileno(sock) + 1 if type(sock) is socket.socket else 0
+    return _socket.socket.fileno(sock) + 1 if type(sock) is _PLAIN else 0
 
 
 class SocketView:
@@ -94,7 +97,14 @@ class SocketWatch(SocketWatchFields, FdWatch):
             _held.discard(self._sock)
 
 
-keep(held_sockets=_held, socket_class=socket.socket, real_number=real_number, user_site=user_site)
+keep(
+    held_sockets=_held,
+    socket_class=_PLAIN,
+    socket_detach=_socket.socket.detach,
+    names_of_socket=vars(socket),
+    real_number=real_number,
+    user_site=user_site,
+)
 
 
 class SocketOwner(SocketOwnerFields):
