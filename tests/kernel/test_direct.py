@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Generator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import bateau
-from bateau.kernel import instrument
+from bateau.kernel import direct, instrument
 from bateau.kernel.errors import PACKAGE_DIR
 from bateau.kernel.instrument import Instrument
 from bateau.kernel.twin import native
@@ -185,3 +186,80 @@ def test_a_program_that_can_not_end_is_closed_from_the_inside(runs):
     with pytest.raises(bateau.Deadlock):
         runs(main)
     assert order == ["main"]
+
+
+@pytest.mark.skipif(native is None, reason="only with the twin is it resumed directly")
+@pytest.mark.parametrize("goes_on", [False, True])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_signal_handler_that_raises_while_it_is_put_below_raises_inside_it(runs, monkeypatch, late, goes_on):
+    """The engine is told in a few steps whom to resume; what a handler raises between two of them is lost nowhere."""
+    order: list[str] = []
+
+    class Interrupted(direct.Aside):
+        __slots__ = ()
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if late:
+                super().__setattr__(name, value)
+            if name == "above" and value is not None and not order:
+                order.append("signal")
+                raise KeyboardInterrupt
+            if not late:
+                super().__setattr__(name, value)
+
+    async def child():
+        try:
+            await bateau.time.sleep(3600 if not goes_on else 0)
+        finally:
+            order.append("child")
+
+    async def main():
+        bateau.current_task().node.spawn(child)
+        try:
+            await bateau.yield_now()
+        except KeyboardInterrupt:
+            order.append("inside")
+            if not goes_on:
+                raise
+        await bateau.yield_now()
+        return "value"
+
+    monkeypatch.setattr(direct, "Aside", Interrupted)
+    if goes_on:
+        assert runs(main) == "value"
+    else:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            runs(main)
+        assert caught.value.__context__ is None
+    assert order == ["signal", "inside", "child"]
+
+
+def test_closed_from_above_the_inner_one_is_closed_first(monkeypatch):
+    """As where all of a program is garbage, and the collector begins with what is above."""
+    order: list[str] = []
+
+    class Suspends:
+        def __await__(self) -> Generator[Any, Any, None]:
+            yield
+
+    async def main():
+        try:
+            await Suspends()
+        except GeneratorExit:
+            order.append("main")
+            raise
+
+    async def above():
+        try:
+            await direct.resumed_directly(main())
+        finally:
+            order.append("above")
+
+    task: Any = SimpleNamespace(aside=None, send=None, coro=above())
+    mine = task.coro
+    monkeypatch.setattr(direct, "tls", SimpleNamespace(running=SimpleNamespace(task=task)))
+    mine.send(None)
+    assert task.coro.cr_code is main.__code__
+    mine.close()
+    assert order == ["main", "above"]
+    assert (task.coro, task.aside) == (mine, None)

@@ -29,9 +29,9 @@ class Aside:
 
     __slots__ = ("above", "error", "value")
 
-    def __init__(self, above: Any) -> None:
-        # The task's coroutine before, suspended in ``resumed_directly``.
-        self.above = above
+    def __init__(self) -> None:
+        # The task's coroutine before, suspended in ``resumed_directly``; None when it is put back.
+        self.above: Any = None
         self.value: Any = None
         self.error: BaseException | None = None
 
@@ -43,22 +43,44 @@ def resumed_directly(coro: CoroutineType[Any, Any, T]) -> Generator[Any, Any, T]
     A cancellation point if ``coro`` has one: what is cancelled is ``coro``.
     """
     task: Any = tls.running.task  # asked first: asyncio's eager tasks clear it (see ``runtimes.native_asyncio``)
+    aside = Aside()
+    resume: Any = coro.send
+    thrown: BaseException | None = None
     try:
-        trap = coro.send(None)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
-    aside = Aside(task.coro)
-    try:
-        task.coro, task.send = coro, None
-        task.aside = aside
-        yield trap
+        while True:
+            try:
+                trap = resume(thrown)
+                aside.above = task.coro
+                task.aside = aside
+                task.coro, task.send = coro, None
+                yield trap
+                break
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+            except GeneratorExit:
+                if task.aside is aside:  # all is closed from above: the inner one first
+                    coro.close()
+                raise
+            except BaseException as error:
+                if coro.cr_frame is None:  # it has ended
+                    raise
+                # It is suspended, and a signal's handler has raised before the engine knew: let that arrive inside, as in any `await`.
+                resume, thrown = coro.throw, error
+            _take_back(task, aside)
         if aside.error is not None:
             raise aside.error
         return aside.value  # type: ignore[no-any-return]
     finally:
-        if task.aside is aside:  # not put back: a signal's handler has raised here, or all is being closed
-            task.aside = None
-        del aside  # a frame that holds the exception that holds the frame would live until the collector comes
+        _take_back(task, aside)
+        del aside, thrown  # a frame that holds the exception that holds the frame would live until the collector comes
+
+
+def _take_back(task: Task[Any], aside: Aside) -> None:
+    """What is above is resumed by the engine again, if it was not already."""
+    if task.aside is aside:
+        if aside.above is not None:
+            task.coro, task.send = aside.above, None
+        aside.above = task.aside = None
 
 
 def put_back(task: Task[Any], aside: Aside, value: Any, error: BaseException | None) -> None:
