@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections import deque
 from collections.abc import Generator
@@ -100,6 +101,35 @@ def test_it_is_awaited_with_the_programs_scope_around_it(runs):
     with pytest.raises(ExceptionGroup) as caught:
         runs(spawns, ValueError("late"))
     assert caught.value.__context__ is None
+
+
+OWN_TURN = """
+import bateau, sys
+from bateau.runtimes import native
+
+class Own(native.NativeEngine):
+    def park(self, task):
+        return super().park(task)
+
+async def main():
+    def fail():
+        raise KeyError("deferred")
+
+    await bateau.yield_now()
+    bateau.current_task().node.defer(fail)
+
+for native.NativeEngine in (native.NativeEngine, Own):
+    try:
+        native.NativeRuntime().run(main)
+    except ExceptionGroup as error:
+        print(repr(error.__context__), "asyncio" in sys.modules)
+"""
+
+
+def test_what_fails_after_its_end_is_no_consequence_of_it():
+    """On an engine as well whose class has a part of its own, so that the turn is Python's: without asyncio, the quick one."""
+    done = subprocess.run([sys.executable, "-c", OWN_TURN], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == ["None False"] * 2
 
 
 def test_cancelled_it_ends_as_cancelled(runs):

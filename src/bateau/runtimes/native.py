@@ -258,7 +258,6 @@ class NativeEngine(Engine):
     """The engine over the reactor."""
 
     name = "native"
-    # The turn in C calls ``_ended`` outside of every handler; the pure one while it handles the coroutine's StopIteration.
     resumes_directly = native is not None
 
     def __init__(
@@ -269,6 +268,10 @@ class NativeEngine(Engine):
     ) -> None:
         self.reactor = reactor if reactor is not None else Reactor()
         super().__init__(self.reactor, policy=policy, choose=choose)
+        # The turn in C calls ``_ended`` outside of every handler; the pure one while it handles the coroutine's StopIteration. That is
+        # also the turn of a class with parts of its own.
+        if native is None or not isinstance(self.ready, native.Deque):
+            self.resumes_directly = False
 
     def add_reader(self, fd: int, fn: Callable[[], None]) -> None:
         self.reactor.watch(self.reactor._readers, fd, fn)
