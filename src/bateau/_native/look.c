@@ -259,6 +259,17 @@ static PyTypeObject LookType = {
     .tp_methods = look_methods,
 };
 
+PyObject *
+bateau_made(PyTypeObject *type, PyObject *fields)
+{
+    PyObject *new = type->tp_alloc(type, 0);
+    /* By way of the attribute: what PyObject_GenericSetDict sets is not looked at by 3.13.0, which has the first values in the object. */
+    if (new != NULL && PyObject_GenericSetAttr(new, key_dict, fields) < 0) {
+        Py_CLEAR(new);
+    }
+    return new;
+}
+
 /* See `make` in bateau/insight/model.py. */
 static PyObject *
 made(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
@@ -273,12 +284,7 @@ made(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
         PyErr_Format(PyExc_TypeError, "%s is no plain class", type->tp_name);
         return NULL;
     }
-    PyObject *new = type->tp_alloc(type, 0);
-    /* By way of the attribute: what PyObject_GenericSetDict sets is not looked at by 3.13.0, which has the first values in the object. */
-    if (new != NULL && PyObject_GenericSetAttr(new, key_dict, args[1]) < 0) {
-        Py_CLEAR(new);
-    }
-    return new;
+    return bateau_made(type, args[1]);
 }
 
 static PyMethodDef functions[] = {

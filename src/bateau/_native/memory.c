@@ -919,10 +919,8 @@ plain_wait(Plain *self, PyObject *const *args, Py_ssize_t nargs)
         PyDict_SetItem(more, key_operation, text) < 0) {
         goto leave_it;
     }
-    PyTypeObject *type = (PyTypeObject *)self->wait;
-    PyObject *wait = type->tp_alloc(type, 0);
-    if (wait == NULL || PyObject_GenericSetDict(wait, more, NULL) < 0 || PyDict_SetItem(fields, key_waits, wait) < 0 ||
-        PyList_Append(ids, id) < 0) {
+    PyObject *wait = bateau_made((PyTypeObject *)self->wait, more);
+    if (wait == NULL || PyDict_SetItem(fields, key_waits, wait) < 0 || PyList_Append(ids, id) < 0) {
         Py_XDECREF(wait);
         goto leave_it;
     }
@@ -1094,13 +1092,9 @@ sleep_of(Usual *self, uint64_t handle)
     PyObject *exact = PyFloat_FromDouble(when - self->now);
     PyObject *left = exact != NULL ? PyObject_CallMethodOneArg(exact, str_round, number_three) : NULL;
     PyObject *one = PyLong_FromLong(1), *more = left != NULL && one != NULL ? PyDict_New() : NULL, *wait = NULL;
-    PyTypeObject *type = (PyTypeObject *)self->wait;
     if (more != NULL && PyDict_SetItem(more, key_foreign, Py_True) == 0 && PyDict_SetItem(more, key_left, left) == 0 &&
         PyDict_SetItem(more, key_resource, one) == 0 && PyDict_SetItem(more, key_operation, word_sleep) == 0) {
-        wait = type->tp_alloc(type, 0);
-        if (wait != NULL && PyObject_GenericSetDict(wait, more, NULL) < 0) {
-            Py_CLEAR(wait);
-        }
+        wait = bateau_made((PyTypeObject *)self->wait, more);
     }
     Py_XDECREF(exact);
     Py_XDECREF(left);

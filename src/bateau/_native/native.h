@@ -14,4 +14,7 @@ int bateau_look_exec(PyObject *module);
 int bateau_rows_exec(PyObject *module);
 int bateau_memory_exec(PyObject *module);
 
+/* An instance of a plain class, which has `fields` for its dictionary: a new reference, or NULL with an exception. See look.c. */
+PyObject *bateau_made(PyTypeObject *type, PyObject *fields);
+
 #endif
