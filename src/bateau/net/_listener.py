@@ -52,8 +52,7 @@ _SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 def _makers(stream_type: Any) -> tuple[Any, ...]:
     """What runs when it is called."""
-    metaclass: Any = type(stream_type)
-    return metaclass, stream_type.__new__, stream_type.__init__
+    return stream_type.__class__, stream_type.__new__, stream_type.__init__
 
 
 _OUR_MAKERS = _makers(SocketStream)
