@@ -94,6 +94,19 @@ def test_what_was_accepted_is_what_an_adopted_socket_would_be(entry):
     entry.run(main)
 
 
+def test_an_accept_is_awaited_once(entry):
+    async def main():
+        async with await net.listen_tcp("127.0.0.1", 0) as listener:
+            (client,) = clients_of(listener.getsockname(), 1)
+            with client:
+                accept = listener.accept()
+                async with await accept:
+                    with pytest.raises(RuntimeError, match="^this Accept was awaited before"):
+                        await accept
+
+    entry.run(main)
+
+
 def test_two_addresses_of_one_listener_take_turns(entry):
     async def main():
         socks = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]

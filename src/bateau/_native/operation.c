@@ -302,9 +302,9 @@ PyObject *
 operation_await(PyObject *self)
 {
     if (((Operation *)self)->phase != BEFORE) {
-        PyErr_Format(PyExc_RuntimeError,
-                     "this %s was awaited before; each call gives a single-use awaitable, so call again",
-                     Py_TYPE(self)->tp_name);
+        const char *name = Py_TYPE(self)->tp_name, *dot = strrchr(name, '.'); /* a final class's has a module's name in front */
+        PyErr_Format(PyExc_RuntimeError, "this %s was awaited before; each call gives a single-use awaitable, so call again",
+                     dot != NULL ? dot + 1 : name);
         return NULL;
     }
     return Py_NewRef(self);
