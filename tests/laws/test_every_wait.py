@@ -464,14 +464,24 @@ async def tcp_accept(world: World) -> Case:
 
 
 @case
+async def tcp_next_connection(world: World) -> Case:
+    listener = await world.open(await net.listen_tcp("127.0.0.1", 0))
+
+    async def wait() -> None:
+        async for _ in listener:
+            pass
+
+    return Case(wait, r"accept.*127\.0\.0\.1")
+
+
+@case
 async def udp_receive(world: World) -> Case:
     udp = await world.open(await net.udp(("127.0.0.1", 0)))
     return Case(lambda: udp.recvfrom(), r"127\.0\.0\.1")
 
 
-@case
-async def tcp_connect(world: World) -> Case:
-    """A backlog that is full answers nobody."""
+async def crowded(world: World) -> int:
+    """The port of a server whose backlog is full: it answers nobody."""
     plain = socket.socket()
     world.stack.callback(plain.close)
     plain.bind(("127.0.0.1", 0))
@@ -481,11 +491,27 @@ async def tcp_connect(world: World) -> Case:
         world.stack.callback(one.close)
         one.setblocking(False)
         one.connect_ex(plain.getsockname())
-    port = plain.getsockname()[1]
     await time.sleep(0.02)
+    return int(plain.getsockname()[1])
+
+
+@case
+async def tcp_connect(world: World) -> Case:
+    port = await crowded(world)
 
     async def wait() -> None:
         stream = await net.connect_tcp("127.0.0.1", port)
+        stream.close()
+
+    return Case(wait, r"connection to 127\.0\.0\.1:\d+")
+
+
+@case
+async def tcp_connect_from_an_address(world: World) -> Case:
+    port = await crowded(world)
+
+    async def wait() -> None:
+        stream = await net.connect_tcp("127.0.0.1", port, local_address="127.0.0.1")
         stream.close()
 
     return Case(wait, r"connection to 127\.0\.0\.1:\d+")

@@ -197,7 +197,7 @@ def test_each_allocation_is_refused_once(name: str) -> None:
     )
     assert done.returncode == 0, done.stderr[-4000:]
     refused, more = map(int, done.stdout.split())
-    assert refused > 5
+    assert refused > 3  # `sleep` makes the fewest
     if name not in NOT_LEFT:
         assert more < 4 * refused, f"{more} blocks are left over by {refused} refusals"
 

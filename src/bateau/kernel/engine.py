@@ -496,7 +496,7 @@ class Engine(EngineFields, Host):
                 self.wake(task)
 
     def _ended(self, task: Task[Any], value: Any, error: BaseException | None) -> None:
-        aside = task.aside
+        aside = task.aside if self.resumes_directly else None
         if aside is not None:
             put_back(task, aside, value, error)
             del error  # it is told to the frame that gets it, and not to keep that frame alive

@@ -52,10 +52,10 @@ OWN: dict[str, str] = {
     "runtimes/native_asyncio.py": """
         AsyncioSide._publish set_current AsyncioSide.__init__.<locals>.<lambda> TaskFace.__init__ TaskFace.ended TaskFace.cancelling
     """,
-    "kernel/host.py": "Host.pause Host.current Host.now Host.watch_end",
+    "kernel/host.py": "Host.pause Host.current Host.now Host.set_timer Host.watch_end",
     "scopes.py": "scope",
     "time.py": """
-        sleep sleep_until sleep_forever Sleep.__init__ Sleep.__await__ Sleep._pass_turn Sleep.poll Sleep.register _check_time
+        sleep sleep_until sleep_forever Sleep.__init__ Sleep.__await__ Sleep._pass_turn Sleep.begin Sleep.poll Sleep.register _check_time
         monotonic
     """,
     "sync/base.py": """
@@ -110,12 +110,12 @@ STATE: dict[str, str] = {
 }  # fmt: skip
 
 FIRST: dict[str, str] = {
-    "kernel/task.py": "Task._begin Task.finish Task.done",
+    "kernel/task.py": "Task._begin Task._not_started Task.finish Task.done",
     "sync/owners.py": "has_ended watch_end unwatch_end",
 }
 
 # Like ``OWN``, on a condition: see ``condition_holds``.
-IF: dict[str, str] = {"kernel/engine.py": "Engine.step", "runtimes/native_asyncio.py": "AsyncioSide._yielded"}
+IF: dict[str, str] = {"kernel/engine.py": "Engine.step Engine._resume", "runtimes/native_asyncio.py": "AsyncioSide._yielded"}
 
 # What bateau's own primitives use of threads, in its simulated form: who runs, and locks. In a process with one thread these order nothing;
 # what they guard is the state of a resource. For a program that calls them they are not listed.
@@ -157,7 +157,7 @@ def resource_of(thing: Any) -> Any:
 
 def condition_holds(code: CodeType, values: Mapping[str, Any]) -> bool:
     """Whether a function under ``IF`` concerns the running task alone this time; ``values`` are its arguments."""
-    if code.co_qualname == "Engine.step":
+    if code.co_qualname in ("Engine.step", "Engine._resume"):
         return values["task"].throwing is None  # else the coroutine gets an exception thrown in
     return not values["self"]._private._ready  # else asyncio's callbacks go first, which may do anything
 
