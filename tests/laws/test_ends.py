@@ -32,6 +32,40 @@ def test_a_background_child_spawned_while_the_background_ends(entry: Any) -> Non
 
 
 @pytest.mark.law(1)
+@pytest.mark.parametrize("deferred", [False, True])
+def test_what_a_background_child_spawns_as_the_others_have_ended_is_waited_for(entry: Any, deferred: bool) -> None:
+    async def main() -> list[str]:
+        log: list[str] = []
+        event = bateau.sync.Event()
+
+        async def late() -> None:
+            await yield_now()
+            await yield_now()
+            log.append("late")
+            raise ValueError("late")
+
+        async def acceptor() -> None:
+            await event.wait()
+            scope.spawn(late)
+
+        async def work() -> None:
+            await yield_now()
+            event.set()  # the acceptor is woken before the block, which waits for this very task
+
+        try:
+            async with bateau.timeout(10), bateau.scope() as scope:
+                if deferred:
+                    scope.defer(log.append, "deferred")
+                scope.spawn(acceptor, background=True)
+                scope.spawn(work)
+        except* ValueError:
+            log.append("raised")
+        return log
+
+    assert entry.run(main) == ["late", *(["deferred"] if deferred else []), "raised"]
+
+
+@pytest.mark.law(1)
 def test_background_children_leave_the_limit_to_the_others(entry: Any) -> None:
     async def main() -> int:
         async def work() -> int:

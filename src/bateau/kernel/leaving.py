@@ -74,6 +74,8 @@ async def wait_for_children(scope: Scope, cancelled: BaseException | None) -> Ba
     while True:
         try:
             await Drain(scope, False)
+            if scope._foreground:
+                continue  # a background child has spawned it after the last of the others had ended, and before this step
             if scope._background:
                 scope._ending = True
                 _cancel_background(scope)
