@@ -115,7 +115,10 @@ FIRST: dict[str, str] = {
 }
 
 # Like ``OWN``, on a condition: see ``condition_holds``.
-IF: dict[str, str] = {"kernel/engine.py": "Engine.step Engine._resume", "runtimes/native_asyncio.py": "AsyncioSide._yielded"}
+IF: dict[str, str] = {
+    "kernel/engine.py": "Engine.step Engine._resume",
+    "runtimes/native_asyncio.py": "AsyncioSide._yielded",
+}
 
 # What bateau's own primitives use of threads, in its simulated form: who runs, and locks. In a process with one thread these order nothing;
 # what they guard is the state of a resource. For a program that calls them they are not listed.
