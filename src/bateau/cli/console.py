@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 DESCRIPTION = """\
 Follow programs on the screen: their tasks, who waits on what, who could free it, what is wrong and why. A program that runs an agent
 (`bateau run`, or `bateau.insight.init()` in it) can also be acted upon: cancel a task, stop a scope, wake a task. Any other Python process
-of yours is read from its memory, without disturbing it."""
+of yours is read from its memory, without disturbing it; or, with --attach, given an agent."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--interval", type=float, default=1.0, metavar="S", help="seconds between snapshots (default: 1)"
+    )
+    parser.add_argument(
+        "--attach",
+        action="store_true",
+        help="start an agent in a process that has none, which stays there (Python 3.14 and newer)",
     )
     parser.add_argument("--directory", metavar="DIR", help="where the key D writes graphs (default: here)")
 
@@ -42,7 +48,7 @@ def main(args: argparse.Namespace) -> int:
 
     sources: list[Source] = []
     try:
-        sources.extend(find_source(target) for target in args.target)
+        sources.extend(find_source(target, attached=args.attach) for target in args.target)
         Console(sources, interval=args.interval, directory=directory).run()
     except InsightError as error:
         return _refuse(str(error))
@@ -58,22 +64,38 @@ def run_in_console(options: Sequence[str]) -> int:
     if why_not:
         return _refuse(why_not, "run --console")
     from ..insight.console.app import Console
-    from ..insight.console.child import Child
+    from ..insight.console.child import Child, ended_by_signals
     from ..insight.model import InsightError
 
-    child = Child([sys.executable, "-m", "bateau.cli", "run", *options])
-    try:
-        source = child.source()
-    except InsightError as error:
-        status = child.close()
-        print(f"bateau run --console: {error}", file=sys.stderr)
-        return status or 2
-    try:
-        Console([source], child=child).run()
-    finally:
-        source.close()
-        status = child.close()
-    return status
+    child: Child | None = None
+    app: Console | None = None
+    asked = False
+
+    def leave() -> None:
+        nonlocal asked
+        asked = True
+        if app is not None:
+            with contextlib.suppress(RuntimeError):  # it has not begun, and looks at `asked`; or it has ended
+                app.call_from_thread(app.exit)
+
+    with ended_by_signals(lambda: child, leave):
+        child = Child([sys.executable, "-m", "bateau.cli", "run", *options])
+        try:
+            source = child.source()
+        except InsightError as error:
+            status = child.close()
+            if asked:
+                return status
+            print(f"bateau run --console: {error}", file=sys.stderr)
+            return status or 2
+        try:
+            app = Console([source], child=child)
+            if not asked:
+                app.run()
+        finally:
+            source.close()
+            status = child.close()
+        return status
 
 
 def _why_not() -> str | None:

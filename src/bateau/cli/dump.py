@@ -24,6 +24,11 @@ def main(args: argparse.Namespace) -> int:
     if sum(each is not None for each in (args.pid, args.port, args.socket, args.file)) != 1:
         print("bateau dump: name one of PID, --port, --socket and --file", file=sys.stderr)
         return 2
+    if args.attach and (args.pid is None or args.from_memory):
+        print(
+            "bateau dump: --attach starts an agent in a process: name its PID, without --from-memory", file=sys.stderr
+        )
+        return 2
     try:
         with collector_paused():
             _write(_dump(args, _want(args)))
@@ -57,9 +62,10 @@ def _write(found: str | memoryview) -> None:
 def _dump(args: argparse.Namespace, want: Want | None) -> str | memoryview:
     if args.file is not None:
         return _show(args, _from_file(args.file))
-    reader = _reader(args)
+    reader: Reader | None = None
     try:
         try:
+            reader = _reader(args)
             return _ask(args, reader, want)
         except NoAgent as error:
             if args.pid is None:
@@ -96,6 +102,10 @@ def _reader(args: argparse.Namespace) -> Reader:
         return connect(port=args.port, timeout=args.timeout)
     if args.socket is not None:
         return connect(path=args.socket, timeout=args.timeout)
+    if args.attach:
+        from ..insight.attaching import attach
+
+        return attach(args.pid, timeout=args.timeout)
     if args.from_memory:
         return ProcessMemory(args.pid)
     reader, why = reader_for(args.pid, timeout=args.timeout)

@@ -209,6 +209,11 @@ def _add_dump(commands: Commands) -> None:
     dump.add_argument("--context", action="store_true", help="with each task's context variables")
     dump.add_argument("--from-memory", action="store_true", help="don't ask an agent: read the process's memory")
     dump.add_argument(
+        "--attach",
+        action="store_true",
+        help="start an agent in the process if it has none, which stays there (Python 3.14 and newer)",
+    )
+    dump.add_argument(
         "--timeout", type=float, default=5.0, metavar="S", help="seconds to wait for the agent (default: 5)"
     )
     dump.set_defaults(form="text")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .agent import Agent as Agent
     from .agent import init as init
+    from .attaching import CannotAttach as CannotAttach
+    from .attaching import attach as attach
     from .client import Client as Client
     from .client import NoAgent as NoAgent
     from .client import connect as connect
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
 _PUBLIC: dict[str, str] = {
     **dict.fromkeys(("Agent", "init"), ".agent"),
+    **dict.fromkeys(("CannotAttach", "attach"), ".attaching"),
     **dict.fromkeys(("Client", "NoAgent", "connect"), ".client"),
     **dict.fromkeys(("dump_every", "dump_on"), ".dumping"),
     **dict.fromkeys(("LiveReader", "snapshot"), ".collect"),

@@ -216,3 +216,62 @@ def test_what_it_refuses(arguments, said):
     done = subprocess.run(command, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert done.returncode != 0
     assert re.search(re.escape(said), done.stderr), done.stderr
+
+
+ENDED = """
+import bateau, os, sys
+
+async def nap():
+    while not bateau.stopping():
+        await bateau.time.sleep(0.01)
+
+async def main():
+    open(sys.argv[1] + ".new", "w").write(str(os.getpid()))
+    os.rename(sys.argv[1] + ".new", sys.argv[1])
+    async with bateau.scope() as scope:
+        scope.spawn(nap, name="sleeping-beauty")
+    open(sys.argv[1] + ".end", "w").write("in order")
+
+bateau.run(main)
+"""
+
+
+@pytest.mark.parametrize("how", ["closed", "SIGTERM", "SIGKILL"])
+def test_the_program_ends_with_its_console(tmp_path, how):
+    """As with `q`, however the console ended: the program was asked to stop, and could clean up."""
+    if how == "SIGKILL" and sys.platform != "linux":
+        pytest.skip("who kills the console is told to the program on Linux only")
+    app, note = tmp_path / "app.py", tmp_path / "note"
+    app.write_text(ENDED)
+    child, terminal = pty.fork()
+    if not child:
+        os.environ.update(TERM="xterm-256color", COLUMNS="140", LINES="40")
+        command = ["-m", "bateau.cli", "run", "--console", "--no-record", str(app), str(note)]
+        os.execv(sys.executable, [sys.executable, *command])
+    try:
+        seen = b""
+        while b"sleeping-beauty" not in seen:
+            seen += os.read(terminal, 65536)
+        pid = int(note.read_text())
+        if how != "closed":
+            os.kill(child, getattr(signal, how))
+            try:
+                while os.read(terminal, 65536):
+                    pass
+            except OSError:
+                pass  # the console has ended
+    finally:
+        os.close(terminal)
+        _, status = os.waitpid(child, 0)
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}") or _is_zombie(pid))
+    assert (tmp_path / "note.end").read_text() == "in order"
+    assert os.waitstatus_to_exitcode(status) == (-signal.SIGKILL if how == "SIGKILL" else 0)
+
+
+def _is_zombie(pid):
+    """Whether it has ended and waits for a parent, which in a container may be one that never asks."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True

@@ -1,19 +1,23 @@
 """``bateau run --console``: the program as a process of its own, whose output goes to a file that the console shows.
 
 The program has no terminal: its standard input is empty. It ends with the console: it is interrupted as by Ctrl-C (which asks it to
-stop), five seconds later once more (which cancels it), and after another five it is killed.
+stop), five seconds later once more (which cancels it), and after another five it is killed. So too if the console is ended by a signal
+(its terminal was closed, a ``kill``). Of a console that is killed (``SIGKILL``) Linux tells the program, once: it is interrupted.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from types import FrameType
 
 from ..client import NoAgent, connect
 from ..model import InsightError
@@ -24,6 +28,23 @@ START = 20.0
 PATIENCE = 5.0
 # Bytes from the end of the output that are looked at.
 MOST_OUTPUT = 65536
+_PR_SET_PDEATHSIG = 1
+
+
+def _dies_with_us() -> Callable[[], None] | None:
+    """What the program's process does before it begins, so that the system interrupts it when the thread that started it (the console's
+    main thread, thus the console) has ended. None where there is no such thing.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl, us = ctypes.CDLL(None).prctl, os.getpid()
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, int(signal.SIGINT), 0, 0, 0)
+        if os.getppid() != us:  # too late
+            os._exit(130)
+
+    return ask
 
 
 class Child:
@@ -31,9 +52,16 @@ class Child:
 
     def __init__(self, command: Sequence[str]) -> None:
         self._output = tempfile.NamedTemporaryFile(prefix="bateau-run-", suffix=".log")  # noqa: SIM115  # closed by `close`
+        # One thread at a time ends it: that of a signal, or who closes.
+        self._ending = threading.Lock()
         # A group of its own: Ctrl-C in the terminal is the console's.
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT, process_group=0
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+            preexec_fn=_dies_with_us(),  # noqa: PLW1509  # no other thread of ours has begun, and it makes two system calls
         )
 
     def source(self) -> AgentSource:
@@ -62,19 +90,59 @@ class Child:
             file.seek(max(0, size - MOST_OUTPUT))
             return file.read(MOST_OUTPUT).decode(errors="replace")
 
+    def end(self) -> None:
+        """Interrupt it, twice if need be, and kill it if it does not end. From any thread; idempotent."""
+        with self._ending:
+            for _ in range(2):
+                if self.process.poll() is None:
+                    os.killpg(self.process.pid, signal.SIGINT)
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        self.process.wait(PATIENCE)
+            if self.process.poll() is None:
+                with contextlib.suppress(OSError):  # the terminal may be gone
+                    print(f"bateau run: the program did not end in {2 * PATIENCE:g} s, and is killed", file=sys.stderr)
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
     def close(self) -> int:
         """End it, print what it had to say at last, and return its status."""
-        for _ in range(2):
-            if self.process.poll() is None:
-                os.killpg(self.process.pid, signal.SIGINT)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self.process.wait(PATIENCE)
-        if self.process.poll() is None:
-            print(f"bateau run: the program did not end in {2 * PATIENCE:g} s, and is killed", file=sys.stderr)
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        sys.stdout.write(self.output())
-        sys.stdout.flush()
+        self.end()
+        output = self.output()
         self._output.close()
+        try:
+            sys.stdout.write(output)
+            sys.stdout.flush()
+        except OSError:  # its terminal is gone; and Python would try once more at its end
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         assert self.status is not None
         return self.status
+
+
+@contextlib.contextmanager
+def ended_by_signals(child: Callable[[], Child | None], leave: Callable[[], None]) -> Generator[None, None, None]:
+    """Inside the block SIGHUP and SIGTERM end the program, on a thread (it may take as long as `PATIENCE` allows), and then ``leave``.
+
+    ``child``: the program, None before it was started. ``leave`` is called on that thread. For the main thread.
+    """
+
+    def finish() -> None:
+        found = child()
+        if found is not None:
+            found.end()
+        leave()
+
+    def handle(_signum: int, _frame: FrameType | None) -> None:
+        threading.Thread(target=finish, name="bateau-console-end", daemon=True).start()
+
+    numbers = [number for name in ("SIGHUP", "SIGTERM") if (number := getattr(signal, name, None)) is not None]
+    # Who ignores one (nohup) goes on doing so.
+    before = {number: signal.getsignal(number) for number in numbers}
+    taken = [number for number in numbers if before[number] not in (signal.SIG_IGN, None)]
+    for number in taken:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, before[number])

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
+from ..attaching import NotReached, attach
 from ..client import Client, NoAgent, connect
 from ..model import InsightError, Reader, ReadError, Snapshot, Want
 from ..schema import from_json
@@ -160,16 +161,16 @@ class AgentSource:
                 raise
 
 
-def find_source(target: str) -> Source:
+def find_source(target: str, *, attached: bool = False) -> Source:
     """What ``target`` means: a process id, the path of an agent's socket, ``host:port`` or ``:port``, or a file that ``bateau dump --json``
-    wrote. A process without an agent is read from its memory.
+    wrote. A process without an agent is read from its memory; or, if it is to be ``attached``, given one.
 
     Raises ``InsightError``, which says what was tried.
     """
     path = Path(target)
     host, colon, port = target.rpartition(":")
     if target.isdecimal():
-        return _process(int(target))
+        return _attached(int(target)) if attached else _process(int(target))
     if path.is_socket():
         return AgentSource(path.name, partial(connect, path=target))
     if path.is_file():
@@ -192,6 +193,17 @@ def _process(pid: int) -> Source:
         return AgentSource(f"process {pid}", partial(_connect, pid))
     except NoAgent:
         return ReaderSource(f"process {pid} (read from its memory)", MemoryReader(pid))
+
+
+def _attached(pid: int) -> Source:
+    if _is_gone(pid):
+        raise ReadError(f"there is no process {pid}")
+    try:
+        return AgentSource(f"process {pid}", partial(attach, pid))
+    except NotReached:
+        return ReaderSource(
+            f"process {pid} (read from its memory: it does not come to start an agent)", MemoryReader(pid)
+        )
 
 
 def _connect(pid: int) -> Client:
