@@ -445,6 +445,15 @@ text(BateauRing *ring, PyObject *string, int lasting)
     if (string == NULL || !PyUnicode_Check(string)) {
         return 0;
     }
+    if (!PyUnicode_CheckExact(string)) { /* it may have a hash of its own, which runs anything and may fail */
+        PyObject *exact = PyUnicode_FromObject(string);
+        uint32_t place = text(ring, exact, lasting);
+        if (exact == NULL) {
+            PyErr_Clear();
+        }
+        Py_XDECREF(exact);
+        return place;
+    }
     if (string == ring->last_word) {
         return ring->last_place;
     }
@@ -579,6 +588,7 @@ pair_text(BateauRing *ring, PyObject *pair)
     if (known != NULL) {
         return (uint32_t)PyLong_AsUnsignedLong(known);
     }
+    PyErr_Clear(); /* a str of another class may have a hash that fails */
     uint32_t content[4] = {text(ring, PyTuple_GET_ITEM(pair, 0), 1), 0, (uint32_t)PyLong_AsLong(PyTuple_GET_ITEM(pair, 1)), 0};
     uint32_t frame = append(ring, FRAME, content, sizeof content, ring->texts_size);
     uint32_t made = frame == 0 ? 0 : append(ring, STACK, &frame, sizeof frame, ring->texts_size);

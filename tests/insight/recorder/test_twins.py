@@ -413,3 +413,31 @@ def test_two_calls_in_one_line_are_one_stack(kind: str, tmp_path: Path, monkeypa
     ring = reading.read_ring(path)
     sites = {record.b for record in ring.records if record.kind == layout.SPAWN and ring.stack(record.b)[0].line}
     assert len(sites) == 1
+
+
+@both
+def test_names_that_can_not_be_looked_up(choose: Any, tmp_path: Path, pure: bool) -> None:
+    """A name may be of a class of its own: it is recorded by its characters, also where there is no room left for texts."""
+
+    class Name(str):
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            raise RuntimeError("no hash")
+
+        def __eq__(self, other: object) -> bool:
+            raise RuntimeError("not to be compared")
+
+    async def names() -> None:
+        async with bateau.scope() as scope:
+            for word in ("first", "second", "first"):
+                scope.spawn(bateau.yield_now, name=Name(word))
+            for n in range(100):
+                scope.spawn(bateau.yield_now, name=str(n) * 100)
+            await bateau.yield_now()
+            scope.spawn(bateau.yield_now, name=Name("no room"))
+
+    choose(pure)
+    ring = record(tmp_path, names, texts=4096)
+    told = [ring.text(one.a) for one in ring.records if one.kind == layout.SPAWN]
+    assert [word for word in told if word in ("first", "second")] == ["first", "second", "first"]

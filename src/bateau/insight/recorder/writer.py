@@ -290,6 +290,8 @@ class PureRing(Instrument):
         """The place of a text. ``lasting``: it comes from the program's code; else from its data, which may use half of the room."""
         if not isinstance(words, str):
             return 0
+        if type(words) is not str:
+            words = str.__str__(words)  # without a hash of its own, which may fail
         found = self._texts.get(words)
         if found is None:
             content = words.encode("utf-8", "backslashreplace")
