@@ -140,7 +140,7 @@ def _referring(level: list[Any], ignored: set[int], owners: _Owners) -> frozense
     referrers: list[Any] = []
     while level:
         del referrers  # which refers to all of them itself
-        referrers = gc.get_referrers(*level)
+        referrers = _referrers(level)
         numbers = set(map(id, level))
         referrers += [link for link in owners.unknown if not numbers.isdisjoint(map(id, gc.get_referents(link)))]
         if _hidden(level, referrers):
@@ -162,6 +162,16 @@ def _referring(level: list[Any], ignored: set[int], owners: _Owners) -> frozense
             level.append(each)
         each = None
     return frozenset(tasks)
+
+
+def _referrers(level: list[Any]) -> list[Any]:
+    """Who refers to these. From Python 3.14 on the tuple of the call's own arguments is among them, which nobody has but the answer."""
+    found = gc.get_referrers(*level)
+    return [
+        found[index]
+        for index in range(len(found))
+        if type(found[index]) is not tuple or sys.getrefcount(found[index]) > 2
+    ]
 
 
 def _hidden(level: list[Any], referrers: list[Any]) -> bool:

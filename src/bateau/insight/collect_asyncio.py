@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from . import model
 from .model import make
-from .tables import Tables, chain_of, referents, steady, steady_copy
+from .tables import Tables, chain_of, exits, referents, steady, steady_copy
 
 # Functions of asyncio in which a task waits for the world outside: descriptors, threads, processes.
 _OUTSIDE = (
@@ -248,10 +248,12 @@ class AsyncioCollector:
             for link in chain_of(coro):
                 if not hasattr(link, "cr_frame"):
                     continue
-                for value in referents(link):
-                    if type(value) is MethodType and value.__name__ == "__aexit__" and id(value.__self__) in sought:
-                        _note(sought[id(value.__self__)][1], "holders", number)
-                    elif id(value) in sought and sought[id(value)][0] is value:
+                values = referents(link)
+                for value in exits(values, "__aexit__"):
+                    if id(value) in sought:
+                        _note(sought[id(value)][1], "holders", number)
+                for value in values:
+                    if id(value) in sought and sought[id(value)][0] is value:
                         _note(sought[id(value)][1], "satisfiers", number)
         waiting_on: dict[int, set[int]] = {}
         for fields, _, _ in self.waits:

@@ -14,7 +14,17 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
-from types import CellType, CodeType, CoroutineType, FrameType, GeneratorType
+from types import (
+    BuiltinMethodType,
+    CellType,
+    CodeType,
+    CoroutineType,
+    FrameType,
+    FunctionType,
+    GeneratorType,
+    MethodDescriptorType,
+    MethodType,
+)
 from typing import Any, cast
 
 from ..kernel import operation
@@ -111,6 +121,23 @@ def referents(coro: Any) -> list[Any]:
         if type(value) is CellType:  # a variable that an inner function uses as well
             found.extend(gc.get_referents(value))
     return found
+
+
+def exits(values: Iterable[Any], name: str) -> Iterator[Any]:
+    """What the ``with`` blocks among a coroutine's ``referents`` are open on: the objects whose ``name`` (``__aexit__``) stands on its stack.
+
+    Until Python 3.13 as a bound method; from 3.14 on as a function with the object after it.
+    """
+    before: Any = None
+    for value in values:
+        if isinstance(value, MethodType | BuiltinMethodType):
+            if value.__name__ == name:
+                yield value.__self__
+        elif isinstance(before, FunctionType | MethodDescriptorType) and before.__name__ == name:
+            kind = cast("type[object]", type(value))
+            if getattr(kind, name, None) is before:  # else it is a variable that happens to stand before another
+                yield value
+        before = value
 
 
 class Tables:

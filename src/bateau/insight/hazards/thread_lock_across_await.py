@@ -9,9 +9,10 @@ from __future__ import annotations
 import gc
 from _thread import RLock, allocate_lock
 from collections.abc import Iterable
-from types import AsyncGeneratorType, BuiltinMethodType, CoroutineType, MethodType
+from types import AsyncGeneratorType, CoroutineType
 from typing import TYPE_CHECKING, Any
 
+from ..tables import exits
 from .base import Found, Hazard
 
 if TYPE_CHECKING:
@@ -61,12 +62,10 @@ def held_by(coro: Any) -> Any:
     """A lock for threads that is held by a ``with`` block in which that coroutine is suspended, or None."""
     if not isinstance(coro, CoroutineType | AsyncGeneratorType):
         return None
-    for each in gc.get_referents(coro):
-        if isinstance(each, BuiltinMethodType | MethodType) and each.__name__ == "__exit__":
-            owner = each.__self__
-            if isinstance(owner, _LOCK_TYPES):
-                return owner
-            inner = getattr(owner, "_lock", None)  # threading.Condition
-            if isinstance(inner, _LOCK_TYPES) and type(owner).__module__ == "threading":
-                return inner
+    for owner in exits(gc.get_referents(coro), "__exit__"):
+        if isinstance(owner, _LOCK_TYPES):
+            return owner
+        inner = getattr(owner, "_lock", None)  # threading.Condition
+        if isinstance(inner, _LOCK_TYPES) and type(owner).__module__ == "threading":
+            return inner
     return None
