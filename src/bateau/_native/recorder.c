@@ -640,9 +640,10 @@ running_stack(Place *places)
 #else
     PyFrameObject *frame = (PyFrameObject *)Py_XNewRef((PyObject *)PyEval_GetFrame());
     while (frame != NULL && count < DEPTH) {
-        PyObject *generator = PyFrame_GetGenerator(frame);
-        if (generator != NULL) {
-            Py_DECREF(generator);
+        PyObject *generator = PyFrame_GetGenerator(frame); /* of a plain function None, whatever its documentation says */
+        int drives = generator == NULL || generator == Py_None;
+        Py_XDECREF(generator);
+        if (!drives) {
             places[count].code = PyFrame_GetCode(frame);
             Py_DECREF(places[count].code); /* the frame holds it, and is held by what is running */
             places[count].offset = PyFrame_GetLasti(frame);
