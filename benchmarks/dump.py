@@ -104,5 +104,6 @@ def main(tasks: str, rounds: int) -> None:
 
 
 if __name__ == "__main__":
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its byte code
     given = sys.argv[1:]
     main(given[0] if given else "100000", int(given[1]) if len(given) > 1 else 5)

@@ -179,6 +179,9 @@ def cores(pin: bool) -> tuple[int | None, int | None]:
 def environment(directory: Path, client_cpu: int | None) -> dict[str, str]:
     """The environment of measured processes, but for what their system adds."""
     found = {**os.environ, programs.DIRECTORY: str(directory)}
+    found.pop(
+        "PYTHONDONTWRITEBYTECODE", None
+    )  # else what was installed has its byte code, and what is under development never
     if client_cpu is not None:
         found[programs.CLIENT_CPU] = str(client_cpu)
     return found

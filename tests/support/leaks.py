@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from dataclasses import dataclass, field
 
@@ -41,6 +42,7 @@ class ProcessState:
 
     directory: str = field(default_factory=os.getcwd)
     environment: dict[str, str] = field(default_factory=_environment)
+    collecting: bool = field(default_factory=gc.isenabled)
 
     def restore(self) -> list[str]:
         """What has changed, in words; it is changed back, so that one test is blamed and not all that follow."""
@@ -61,4 +63,7 @@ class ProcessState:
                     del os.environ[name]
                 else:
                     os.environ[name] = before
+        if gc.isenabled() is not self.collecting:
+            found.append(f"the garbage collector {'off' if self.collecting else 'on'}")
+            (gc.enable if self.collecting else gc.disable)()
         return found

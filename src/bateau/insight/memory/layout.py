@@ -215,6 +215,9 @@ _SUPPLEMENTS: Final = {
     ),
 }
 
+# Within so many bytes of its beginning lies every field of a frame, a code object or a thread's state.
+_NEAR: Final = 2048
+
 # The fields of ``_Py_DebugOffsets`` behind cookie, version and free_threaded, in order; each is 8 bytes.
 _FIELDS_3_13: Final = """
 runtime: size finalizing interpreters_head
@@ -295,7 +298,14 @@ def _check(fields: Mapping[str, int], version: tuple[int, int]) -> None:
     """The table may have changed between releases of one minor version: refuse rather than read nonsense."""
     # PyObject and the head of PyTypeObject are the stable part of the interface: they show whether the fields are where we think.
     stable = {"object.size": 16, "object.ob_type": 8, "type.tp_name": 24, "type.tp_flags": 168, "tuple.ob_size": 16}
-    if any(fields[name] != value for name, value in stable.items()):
+    # A frame and a code object are small: what lies further is no place in them, but memory that was not what we took it for.
+    near = {
+        name: at
+        for name, at in fields.items()
+        if name.startswith(("frame.", "code.", "thread.", "tuple."))
+        and not name.endswith((".size", ".tlbc", ".tlbc_index"))
+    }
+    if any(fields[name] != value for name, value in stable.items()) or max(near.values()) > _NEAR:
         raise UnsupportedVersion(f"this build of CPython {version[0]}.{version[1]} describes itself in an unknown form")
 
 
