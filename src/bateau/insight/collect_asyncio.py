@@ -15,6 +15,7 @@ from dataclasses import replace
 from types import MethodType
 from typing import Any, cast
 
+from ..runtimes import forking
 from . import model
 from .model import make
 from .tables import Tables, chain_of, exits, referents, steady, steady_copy
@@ -364,6 +365,11 @@ def loops() -> list[tuple[Any, int | None]]:
     here = asyncio.events._get_running_loop()
     if here is not None:
         found[id(here)] = here, get_ident()
+    # From Python 3.14 on the tables below don't have asyncio's tasks in C, and our own loop leaves no frame of asyncio's on the stack.
+    for host in steady_copy(forking._hosts):
+        loop = getattr(getattr(host, "aio", None), "loop", None)
+        if loop is not None:
+            found.setdefault(id(loop), (loop, host.thread_id))
     for table in ("_all_tasks", "_scheduled_tasks", "_eager_tasks"):
         for native in steady_copy(getattr(asyncio.tasks, table, ())):
             if not native.done():
