@@ -18,8 +18,7 @@ def collector_on() -> Generator[None]:
     yield
     if frozen:
         gc.freeze()
-    if not was_on:
-        gc.disable()
+    (gc.enable if was_on else gc.disable)()
 
 
 def test_the_collector_rests_until_the_outermost_block_ends() -> None:
