@@ -245,6 +245,7 @@ def test_the_program_ends_with_its_console(tmp_path, how):
     app.write_text(ENDED)
     child, terminal = pty.fork()
     if not child:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a suite under nohup ignores it, and hands that on
         os.environ.update(TERM="xterm-256color", COLUMNS="140", LINES="40")
         command = ["-m", "bateau.cli", "run", "--console", "--no-record", str(app), str(note)]
         os.execv(sys.executable, [sys.executable, *command])
