@@ -7,6 +7,10 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..insight.console.app import Console
 
 DESCRIPTION = """\
 Follow programs on the screen: their tasks, who waits on what, who could free it, what is wrong and why. A program that runs an agent
@@ -44,12 +48,15 @@ def main(args: argparse.Namespace) -> int:
         return _refuse(why_not)
     from ..insight.console.app import Console
     from ..insight.console.sources import Source, find_source
+    from ..insight.console.terminal import lasting
     from ..insight.model import InsightError
 
     sources: list[Source] = []
     try:
         sources.extend(find_source(target, attached=args.attach) for target in args.target)
-        Console(sources, interval=args.interval, directory=directory).run()
+        with lasting(lambda: _leave(app)):
+            app = Console(sources, interval=args.interval, directory=directory)
+            app.run()
     except InsightError as error:
         return _refuse(str(error))
     finally:
@@ -65,6 +72,7 @@ def run_in_console(options: Sequence[str]) -> int:
         return _refuse(why_not, "run --console")
     from ..insight.console.app import Console
     from ..insight.console.child import Child, ended_by_signals
+    from ..insight.console.terminal import lasting
     from ..insight.model import InsightError
 
     child: Child | None = None
@@ -75,10 +83,9 @@ def run_in_console(options: Sequence[str]) -> int:
         nonlocal asked
         asked = True
         if app is not None:
-            with contextlib.suppress(RuntimeError):  # it has not begun, and looks at `asked`; or it has ended
-                app.call_from_thread(app.exit)
+            _leave(app)
 
-    with ended_by_signals(lambda: child, leave):
+    with ended_by_signals(lambda: child, leave) as end, lasting(end):
         child = Child([sys.executable, "-m", "bateau.cli", "run", *options])
         try:
             source = child.source()
@@ -96,6 +103,12 @@ def run_in_console(options: Sequence[str]) -> int:
             source.close()
             status = child.close()
         return status
+
+
+def _leave(app: Console) -> None:
+    """End the console, from another thread."""
+    with contextlib.suppress(RuntimeError):  # it has not begun, or has ended already
+        app.call_from_thread(app.exit)
 
 
 def _why_not() -> str | None:

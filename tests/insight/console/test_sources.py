@@ -236,7 +236,7 @@ bateau.run(main)
 """
 
 
-@pytest.mark.parametrize("how", ["closed", "SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("how", ["closed", "closed unheard", "SIGTERM", "SIGKILL"])
 def test_the_program_ends_with_its_console(tmp_path, how):
     """As with `q`, however the console ended: the program was asked to stop, and could clean up."""
     if how == "SIGKILL" and sys.platform != "linux":
@@ -245,7 +245,8 @@ def test_the_program_ends_with_its_console(tmp_path, how):
     app.write_text(ENDED)
     child, terminal = pty.fork()
     if not child:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a suite under nohup ignores it, and hands that on
+        # A suite under nohup ignores it, and hands that on.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if how == "closed unheard" else signal.SIG_DFL)
         os.environ.update(TERM="xterm-256color", COLUMNS="140", LINES="40")
         command = ["-m", "bateau.cli", "run", "--console", "--no-record", str(app), str(note)]
         os.execv(sys.executable, [sys.executable, *command])
@@ -254,7 +255,7 @@ def test_the_program_ends_with_its_console(tmp_path, how):
         while b"sleeping-beauty" not in seen:
             seen += os.read(terminal, 65536)
         pid = int(note.read_text())
-        if how != "closed":
+        if how.startswith("SIG"):
             os.kill(child, getattr(signal, how))
             try:
                 while os.read(terminal, 65536):
@@ -276,3 +277,40 @@ def _is_zombie(pid):
             return file.read().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
+
+
+KILLED = """
+import sys, threading, time
+from bateau.insight.console.child import Child
+
+child = Child([sys.executable, "-c", sys.argv[1], sys.argv[2]])
+for _ in range(8):
+    threading.Thread(target=time.sleep, args=(100,), daemon=True).start()
+print("started", flush=True)
+time.sleep(100)
+"""
+
+COUNTS = """
+import os, signal, sys, time
+told = []
+signal.signal(signal.SIGINT, lambda *_: told.append(1))
+open(sys.argv[1], "w").close()
+while not told:
+    time.sleep(0.01)
+time.sleep(0.3)
+open(sys.argv[1] + ".new", "w").write(str(len(told)))
+os.rename(sys.argv[1] + ".new", sys.argv[1] + ".told")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="who kills the console is told to the program on Linux only")
+def test_a_program_is_interrupted_once_when_its_console_is_killed(tmp_path):
+    """A second SIGINT would cancel what the first asked to end in order; PR_SET_PDEATHSIG sends one for each of the console's threads."""
+    for turn in range(5):
+        note, told = tmp_path / str(turn), tmp_path / f"{turn}.told"
+        with subprocess.Popen([sys.executable, "-c", KILLED, COUNTS, str(note)], stdout=subprocess.PIPE) as console:
+            assert console.stdout.readline() == b"started\n"
+            wait_until(note.exists)
+            console.kill()
+        wait_until(told.exists)
+        assert told.read_text() == "1"

@@ -2,14 +2,14 @@
 
 The program has no terminal: its standard input is empty. It ends with the console: it is interrupted as by Ctrl-C (which asks it to
 stop), five seconds later once more (which cancels it), and after another five it is killed. So too if the console is ended by a signal
-(its terminal was closed, a ``kill``). Of a console that is killed (``SIGKILL``) Linux tells the program, once: it is interrupted.
+(its terminal was closed, a ``kill``). If the console itself is killed (``SIGKILL``), Linux interrupts the program, once.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from types import FrameType
+from typing import Any
 
 from ..client import NoAgent, connect
 from ..model import InsightError
@@ -28,23 +29,44 @@ START = 20.0
 PATIENCE = 5.0
 # Bytes from the end of the output that are looked at.
 MOST_OUTPUT = 65536
-_PR_SET_PDEATHSIG = 1
 
 
-def _dies_with_us() -> Callable[[], None] | None:
-    """What the program's process does before it begins, so that the system interrupts it when the thread that started it (the console's
-    main thread, thus the console) has ended. None where there is no such thing.
+class _Leash:
+    """A pipe that nobody writes to. The console alone holds its writing end, so that the system closes that when the console ends,
+    however it ends; and the system then sends SIGINT to who asked for it at the reading end.
+
+    Exactly one: PR_SET_PDEATHSIG, which is there for this, sends one for each thread that the console still has as it dies (measured: up
+    to six from a process of seven), and a second SIGINT cancels what the first had asked to end in order.
     """
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl, us = ctypes.CDLL(None).prctl, os.getpid()
 
-    def ask() -> None:
-        prctl(_PR_SET_PDEATHSIG, int(signal.SIGINT), 0, 0, 0)
-        if os.getppid() != us:  # too late
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+
+    def options(self) -> dict[str, Any]:
+        """For ``subprocess.Popen``. Nothing where pipes send no chosen signal: there, such a program goes on."""
+        if not sys.platform.startswith("linux"):
+            return {}
+        return {"pass_fds": (self._read,), "preexec_fn": self._ask}
+
+    def _ask(self) -> None:
+        """In the program's process, before it begins."""
+        import fcntl
+
+        os.close(self._write)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the program has its own handler
+        fcntl.fcntl(self._read, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(self._read, fcntl.F_SETSIG, signal.SIGINT)
+        fcntl.fcntl(self._read, fcntl.F_SETFL, fcntl.fcntl(self._read, fcntl.F_GETFL) | os.O_ASYNC)
+        if select.select([self._read], [], [], 0)[0]:  # the console has ended already
             os._exit(130)
 
-    return ask
+    def handed_over(self) -> None:
+        """The program has its own copy of the reading end, or was not started."""
+        os.close(self._read)
+
+    def close(self) -> None:
+        """Once the program has ended."""
+        os.close(self._write)
 
 
 class Child:
@@ -54,15 +76,20 @@ class Child:
         self._output = tempfile.NamedTemporaryFile(prefix="bateau-run-", suffix=".log")  # noqa: SIM115  # closed by `close`
         # One thread at a time ends it: that of a signal, or who closes.
         self._ending = threading.Lock()
-        # A group of its own: Ctrl-C in the terminal is the console's.
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=subprocess.STDOUT,
-            process_group=0,
-            preexec_fn=_dies_with_us(),  # noqa: PLW1509  # no other thread of ours has begun, and it makes two system calls
-        )
+        self._leash = _Leash()
+        try:
+            # A group of its own: Ctrl-C in the terminal is the console's. No other thread of ours has begun, so that the leash may run
+            # Python between fork and exec.
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+                **self._leash.options(),
+            )
+        finally:
+            self._leash.handed_over()
 
     def source(self) -> AgentSource:
         """Its agent, once that answers. Raises ``InsightError`` if it does not, or the program has ended already."""
@@ -109,6 +136,7 @@ class Child:
         self.end()
         output = self.output()
         self._output.close()
+        self._leash.close()
         try:
             sys.stdout.write(output)
             sys.stdout.flush()
@@ -120,10 +148,13 @@ class Child:
 
 
 @contextlib.contextmanager
-def ended_by_signals(child: Callable[[], Child | None], leave: Callable[[], None]) -> Generator[None, None, None]:
+def ended_by_signals(
+    child: Callable[[], Child | None], leave: Callable[[], None]
+) -> Generator[Callable[[], None], None, None]:
     """Inside the block SIGHUP and SIGTERM end the program, on a thread (it may take as long as `PATIENCE` allows), and then ``leave``.
 
-    ``child``: the program, None before it was started. ``leave`` is called on that thread. For the main thread.
+    ``child``: the program, None before it was started. ``leave`` is called on that thread. For the main thread. Gives what a signal
+    calls there, for any other reason to end.
     """
 
     def finish() -> None:
@@ -142,7 +173,7 @@ def ended_by_signals(child: Callable[[], Child | None], leave: Callable[[], None
     for number in taken:
         signal.signal(number, handle)
     try:
-        yield
+        yield finish
     finally:
         for number in taken:
             signal.signal(number, before[number])
