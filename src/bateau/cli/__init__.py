@@ -1,4 +1,4 @@
-"""The ``bateau`` command. Each subcommand is a module with ``add_parser`` and ``main``, imported when it is called."""
+"""The ``bateau`` command. Each subcommand is a module with ``add_arguments`` and ``main``, imported when it is called."""
 
 from __future__ import annotations
 

@@ -18,6 +18,49 @@ if TYPE_CHECKING:
 # What a core file begins with.
 ELF = b"\x7fELF"
 
+DESCRIPTION = (
+    "Ask the agent in a process (`bateau run` starts one, and bateau.insight.init()), or, where there is none or it does "
+    "not answer, read the process's memory: any asyncio or trio program, prepared or not."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``bateau dump``."""
+    parser.add_argument(
+        "pid", nargs="?", type=int, metavar="PID", help="the process; any Python program of yours will do"
+    )
+    parser.add_argument(
+        "--port", type=int, help="ask the agent at this port of 127.0.0.1 (token: BATEAU_INSIGHT_TOKEN)"
+    )
+    parser.add_argument("--socket", metavar="PATH", help="ask the agent at this Unix socket")
+    parser.add_argument(
+        "--file",
+        metavar="FILE",
+        help="read a snapshot that was written with --json (-: standard input), or a core file (gcore PID)",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument(
+        "--json", action="store_const", dest="form", const="json", help="the whole snapshot, for programs"
+    )
+    form.add_argument("--dot", action="store_const", dest="form", const="dot", help="the wait graph, for Graphviz")
+    form.add_argument(
+        "--mermaid", action="store_const", dest="form", const="mermaid", help="the wait graph, for Markdown"
+    )
+    form.add_argument("--macro", metavar="NAME", help="what a macro (or module:function) makes of the snapshot")
+    form.add_argument("--task", metavar="ID|NAME", help="one task: its whole stack and the chain to who could free it")
+    parser.add_argument("--memory", action="store_true", help="with the bytes that each suspended task takes")
+    parser.add_argument("--context", action="store_true", help="with each task's context variables")
+    parser.add_argument("--from-memory", action="store_true", help="don't ask an agent: read the process's memory")
+    parser.add_argument(
+        "--attach",
+        action="store_true",
+        help="start an agent in the process if it has none, which stays there (Python 3.14 and newer)",
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=5.0, metavar="S", help="seconds to wait for the agent (default: 5)"
+    )
+    parser.set_defaults(form="text")
+
 
 def main(args: argparse.Namespace) -> int:
     """Write the dump to standard output; returns the exit status."""

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import argparse
 
+DESCRIPTION = (
+    "Tell how a program ended, from the recording that it left (killed, out of memory, crashed) or from a crash report. "
+    "Without FILE: list what has been left."
+)
+
 _SECONDS = 10.0
 
 

@@ -13,6 +13,53 @@ import bateau
 from ..runtimes import registry
 from .targets import TargetError, check_file, load, split
 
+DESCRIPTION = (
+    "Run a script (app.py) or a function (module:function, or app.py:function). "
+    "An async function becomes the program's main; a script's own bateau.run(...) or @bateau.main takes the runtime "
+    "from here."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``bateau run``."""
+    parser.add_argument(
+        "--runtime", "-r", metavar="R", help="a name that `bateau runtimes` lists (default: BATEAU_RUNTIME)"
+    )
+    parser.add_argument(
+        "--no-watch",
+        action="store_true",
+        help="don't look for hazards (a blocked loop, a deadlock...) from a thread beside it",
+    )
+    parser.add_argument(
+        "--console",
+        action="store_true",
+        help="run it in a child process, and follow it on the screen (see bateau console)",
+    )
+    parser.add_argument("target", help="app.py, app.py:function or module:function")
+    parser.add_argument(
+        "--supervise",
+        action="store_true",
+        help="run it in a child process, and write a crash report if that is killed (a signal, kill -9, want of memory)",
+    )
+    parser.add_argument(
+        "--no-record", action="store_true", help="without the flight recorder, and without crash reports"
+    )
+    parser.add_argument(
+        "--record-tasks", type=int, metavar="N", help="tasks that the recorder has room for at once (default: 32768)"
+    )
+    parser.add_argument(
+        "--locals",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="write the values of local variables of these names (`request*`) into a crash report; names that look like secrets "
+        "are redacted. May be repeated",
+    )
+    rest = parser.add_argument(
+        "args", nargs=argparse.REMAINDER, help="handed to the program: sys.argv, or the function's arguments"
+    )
+    rest.required = False  # argparse would name it among what is missing
+
 
 def main(args: argparse.Namespace) -> int:
     """Run the target; what it raises is shown as Python would."""

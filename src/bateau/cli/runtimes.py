@@ -10,6 +10,13 @@ from ..kernel import twin
 from ..runtimes import registry
 from ..runtimes.base import FEATURES
 
+DESCRIPTION = "List every known runtime, bateau's own and those that others registered, and whether it can run here."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``bateau runtimes``."""
+    parser.add_argument("--json", action="store_true", help="as JSON, for programs")
+
 
 def _rows() -> list[dict[str, Any]]:
     default = registry.default_name()

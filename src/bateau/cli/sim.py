@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from ..sim.exploring import Exploration
     from ..sim.running import Run
 
+DESCRIPTION = (
+    "Run a scenario (an async function, or a sync one) in a world where time, order, network, disk and faults are "
+    "decided by a seed. What fails is shrunk, told, and replays from its token."
+)
+
 STRATEGIES = ("fifo", "random", "pct", "pos", "surw", "exhaustive")
 
 

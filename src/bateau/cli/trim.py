@@ -5,6 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
+DESCRIPTION = (
+    "Read text with tracebacks (an issue, a log) and print it with each shown as bateau shows its own: the user's "
+    "frames, groups with one part as one trace, spawn sites. Frames of bateau, asyncio, trio and anyio are left out."
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the subcommand."""

@@ -20,6 +20,27 @@ from .disk import INDEX_PAGES, Comparison, wanted
 from .report import human, print_report, show_progress
 from .server import serving
 
+DESCRIPTION = (
+    "Start Python's own web server on the standard library's files, crawl it with a bounded number of "
+    "workers, hash every body, and compare with the disk. Ctrl-C stops (again: cancels) and still reports."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``bateau demo``."""
+    parser.add_argument("--runtime", "-r", metavar="R", help="a name that `bateau runtimes` lists")
+    parser.add_argument("--all", action="store_true", help="run on every available runtime and compare the results")
+    parser.add_argument(
+        "--url", help="crawl this http or https site instead (nothing is started and nothing is compared)"
+    )
+    parser.add_argument("--root", metavar="DIR", help="serve and check this folder instead of the standard library")
+    parser.add_argument(
+        "--workers", "-w", type=int, default=16, metavar="N", help="pages in flight at once (default: 16)"
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="visit at most N pages")
+    parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="seconds for one page (default: 10)")
+    parser.add_argument("--quiet", "-q", action="store_true", help="no progress line")
+
 
 class Result:
     """How one crawl ended."""
