@@ -16,9 +16,12 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from .errors import PACKAGE_DIR
+
+if TYPE_CHECKING:
+    from traceback import TracebackException
 
 # Packages whose frames are a loop's. Only above the user's: further down, they are what the user called.
 LOOPS = ("asyncio", "trio", "anyio", "outcome", "uvloop", "concurrent", "exceptiongroup", "sniffio")
@@ -117,39 +120,42 @@ def _folders(packages: Iterable[str]) -> tuple[str, ...]:
 
 def chain_of(error: BaseException) -> tuple[list[Trace], bool]:
     """The trace of an exception, after those of what it came of; and whether there are frames of bateau's in any of it."""
-    return _chain(error, set())
+    return _chain(error, None, set())
 
 
-def _chain(error: BaseException, seen: set[int]) -> tuple[list[Trace], bool]:
+def _chain(error: BaseException, words: TracebackException | None, seen: set[int]) -> tuple[list[Trace], bool]:
+    """``words`` is what Python says of the same exception. It is made once for all: each contains those of its causes and parts."""
     seen.add(id(error))
-    before: BaseException | None = error.__cause__
-    link = CAUSE
+    if words is None:
+        from traceback import TracebackException
+
+        words = TracebackException.from_exception(error, limit=0, lookup_lines=False, compact=True)  # frames are ours
+    before, told, link = error.__cause__, words.__cause__, CAUSE
     if before is None and not error.__suppress_context__:
-        before, link = error.__context__, CONTEXT
+        before, told, link = error.__context__, words.__context__, CONTEXT
     chain: list[Trace] = []
     ours = False
     if before is not None and id(before) not in seen:
-        chain, ours = _chain(before, seen)
-    trace, here = _trace(error, seen)
+        chain, ours = _chain(before, told, seen)
+    trace, here = _trace(error, words, seen)
     trace.link = link if chain else ""
     return [*chain, trace], ours or here
 
 
-def _trace(error: BaseException, seen: set[int]) -> tuple[Trace, bool]:
-    import traceback
-
+def _trace(error: BaseException, words: TracebackException, seen: set[int]) -> tuple[Trace, bool]:
     # A group is raised where a task group ends, which is machinery; other errors of a library come of what the user called.
     tb, ours = users_frames(error.__traceback__, below=isinstance(error, BaseExceptionGroup))
     trace = Trace(
         [Line(frame.filename, text) for frame, text in _formatted(tb if tb is not None else error.__traceback__)]
     )
-    for text in traceback.format_exception_only(type(error), error):
+    for text in words.format_exception_only():
         trace.message += text.rstrip("\n").split("\n")
     _take_spawn(trace)
     if isinstance(error, BaseExceptionGroup):
-        for part in cast("BaseExceptionGroup[BaseException]", error).exceptions:
+        parts = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        for part, told in zip(parts, words.exceptions or [None] * len(parts), strict=True):
             if id(part) not in seen:
-                chain, inside = _chain(part, seen)
+                chain, inside = _chain(part, told, seen)
                 trace.parts.append(chain)
                 ours |= inside
     return trace, ours
