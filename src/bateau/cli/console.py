@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,8 +55,8 @@ def main(args: argparse.Namespace) -> int:
     sources: list[Source] = []
     try:
         sources.extend(find_source(target, attached=args.attach) for target in args.target)
-        with lasting(lambda: _leave(app)):
-            app = Console(sources, interval=args.interval, directory=directory)
+        app = Console(sources, interval=args.interval, directory=directory)
+        with _ending() as leave, lasting(lambda: leave(app)):
             app.run()
     except InsightError as error:
         return _refuse(str(error))
@@ -83,9 +84,9 @@ def run_in_console(options: Sequence[str]) -> int:
         nonlocal asked
         asked = True
         if app is not None:
-            _leave(app)
+            leave_app(app)
 
-    with ended_by_signals(lambda: child, leave) as end, lasting(end):
+    with _ending() as leave_app, ended_by_signals(lambda: child, leave) as end, lasting(end):
         child = Child([sys.executable, "-m", "bateau.cli", "run", *options])
         try:
             source = child.source()
@@ -105,10 +106,22 @@ def run_in_console(options: Sequence[str]) -> int:
         return status
 
 
-def _leave(app: Console) -> None:
-    """End the console, from another thread."""
-    with contextlib.suppress(RuntimeError):  # it has not begun, or has ended already
-        app.call_from_thread(app.exit)
+@contextlib.contextmanager
+def _ending() -> Generator[Callable[[Console], None], None, None]:
+    """Gives what ends a console that is run in the block, from another thread: one that has not begun yet as soon as it has."""
+    over = threading.Event()
+
+    def leave(app: Console) -> None:
+        while not over.wait(0.02):
+            if app.has_begun:
+                with contextlib.suppress(RuntimeError):  # it has ended by itself
+                    app.call_from_thread(app.exit)
+                return
+
+    try:
+        yield leave
+    finally:
+        over.set()
 
 
 def _why_not() -> str | None:

@@ -14,6 +14,7 @@ import time
 import pytest
 
 from bateau.insight.client import NoAgent
+from bateau.insight.console.child import Child
 from bateau.insight.console.sources import AgentSource, ReaderSource, find_source
 from bateau.insight.model import InsightError, ReadError
 from support.waiting import wait_until
@@ -314,3 +315,36 @@ def test_a_program_is_interrupted_once_when_its_console_is_killed(tmp_path):
             console.kill()
         wait_until(told.exists)
         assert told.read_text() == "1"
+
+
+def test_a_program_that_another_thread_has_seen_end_is_not_signalled():
+    """Between the look whether it runs and the signal, a thread that asked for its status may have reaped it."""
+    child = Child([sys.executable, "-c", "pass"])
+    child.process.wait()
+    looks = iter([None, None])
+    child.process.poll = lambda: next(looks, 0)
+    child.end()
+    assert child.close() == 0
+
+
+ENDED_EARLY = """
+import threading, time
+from bateau.cli.console import _ending
+from bateau.insight.console.app import Console
+from bateau.insight.console.sources import ReaderSource
+from bateau.insight.collect import LiveReader
+
+with _ending() as leave:
+    app = Console([ReaderSource("this", LiveReader())])
+    ending = threading.Thread(target=leave, args=(app,))
+    ending.start()
+    time.sleep(0.1)
+    app.run(headless=True)
+ending.join()
+print("ended")
+"""
+
+
+def test_a_console_that_is_ended_before_it_has_begun_ends():
+    done = subprocess.run([sys.executable, "-c", ENDED_EARLY], check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")

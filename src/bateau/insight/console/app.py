@@ -106,6 +106,8 @@ class Console(App[None]):
         self.snapshot: Snapshot | None = None
         self.problems: tuple[Problem, ...] = ()
         self.paused = False
+        # All of the screen is there. Before that textual can't be told to exit: it would fail with what it was about to mount.
+        self.has_begun = False
         # The program that was started for the console, whose output it shows.
         self.child = child
         self._place = 0
@@ -159,6 +161,10 @@ class Console(App[None]):
         self._retitle()
         self._take()
 
+    def on_ready(self) -> None:
+        """The screen is there."""
+        self.has_begun = True
+
     def _table(self, name: str) -> Table:
         return cast("Table", self.screen_stack[0].query_one(f"#table-{name}", DataTable))
 
@@ -185,14 +191,14 @@ class Console(App[None]):
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         """A snapshot is there, or none can be had; or rows are."""
         worker: Worker[Any] = event.worker  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # textual's event doesn't say
-        if worker is self._working and worker.is_finished:
-            self._worked_out(worker, event.state)
+        if not worker.is_finished or worker not in (self._working, self._reading):
             return
-        if worker is not self._reading or not worker.is_finished:
-            return
-        self._reading = None
         if not self.screen_stack or not self.screen_stack[0].query("#caption"):
             return  # the console was closed meanwhile: there is nowhere to show it
+        if worker is self._working:
+            self._worked_out(worker, event.state)
+            return
+        self._reading = None
         took = time.monotonic() - self._asked
         if event.state is WorkerState.SUCCESS:
             self._trouble = ""

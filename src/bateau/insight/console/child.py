@@ -122,14 +122,19 @@ class Child:
         with self._ending:
             for _ in range(2):
                 if self.process.poll() is None:
-                    os.killpg(self.process.pid, signal.SIGINT)
+                    self._tell(signal.SIGINT)
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         self.process.wait(PATIENCE)
             if self.process.poll() is None:
                 with contextlib.suppress(OSError):  # the terminal may be gone
                     print(f"bateau run: the program did not end in {2 * PATIENCE:g} s, and is killed", file=sys.stderr)
-                os.killpg(self.process.pid, signal.SIGKILL)
+                self._tell(signal.SIGKILL)
             self.process.wait()
+
+    def _tell(self, number: int) -> None:
+        """A signal for all of its group; for nobody, if it has ended meanwhile, which `status` may have found on another thread."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
 
     def close(self) -> int:
         """End it, print what it had to say at last, and return its status."""
@@ -159,9 +164,11 @@ def ended_by_signals(
 
     def finish() -> None:
         found = child()
-        if found is not None:
-            found.end()
-        leave()
+        try:
+            if found is not None:
+                found.end()
+        finally:
+            leave()
 
     def handle(_signum: int, _frame: FrameType | None) -> None:
         threading.Thread(target=finish, name="bateau-console-end", daemon=True).start()
