@@ -73,9 +73,11 @@ class Agent:
         self.port: int | None = None
         self.token = token or os.environ.get("BATEAU_INSIGHT_TOKEN") or secrets.token_urlsafe(24)
         self._pid = os.getpid()
-        self._ended = threading.Event()
+        self._ended = False
         self.selector = selectors.DefaultSelector()
         self._wake_in, self._wake_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        # Held to write to the pipe and to close it: between the two its number may become somebody else's, who would be sent our byte.
+        self._waking = threading.Lock()
         self.selector.register(self._wake_in, selectors.EVENT_READ, self._woken)
         self._listeners: list[socket.socket] = []
         # What other threads have for this one to do.
@@ -141,10 +143,10 @@ class Agent:
 
     def _run(self) -> None:
         try:
-            while not self._ended.is_set():
+            while not self._ended:
                 events = self.selector.select(self._timeout())
                 for key, _ in events:
-                    if not self._ended.is_set():
+                    if not self._ended:
                         key.data()
                 while self._inbox:
                     self._inbox.popleft()()
@@ -179,8 +181,9 @@ class Agent:
     def call(self, fn: Callable[[], None]) -> None:
         """From any thread: have ``fn`` called on the agent's."""
         self._inbox.append(fn)
-        with contextlib.suppress(OSError):  # full means awake already; closed, that nobody is there
-            os.write(self._wake_out, b"x")
+        with self._waking, contextlib.suppress(BlockingIOError):  # full means awake already
+            if self._wake_out >= 0:
+                os.write(self._wake_out, b"x")
 
     def want(self, client: Peer, make: Callable[[], None]) -> None:
         """Take a snapshot when it is due."""
@@ -199,33 +202,35 @@ class Agent:
 
     def is_alive(self) -> bool:
         """Whether it runs in this very process: a forked child has only its copy."""
-        return self._pid == os.getpid() and not self._ended.is_set()
+        return self._pid == os.getpid() and not self._ended
 
     def close(self) -> None:
         """End the agent: its thread, its clients, its socket file. Idempotent; from any thread but its own."""
         if not self.is_alive():
             return
-        self._ended.set()
+        self._ended = True
         self.call(_nothing)
         self._thread.join()
 
     def _close_all(self) -> None:
-        self._ended.set()
+        self._ended = True
         for client in tuple(self.clients.values()):
             client.close()
         for listener in self._listeners:
             listener.close()
         self.selector.close()
-        for fd in (self._wake_in, self._wake_out):
-            os.close(fd)
-        self._wake_in = self._wake_out = -1
+        with self._waking:
+            for fd in (self._wake_in, self._wake_out):
+                os.close(fd)
+            self._wake_in = self._wake_out = -1
         if self.path is not None and self._pid == os.getpid():
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
 
     def forget(self) -> None:
         """In a forked child: give back the parent's descriptors, and leave its socket file alone."""
-        self._ended.set()
+        self._ended = True
+        self._waking = threading.Lock()  # the parent's may have been held by a thread that is not here
         if self._wake_in == -1:
             return  # it was closed before: its descriptors' numbers are somebody else's by now
         for client in tuple(self.clients.values()):
@@ -237,6 +242,7 @@ class Agent:
         for fd in (self._wake_in, self._wake_out):
             with contextlib.suppress(OSError):
                 os.close(fd)
+        self._wake_in = self._wake_out = -1
 
 
 def _nothing() -> None:
