@@ -66,8 +66,11 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def run_in_console(options: Sequence[str]) -> int:
-    """``bateau run --console``: run ``bateau run`` with ``options`` in a process of its own, and follow it. Returns its status."""
+def run_in_console(options: Sequence[str], *, supervised: bool = False) -> int:
+    """``bateau run --console``: run ``bateau run`` with ``options`` in a process of its own, and follow it. Returns its status.
+
+    ``supervised``: report how it ended, as ``bateau run --supervise`` does.
+    """
     why_not = _why_not()
     if why_not:
         return _refuse(why_not, "run --console")
@@ -75,10 +78,12 @@ def run_in_console(options: Sequence[str]) -> int:
     from ..insight.console.child import Child, ended_by_signals
     from ..insight.console.terminal import lasting
     from ..insight.model import InsightError
+    from ..insight.postmortem.supervising import Witness
 
     child: Child | None = None
     app: Console | None = None
     asked = False
+    witness = Witness()
 
     def leave() -> None:
         nonlocal asked
@@ -88,22 +93,26 @@ def run_in_console(options: Sequence[str]) -> int:
 
     with _ending() as leave_app, ended_by_signals(lambda: child, leave) as end, lasting(end):
         child = Child([sys.executable, "-m", "bateau.cli", "run", *options])
+        witness.begun(child.process.pid)
+        problem: InsightError | None = None
         try:
             source = child.source()
+            try:
+                app = Console([source], child=child)
+                if not asked:
+                    app.run()
+            finally:
+                source.close()
         except InsightError as error:
-            status = child.close()
-            if asked:
-                return status
-            print(f"bateau run --console: {error}", file=sys.stderr)
-            return status or 2
-        try:
-            app = Console([source], child=child)
-            if not asked:
-                app.run()
+            problem = error
         finally:
-            source.close()
             status = child.close()
-        return status
+            if supervised:
+                witness.ended(child.process.returncode, child.ended_at)
+        if problem is None or asked:
+            return status
+        print(f"bateau run --console: {problem}", file=sys.stderr)
+        return status or 2
 
 
 @contextlib.contextmanager

@@ -74,7 +74,7 @@ def main(args: argparse.Namespace) -> int:
     if args.console:
         from .console import run_in_console
 
-        return run_in_console(_options(args))
+        return run_in_console(_options(args), supervised=args.supervise)
     from ..kernel.tracebacks import show_at_the_end
 
     show_at_the_end()  # whatever it ends with: the command's own frames are nobody's program
@@ -86,8 +86,10 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _options(args: argparse.Namespace) -> list[str]:
-    """The command line again, without ``--console`` and the runtime, which the child finds in its environment."""
-    flags = {"--no-watch": args.no_watch, "--supervise": args.supervise, "--no-record": args.no_record}
+    """The command line again, without ``--console``, ``--supervise`` (the console does that: a supervisor between the two would hand on
+    the signals that the program has got as well) and the runtime, which the child finds in its environment.
+    """
+    flags = {"--no-watch": args.no_watch, "--no-record": args.no_record}
     options = [flag for flag, given in flags.items() if given]
     if args.record_tasks is not None:
         options += ["--record-tasks", str(args.record_tasks)]

@@ -271,6 +271,36 @@ def test_the_program_ends_with_its_console(tmp_path, how):
     assert os.waitstatus_to_exitcode(status) == (-signal.SIGKILL if how == "SIGKILL" else 0)
 
 
+def test_a_supervised_program_in_the_console(tmp_path):
+    """The console is its supervisor, so that a signal for the program comes once, and tells how it was killed."""
+    app, note = tmp_path / "app.py", tmp_path / "note"
+    app.write_text(ENDED)
+    child, terminal = pty.fork()
+    if not child:
+        os.environ.update(TERM="xterm-256color", COLUMNS="140", LINES="40", BATEAU_RECORDER_DIR=str(tmp_path))
+        command = ["-m", "bateau.cli", "run", "--console", "--supervise", str(app), str(note)]
+        os.execv(sys.executable, [sys.executable, *command])
+    try:
+        seen = b""
+        while b"sleeping-beauty" not in seen:
+            seen += os.read(terminal, 65536)
+        os.kill(int(note.read_text()), signal.SIGKILL)
+        os.write(terminal, b"q")
+        seen = b""
+        try:
+            while data := os.read(terminal, 65536):
+                seen += data
+        except OSError:
+            pass  # the console has ended
+    finally:
+        os.close(terminal)
+        _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGKILL
+    assert b"bateau: a crash report is in" in seen
+    [report] = tmp_path.glob("*.crash.json")
+    assert "killed by SIGKILL" in report.read_text()
+
+
 def _is_zombie(pid):
     """Whether it has ended and waits for a parent, which in a container may be one that never asks."""
     try:

@@ -172,6 +172,14 @@ def test_a_hang_that_is_killed(tmp_path: Path) -> None:
     assert "task 'culprit' was running" in said
 
 
+def test_a_supervisor_that_was_started_with_ended_children_ignored(tmp_path: Path) -> None:
+    """Then the system reaps the child without a word, unless the supervisor says otherwise: it waited for ever."""
+    ignore = lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # noqa: E731
+    run = Run(tmp_path, "kill", "--supervise", prepare=ignore)
+    assert run.status == 128 + signal.SIGKILL
+    compare(run.report().snapshot, run.truth)
+
+
 def test_an_exception_is_told_with_the_locals_that_were_asked_for(tmp_path: Path) -> None:
     run = Run(tmp_path, "raise", "--locals", "request", "--locals", "pass*")
     assert run.status == 1

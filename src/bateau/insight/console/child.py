@@ -76,6 +76,8 @@ class Child:
         self._output = tempfile.NamedTemporaryFile(prefix="bateau-run-", suffix=".log")  # noqa: SIM115  # closed by `close`
         # One thread at a time ends it: that of a signal, or who closes.
         self._ending = threading.Lock()
+        # When `status` first saw that it had ended, as the wall clock counts; 0 until then.
+        self.ended_at = 0.0
         self._leash = _Leash()
         try:
             # A group of its own: Ctrl-C in the terminal is the console's. No other thread of ours has begun, so that the leash may run
@@ -108,6 +110,8 @@ class Child:
     def status(self) -> int | None:
         """What it ended with, as a shell counts (128 and the signal's number); None while it runs."""
         code = self.process.poll()
+        if code is not None and not self.ended_at:
+            self.ended_at = time.time()
         return code if code is None or code >= 0 else 128 - code
 
     def output(self) -> str:

@@ -31,29 +31,45 @@ def supervise(program: Callable[[], int]) -> int:
     where no other thread runs: it forks.
     """
     signals = {getattr(signal, name) for name in _FORWARDED if hasattr(signal, name)} | {signal.SIGCHLD}
-    base = files.base_directory()
-    killed_before = out_of_memory_kills()
+    witness = Witness()
     sys.stdout.flush()
     sys.stderr.flush()
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        # Handed on by who started us: the system would reap the child by itself, and tell nobody that it ended, nor how.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     pid = os.fork()
     if pid == 0:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return program()
-    started = files.started_at(pid)
-    status = _wait(pid, signals)
+    witness.begun(pid)
+    code = os.waitstatus_to_exitcode(_wait(pid, signals))
     when = time.time()
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        text = _killed(number, out_of_memory_kills() - killed_before)
-        _report(base, pid, started, _End("signal", text, when, signal=number))
-        return 128 + number
-    code = os.WEXITSTATUS(status)
-    if code:
-        text = f"it left with os._exit({code}), or the like: without ending in order"
-        _report(base, pid, started, _End("exit", text, when, status=code))
-    return code
+    witness.ended(code, when)
+    return code if code >= 0 else 128 - code
+
+
+class Witness:
+    """Who started the program, sees how it ends, and reports it. Made before the program is started."""
+
+    def __init__(self) -> None:
+        self._base = files.base_directory()
+        self._killed_before = out_of_memory_kills()
+        self._pid = self._started = 0
+
+    def begun(self, pid: int) -> None:
+        """It runs, and was not waited for yet."""
+        self._pid, self._started = pid, files.started_at(pid)
+
+    def ended(self, code: int, when: float) -> None:
+        """It ended with this status (minus the number of the signal that killed it): report that, unless all is well."""
+        if code < 0:
+            text = _killed(-code, out_of_memory_kills() - self._killed_before)
+            _report(self._base, self._pid, self._started, _End("signal", text, when, signal=-code))
+        elif code:
+            text = f"it left with os._exit({code}), or the like: without ending in order"
+            _report(self._base, self._pid, self._started, _End("exit", text, when, status=code))
 
 
 def _wait(pid: int, signals: set[signal.Signals]) -> int:
