@@ -17,30 +17,9 @@ typedef struct {
     char out; /* of a Passage: it leaves the block */
 } Drain;
 
-static int
-drain_traverse(Drain *self, visitproc visit, void *arg)
-{
-    Py_VISIT(self->scope);
-    return operation_traverse(&self->op, visit, arg);
-}
+#define DRAIN_OBJECTS(X) X(scope)
 
-static int
-drain_clear(Drain *self)
-{
-    Py_CLEAR(self->scope);
-    return operation_clear(&self->op);
-}
-
-static void
-drain_dealloc(Drain *self)
-{
-    PyObject_GC_UnTrack(self); /* of classes written in Python, which call the finaliser */
-    if (self->op.weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    drain_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+OBJECT_METHODS(drain, Drain, DRAIN_OBJECTS, operation, op.weakrefs)
 
 static PyMemberDef drain_members[] = {
     FIELD(Drain, scope, "scope"),
@@ -238,23 +217,7 @@ static PyMethodDef passage_methods[] = {
 
 static PyAsyncMethods passage_async = {.am_await = operation_await, .am_send = (sendfunc)passage_step};
 
-static PyTypeObject PassageType = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "bateau._native.PassageFields",
-    .tp_basicsize = sizeof(Drain),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
-    .tp_base = &DrainType,
-    .tp_weaklistoffset = offsetof(Operation, weakrefs),
-    .tp_new = PyType_GenericNew,
-    .tp_dealloc = (destructor)drain_dealloc,
-    .tp_finalize = (destructor)operation_finalize,
-    .tp_traverse = (traverseproc)drain_traverse,
-    .tp_clear = (inquiry)drain_clear,
-    .tp_as_async = &passage_async,
-    .tp_iter = PyObject_SelfIter,
-    .tp_iternext = (iternextfunc)passage_next,
-    .tp_methods = passage_methods,
-};
+static OPERATION_TYPE(PassageType, "PassageFields", Drain, &DrainType, drain, passage, NULL, passage_methods)
 
 /* -- Scope.__aenter__, Scope.__aexit__ --------------------------------------------------------------------------------------------- */
 

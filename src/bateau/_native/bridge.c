@@ -53,30 +53,7 @@ static PyObject *context_keyword; /* ("context",) */
 
 #define FACE_OBJECTS(X) X(dict) X(task) X(loop) X(waiter) X(callbacks)
 
-static int
-face_traverse(Face *self, visitproc visit, void *arg)
-{
-    FACE_OBJECTS(VISIT_FIELD)
-    return 0;
-}
-
-static int
-face_clear(Face *self)
-{
-    FACE_OBJECTS(CLEAR_FIELD)
-    return 0;
-}
-
-static void
-face_dealloc(Face *self)
-{
-    PyObject_GC_UnTrack(self);
-    if (self->weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    face_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+OBJECT_METHODS(face, Face, FACE_OBJECTS, nothing, weakrefs)
 
 static PyObject *
 face_get_callbacks(Face *self, void *unused)
@@ -377,30 +354,7 @@ bateau_side_awaits(LoopSide *side, Engine *engine, Task *task, PyObject *trap)
 
 /* -- sides: the object ---------------------------------------------------------------------------------------------------- */
 
-static int
-side_traverse(LoopSide *self, visitproc visit, void *arg)
-{
-    SIDE_OBJECTS(VISIT_FIELD)
-    return 0;
-}
-
-static int
-side_clear(LoopSide *self)
-{
-    SIDE_OBJECTS(CLEAR_FIELD)
-    return 0;
-}
-
-static void
-side_dealloc(LoopSide *self)
-{
-    PyObject_GC_UnTrack(self);
-    if (self->weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    side_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+OBJECT_METHODS(side, LoopSide, SIDE_OBJECTS, nothing, weakrefs)
 
 static PyObject *
 side_publish(LoopSide *self, PyObject *task)

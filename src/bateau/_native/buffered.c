@@ -47,37 +47,15 @@ static PyTypeObject SlotType, ReaderType, WriterType;
 #define READER_OBJECTS(X) X(raw) X(data) X(slot)
 #define WRITER_OBJECTS(X) X(raw) X(buffer) X(slot) X(site)
 
-COLLECTED(slot, Slot, SLOT_OBJECTS)
-COLLECTED(reader, Reader, READER_OBJECTS)
-COLLECTED(writer, Writer, WRITER_OBJECTS)
+COLLECTED(static, slot, Slot, SLOT_OBJECTS, nothing)
+OBJECT_METHODS(reader, Reader, READER_OBJECTS, nothing, weakrefs)
+OBJECT_METHODS(writer, Writer, WRITER_OBJECTS, nothing, weakrefs)
 
 static void
 slot_dealloc(Slot *self)
 {
     PyObject_GC_UnTrack(self);
     slot_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
-
-static void
-reader_dealloc(Reader *self)
-{
-    PyObject_GC_UnTrack(self);
-    if (self->weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    reader_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
-
-static void
-writer_dealloc(Writer *self)
-{
-    PyObject_GC_UnTrack(self);
-    if (self->weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    writer_clear(self);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 

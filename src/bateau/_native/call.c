@@ -254,7 +254,7 @@ static PyMemberDef call_members[] = {
 struct SpareCalls spare_calls;
 static PyTypeObject CallType;
 
-COLLECTED(call, Call, CALL_OBJECTS)
+COLLECTED(static, call, Call, CALL_OBJECTS, nothing)
 
 /* With what a spare one has, too: nothing below, and no mark. */
 Call *

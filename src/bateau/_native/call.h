@@ -82,17 +82,4 @@ call_over(Call *self, PyObject *value, PyObject **result)
     return value != NULL ? PYGEN_RETURN : PYGEN_ERROR;
 }
 
-/* traverse and clear of a struct whose references are listed in OBJECTS. */
-#define COLLECTED(prefix, Struct, OBJECTS)                                                                             \
-    static int prefix##_traverse(Struct *self, visitproc visit, void *arg)                                             \
-    {                                                                                                                  \
-        OBJECTS(VISIT_FIELD)                                                                                           \
-        return 0;                                                                                                      \
-    }                                                                                                                  \
-    static int prefix##_clear(Struct *self)                                                                            \
-    {                                                                                                                  \
-        OBJECTS(CLEAR_FIELD)                                                                                           \
-        return 0;                                                                                                      \
-    }
-
 #endif

@@ -27,30 +27,7 @@ static PyTypeObject QueueStateType, EndType, SenderType, ReceiverType, SendType,
 
 /* -- the fields ------------------------------------------------------------------------------------------------------------ */
 
-static int
-state_traverse(QueueState *self, visitproc visit, void *arg)
-{
-    STATE_OBJECTS(VISIT_FIELD)
-    return primitive_traverse(&self->base, visit, arg);
-}
-
-static int
-state_clear(QueueState *self)
-{
-    STATE_OBJECTS(CLEAR_FIELD)
-    return primitive_clear(&self->base);
-}
-
-static void
-state_dealloc(QueueState *self)
-{
-    PyObject_GC_UnTrack(self);
-    if (self->base.weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    state_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+OBJECT_METHODS(state, QueueState, STATE_OBJECTS, primitive, base.weakrefs)
 
 static PyMemberDef state_members[] = {
     FIELD(QueueState, items, "items"),
@@ -64,30 +41,7 @@ static PyMemberDef state_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-static int
-end_traverse(End *self, visitproc visit, void *arg)
-{
-    END_OBJECTS(VISIT_FIELD)
-    return 0;
-}
-
-static int
-end_clear(End *self)
-{
-    END_OBJECTS(CLEAR_FIELD)
-    return 0;
-}
-
-static void
-end_dealloc(End *self)
-{
-    PyObject_GC_UnTrack(self);
-    if (self->weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    end_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+OBJECT_METHODS(end, End, END_OBJECTS, nothing, weakrefs)
 
 static PyMemberDef end_members[] = {
     FIELD(End, seat, "_seat"),
@@ -97,33 +51,9 @@ static PyMemberDef end_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-static int
-end_operation_traverse(EndOperation *self, visitproc visit, void *arg)
-{
-    Py_VISIT(self->end);
-    Py_VISIT(self->item);
-    return operation_traverse(&self->op, visit, arg);
-}
+#define END_OPERATION_OBJECTS(X) X(end) X(item)
 
-static int
-end_operation_clear(EndOperation *self)
-{
-    Py_CLEAR(self->end);
-    Py_CLEAR(self->item);
-    return operation_clear(&self->op);
-}
-
-static void
-end_operation_dealloc(EndOperation *self)
-{
-    /* Only for classes written in Python, which call the finaliser; the final ones have a dealloc of their own. */
-    PyObject_GC_UnTrack(self);
-    if (self->op.weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    end_operation_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+OBJECT_METHODS(end_operation, EndOperation, END_OPERATION_OBJECTS, operation, op.weakrefs)
 
 static PyMemberDef end_operation_members[] = {
     FIELD(EndOperation, end, "end"),
@@ -416,24 +346,7 @@ BASE_TYPE(ReceiverType, End, end, "ReceiverFields", &EndType, NULL, receiver_met
         .am_await = operation_await,                                                                                   \
         .am_send = (sendfunc)prefix##_step,                                                                            \
     };                                                                                                                 \
-    static PyTypeObject Type = {                                                                                       \
-        PyVarObject_HEAD_INIT(NULL, 0)                                                                                 \
-        .tp_name = "bateau._native." title,                                                                            \
-        .tp_basicsize = sizeof(EndOperation),                                                                          \
-        .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,                                     \
-        .tp_base = &OperationType,                                                                                     \
-        .tp_weaklistoffset = offsetof(Operation, weakrefs),                                                            \
-        .tp_new = PyType_GenericNew,                                                                                   \
-        .tp_dealloc = (destructor)end_operation_dealloc,                                                               \
-        .tp_finalize = (destructor)operation_finalize,                                                                 \
-        .tp_traverse = (traverseproc)end_operation_traverse,                                                           \
-        .tp_clear = (inquiry)end_operation_clear,                                                                      \
-        .tp_as_async = &prefix##_async,                                                                                \
-        .tp_iter = PyObject_SelfIter,                                                                                  \
-        .tp_iternext = (iternextfunc)prefix##_next,                                                                    \
-        .tp_members = end_operation_members,                                                                           \
-        .tp_methods = prefix##_methods,                                                                                \
-    };
+    static OPERATION_TYPE(Type, title, EndOperation, &OperationType, end_operation, prefix, end_operation_members, prefix##_methods)
 
 WAIT_TYPE(SendType, send, "SendFields")
 WAIT_TYPE(RecvType, recv, "RecvFields")

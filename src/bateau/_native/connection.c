@@ -58,105 +58,17 @@ static PyTypeObject SocketWatchType, ListenerType, AcceptType, NextConnectionTyp
 
 /* -- the fields ------------------------------------------------------------------------------------------------------------------ */
 
-static int
-socket_watch_traverse(SocketWatch *self, visitproc visit, void *arg)
-{
-    SOCKET_WATCH_OBJECTS(VISIT_FIELD)
-    return watch_traverse(&self->watch, visit, arg);
-}
+OBJECT_METHODS(socket_watch, SocketWatch, SOCKET_WATCH_OBJECTS, watch, watch.weakrefs)
 
-static int
-socket_watch_clear(SocketWatch *self)
-{
-    SOCKET_WATCH_OBJECTS(CLEAR_FIELD)
-    return watch_clear(&self->watch);
-}
+OBJECT_METHODS(listener, Listener, LISTENER_OBJECTS, nothing, weakrefs)
 
-static void
-socket_watch_dealloc(SocketWatch *self)
-{
-    PyObject_GC_UnTrack(self);
-    if (self->watch.weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    socket_watch_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+#define ACCEPT_OBJECTS(X) X(listener) X(timer)
 
-static int
-listener_traverse(Listener *self, visitproc visit, void *arg)
-{
-    LISTENER_OBJECTS(VISIT_FIELD)
-    return 0;
-}
+OBJECT_METHODS(accept, Accept, ACCEPT_OBJECTS, fds_operation, base.base.op.weakrefs)
 
-static int
-listener_clear(Listener *self)
-{
-    LISTENER_OBJECTS(CLEAR_FIELD)
-    return 0;
-}
+#define CONNECT_OBJECTS(X) X(row) X(stream_type) X(one)
 
-static void
-listener_dealloc(Listener *self)
-{
-    PyObject_GC_UnTrack(self);
-    if (self->weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    listener_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
-
-static int
-accept_traverse(Accept *self, visitproc visit, void *arg)
-{
-    Py_VISIT(self->listener);
-    Py_VISIT(self->timer);
-    return fds_operation_traverse(&self->base, visit, arg);
-}
-
-static int
-accept_clear(Accept *self)
-{
-    Py_CLEAR(self->listener);
-    Py_CLEAR(self->timer);
-    return fds_operation_clear(&self->base);
-}
-
-static int
-connect_traverse(Connect *self, visitproc visit, void *arg)
-{
-    Py_VISIT(self->row);
-    Py_VISIT(self->stream_type);
-    Py_VISIT(self->one);
-    return fd_operation_traverse(&self->base, visit, arg);
-}
-
-static int
-connect_clear(Connect *self)
-{
-    Py_CLEAR(self->row);
-    Py_CLEAR(self->stream_type);
-    Py_CLEAR(self->one);
-    return fd_operation_clear(&self->base);
-}
-
-/* Of classes written in Python, which call the finaliser; the final ones have another. */
-static void
-operation_of_connection_dealloc(Operation *self)
-{
-    PyObject_GC_UnTrack(self);
-    if (self->weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    if (PyObject_TypeCheck((PyObject *)self, &AcceptType)) {
-        accept_clear((Accept *)self);
-    } else {
-        connect_clear((Connect *)self);
-    }
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+OBJECT_METHODS(connect, Connect, CONNECT_OBJECTS, fd_operation, base.op.weakrefs)
 
 /* -- a stream ---------------------------------------------------------------------------------------------------------------------- */
 
@@ -594,7 +506,7 @@ leave_socket(Connect *self, PyObject *sock, int tried)
 
 /* It stands: its stream. */
 static enum attempt
-connected(Connect *self, PyObject *sock, int fd, PyObject *family)
+connected(Connect *self, PyTypeObject *type, PyObject *sock, int fd, PyObject *family)
 {
     int one = 1;
     if (self->nodelay && setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) < 0) {
@@ -602,9 +514,7 @@ connected(Connect *self, PyObject *sock, int fd, PyObject *family)
         close_keeping_error(sock);
         return FAILED;
     }
-    PyObject *type = Py_NewRef(self->stream_type);
-    PyObject *stream = make_stream((PyTypeObject *)type, sock, fd, family, NULL);
-    Py_DECREF(type);
+    PyObject *stream = make_stream(type, sock, fd, family, NULL);
     if (stream == NULL) {
         close_keeping_error(sock);
         return FAILED;
@@ -623,15 +533,17 @@ attempt_connect(FdOperation *op)
         known[C_SIDE] == NULL || known[C_SOCKET_WATCH] == NULL || kept[K_HELD_SOCKETS] == NULL) {
         return pure_attempt(op, K_CONNECT_POLL);
     }
+    /* Held: to make the socket runs Python code, which can set the fields to something else. */
+    PyTypeObject *type = (PyTypeObject *)Py_NewRef(self->stream_type);
+    Py_INCREF(row);
+    enum attempt done = FAILED;
     PyObject *sock = socket_for(self);
     if (sock == NULL) {
-        return FAILED;
+        goto end;
     }
-    Py_INCREF(row);
     PyObject *family = PyTuple_GET_ITEM(row, 0), *number = PyObject_CallOneArg(kept[K_REAL_NUMBER], sock);
     int fd = number != NULL ? (int)PyLong_AsLong(number) - 1 : -1;
     Py_XDECREF(number);
-    enum attempt done = FAILED;
     Peer peer;
     int its = PyLong_Check(family) ? (int)PyLong_AsLong(family) : -1;
     if (PyErr_Occurred()) {
@@ -650,11 +562,12 @@ attempt_connect(FdOperation *op)
         done = system_failed(op, K_CONNECT_FAILED, code);
         close_keeping_error(sock);
     } else {
-        done = connected(self, sock, fd, family);
+        done = connected(self, type, sock, fd, family);
     }
 end:
     Py_DECREF(row);
-    Py_DECREF(sock);
+    Py_DECREF(type);
+    Py_XDECREF(sock);
     return done;
 }
 
@@ -796,29 +709,11 @@ static PyMethodDef next_connection_methods[] = {
 static PyAsyncMethods connection_async = {.am_await = operation_await, .am_send = (sendfunc)fd_step};
 static PyAsyncMethods next_connection_async = {.am_await = operation_await, .am_send = (sendfunc)next_connection_step};
 
-#define OPERATION_TYPE(Type, title, Struct, base, prefix, methods, fields)                                             \
-    static PyTypeObject Type = {                                                                                       \
-        PyVarObject_HEAD_INIT(NULL, 0)                                                                                 \
-        .tp_name = "bateau._native." title,                                                                            \
-        .tp_basicsize = sizeof(Struct),                                                                                \
-        .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,                                     \
-        .tp_base = base,                                                                                               \
-        .tp_weaklistoffset = offsetof(Operation, weakrefs),                                                            \
-        .tp_new = PyType_GenericNew,                                                                                   \
-        .tp_dealloc = (destructor)operation_of_connection_dealloc,                                                     \
-        .tp_finalize = (destructor)operation_finalize,                                                                 \
-        .tp_traverse = (traverseproc)fields##_traverse,                                                                \
-        .tp_clear = (inquiry)fields##_clear,                                                                           \
-        .tp_as_async = &prefix##_async,                                                                                \
-        .tp_iter = PyObject_SelfIter,                                                                                  \
-        .tp_iternext = (iternextfunc)prefix##_next,                                                                    \
-        .tp_members = fields##_members,                                                                                \
-        .tp_methods = methods,                                                                                         \
-    };
-
-OPERATION_TYPE(AcceptType, "AcceptFields", Accept, &FdsOperationType, connection, connection_operation_methods, accept)
-OPERATION_TYPE(NextConnectionType, "NextConnectionFields", Accept, &AcceptType, next_connection, next_connection_methods, accept)
-OPERATION_TYPE(ConnectType, "ConnectOneFields", Connect, &FdOperationType, connection, connection_operation_methods, connect)
+static OPERATION_TYPE(AcceptType, "AcceptFields", Accept, &FdsOperationType, accept, connection, accept_members, connection_operation_methods)
+static OPERATION_TYPE(NextConnectionType, "NextConnectionFields", Accept, &AcceptType, accept, next_connection, accept_members,
+               next_connection_methods)
+static OPERATION_TYPE(ConnectType, "ConnectOneFields", Connect, &FdOperationType, connect, connection, connect_members,
+               connection_operation_methods)
 
 static PyMethodDef connection_functions[] = {
     {"connect_one", (PyCFunction)(void (*)(void))connect_one, METH_FASTCALL, "A connect to one address; see net/_tcp.py."},

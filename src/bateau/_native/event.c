@@ -6,7 +6,6 @@ typedef struct {
     char flag;
 } Event;
 
-#define NO_OBJECTS(X)
 
 static PyTypeObject EventType;
 

@@ -26,19 +26,7 @@ call_method(PyObject *self, PyObject *name, PyObject *arg)
 
 #define SIDE_OBJECTS(X) X(host) X(turns) X(waiters)
 
-static int
-side_traverse(Side *self, visitproc visit, void *arg)
-{
-    SIDE_OBJECTS(VISIT_FIELD)
-    return 0;
-}
-
-static int
-side_clear(Side *self)
-{
-    SIDE_OBJECTS(CLEAR_FIELD)
-    return 0;
-}
+COLLECTED(static, side, Side, SIDE_OBJECTS, nothing)
 
 static void
 side_dealloc(Side *self)
@@ -209,30 +197,8 @@ PyTypeObject SideType = {
 
 #define WATCH_OBJECTS(X) X(home) X(label) X(reading) X(writing)
 
-int
-watch_traverse(Watch *self, visitproc visit, void *arg)
-{
-    WATCH_OBJECTS(VISIT_FIELD)
-    return 0;
-}
-
-int
-watch_clear(Watch *self)
-{
-    WATCH_OBJECTS(CLEAR_FIELD)
-    return 0;
-}
-
-static void
-watch_dealloc(Watch *self)
-{
-    PyObject_GC_UnTrack(self);
-    if (self->weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    watch_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+COLLECTED(extern, watch, Watch, WATCH_OBJECTS, nothing)
+ENDED(static, watch, Watch, weakrefs)
 
 static PyMemberDef watch_members[] = {
     FIELD(Watch, home, "_home"),
@@ -260,30 +226,10 @@ PyTypeObject WatchType = {
 
 /* -- FdOperation -------------------------------------------------------------------------------------------------------------- */
 
-int
-fd_operation_traverse(FdOperation *self, visitproc visit, void *arg)
-{
-    Py_VISIT(self->side);
-    return operation_traverse(&self->op, visit, arg);
-}
+#define FD_OPERATION_OBJECTS(X) X(side)
 
-int
-fd_operation_clear(FdOperation *self)
-{
-    Py_CLEAR(self->side);
-    return operation_clear(&self->op);
-}
-
-void
-fd_operation_dealloc(FdOperation *self)
-{
-    PyObject_GC_UnTrack(self); /* of classes written in Python, which call the finaliser */
-    if (self->op.weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    fd_operation_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+COLLECTED(extern, fd_operation, FdOperation, FD_OPERATION_OBJECTS, operation)
+ENDED(extern, fd_operation, FdOperation, op.weakrefs)
 
 /* The resource's word on whether `host` may wait here: 0, or -1 with an exception. */
 static int
@@ -557,77 +503,23 @@ static PyMethodDef fd_operation_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyAsyncMethods fd_operation_async = {.am_await = operation_await, .am_send = (sendfunc)fd_step};
+static PyAsyncMethods fd_async = {.am_await = operation_await, .am_send = (sendfunc)fd_step};
 
-PyTypeObject FdOperationType = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "bateau._native.FdOperationFields",
-    .tp_basicsize = sizeof(FdOperation),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
-    .tp_base = &OperationType,
-    .tp_weaklistoffset = offsetof(Operation, weakrefs),
-    .tp_new = PyType_GenericNew,
-    .tp_dealloc = (destructor)fd_operation_dealloc,
-    .tp_finalize = (destructor)operation_finalize,
-    .tp_traverse = (traverseproc)fd_operation_traverse,
-    .tp_clear = (inquiry)fd_operation_clear,
-    .tp_as_async = &fd_operation_async,
-    .tp_iter = PyObject_SelfIter,
-    .tp_iternext = (iternextfunc)fd_next,
-    .tp_members = fd_operation_members,
-    .tp_methods = fd_operation_methods,
-};
+OPERATION_TYPE(FdOperationType, "FdOperationFields", FdOperation, &OperationType, fd_operation, fd, fd_operation_members, fd_operation_methods)
 
 /* -- FdsOperation ------------------------------------------------------------------------------------------------------------- */
 
-int
-fds_operation_traverse(FdsOperation *self, visitproc visit, void *arg)
-{
-    Py_VISIT(self->sides);
-    return fd_operation_traverse(&self->base, visit, arg);
-}
+#define FDS_OPERATION_OBJECTS(X) X(sides)
 
-int
-fds_operation_clear(FdsOperation *self)
-{
-    Py_CLEAR(self->sides);
-    return fd_operation_clear(&self->base);
-}
-
-static void
-fds_operation_dealloc(FdsOperation *self)
-{
-    PyObject_GC_UnTrack(self); /* of classes written in Python, which call the finaliser */
-    if (self->base.op.weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    fds_operation_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+COLLECTED(extern, fds_operation, FdsOperation, FDS_OPERATION_OBJECTS, fd_operation)
+ENDED(static, fds_operation, FdsOperation, base.op.weakrefs)
 
 static PyMemberDef fds_operation_members[] = {
     FIELD(FdsOperation, sides, "sides"),
     {NULL, 0, 0, 0, NULL},
 };
 
-PyTypeObject FdsOperationType = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "bateau._native.FdsOperationFields",
-    .tp_basicsize = sizeof(FdsOperation),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
-    .tp_base = &FdOperationType,
-    .tp_weaklistoffset = offsetof(Operation, weakrefs),
-    .tp_new = PyType_GenericNew,
-    .tp_dealloc = (destructor)fds_operation_dealloc,
-    .tp_finalize = (destructor)operation_finalize,
-    .tp_traverse = (traverseproc)fds_operation_traverse,
-    .tp_clear = (inquiry)fds_operation_clear,
-    .tp_as_async = &fd_operation_async,
-    .tp_iter = PyObject_SelfIter,
-    .tp_iternext = (iternextfunc)fd_next,
-    .tp_members = fds_operation_members,
-    .tp_methods = fd_operation_methods,
-};
+OPERATION_TYPE(FdsOperationType, "FdsOperationFields", FdsOperation, &FdOperationType, fds_operation, fd, fds_operation_members, fd_operation_methods)
 
 int
 kernel_fd_ready(PyObject *module)

@@ -615,7 +615,7 @@ static const CallsOf calls = {begin, unmark, names};
 
 #define FILE_OBJECTS(X) X(file) X(user) X(now) X(lines) X(beside)
 
-COLLECTED(file, File, FILE_OBJECTS)
+COLLECTED(static, file, File, FILE_OBJECTS, nothing)
 
 static PyObject *
 leave_to_pure(int which, File *self, PyObject *const *args, Py_ssize_t nargs)

@@ -6,30 +6,9 @@ typedef struct {
     PyObject *target;
 } Join;
 
-static int
-join_traverse(Join *self, visitproc visit, void *arg)
-{
-    Py_VISIT(self->target);
-    return operation_traverse(&self->op, visit, arg);
-}
+#define JOIN_OBJECTS(X) X(target)
 
-static int
-join_clear(Join *self)
-{
-    Py_CLEAR(self->target);
-    return operation_clear(&self->op);
-}
-
-static void
-join_dealloc(Join *self)
-{
-    PyObject_GC_UnTrack(self); /* of classes written in Python, which call the finaliser */
-    if (self->op.weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    join_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+OBJECT_METHODS(join, Join, JOIN_OBJECTS, operation, op.weakrefs)
 
 /* Only a `Join` itself: its subclass that can't be cancelled has the pure kernel's ways. And only of a task that has not failed. */
 static PySendResult
@@ -151,24 +130,7 @@ static PyMethodDef join_methods[] = {
 
 static PyAsyncMethods join_async = {.am_await = operation_await, .am_send = (sendfunc)join_step};
 
-static PyTypeObject JoinType = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "bateau._native.JoinFields",
-    .tp_basicsize = sizeof(Join),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
-    .tp_base = &OperationType,
-    .tp_weaklistoffset = offsetof(Operation, weakrefs),
-    .tp_new = PyType_GenericNew,
-    .tp_dealloc = (destructor)join_dealloc,
-    .tp_finalize = (destructor)operation_finalize,
-    .tp_traverse = (traverseproc)join_traverse,
-    .tp_clear = (inquiry)join_clear,
-    .tp_as_async = &join_async,
-    .tp_iter = PyObject_SelfIter,
-    .tp_iternext = (iternextfunc)join_next,
-    .tp_members = join_members,
-    .tp_methods = join_methods,
-};
+static OPERATION_TYPE(JoinType, "JoinFields", Join, &OperationType, join, join, join_members, join_methods)
 
 int
 kernel_join_ready(PyObject *module)

@@ -340,19 +340,9 @@ running_make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
-static int
-running_traverse(Running *self, visitproc visit, void *arg)
-{
-    Py_VISIT(self->task);
-    return 0;
-}
+#define RUNNING_OBJECTS(X) X(task)
 
-static int
-running_clear(Running *self)
-{
-    Py_CLEAR(self->task);
-    return 0;
-}
+COLLECTED(static, running, Running, RUNNING_OBJECTS, nothing)
 
 static void
 running_dealloc(Running *self)

@@ -654,5 +654,50 @@ int kernel_facade_ready(PyObject *module);
 #define FIELD_SEEN(struct_, member, name_) {name_, _Py_T_OBJECT, offsetof(struct_, member), Py_READONLY, NULL}
 #define VISIT_FIELD(f) Py_VISIT(self->f);
 #define CLEAR_FIELD(f) Py_CLEAR(self->f);
+#define NO_OBJECTS(X)
+
+/* traverse and clear of a struct: of its own references, which OBJECTS lists, then of `base`'s, which is its first member (`nothing`: it
+   has none). One text for all, so that no type can forget a field in one of the two. `linkage`: static or extern. */
+#define COLLECTED(linkage, prefix, Struct, OBJECTS, base)                                                              \
+    linkage int prefix##_traverse(Struct *self, visitproc visit, void *arg)                                            \
+    {                                                                                                                  \
+        OBJECTS(VISIT_FIELD)                                                                                           \
+        return base##_traverse((void *)self, visit, arg);                                                              \
+    }                                                                                                                  \
+    linkage int prefix##_clear(Struct *self)                                                                           \
+    {                                                                                                                  \
+        OBJECTS(CLEAR_FIELD)                                                                                           \
+        return base##_clear((void *)self);                                                                             \
+    }
+
+/* dealloc of a struct that can be referred to weakly. Those with a finaliser are bases of classes written in Python, whose own dealloc
+   calls that before this; a type that is made of the struct itself, or keeps its freed objects, has a dealloc of its own. */
+#define ENDED(linkage, prefix, Struct, weakrefs)                                                                       \
+    linkage void prefix##_dealloc(Struct *self)                                                                        \
+    {                                                                                                                  \
+        PyObject_GC_UnTrack(self);                                                                                     \
+        if (self->weakrefs != NULL) {                                                                                  \
+            PyObject_ClearWeakRefs((PyObject *)self);                                                                  \
+        }                                                                                                              \
+        prefix##_clear(self);                                                                                          \
+        Py_TYPE(self)->tp_free((PyObject *)self);                                                                      \
+    }
+
+/* All three. */
+#define OBJECT_METHODS(prefix, Struct, OBJECTS, base, weakrefs)                                                        \
+    COLLECTED(static, prefix, Struct, OBJECTS, base)                                                                   \
+    ENDED(static, prefix, Struct, weakrefs)
+
+static inline int
+nothing_traverse(void *Py_UNUSED(self), visitproc Py_UNUSED(visit), void *Py_UNUSED(arg))
+{
+    return 0;
+}
+
+static inline int
+nothing_clear(void *Py_UNUSED(self))
+{
+    return 0;
+}
 
 #endif

@@ -123,19 +123,10 @@ name_of(Look *self, Task *task)
     return name;
 }
 
-/* Set a field to a new reference (NULL: an exception is set). */
-static int
-set(PyObject *fields, PyObject *key, PyObject *value)
-{
-    int status = value == NULL ? -1 : PyDict_SetItem(fields, key, value);
-    Py_XDECREF(value);
-    return status;
-}
-
 static int
 fill(Look *self, PyObject *fields, Task *task)
 {
-    if (set(fields, key_id, PyLong_FromLongLong(task->id)) < 0 || set(fields, key_name, name_of(self, task)) < 0 ||
+    if (set_field(fields, key_id, PyLong_FromLongLong(task->id)) < 0 || set_field(fields, key_name, name_of(self, task)) < 0 ||
         PyDict_SetItem(fields, key_state, unknown) < 0 || PyDict_SetItem(fields, key_runtime, self->host_id) < 0) {
         return -1;
     }
@@ -143,7 +134,7 @@ fill(Look *self, PyObject *fields, Task *task)
                                 (self->parent_id != NULL && PyDict_SetItem(fields, key_parent, self->parent_id) < 0))) {
         return -1;
     }
-    if (task->inner != NULL && task->inner != (PyObject *)task && set(fields, key_entered, PyLong_FromVoidPtr(task->inner)) < 0) {
+    if (task->inner != NULL && task->inner != (PyObject *)task && set_field(fields, key_entered, PyLong_FromVoidPtr(task->inner)) < 0) {
         return -1;
     }
     if (task->background && PyDict_SetItem(fields, key_background, Py_True) < 0) {
@@ -158,7 +149,7 @@ fill(Look *self, PyObject *fields, Task *task)
         Py_DECREF(stack);
         return 0;
     }
-    return set(fields, key_stack, stack);
+    return set_field(fields, key_stack, stack);
 }
 
 static PyObject *

@@ -84,7 +84,22 @@ window_word(Window *self, PyObject *number)
     return PyErr_Occurred() ? NULL : PyObject_CallOneArg(self->slow, number);
 }
 
-/* A `str` as nearly all are: exactly that class, of ASCII, compact and short. */
+/* A `str` as nearly all are: exactly that class, of ASCII, compact and short. `data`: where its characters begin. New; NULL without an
+   exception: it is none. */
+static PyObject *
+short_text(Window *window, uint64_t address, uint64_t type, uint64_t data)
+{
+    const char *head = at(window, address, 36);
+    if (head == NULL || word_at(head + 8) != type) {
+        return NULL;
+    }
+    uint64_t length = word_at(head + 16);
+    uint32_t state;
+    memcpy(&state, head + 32, sizeof state);
+    const char *characters = (state & 0x60) == 0x60 && length <= 256 ? at(window, address, data + length) : NULL;
+    return characters != NULL ? PyUnicode_DecodeLatin1(characters + data, (Py_ssize_t)length, NULL) : NULL;
+}
+
 static PyObject *
 window_text(Window *self, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -97,18 +112,9 @@ window_text(Window *self, PyObject *const *args, Py_ssize_t nargs)
     if (!as_address(args[0], &address) || !as_address(args[1], &type) || (data == -1 && PyErr_Occurred())) {
         return NULL;
     }
-    const char *head = at(self, address, 36);
-    if (head != NULL && word_at(head + 8) == type && data >= 36) {
-        uint64_t length = word_at(head + 16);
-        uint32_t state;
-        memcpy(&state, head + 32, sizeof state);
-        const char *characters = (state & 0x60) == 0x60 && length <= 256 ? at(self, address, (uint64_t)data + length) : NULL;
-        if (characters != NULL) {
-            return PyUnicode_DecodeLatin1(characters + data, (Py_ssize_t)length, NULL);
-        }
-    }
-    if (PyErr_Occurred()) {
-        return NULL;
+    PyObject *text = data >= 36 ? short_text(self, address, type, (uint64_t)data) : NULL;
+    if (text != NULL || PyErr_Occurred()) {
+        return text;
     }
     Py_RETURN_NONE;
 }
@@ -196,8 +202,7 @@ window_traverse(Window *self, visitproc visit, void *arg)
 static int
 window_clear(Window *self)
 {
-    Py_CLEAR(self->slow); /* which leads back to us; chunks do not */
-    self->slow = Py_NewRef(Py_None);
+    Py_XSETREF(self->slow, Py_NewRef(Py_None)); /* which leads back to us; chunks do not. It is called without a look whether it is there */
     return 0;
 }
 
@@ -743,10 +748,10 @@ task_at(Plain *self, uint64_t address, int64_t values[T_ALL])
 
 /* What a table has for a number: borrowed; NULL without an exception: nothing. */
 static PyObject *
-entry(Plain *self, int table, uint64_t number)
+entry(PyObject *table, uint64_t number)
 {
     PyObject *key = PyLong_FromUnsignedLongLong(number);
-    PyObject *value = key != NULL ? PyDict_GetItemWithError(self->tables[table], key) : NULL;
+    PyObject *value = key != NULL ? PyDict_GetItemWithError(table, key) : NULL;
     Py_XDECREF(key);
     return value;
 }
@@ -761,29 +766,20 @@ entry_of_two(Plain *self, int table, uint64_t first, int64_t second)
     return value;
 }
 
-/* Set a field to a new reference (NULL: an exception is set). */
-static int
-set(PyObject *fields, PyObject *key, PyObject *value)
-{
-    int status = value == NULL ? -1 : PyDict_SetItem(fields, key, value);
-    Py_XDECREF(value);
-    return status;
-}
-
 static int
 describe_task(Plain *self, PyObject *fields, const int64_t values[T_ALL], PyObject *index, PyObject *base, PyObject *parent, PyObject *site)
 {
-    PyObject *first = entry(self, HOSTS, (uint64_t)values[T_HOST]);
+    PyObject *first = entry(self->tables[HOSTS], (uint64_t)values[T_HOST]);
     long long before = first != NULL ? PyLong_AsLongLong(first) : 0;
-    if (PyErr_Occurred() || set(fields, key_id, PyLong_FromLongLong(values[T_ID])) < 0 ||
-        set(fields, key_name, PyUnicode_FromFormat("%U-%lld", base, (long long)((uint64_t)values[T_ID] - (uint64_t)before))) < 0 ||
+    if (PyErr_Occurred() || set_field(fields, key_id, PyLong_FromLongLong(values[T_ID])) < 0 ||
+        set_field(fields, key_name, PyUnicode_FromFormat("%U-%lld", base, (long long)((uint64_t)values[T_ID] - (uint64_t)before))) < 0 ||
         PyDict_SetItem(fields, key_state, word_waiting) < 0 ||
-        set(fields, key_runtime, PyLong_FromUnsignedLongLong((uint64_t)values[T_HOST])) < 0 || PyDict_SetItem(fields, key_stack, index) < 0) {
+        set_field(fields, key_runtime, PyLong_FromUnsignedLongLong((uint64_t)values[T_HOST])) < 0 || PyDict_SetItem(fields, key_stack, index) < 0) {
         return -1;
     }
     if (values[T_SCOPE] != 0) {
         int has = PyObject_IsTrue(parent);
-        if (has < 0 || set(fields, key_scope, PyLong_FromUnsignedLongLong((uint64_t)values[T_SCOPE])) < 0 ||
+        if (has < 0 || set_field(fields, key_scope, PyLong_FromUnsignedLongLong((uint64_t)values[T_SCOPE])) < 0 ||
             (has && PyDict_SetItem(fields, key_parent, parent) < 0)) {
             return -1;
         }
@@ -818,7 +814,7 @@ plain_task(Plain *self, PyObject *number)
     }
     if (known == 1) {
         base = PyDict_GetItemWithError(self->tables[BASES], path);
-        parent = values[T_SCOPE] != 0 && base != NULL ? entry(self, SCOPES, (uint64_t)values[T_SCOPE]) : NULL;
+        parent = values[T_SCOPE] != 0 && base != NULL ? entry(self->tables[SCOPES], (uint64_t)values[T_SCOPE]) : NULL;
         site = values[T_SITE] != 0 && base != NULL ? entry_of_two(self, SITES, (uint64_t)values[T_SITE], values[T_OFFSET]) : NULL;
         known = PyErr_Occurred() ? -1
                                  : base != NULL && PyUnicode_Check(base) && (values[T_SCOPE] == 0 || parent != NULL) &&
@@ -857,7 +853,7 @@ time_left(Plain *self, uint64_t when, uint64_t host)
     }
     double due;
     memcpy(&due, place + 16, sizeof due);
-    PyObject *now = entry(self, CLOCKS, host);
+    PyObject *now = entry(self->tables[CLOCKS], host);
     if (now == NULL || !PyFloat_Check(now)) {
         return NULL;
     }
@@ -888,7 +884,7 @@ plain_wait(Plain *self, PyObject *const *args, Py_ssize_t nargs)
     uint64_t operation = known == 1 ? (uint64_t)values[T_WAITING] : 0;
     const char *place = operation != 0 ? at(self->chains->window, operation, 16) : NULL;
     uint64_t kind = place != NULL ? word_at(place + 8) : 0;
-    PyObject *where = kind != 0 ? entry(self, OPERATIONS, kind) : NULL;
+    PyObject *where = kind != 0 ? entry(self->tables[OPERATIONS], kind) : NULL;
     int resource_at, when_at, state_at;
     if (where == NULL || !PyArg_ParseTuple(where, "iii", &resource_at, &when_at, &state_at)) {
         goto leave_it;
@@ -1057,23 +1053,14 @@ typedef struct {
 
 static PyObject *key_foreign, *key_library, *word_asyncio, *word_sleep, *str_created;
 
-static PyObject *
-a_entry(Usual *self, int table, uint64_t number)
-{
-    PyObject *key = PyLong_FromUnsignedLongLong(number);
-    PyObject *value = key != NULL ? PyDict_GetItemWithError(self->tables[table], key) : NULL;
-    Py_XDECREF(key);
-    return value;
-}
-
 /* A sleep's wait: a new reference; NULL without an exception: it is for Python. `id`s of all who wait for the clock are in one list. */
 static PyObject *
 sleep_of(Usual *self, uint64_t handle)
 {
     const char *place = at(self->chains->window, handle, 16);
-    PyObject *due = place != NULL ? a_entry(self, A_DUE, word_at(place + 8)) : NULL;
+    PyObject *due = place != NULL ? entry(self->tables[A_DUE], word_at(place + 8)) : NULL;
     long slot = due != NULL ? PyLong_AsLong(due) : 0;
-    if (slot == 0) {
+    if (slot == 0 || (slot == -1 && PyErr_Occurred())) {
         return NULL;
     }
     place = at(self->chains->window, handle + (uint64_t)(slot < 0 ? -slot : slot), 8);
@@ -1118,7 +1105,7 @@ wait_of(Usual *self, PyObject *index, uint64_t inmost, PyObject **ids)
         return NULL;
     }
     if (words == Py_None) {
-        *ids = a_entry(self, A_WAITING, 1);
+        *ids = entry(self->tables[A_WAITING], 1);
         return *ids != NULL ? sleep_of(self, thing) : NULL;
     }
     PyObject *number = PyLong_FromUnsignedLongLong(thing), *key = number != NULL ? PyTuple_Pack(2, number, words) : NULL;
@@ -1133,18 +1120,9 @@ wait_of(Usual *self, PyObject *index, uint64_t inmost, PyObject **ids)
 static PyObject *
 name_at(Usual *self, uint64_t address)
 {
-    const char *head = at(self->chains->window, address, 36);
-    if (head != NULL && word_at(head + 8) == self->str) {
-        uint64_t length = word_at(head + 16);
-        uint32_t state;
-        memcpy(&state, head + 32, sizeof state);
-        const char *characters = (state & 0x60) == 0x60 && length <= 256 ? at(self->chains->window, address, self->text_at + length) : NULL;
-        if (characters != NULL) {
-            return PyUnicode_DecodeLatin1(characters + self->text_at, (Py_ssize_t)length, NULL);
-        }
-    }
-    if (PyErr_Occurred()) {
-        return NULL;
+    PyObject *text = short_text(self->chains->window, address, self->str, self->text_at);
+    if (text != NULL || PyErr_Occurred()) {
+        return text;
     }
     PyObject *number = PyLong_FromUnsignedLongLong(address), *name = number != NULL ? PyObject_CallOneArg(self->name, number) : NULL;
     Py_XDECREF(number);
@@ -1168,7 +1146,7 @@ usual_task(Usual *self, PyObject *number)
     }
     int32_t state;
     memcpy(&state, place + self->offsets[A_STATE], sizeof state);
-    PyObject *kind = a_entry(self, A_KINDS, values[A_TYPE]);
+    PyObject *kind = entry(self->tables[A_KINDS], values[A_TYPE]);
     if (kind == NULL || kind == Py_None || state != 0 || values[A_CALLBACK] != 0 || values[A_CORO] == 0 || values[A_WAITER] == 0) {
         goto leave_it;
     }
@@ -1177,7 +1155,7 @@ usual_task(Usual *self, PyObject *number)
         goto leave_it;
     }
     memcpy(&state, place + self->state_at, sizeof state);
-    PyObject *role = a_entry(self, A_ROLES, word_at(place + 8));
+    PyObject *role = entry(self->tables[A_ROLES], word_at(place + 8));
     if (role == NULL || state != 0 || !PyUnicode_Check(role) || PyUnicode_Compare(role, str_future) != 0 ||
         follow(self->chains, values[A_CORO], NULL, &path, &inmost, &leaf) != 1) {
         goto leave_it;
@@ -1190,8 +1168,8 @@ usual_task(Usual *self, PyObject *number)
     }
     id = PyLong_FromLongLong((long long)(0 - address));
     fields = PyDict_New();
-    if (id == NULL || fields == NULL || PyDict_SetItem(fields, key_id, id) < 0 || set(fields, key_name, name_at(self, values[A_NAME])) < 0 ||
-        PyDict_SetItem(fields, key_state, word_waiting) < 0 || set(fields, key_runtime, PyLong_FromUnsignedLongLong(values[A_LOOP])) < 0 ||
+    if (id == NULL || fields == NULL || PyDict_SetItem(fields, key_id, id) < 0 || set_field(fields, key_name, name_at(self, values[A_NAME])) < 0 ||
+        PyDict_SetItem(fields, key_state, word_waiting) < 0 || set_field(fields, key_runtime, PyLong_FromUnsignedLongLong(values[A_LOOP])) < 0 ||
         PyDict_SetItem(fields, key_library, word_asyncio) < 0 || PyDict_SetItem(fields, key_stack, index) < 0 ||
         PyDict_SetItem(fields, key_waits, wait) < 0 || !PyList_CheckExact(ids) || PyList_Append(ids, id) < 0 ||
         PyDict_SetItem(self->tables[A_TASKS], number, fields) < 0 || PyDict_SetItem(self->tables[A_IDS], number, id) < 0) {

@@ -11,19 +11,7 @@
 
 /* -- the base -------------------------------------------------------------------------------------------------------------- */
 
-int
-operation_traverse(Operation *self, visitproc visit, void *arg)
-{
-    OPERATION_OBJECTS(VISIT_FIELD)
-    return 0;
-}
-
-int
-operation_clear(Operation *self)
-{
-    OPERATION_OBJECTS(CLEAR_FIELD)
-    return 0;
-}
+COLLECTED(extern, operation, Operation, OPERATION_OBJECTS, nothing)
 
 /* An operation that was made and never awaited says so; it had no effect. */
 void

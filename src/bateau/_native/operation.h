@@ -25,6 +25,27 @@ typedef PySendResult (*step_function)(Operation *self, PyObject *arg, PyObject *
         return operation_send_method(self, arg, step);                                                                 \
     }
 
+/* The type of an operation's fields, which is its own iterator: `fields` has traverse, clear and dealloc, `iterator` next and the async slots. */
+#define OPERATION_TYPE(Type, title, Struct, base, fields, iterator, members, methods)                                  \
+    PyTypeObject Type = {                                                                                              \
+        PyVarObject_HEAD_INIT(NULL, 0)                                                                                 \
+        .tp_name = "bateau._native." title,                                                                            \
+        .tp_basicsize = sizeof(Struct),                                                                                \
+        .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,                                     \
+        .tp_base = base,                                                                                               \
+        .tp_weaklistoffset = offsetof(Operation, weakrefs),                                                            \
+        .tp_new = PyType_GenericNew,                                                                                   \
+        .tp_dealloc = (destructor)fields##_dealloc,                                                                    \
+        .tp_finalize = (destructor)operation_finalize,                                                                 \
+        .tp_traverse = (traverseproc)fields##_traverse,                                                                \
+        .tp_clear = (inquiry)fields##_clear,                                                                           \
+        .tp_as_async = &iterator##_async,                                                                              \
+        .tp_iter = PyObject_SelfIter,                                                                                  \
+        .tp_iternext = (iternextfunc)iterator##_next,                                                                  \
+        .tp_members = members,                                                                                         \
+        .tp_methods = methods,                                                                                         \
+    };
+
 int operation_traverse(Operation *self, visitproc visit, void *arg);
 int operation_clear(Operation *self);
 void operation_finalize(Operation *self);

@@ -3,30 +3,8 @@
 
 #define PRIMITIVE_OBJECTS(X) X(home) X(mutex) X(name)
 
-int
-primitive_traverse(Primitive *self, visitproc visit, void *arg)
-{
-    PRIMITIVE_OBJECTS(VISIT_FIELD)
-    return 0;
-}
-
-int
-primitive_clear(Primitive *self)
-{
-    PRIMITIVE_OBJECTS(CLEAR_FIELD)
-    return 0;
-}
-
-static void
-primitive_dealloc(Primitive *self)
-{
-    PyObject_GC_UnTrack(self);
-    if (self->weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    primitive_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+COLLECTED(extern, primitive, Primitive, PRIMITIVE_OBJECTS, nothing)
+ENDED(static, primitive, Primitive, weakrefs)
 
 static PyMemberDef primitive_members[] = {
     FIELD(Primitive, home, "_home"),

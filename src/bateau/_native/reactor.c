@@ -329,23 +329,9 @@ typedef struct {
     char awaited_writes;
 } Reactor;
 
-static int
-reactor_traverse(Reactor *self, visitproc visit, void *arg)
-{
-    Py_VISIT(self->awaited);
-    Py_VISIT(self->readers);
-    Py_VISIT(self->writers);
-    return 0;
-}
+#define REACTOR_OBJECTS(X) X(awaited) X(readers) X(writers)
 
-static int
-reactor_clear(Reactor *self)
-{
-    Py_CLEAR(self->awaited);
-    Py_CLEAR(self->readers);
-    Py_CLEAR(self->writers);
-    return 0;
-}
+COLLECTED(static, reactor, Reactor, REACTOR_OBJECTS, nothing)
 
 static void
 reactor_dealloc(Reactor *self)

@@ -90,30 +90,7 @@ PyTypeObject CancellableType = {
 
 /* -- Scope --------------------------------------------------------------------------------------------------------------- */
 
-static int
-scope_traverse(Scope *self, visitproc visit, void *arg)
-{
-    SCOPE_OBJECTS(VISIT_FIELD)
-    return cancellable_traverse(&self->base, visit, arg);
-}
-
-static int
-scope_clear(Scope *self)
-{
-    SCOPE_OBJECTS(CLEAR_FIELD)
-    return cancellable_clear(&self->base);
-}
-
-static void
-scope_dealloc(Scope *self)
-{
-    PyObject_GC_UnTrack(self);
-    if (self->base.node.weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    scope_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+OBJECT_METHODS(scope, Scope, SCOPE_OBJECTS, cancellable, base.node.weakrefs)
 
 /* Leave a call to the pure function `which`, as it came. */
 static PyObject *

@@ -234,7 +234,6 @@ static SYNC_TYPE(SemaphoreType, Semaphore, semaphore, "SemaphoreFields", &SyncTy
 
 /* -- acquiring -------------------------------------------------------------------------------------------------------------- */
 
-#define NO_OBJECTS(X)
 
 OBJECT_METHODS(permit, Placed, NO_OBJECTS, placed, op.weakrefs)
 

@@ -19,19 +19,7 @@
 
 /* -- events --------------------------------------------------------------------------------------------------------------- */
 
-static int
-event_traverse(Event *self, visitproc visit, void *arg)
-{
-    EVENT_OBJECTS(VISIT_FIELD)
-    return 0;
-}
-
-static int
-event_clear(Event *self)
-{
-    EVENT_OBJECTS(CLEAR_FIELD)
-    return 0;
-}
+COLLECTED(static, event, Event, EVENT_OBJECTS, nothing)
 
 static void
 event_dealloc(Event *self)
@@ -175,19 +163,7 @@ heap_pop(PyObject *heap)
 
 /* -- the world's fields ----------------------------------------------------------------------------------------------------- */
 
-static int
-world_traverse(World *self, visitproc visit, void *arg)
-{
-    WORLD_OBJECTS(VISIT_FIELD)
-    return 0;
-}
-
-static int
-world_clear(World *self)
-{
-    WORLD_OBJECTS(CLEAR_FIELD)
-    return 0;
-}
+COLLECTED(static, world, World, WORLD_OBJECTS, nothing)
 
 static void
 world_dealloc(World *self)
@@ -772,19 +748,9 @@ PyTypeObject WorldType = {
 
 /* -- the clock of a host ---------------------------------------------------------------------------------------------------------- */
 
-static int
-clock_traverse(Clock *self, visitproc visit, void *arg)
-{
-    Py_VISIT(self->world);
-    return 0;
-}
+#define CLOCK_OBJECTS(X) X(world)
 
-static int
-clock_clear(Clock *self)
-{
-    Py_CLEAR(self->world);
-    return 0;
-}
+COLLECTED(static, clock, Clock, CLOCK_OBJECTS, nothing)
 
 static void
 clock_dealloc(Clock *self)

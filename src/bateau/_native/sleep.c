@@ -7,34 +7,9 @@ typedef struct {
     PyObject *seconds, *when, *timer;
 } Sleep;
 
-static int
-sleep_traverse(Sleep *self, visitproc visit, void *arg)
-{
-    Py_VISIT(self->seconds);
-    Py_VISIT(self->when);
-    Py_VISIT(self->timer);
-    return operation_traverse(&self->op, visit, arg);
-}
+#define SLEEP_OBJECTS(X) X(seconds) X(when) X(timer)
 
-static int
-sleep_clear(Sleep *self)
-{
-    Py_CLEAR(self->seconds);
-    Py_CLEAR(self->when);
-    Py_CLEAR(self->timer);
-    return operation_clear(&self->op);
-}
-
-static void
-sleep_dealloc(Sleep *self)
-{
-    PyObject_GC_UnTrack(self); /* of classes written in Python, which call the finaliser */
-    if (self->op.weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    sleep_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+OBJECT_METHODS(sleep, Sleep, SLEEP_OBJECTS, operation, op.weakrefs)
 
 int
 sleep_forget_timer(Operation *op)
@@ -133,24 +108,7 @@ static PyMethodDef sleep_methods[] = {
 
 static PyAsyncMethods sleep_async = {.am_await = operation_await, .am_send = (sendfunc)sleep_step};
 
-static PyTypeObject SleepType = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "bateau._native.SleepFields",
-    .tp_basicsize = sizeof(Sleep),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
-    .tp_base = &OperationType,
-    .tp_weaklistoffset = offsetof(Operation, weakrefs),
-    .tp_new = PyType_GenericNew,
-    .tp_dealloc = (destructor)sleep_dealloc,
-    .tp_finalize = (destructor)operation_finalize,
-    .tp_traverse = (traverseproc)sleep_traverse,
-    .tp_clear = (inquiry)sleep_clear,
-    .tp_as_async = &sleep_async,
-    .tp_iter = PyObject_SelfIter,
-    .tp_iternext = (iternextfunc)sleep_next,
-    .tp_members = sleep_members,
-    .tp_methods = sleep_methods,
-};
+static OPERATION_TYPE(SleepType, "SleepFields", Sleep, &OperationType, sleep, sleep, sleep_members, sleep_methods)
 
 /* sleep(seconds), for a float (or small int) that needs no word about it. */
 static PyObject *

@@ -36,82 +36,14 @@ static PyTypeObject StreamOperationType;
 
 /* -- the fields ------------------------------------------------------------------------------------------------------------------ */
 
-int
-owner_traverse(Owner *self, visitproc visit, void *arg)
-{
-    OWNER_OBJECTS(VISIT_FIELD)
-    return 0;
-}
+COLLECTED(extern, owner, Owner, OWNER_OBJECTS, nothing)
+ENDED(extern, owner, Owner, weakrefs)
 
-int
-owner_clear(Owner *self)
-{
-    OWNER_OBJECTS(CLEAR_FIELD)
-    return 0;
-}
+OBJECT_METHODS(stream, Stream, STREAM_OBJECTS, owner, owner.weakrefs)
 
-void
-owner_dealloc(Owner *self)
-{
-    PyObject_GC_UnTrack(self);
-    if (self->weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    owner_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+#define STREAM_OPERATION_OBJECTS(X) X(stream) X(data)
 
-static int
-stream_traverse(Stream *self, visitproc visit, void *arg)
-{
-    STREAM_OBJECTS(VISIT_FIELD)
-    return owner_traverse(&self->owner, visit, arg);
-}
-
-static int
-stream_clear(Stream *self)
-{
-    STREAM_OBJECTS(CLEAR_FIELD)
-    return owner_clear(&self->owner);
-}
-
-static void
-stream_dealloc(Stream *self)
-{
-    PyObject_GC_UnTrack(self);
-    if (self->owner.weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    stream_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
-
-static int
-stream_operation_traverse(StreamOperation *self, visitproc visit, void *arg)
-{
-    Py_VISIT(self->stream);
-    Py_VISIT(self->data);
-    return fd_operation_traverse(&self->base, visit, arg);
-}
-
-static int
-stream_operation_clear(StreamOperation *self)
-{
-    Py_CLEAR(self->stream);
-    Py_CLEAR(self->data);
-    return fd_operation_clear(&self->base);
-}
-
-static void
-stream_operation_dealloc(StreamOperation *self)
-{
-    PyObject_GC_UnTrack(self); /* of classes written in Python, which call the finaliser; the final ones have another */
-    if (self->base.op.weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    stream_operation_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+OBJECT_METHODS(stream_operation, StreamOperation, STREAM_OPERATION_OBJECTS, fd_operation, base.op.weakrefs)
 
 /* Whether this is a read or write as one usually ends: its stream lives on, nobody has asked for more. */
 int
@@ -590,32 +522,15 @@ static PyMethodDef stream_operation_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyAsyncMethods stream_operation_async = {.am_await = operation_await, .am_send = (sendfunc)fd_step};
+static PyAsyncMethods stream_async = {.am_await = operation_await, .am_send = (sendfunc)fd_step};
 
-#define OPERATION_TYPE(Type, title, base, members)                                                                     \
-    static PyTypeObject Type = {                                                                                       \
-        PyVarObject_HEAD_INIT(NULL, 0)                                                                                 \
-        .tp_name = "bateau._native." title,                                                                            \
-        .tp_basicsize = sizeof(StreamOperation),                                                                       \
-        .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,                                     \
-        .tp_base = base,                                                                                               \
-        .tp_weaklistoffset = offsetof(Operation, weakrefs),                                                            \
-        .tp_new = PyType_GenericNew,                                                                                   \
-        .tp_dealloc = (destructor)stream_operation_dealloc,                                                            \
-        .tp_finalize = (destructor)operation_finalize,                                                                 \
-        .tp_traverse = (traverseproc)stream_operation_traverse,                                                        \
-        .tp_clear = (inquiry)stream_operation_clear,                                                                   \
-        .tp_as_async = &stream_operation_async,                                                                        \
-        .tp_iter = PyObject_SelfIter,                                                                                  \
-        .tp_iternext = (iternextfunc)stream_next,                                                                      \
-        .tp_members = members,                                                                                         \
-        .tp_methods = stream_operation_methods,                                                                        \
-    };
+#define STREAM_TYPE(Type, title, base, members)                                                                        \
+    static OPERATION_TYPE(Type, title, StreamOperation, base, stream_operation, stream, members, stream_operation_methods)
 
-OPERATION_TYPE(StreamOperationType, "StreamOperationFields", &FdOperationType, stream_operation_members)
-OPERATION_TYPE(StreamReadType, "StreamReadFields", &StreamOperationType, read_members)
-OPERATION_TYPE(StreamReadIntoType, "StreamReadIntoFields", &StreamOperationType, readinto_members)
-OPERATION_TYPE(StreamWriteType, "StreamWriteFields", &StreamOperationType, write_members)
+STREAM_TYPE(StreamOperationType, "StreamOperationFields", &FdOperationType, stream_operation_members)
+STREAM_TYPE(StreamReadType, "StreamReadFields", &StreamOperationType, read_members)
+STREAM_TYPE(StreamReadIntoType, "StreamReadIntoFields", &StreamOperationType, readinto_members)
+STREAM_TYPE(StreamWriteType, "StreamWriteFields", &StreamOperationType, write_members)
 
 int
 kernel_socket_ready(PyObject *module)

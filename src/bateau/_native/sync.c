@@ -15,30 +15,10 @@
 
 /* -- SyncPrimitive ---------------------------------------------------------------------------------------------------------- */
 
-int
-sync_traverse(Sync *self, visitproc visit, void *arg)
-{
-    Py_VISIT(self->queue);
-    return primitive_traverse(&self->base, visit, arg);
-}
+#define SYNC_OBJECTS(X) X(queue)
 
-int
-sync_clear(Sync *self)
-{
-    Py_CLEAR(self->queue);
-    return primitive_clear(&self->base);
-}
-
-static void
-sync_dealloc(Sync *self)
-{
-    PyObject_GC_UnTrack(self);
-    if (self->base.weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    sync_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+COLLECTED(extern, sync, Sync, SYNC_OBJECTS, primitive)
+ENDED(static, sync, Sync, base.weakrefs)
 
 static PyMemberDef sync_members[] = {
     FIELD(Sync, queue, "_queue"),
@@ -145,30 +125,10 @@ PyTypeObject PlaceQueueType = {
     .tp_members = places_members,
 };
 
-int
-placed_traverse(Placed *self, visitproc visit, void *arg)
-{
-    Py_VISIT(self->owner);
-    return operation_traverse(&self->op, visit, arg);
-}
+#define PLACED_OBJECTS(X) X(owner)
 
-int
-placed_clear(Placed *self)
-{
-    Py_CLEAR(self->owner);
-    return operation_clear(&self->op);
-}
-
-static void
-placed_dealloc(Placed *self)
-{
-    PyObject_GC_UnTrack(self); /* of classes written in Python, which call the finaliser */
-    if (self->op.weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    placed_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+COLLECTED(extern, placed, Placed, PLACED_OBJECTS, operation)
+ENDED(static, placed, Placed, op.weakrefs)
 
 static PyMemberDef placed_members[] = {
     FIELD(Placed, owner, "owner"),

@@ -67,28 +67,6 @@ sync_is_fresh(Operation *self)
     return self->state == NEW && is_final(self) && self->resource != NULL;
 }
 
-/* What the collector asks of a struct, and its end. */
-#define OBJECT_METHODS(prefix, Struct, OBJECTS, base, weakrefs)                                                        \
-    static int prefix##_traverse(Struct *self, visitproc visit, void *arg)                                             \
-    {                                                                                                                  \
-        OBJECTS(VISIT_FIELD)                                                                                           \
-        return base##_traverse((void *)self, visit, arg);                                                              \
-    }                                                                                                                  \
-    static int prefix##_clear(Struct *self)                                                                            \
-    {                                                                                                                  \
-        OBJECTS(CLEAR_FIELD)                                                                                           \
-        return base##_clear((void *)self);                                                                             \
-    }                                                                                                                  \
-    static void prefix##_dealloc(Struct *self)                                                                         \
-    {                                                                                                                  \
-        PyObject_GC_UnTrack(self); /* of classes written in Python, which call the finaliser; final ones have their own */ \
-        if (self->weakrefs != NULL) {                                                                                  \
-            PyObject_ClearWeakRefs((PyObject *)self);                                                                  \
-        }                                                                                                              \
-        prefix##_clear(self);                                                                                          \
-        Py_TYPE(self)->tp_free((PyObject *)self);                                                                      \
-    }
-
 /* The type of a primitive's fields. */
 #define SYNC_TYPE(Type, Struct, prefix, title, base, members, methods)                                                 \
     PyTypeObject Type = {                                                                                              \
@@ -116,23 +94,6 @@ sync_is_fresh(Operation *self)
         {NULL, NULL, 0, NULL},                                                                                         \
     };                                                                                                                 \
     static PyAsyncMethods prefix##_async = {.am_await = operation_await, .am_send = (sendfunc)prefix##_step};          \
-    static PyTypeObject Type = {                                                                                       \
-        PyVarObject_HEAD_INIT(NULL, 0)                                                                                 \
-        .tp_name = "bateau._native." title,                                                                            \
-        .tp_basicsize = sizeof(Struct),                                                                                \
-        .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,                                     \
-        .tp_base = base,                                                                                               \
-        .tp_weaklistoffset = offsetof(Operation, weakrefs),                                                            \
-        .tp_new = PyType_GenericNew,                                                                                   \
-        .tp_dealloc = (destructor)prefix##_dealloc,                                                                    \
-        .tp_finalize = (destructor)operation_finalize,                                                                 \
-        .tp_traverse = (traverseproc)prefix##_traverse,                                                                \
-        .tp_clear = (inquiry)prefix##_clear,                                                                           \
-        .tp_as_async = &prefix##_async,                                                                                \
-        .tp_iter = PyObject_SelfIter,                                                                                  \
-        .tp_iternext = (iternextfunc)prefix##_next,                                                                    \
-        .tp_members = members,                                                                                         \
-        .tp_methods = prefix##_methods,                                                                                \
-    };
+    static OPERATION_TYPE(Type, title, Struct, base, prefix, prefix, members, prefix##_methods)
 
 #endif

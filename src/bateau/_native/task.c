@@ -12,30 +12,7 @@
 
 /* -- CancelNode ------------------------------------------------------------------------------------------------------ */
 
-static int
-node_traverse(Node *self, visitproc visit, void *arg)
-{
-    NODE_OBJECTS(VISIT_FIELD)
-    return 0;
-}
-
-static int
-node_clear(Node *self)
-{
-    NODE_OBJECTS(CLEAR_FIELD)
-    return 0;
-}
-
-static void
-node_dealloc(Node *self)
-{
-    PyObject_GC_UnTrack(self);
-    if (self->weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    node_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+OBJECT_METHODS(node, Node, NODE_OBJECTS, nothing, weakrefs)
 
 static PyMemberDef node_members[] = {
     FIELD(Node, parent, "parent"),

@@ -207,19 +207,9 @@ engine_drop_timers(Engine *engine)
 
 /* -- EngineTimer -------------------------------------------------------------------------------------------------------- */
 
-static int
-timer_traverse(Timer *self, visitproc visit, void *arg)
-{
-    Py_VISIT(self->target);
-    return 0;
-}
+#define TIMER_OBJECTS(X) X(target)
 
-static int
-timer_clear(Timer *self)
-{
-    Py_CLEAR(self->target);
-    return 0;
-}
+COLLECTED(static, timer, Timer, TIMER_OBJECTS, nothing)
 
 static void
 timer_dealloc(Timer *self)

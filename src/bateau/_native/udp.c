@@ -333,34 +333,9 @@ udp_sendto(Owner *self, PyObject *const *args, Py_ssize_t nargs)
 
 /* -- the types ----------------------------------------------------------------------------------------------------------------------- */
 
-static int
-datagram_traverse(Datagram *self, visitproc visit, void *arg)
-{
-    Py_VISIT(self->owner);
-    Py_VISIT(self->data);
-    Py_VISIT(self->address);
-    return fd_operation_traverse(&self->base, visit, arg);
-}
+#define DATAGRAM_OBJECTS(X) X(owner) X(data) X(address)
 
-static int
-datagram_clear(Datagram *self)
-{
-    Py_CLEAR(self->owner);
-    Py_CLEAR(self->data);
-    Py_CLEAR(self->address);
-    return fd_operation_clear(&self->base);
-}
-
-static void
-datagram_dealloc(Datagram *self)
-{
-    PyObject_GC_UnTrack(self); /* of classes written in Python, which call the finaliser; the final ones have another */
-    if (self->base.op.weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    datagram_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+OBJECT_METHODS(datagram, Datagram, DATAGRAM_OBJECTS, fd_operation, base.op.weakrefs)
 
 ITERATOR(datagram, fd_step)
 
@@ -381,24 +356,7 @@ static PyMethodDef datagram_methods[] = {
 
 static PyAsyncMethods datagram_async = {.am_await = operation_await, .am_send = (sendfunc)fd_step};
 
-static PyTypeObject DatagramType = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "bateau._native.DatagramFields",
-    .tp_basicsize = sizeof(Datagram),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
-    .tp_base = &FdOperationType,
-    .tp_weaklistoffset = offsetof(Operation, weakrefs),
-    .tp_new = PyType_GenericNew,
-    .tp_dealloc = (destructor)datagram_dealloc,
-    .tp_finalize = (destructor)operation_finalize,
-    .tp_traverse = (traverseproc)datagram_traverse,
-    .tp_clear = (inquiry)datagram_clear,
-    .tp_as_async = &datagram_async,
-    .tp_iter = PyObject_SelfIter,
-    .tp_iternext = (iternextfunc)datagram_next,
-    .tp_members = datagram_members,
-    .tp_methods = datagram_methods,
-};
+static OPERATION_TYPE(DatagramType, "DatagramFields", Datagram, &FdOperationType, datagram, datagram, datagram_members, datagram_methods)
 
 static PyMethodDef udp_methods[] = {
     {"recvfrom", (PyCFunction)(void (*)(void))udp_recvfrom, METH_FASTCALL,
