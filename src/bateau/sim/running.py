@@ -6,9 +6,10 @@ import gc
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..kernel.current import current_task_or_none
 from ..kernel.errors import PACKAGE_DIR, Deadlock, NestedRun
@@ -150,38 +151,12 @@ def one_run(
     if max_steps is None:
         max_steps = DEFAULT_MAX_STEPS
     world = World(seed, strategy, max_steps=max_steps, detailed=detailed, options=options)
-    value: Any = None
-    error: BaseException | None = None
-    collecting, counter = gc.isenabled(), last_number()
-    gc.disable()
-    try:
-        with opened():
-            args = adopt_from(scenario, args)
-            begin(world, getattr(scenario, "__name__", "test"))
-            with world.entered():
-                try:
-                    start_chaos(world)
-                    if prepare is not None:
-                        prepare(world)
-                    full = (world, *args) if asks else args
-                    value = SimRuntime().run(scenario, *full) if is_async(scenario) else awaited(scenario(*full))
-                    for must_hold in world.at_end:
-                        must_hold()
-                except Killed:
-                    pass
-                except (KeyboardInterrupt, GeneratorExit):
-                    world.over = True
-                    raise
-                except BaseException as raised:
-                    error = raised
-                finally:
-                    error = world.verdict or error
-                    digest, steps, seconds = world.digest(), world.steps, world.now
-                    world.close()
-    finally:
-        if collecting:
-            gc.enable()
-        count_from(max(counter, last_number()))
+    with _apart(), opened():
+        args = adopt_from(scenario, args)
+        begin(world, getattr(scenario, "__name__", "test"))
+        with world.entered():
+            end = _lived(world, scenario, (world, *args) if asks else args, prepare)
+    error = end.error
     if forgive is not None and error is not None and all(isinstance(leaf, forgive) for leaf in leaves(error)):
         error = None
     if error is None and check is not None:
@@ -190,15 +165,62 @@ def one_run(
         seed,
         world.choices,
         world.asked,
-        value,
+        end.value,
         error,
         world.events,
-        digest,
-        steps,
-        seconds,
+        end.digest,
+        end.steps,
+        end.seconds,
         options,
         target_of(scenario),
     )
+
+
+@contextmanager
+def _apart() -> Generator[None]:
+    """What a run does to the process is undone when it has ended: the collector is off meanwhile, and tasks are numbered anew."""
+    collecting, counter = gc.isenabled(), last_number()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+        count_from(max(counter, last_number()))
+
+
+class _End(NamedTuple):
+    """How a world was when its scenario had ended, before it was closed."""
+
+    value: Any
+    error: BaseException | None
+    digest: str
+    steps: int
+    seconds: float
+
+
+def _lived(world: World, scenario: Scenario, args: tuple[Any, ...], prepare: Callable[[World], None] | None) -> _End:
+    """Run the scenario to its end in the world, which is closed after it whatever it ends with."""
+    value: Any = None
+    error: BaseException | None = None
+    try:
+        start_chaos(world)
+        if prepare is not None:
+            prepare(world)
+        value = SimRuntime().run(scenario, *args) if is_async(scenario) else awaited(scenario(*args))
+        for must_hold in world.at_end:
+            must_hold()
+    except Killed:
+        pass
+    except (KeyboardInterrupt, GeneratorExit):
+        world.over = True
+        raise
+    except BaseException as raised:
+        error = raised
+    finally:
+        end = _End(value, world.verdict or error, world.digest(), world.steps, world.now)
+        world.close()
+    return end
 
 
 def _checked(check: Callable[[], object]) -> BaseException | None:
