@@ -262,7 +262,7 @@ def _all_tasks(engine: Any) -> list[Task[Any]]:
     todo: list[Any] = list(engine.roots)
     for node in todo:
         if isinstance(node, Task) and node not in found:
-            found.append(node)  # pyright: ignore[reportUnknownArgumentType]
+            found.append(node)  # pyright: ignore[reportUnknownArgumentType]  # of whatever
         todo.extend(node.children or ())
     return found
 

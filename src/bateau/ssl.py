@@ -28,17 +28,17 @@ from .kernel.flow import checkpoint
 
 if TYPE_CHECKING:
     # For type checkers; at run time ``__getattr__`` below hands on these and all others.
-    from ssl import CERT_NONE as CERT_NONE  # noqa: PLC0414
-    from ssl import CERT_OPTIONAL as CERT_OPTIONAL  # noqa: PLC0414
-    from ssl import CERT_REQUIRED as CERT_REQUIRED  # noqa: PLC0414
-    from ssl import AlertDescription as AlertDescription  # noqa: PLC0414
-    from ssl import Purpose as Purpose  # noqa: PLC0414
-    from ssl import SSLCertVerificationError as SSLCertVerificationError  # noqa: PLC0414
-    from ssl import SSLContext as SSLContext  # noqa: PLC0414
-    from ssl import SSLError as SSLError  # noqa: PLC0414
-    from ssl import SSLSession as SSLSession  # noqa: PLC0414
-    from ssl import TLSVersion as TLSVersion  # noqa: PLC0414
-    from ssl import create_default_context as create_default_context  # noqa: PLC0414
+    from ssl import CERT_NONE as CERT_NONE
+    from ssl import CERT_OPTIONAL as CERT_OPTIONAL
+    from ssl import CERT_REQUIRED as CERT_REQUIRED
+    from ssl import AlertDescription as AlertDescription
+    from ssl import Purpose as Purpose
+    from ssl import SSLCertVerificationError as SSLCertVerificationError
+    from ssl import SSLContext as SSLContext
+    from ssl import SSLError as SSLError
+    from ssl import SSLSession as SSLSession
+    from ssl import TLSVersion as TLSVersion
+    from ssl import create_default_context as create_default_context
 
 # Plaintext bytes that are encrypted in one go: bounds what is on its way below us.
 _CHUNK = 65536

@@ -136,7 +136,7 @@ class Sleep(SleepFields, Operation[None]):
             if self.seconds == 0 or (self.when is not None and self.when <= task.host.now()):
                 return self._pass_turn(task)
         # Not ``super()``, which is the twin's here.
-        return Operation.__await__(self)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        return Operation.__await__(self)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # of whatever
 
     def _pass_turn(self, task: Task[Any]) -> Generator[Any, Any, None]:
         self.state = ABORTED

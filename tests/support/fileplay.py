@@ -328,7 +328,7 @@ class Player:
             {} if "b" in mode else {"encoding": "latin-1", "newline": self.random.choice([None, "", "\n", "\r\n"])}
         )
         path = self.path()
-        file = open(path, mode, buffering, **options)  # noqa: SIM115
+        file = open(path, mode, buffering, **options)  # noqa: SIM115  # it stays open from one move to the next
         if len(self.files) >= self.most:
             self.files.pop(0).close()
         self.files.append(file)

@@ -284,7 +284,7 @@ def _read_answer(path: str) -> dict[str, Any]:
         raise
     except (OSError, ValueError) as error:
         raise CannotAttach(f"what the script in the process answered can't be read: {error}") from error
-    return found if isinstance(found, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+    return found if isinstance(found, dict) else {}  # pyright: ignore[reportUnknownVariableType]  # JSON
 
 
 def _is_alive(pid: int) -> bool:

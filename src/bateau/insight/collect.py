@@ -483,7 +483,7 @@ def _record_of(native: Any) -> Task[Any] | None:
         module = sys.modules.get("bateau.runtimes.asyncio_host")
         if module is not None and module._slotted:
             found = module._slotted.get(native)
-    return found if isinstance(found, Task) else None  # pyright: ignore[reportUnknownVariableType]
+    return found if isinstance(found, Task) else None  # pyright: ignore[reportUnknownVariableType]  # of whatever
 
 
 def _known_asyncio(native: Any) -> int | None:

@@ -54,7 +54,7 @@ class KernelCollector:
                     continue
                 seen.add(id(node))
                 if isinstance(node, Task):
-                    self.task(node)  # pyright: ignore[reportUnknownArgumentType]
+                    self.task(node)  # pyright: ignore[reportUnknownArgumentType]  # of whatever
                 elif node.task is not None:
                     self.scope(node)
                 children = node.children

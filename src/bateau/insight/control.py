@@ -53,7 +53,7 @@ def _find_task(number: int) -> Task[Any]:
     node = _find(lambda node: isinstance(node, Task) and node.id == number)
     if not isinstance(node, Task) or node.ended:
         raise InsightError(f"there is no task {number} any more; take a new snapshot")
-    return node  # pyright: ignore[reportUnknownVariableType]
+    return node  # pyright: ignore[reportUnknownVariableType]  # of whatever
 
 
 def cancel_task(number: int, reason: str, answer: Answer) -> None:

@@ -443,7 +443,7 @@ def is_told(snapshot: Snapshot, finding: Finding, knots: Iterable[Knot]) -> bool
 def evidence(finding: Finding) -> list[str]:
     """What was seen of it besides, in the few lines that are short: as a rule who called, and how long it took in the end."""
     given: Any = finding.ext.get("evidence")
-    lines = [str(each) for each in given] if isinstance(given, (list, tuple)) else []  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    lines = [str(each) for each in given] if isinstance(given, (list, tuple)) else []  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # what others have written
     short = [line for line in lines if "\n" not in line]
     return [cut(line, 160) for line in (short if len(short) <= MOST_NAMES else [*short[:2], *short[-2:]])]
 

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
-from .errors import InsightError as InsightError  # noqa: PLC0414  # their names have always been here
-from .errors import ReadError as ReadError  # noqa: PLC0414
-from .errors import SchemaError as SchemaError  # noqa: PLC0414
+from .errors import InsightError as InsightError  # their names have always been here
+from .errors import ReadError as ReadError
+from .errors import SchemaError as SchemaError
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ ArmState = Literal["waiting", "running", "ready", "idle"]
 class _Empty(dict[str, Any]):
     """The one empty mapping that stands for "nothing was added"; hashable, because a dataclass takes it for a default then."""
 
-    def __hash__(self) -> int:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+    def __hash__(self) -> int:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]  # a dict has None there
         return 0
 
     def __setitem__(self, key: str, value: Any) -> None:

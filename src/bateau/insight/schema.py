@@ -152,7 +152,7 @@ def _data(thing: Any) -> dict[str, Any]:
 def _finite(value: Any) -> Any:
     """What others have added, with texts for the numbers that JSON has not."""
     if isinstance(value, Mapping):
-        mapping: Mapping[Any, Any] = value  # pyright: ignore[reportUnknownVariableType]
+        mapping: Mapping[Any, Any] = value  # pyright: ignore[reportUnknownVariableType]  # of whatever
         return {str(key): _finite(item) for key, item in mapping.items()}
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in cast("list[Any]", value)]
@@ -269,7 +269,7 @@ def _type_name(value: Any) -> str:
         float: "a number",
         bool: "true or false",
     }
-    return "null" if value is None else names.get(type(value), "something else")  # pyright: ignore[reportUnknownArgumentType]
+    return "null" if value is None else names.get(type(value), "something else")  # pyright: ignore[reportUnknownArgumentType]  # of whatever
 
 
 def _wanted(spec: _Field) -> str:

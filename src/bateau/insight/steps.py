@@ -83,6 +83,6 @@ def _turn(frame: FrameType | None) -> Lasted | None:
             clock = getattr(at.f_locals.get("runner"), "clock", None)
             if not isinstance(began, float) or type(clock).__name__ != "SystemClock":
                 return None  # another clock counts other seconds
-            return Lasted(clock.current_time() - began, at_most=True)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
+            return Lasted(clock.current_time() - began, at_most=True)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]  # a SystemClock: its class was asked by name
         at = at.f_back
     return None

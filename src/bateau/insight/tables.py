@@ -224,7 +224,7 @@ class Tables:
         points = self._points
         awaited = coro
         while awaited is not None and len(indices) < DEEPEST:
-            kind = type(awaited)  # pyright: ignore[reportUnknownVariableType]
+            kind = type(awaited)  # pyright: ignore[reportUnknownVariableType]  # of whatever
             if kind is CoroutineType:  # written out: this runs for each frame of 100,000 tasks
                 frame: FrameType | None = awaited.cr_frame
                 inner = awaited.cr_await

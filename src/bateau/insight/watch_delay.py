@@ -44,8 +44,8 @@ class ThreadClock:
     def __init__(self, thread_id: int) -> None:
         self._clock: int | None = None
         self._schedstat = -1
-        thread = threading._active.get(thread_id) if hasattr(threading, "_active") else None  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType, reportUnknownMemberType]
-        native = getattr(thread, "native_id", None)  # pyright: ignore[reportUnknownArgumentType]
+        thread = threading._active.get(thread_id) if hasattr(threading, "_active") else None  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType, reportUnknownMemberType]  # stubs leave out what is private
+        native = getattr(thread, "native_id", None)  # pyright: ignore[reportUnknownArgumentType]  # as above
         if native is None:
             return
         try:

@@ -214,7 +214,7 @@ class Catch(Stage):
     sees_failures = True
 
     def __init__(self, types: Any, handler: Callable[[Any, Any], Any] | None) -> None:
-        given: tuple[Any, ...] = types if type(types) is tuple else (types,)  # pyright: ignore[reportUnknownVariableType]
+        given: tuple[Any, ...] = types if type(types) is tuple else (types,)  # pyright: ignore[reportUnknownVariableType]  # of whatever
         for kind in given:
             if not (isinstance(kind, type) and issubclass(kind, Exception)):
                 raise TypeError(

@@ -219,7 +219,8 @@ class Joining(Chain[T_co]):
                 parts += part[0].parts
             else:
                 parts.append(part)
-        return self._make((Chained(tuple(parts)),), self._site)  # type: ignore[no-any-return]
+        made: AsyncIter[T_co | R] = self._make((Chained(tuple(parts)),), self._site)
+        return made
 
     @overload
     def flat_map(self, fn: Callable[[T_co], Awaitable[Source[R]]]) -> AsyncIter[R]: ...
@@ -282,7 +283,8 @@ class Joining(Chain[T_co]):
         """
         mine = self._take("zip")
         stage = Zip(tuple(as_stages(other, "zip") for other in others), strict=strict, rest=rest)
-        return self._make((*mine, stage), self._site)  # type: ignore[no-any-return]
+        made: AsyncIter[Any] = self._make((*mine, stage), self._site)
+        return made
 
     def cycle(self, times: int | None = None) -> AsyncIter[T_co]:
         """All items again and again, for ever or ``times`` times in all. They are kept in memory; failed ones are raised once."""

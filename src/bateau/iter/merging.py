@@ -301,4 +301,5 @@ class Merging(Chain[T_co]):
                 parts += only.parts
             else:
                 parts.append(part)
-        return self._make((kind(tuple(parts), method),), self._site)  # type: ignore[no-any-return]
+        made: AsyncIter[Any] = self._make((kind(tuple(parts), method),), self._site)
+        return made

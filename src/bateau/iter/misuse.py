@@ -156,7 +156,7 @@ class Pending(Coroutine[Any, Any, T]):
     def __getitem__(self, key: object) -> NoReturn:
         self._refuse("was indexed before it was awaited", f"write `(await {self._call})[...]`")
 
-    def __len__(self) -> NoReturn:  # noqa: PLE0303
+    def __len__(self) -> NoReturn:  # noqa: PLE0303  # it never returns
         self._refuse("was asked for its length before it was awaited", f"write `len(await {self._call})`")
 
     def __getattr__(self, name: str) -> Any:

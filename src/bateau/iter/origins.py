@@ -164,7 +164,7 @@ class Repeat(Stage):
 
 
 def _is_pair(value: object) -> bool:
-    return isinstance(value, tuple) and len(value) == 2  # pyright: ignore[reportUnknownArgumentType]
+    return isinstance(value, tuple) and len(value) == 2  # pyright: ignore[reportUnknownArgumentType]  # of whatever
 
 
 def _check(fn: object, source: str) -> None:

@@ -40,7 +40,8 @@ def adopt_cancelled_error() -> None:
 def host_of(loop: Any) -> AsyncioHost:
     """The one host of ``loop``."""
     try:
-        return loop._bateau_host  # type: ignore[no-any-return]
+        known: AsyncioHost = loop._bateau_host
+        return known
     except AttributeError:
         host = _hosts.get(loop)
     if host is None:
@@ -62,7 +63,8 @@ def _find_by_asking() -> Task[Any] | None:
     if native is None:
         return None
     try:
-        return native._bateau  # type: ignore[no-any-return]
+        record: Task[Any] = native._bateau
+        return record
     except AttributeError:
         found = _slotted.get(native)
         return found if found is not None else _adopt(loop, native)
@@ -89,7 +91,8 @@ def _find_in_last_loop() -> Task[Any] | None:
             native = _native_of(loop)
             if native is not None:
                 try:
-                    return native._bateau  # type: ignore[no-any-return]
+                    record: Task[Any] = native._bateau
+                    return record
                 except AttributeError:
                     return _find_by_asking()
     task = _find_by_asking()

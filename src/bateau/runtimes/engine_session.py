@@ -47,7 +47,8 @@ class EngineSession(Session):
         if task._error is not None:
             task.error_seen = True
             raise task._error
-        return task._value  # type: ignore[no-any-return]
+        value: T = task._value
+        return value
 
     def _drive(self, task: Task[Any]) -> None:
         engine = self.engine

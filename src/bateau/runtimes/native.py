@@ -334,7 +334,7 @@ class NativeEngine(Engine):
 
     def forked(self) -> None:
         super().close()
-        self.advance = _refuse_in_child  # type: ignore[method-assign]
+        self.advance = _refuse_in_child  # type: ignore[method-assign]  # from here on only this instance refuses
 
     def close(self) -> None:
         super().close()

@@ -103,7 +103,7 @@ class ProgramsLoop(asyncio.SelectorEventLoop):
 
     def release_thread(self) -> None:
         """Undo ``claim_thread``."""
-        self._thread_id = None  # type: ignore[assignment]
+        self._thread_id = None  # type: ignore[assignment]  # typeshed has an int; asyncio sets it so
         events._set_running_loop(None)
 
 

@@ -256,7 +256,8 @@ class CrossTask(Primitive, Generic[T]):
             raise TimeoutError(f"task {self.name!r} did not end within {timeout:g} s")
         if self._error is not None:
             raise self._error
-        return self._value  # type: ignore[no-any-return]
+        value: T = self._value
+        return value
 
     def waiters(self) -> Any:
         return self._waiters

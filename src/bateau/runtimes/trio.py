@@ -110,7 +110,8 @@ class _Job(Generic[T]):
                 raise error
             finally:
                 del error  # the frame is in the error's traceback
-        return self.value  # type: ignore[no-any-return]
+        value: T = self.value
+        return value
 
 
 class TrioSession(Session):

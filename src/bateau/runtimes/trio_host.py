@@ -298,7 +298,7 @@ class TrioHost(TrioServices):
         native, record = node.host_data, node.record
         if native is None:
             if isinstance(node, Task) and node.scope is None and node.started:
-                self._refuse(node)  # pyright: ignore[reportUnknownArgumentType]
+                self._refuse(node)  # pyright: ignore[reportUnknownArgumentType]  # of whatever
             return  # not started: ``start`` looks at the record
         if _CANCEL_TAKES_REASON and record is not None:
             native.cancel(reason=record.reason)

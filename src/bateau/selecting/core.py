@@ -404,8 +404,9 @@ class _Children(Policy):
 
 async def next_outcome(select: Select[K, T]) -> tuple[K, Outcome[T]]:
     """The next arm that has come to an end of some kind, and how; for ``race``."""
-    found: Any = await Next(select, raw=True)
-    return found  # type: ignore[no-any-return]
+    event: Any = await Next(select, raw=True)
+    found: tuple[K, Outcome[T]] = event
+    return found
 
 
 # -- the fixed form ----------------------------------------------------------------------------------------------------

@@ -273,7 +273,7 @@ class Next(RetryOperation[Event[K, T]], Watcher):
             task.host.wake_threadsafe(task)
 
     @property
-    def ends_on_stop(self) -> bool:  # type: ignore[override]
+    def ends_on_stop(self) -> bool:  # type: ignore[override]  # the base has a constant of the class; here it depends on the arms
         """Whether an arm does; asked while parked."""
         arms = self.resource.live
         return self.state is PARKED and any(arm.op is not None and arm.op.ends_on_stop for arm in arms)

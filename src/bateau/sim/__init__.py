@@ -66,7 +66,7 @@ _WHERE = {
     "world": ("World", "current_world"),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
-__all__ = list(_MODULE_OF)  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = list(_MODULE_OF)  # pyright: ignore[reportUnsupportedDunderAll]  # one list, not two
 
 
 def __getattr__(name: str) -> Any:

@@ -172,9 +172,9 @@ class _At(Strategy):
         self.follows = inner.follows
         self.watches = inner.watches
         self.yields = inner.yields
-        self.step = inner.step  # type: ignore[method-assign]
-        self.only = inner.only  # type: ignore[method-assign]
-        self.choose = inner.choose  # type: ignore[method-assign]
+        self.step = inner.step  # type: ignore[method-assign]  # asked without a detour: it runs for each step
+        self.only = inner.only  # type: ignore[method-assign]  # as above
+        self.choose = inner.choose  # type: ignore[method-assign]  # as above
 
     def begin(self, seed: int) -> bool:
         self.asked = 0

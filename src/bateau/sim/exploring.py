@@ -129,7 +129,7 @@ def seeds_of(given: Any) -> list[int]:
         return list(range(given))
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
         raise TypeError(meaning)
-    seeds: list[Any] = list(given)  # pyright: ignore[reportUnknownArgumentType]
+    seeds: list[Any] = list(given)  # pyright: ignore[reportUnknownArgumentType]  # of whatever
     if not seeds:
         raise ValueError(f"{meaning}: there is none in it")
     for seed in seeds:

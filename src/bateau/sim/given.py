@@ -103,13 +103,13 @@ def scenario(value: Any, args: Any, *, with_world: bool) -> None:
         raise TypeError(f"a scenario is an async function or a plain one, and {_called(value)} is an async generator")
     if not isinstance(args, tuple | list):
         raise TypeError(f"args is a tuple of the scenario's arguments, as args=({args!r},), not {type(args).__name__}")
-    full = (None, *args) if with_world else tuple(args)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    full = (None, *args) if with_world else tuple(args)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]  # of whatever
     where = (
         "with the world first"
         if with_world
         else "without the world (which is given to a first parameter named 'world')"
     )
-    _takes(value, full, f"scenario {_called(value)} is called with args={tuple(args)!r}, {where}, and takes other ones")  # pyright: ignore[reportUnknownArgumentType]
+    _takes(value, full, f"scenario {_called(value)} is called with args={tuple(args)!r}, {where}, and takes other ones")  # pyright: ignore[reportUnknownArgumentType]  # of whatever
 
 
 def _takes(fn: Callable[..., Any], args: tuple[Any, ...], otherwise: str) -> None:

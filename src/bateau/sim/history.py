@@ -156,13 +156,13 @@ def _kept(value: Any) -> Any:
 def frozen(value: Any) -> Hashable:
     """``value`` in a form that can be hashed and compares as it does. Raises ``TypeError`` for what has none."""
     if isinstance(value, list):
-        return ("list", *map(frozen, value))  # pyright: ignore[reportUnknownArgumentType]
+        return ("list", *map(frozen, value))  # pyright: ignore[reportUnknownArgumentType]  # of whatever
     if isinstance(value, tuple):
-        return tuple(map(frozen, value))  # pyright: ignore[reportUnknownArgumentType]
+        return tuple(map(frozen, value))  # pyright: ignore[reportUnknownArgumentType]  # of whatever
     if isinstance(value, set | frozenset):
-        return frozenset(map(frozen, value))  # pyright: ignore[reportUnknownArgumentType]
+        return frozenset(map(frozen, value))  # pyright: ignore[reportUnknownArgumentType]  # of whatever
     if isinstance(value, Mapping):
-        pairs = ((frozen(key), frozen(each)) for key, each in value.items())  # pyright: ignore[reportUnknownVariableType]
+        pairs = ((frozen(key), frozen(each)) for key, each in value.items())  # pyright: ignore[reportUnknownVariableType]  # of whatever
         return ("mapping", frozenset(pairs))
     if isinstance(value, bytearray):
         return bytes(value)
@@ -172,4 +172,5 @@ def frozen(value: Any) -> Hashable:
         raise TypeError(
             f"a history can hold what can be hashed, and lists, sets, mappings and bytearrays of such, not {value!r}"
         ) from None
-    return value  # type: ignore[no-any-return]
+    hashable: Hashable = value
+    return hashable

@@ -52,7 +52,8 @@ class Model:
         if method is None:
             known = sorted(name.removeprefix("do_") for name in dir(self) if name.startswith("do_"))
             raise ValueError(f"a {self.name} has no operation {op.name!r}; it has {', '.join(known)}")
-        return method(state, op)  # type: ignore[no-any-return]
+        judged: tuple[Any, Hashable] = method(state, op)
+        return judged
 
     def after(self, state: Any, op: Op) -> Iterable[Hashable]:
         """The states in which ``op`` can leave the object if it takes effect in ``state``, and gives what the client says it got.

@@ -93,7 +93,7 @@ class Timeline(WorldFields):
         # Whether the function of an event runs: the scheduler's own, which can't wait, whoever has the baton.
         self.in_event = False
         # Whoever holds the baton. Set by the director before anything can ask for it.
-        self.thread: SimThread = None  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
+        self.thread: SimThread = None  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]  # see above
 
     # -- time ------------------------------------------------------------------------------------------------------------
 

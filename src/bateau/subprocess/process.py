@@ -467,5 +467,5 @@ def _is_terminal(fd: int) -> bool:
 
 
 def _program(args: Any) -> str:
-    first: Any = args if isinstance(args, (str, bytes, os.PathLike)) else next(iter(args), "?")  # pyright: ignore[reportUnknownVariableType]
+    first: Any = args if isinstance(args, (str, bytes, os.PathLike)) else next(iter(args), "?")  # pyright: ignore[reportUnknownVariableType]  # of whatever
     return os.fsdecode(first)[:80]

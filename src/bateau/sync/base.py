@@ -113,7 +113,7 @@ class QueuedWait(Operation[Any]):
         self.resource._queue.add(self)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  # subclasses narrow it
 
     def unregister(self) -> None:
-        self.resource._queue.discard(self)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+        self.resource._queue.discard(self)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  # as above
 
 
 def check_count(value: object, what: str, least: int) -> int:

@@ -57,7 +57,8 @@ def _wait(operation: Operation[T], mutex: Any, timeout: float | None) -> T:
     if operation.error is not None:
         error, operation.error = operation.error, None
         raise error
-    return operation.value  # type: ignore[no-any-return]
+    value: T = operation.value
+    return value
 
 
 def _block(operation: Operation[Any], done: Any, timeout: float | None) -> None:

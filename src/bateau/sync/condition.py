@@ -156,7 +156,7 @@ class _Wait(ConditionWaitFields, PlacedAcquire):
 
     def __await__(self) -> Generator[Any, Any, bool]:
         fresh = self.state is NEW
-        wait: Any = Operation.__await__(self)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        wait: Any = Operation.__await__(self)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # its annotation is the base's: of whatever
         return self._keeping_the_lock(wait) if fresh else wait  # which says that it was awaited before
 
     def _keeping_the_lock(self, wait: Generator[Any, Any, bool]) -> Generator[Any, Any, bool]:

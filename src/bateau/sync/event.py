@@ -101,7 +101,7 @@ class _Wait(EventWaitFields, QueuedWait):
                 task.budget -= 1
                 self.state = DONE
                 return True
-            return (yield from Operation.__await__(self))  # type: ignore[no-any-return]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            return (yield from Operation.__await__(self))  # type: ignore[no-any-return]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # the base's is of whatever
 
     def describe(self) -> str:
         return f"wait for {self.resource.describe()}"

@@ -138,7 +138,8 @@ class Scenario:
         else:
             made = self._plain()
         made.__name__ = self.item.originalname
-        return made  # type: ignore[no-any-return]
+        test: Callable[..., Any] = made
+        return test
 
     def prepare(self, world: Any) -> None:
         """Called with each world before the test: the time of a plain function is the world's to watch."""

@@ -59,7 +59,7 @@ def marks_of(thing: Any, name: str) -> Iterator[Any]:
         found: Any = (
             vars(holder).get("pytestmark", []) if isinstance(holder, type) else getattr(holder, "pytestmark", [])
         )
-        marks: Any = list(found) if isinstance(found, list) else [found]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        marks: Any = list(found) if isinstance(found, list) else [found]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]  # of whatever
         for each in marks:
             mark = each if isinstance(each, Mark) else getattr(each, "mark", each)
             if getattr(mark, "name", None) == name:
@@ -139,7 +139,7 @@ class Simulate:
 
         Above or below ``@simulate(...)``; alone, the test is run for the tokens only.
         """
-        if not tokens or not all(isinstance(token, str) for token in tokens):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not tokens or not all(isinstance(token, str) for token in tokens):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
             raise TypeError('simulate.pin(...) takes replay tokens, as in @simulate.pin("the token of the report")')
         return Mark(PIN, tokens)
 

@@ -111,11 +111,11 @@ def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> Generat
     """Inside the wrappers of other plugins: what they see of a test of ours is a plain function."""
     made = yield
     if isinstance(made, list):
-        for item in made:  # pyright: ignore[reportUnknownVariableType]
-            callspec = getattr(item, "callspec", None)  # pyright: ignore[reportUnknownArgumentType]
+        for item in made:  # pyright: ignore[reportUnknownVariableType]  # of whatever
+            callspec = getattr(item, "callspec", None)  # pyright: ignore[reportUnknownArgumentType]  # of whatever
             if callspec is not None and "bateau_runtime" in callspec.params:
                 _take(item)
-    return made  # pyright: ignore[reportUnknownVariableType]
+    return made  # pyright: ignore[reportUnknownVariableType]  # of whatever
 
 
 def _take(item: Any) -> None:
@@ -134,9 +134,9 @@ class _Undo:
         marks: Any = getattr(obj, "pytestmark", None)
         if not isinstance(marks, list) or automatic(collector.config) != "anyio":
             return
-        names: set[str] = {getattr(mark, "name", "") for mark in marks}  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        names: set[str] = {getattr(mark, "name", "") for mark in marks}  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]  # of whatever
         if names.intersection(EXPLICIT) or any(collector.get_closest_marker(name) for name in EXPLICIT):
-            obj.pytestmark = [mark for mark in marks if getattr(mark, "args", None) != ("anyio_backend",)]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+            obj.pytestmark = [mark for mark in marks if getattr(mark, "args", None) != ("anyio_backend",)]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]  # of whatever
 
 
 def pytest_plugin_registered(plugin: object, manager: pytest.PytestPluginManager) -> None:

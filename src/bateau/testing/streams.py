@@ -225,7 +225,7 @@ async def _types(a: AsyncStream, b: AsyncStream, bound: int) -> None:
     """Text is refused with ``TypeError``, and does no harm."""
 
     async def text() -> None:
-        await a.write("text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        await a.write("text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # the mistake that is tried
 
     await _expect(TypeError, text(), "write('text')")
     await _send(a, b"fine")

@@ -70,9 +70,9 @@ class AsyncTestCase(unittest.TestCase):
             raise TypeError(
                 f"'{cls.__module__}.{cls.__qualname__}' object does not support the asynchronous context manager protocol"
             )
-        value = await enter(cm)
+        value: T = await enter(cm)
         self.addAsyncCleanup(leave, cm, None, None, None)
-        return value  # type: ignore[no-any-return]
+        return value
 
     # -- what unittest calls -----------------------------------------------------------------------------------------------
 
@@ -179,7 +179,8 @@ class AsyncTestCase(unittest.TestCase):
             return whole()
         from ..sim import run as run_in_world
 
-        return run_in_world(whole, seed=int(os.environ.get("BATEAU_SEED", "0")))  # type: ignore[no-any-return]
+        value: T = run_in_world(whole, seed=int(os.environ.get("BATEAU_SEED", "0")))
+        return value
 
     def _bateau_call(self, fn: Callable[[], Any]) -> None:
         steps = self._bateau_steps

@@ -27,7 +27,8 @@ def run(fn: Callable[[*Ts], Awaitable[T]], /, *args: *Ts) -> T:
     Returns its value or raises its error; ``Cancelled`` if that task is cancelled meanwhile. Raises ``NotInRuntime`` in any
     other thread. It sees this thread's context variables.
     """
-    return _job().ask(lambda: as_coroutine(fn, args))  # type: ignore[no-any-return]
+    answer: T = _job().ask(lambda: as_coroutine(fn, args))
+    return answer
 
 
 def run_sync(fn: Callable[[*Ts], T], /, *args: *Ts) -> T:
@@ -35,7 +36,8 @@ def run_sync(fn: Callable[[*Ts], T], /, *args: *Ts) -> T:
 
     For the sync methods of primitives that are not thread-safe. Returns its value or raises its error.
     """
-    return _job().ask(lambda: _only_sync(fn, fn(*args)))  # type: ignore[no-any-return]
+    answer: T = _job().ask(lambda: _only_sync(fn, fn(*args)))
+    return answer
 
 
 def check_cancelled() -> None:

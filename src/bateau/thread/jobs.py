@@ -404,12 +404,13 @@ def _is_cancelled(task: Task[Any]) -> bool:
 
 def _in_context(context: Context, coro: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
     """``yield from coro``, with each of its steps in ``context``: it sees the thread's variables."""
-    step: Callable[[], Any] = lambda: coro.send(None)  # noqa: E731
+    step = _sender(coro, None)
     while True:
         try:
             trap = context.run(step)
         except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
+            value: T = stop.value
+            return value
         try:
             sent = yield trap
         except BaseException as exc:

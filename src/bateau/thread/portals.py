@@ -86,16 +86,17 @@ class Portal:
         host = self._host
         if host is None:
             raise _closed()
-        future: Any = _future_type()()
-        future.portal_host = host
+        made: Any = _future_type()()
+        made.portal_host = host
+        future: Future[T] = made
         if host.thread_id == get_ident():
             self._begin(future, fn, args, name)
-            return future  # type: ignore[no-any-return]
+            return future
         try:
             host.call_threadsafe(lambda: self._begin(future, fn, args, name))
         except RuntimeError:
             raise _closed() from None
-        return future  # type: ignore[no-any-return]
+        return future
 
     def _begin(self, future: Any, fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...], name: str | None) -> None:
         if future.cancelled():

@@ -55,4 +55,4 @@ def lasting(lost: Callable[[], None]) -> Generator[None, None, None]:
     try:
         yield
     finally:
-        setattr(sys, "__stderr__", before)  # noqa: B010
+        setattr(sys, "__stderr__", before)  # noqa: B010  # as above

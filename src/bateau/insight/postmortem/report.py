@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from ..model import SchemaError, Snapshot
 from ..schema import from_data, to_data
@@ -116,7 +116,7 @@ def from_json(text: str | bytes) -> Report:
     if type(data) is not dict or document.get("schema") != NAME:
         raise SchemaError(f'not a crash report: a document with "schema": "{NAME}" was expected')
     version: Any = document.get("version")
-    if not isinstance(version, list) or len(version) != 2 or version[0] != VERSION[0]:  # pyright: ignore[reportUnknownArgumentType]
+    if not isinstance(version, list) or len(version) != 2 or version[0] != VERSION[0]:  # pyright: ignore[reportUnknownArgumentType]  # JSON
         raise SchemaError(f"version: this bateau reads crash reports of version {VERSION[0]}, not {version!r}")
     snapshot = from_data(document.get("snapshot"))
     try:
@@ -128,7 +128,7 @@ def from_json(text: str | bytes) -> Report:
 def _report(data: dict[str, Any], snapshot: Snapshot) -> Report:
     end = data["end"]
     how = _str(end["how"])
-    if how not in How.__args__:  # type: ignore[attr-defined]
+    if how not in get_args(How):
         raise ValueError(f"end.how is {how!r}")
     error: Any = data.get("error")
     return Report(

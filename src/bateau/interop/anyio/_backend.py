@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 from anyio import CapacityLimiter as BaseCapacityLimiter
 from anyio import abc
 from anyio.abc._eventloop import AsyncBackend
-from anyio.abc._tasks import get_callable_name  # pyright: ignore[reportUnknownVariableType]
+from anyio.abc._tasks import get_callable_name  # pyright: ignore[reportUnknownVariableType]  # partly annotated
 
 from ...kernel.cancellation import CancelScope as KernelScope
 from ...kernel.current import current_host, current_task

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from anyio import TaskHandle, abc
-from anyio.abc._tasks import call_for_coroutine, get_callable_name, get_coro_name  # pyright: ignore[reportUnknownVariableType]
+from anyio.abc._tasks import call_for_coroutine, get_callable_name, get_coro_name  # pyright: ignore[reportUnknownVariableType]  # partly annotated
 
 from ...kernel.cancellation import CancelScope as KernelScope
 from ...kernel.current import current_task

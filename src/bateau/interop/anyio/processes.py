@@ -131,7 +131,7 @@ class Process(abc.Process):
 async def open_process(command: Any, options: dict[str, Any]) -> Process:
     """Start a child, as ``anyio.open_process`` does: a text goes through the shell, a sequence does not."""
     shell = isinstance(command, (str, bytes, os.PathLike))
-    given: Any = command if shell else list(command)  # pyright: ignore[reportUnknownVariableType]
+    given: Any = command if shell else list(command)  # pyright: ignore[reportUnknownVariableType]  # users are not type-checked
     site = outer_site()
     make: Any = children._Popen
     # A job that has begun gives its value even if this task is cancelled meanwhile: no child is lost between the two lines.

@@ -138,7 +138,7 @@ def split(error: BaseException | None) -> tuple[BaseException | None, BaseExcept
     """The cancellation in what a block raised, and what else there is. Groups are searched, since anyio's users build some."""
     if not isinstance(error, BaseExceptionGroup):
         return (error, None) if isinstance(error, Cancelled) else (None, error)
-    group: BaseExceptionGroup[BaseException] = error  # pyright: ignore[reportUnknownVariableType]
+    group: BaseExceptionGroup[BaseException] = error  # pyright: ignore[reportUnknownVariableType]  # of what, nobody said
     inside, rest = group.split(Cancelled)
     cancelled: BaseException | None = inside
     while isinstance(cancelled, BaseExceptionGroup):

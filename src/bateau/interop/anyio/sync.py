@@ -42,7 +42,7 @@ class _Queue(Resource):
     __slots__ = ("kind", "queue", "tasks")
 
     def __init__(self, kind: str) -> None:
-        self.kind = kind  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+        self.kind = kind  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]  # the base has a constant of the class; here it differs by instance
         self.queue = WaitQueue()
         self.tasks: tuple[Task[Any], ...] = ()
 
@@ -284,7 +284,7 @@ class CapacityLimiter(BaseCapacityLimiter):
         self._told()
 
     def _told(self) -> None:
-        self._queue.tasks = tuple(one for one in self._borrowers if isinstance(one, Task))  # pyright: ignore[reportUnknownArgumentType]
+        self._queue.tasks = tuple(one for one in self._borrowers if isinstance(one, Task))  # pyright: ignore[reportUnknownArgumentType]  # of whatever
 
     def acquire_nowait(self) -> None:
         self.acquire_on_behalf_of_nowait(current_task())

@@ -131,7 +131,8 @@ class TestRunner(abc.TestRunner):
         raise RuntimeError("Async generator fixture did not stop")
 
     def run_fixture(self, fixture_func: Callable[..., Coroutine[Any, Any, T]], kwargs: dict[str, Any]) -> T:
-        return self._run(fixture_func, **kwargs)  # type: ignore[no-any-return]
+        value: T = self._run(fixture_func, **kwargs)
+        return value
 
     def run_test(self, test_func: Callable[..., Coroutine[Any, Any, Any]], kwargs: dict[str, Any]) -> None:
         self._run(test_func, **kwargs)

@@ -115,7 +115,8 @@ async def _abandonable(
             release()  # it has never begun
     if error is not None:
         raise error
-    return value  # type: ignore[no-any-return]
+    result: T = value
+    return result
 
 
 # -- calling back ------------------------------------------------------------------------------------------------------
@@ -133,7 +134,8 @@ def call_async(fn: Callable[..., Coroutine[Any, Any, T]], args: tuple[Any, ...],
     if given is None:
         job = _job()
         if not job.op.abandon_on_cancel:
-            return job.ask(lambda: _marked(fn, args))  # type: ignore[no-any-return]
+            answer: T = job.ask(lambda: _marked(fn, args))
+            return answer
         host = job.host
     else:
         host = _host(given)
@@ -173,7 +175,8 @@ def call_sync(fn: Callable[..., T], args: tuple[Any, ...], given: object) -> T:
     if given is None:
         job = _job()
         if not job.op.abandon_on_cancel:
-            return job.ask(lambda: _boxed(fn, args))[0]  # type: ignore[no-any-return]
+            boxed: tuple[T] = job.ask(lambda: _boxed(fn, args))
+            return boxed[0]
         host = job.host
     else:
         host = _host(given)

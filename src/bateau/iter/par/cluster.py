@@ -118,7 +118,7 @@ class DaskPool:
             future: Any = await thread.run(self._send, work, items)
             try:
                 done: CallbackFuture[None] = CallbackFuture("a Dask future")
-                future.add_done_callback(lambda future: done.set_result(None))  # pyright: ignore[reportUnknownLambdaType]
+                future.add_done_callback(lambda future: done.set_result(None))  # pyright: ignore[reportUnknownLambdaType]  # Dask has no types
                 await done
                 blob = await thread.run(_result, future, items)
             except BaseException:
@@ -145,7 +145,8 @@ class DaskPool:
 def _result(future: Any, items: list[Any]) -> bytes:
     killed: Any = import_module("distributed.scheduler").KilledWorker
     try:
-        return future.result()  # type: ignore[no-any-return]
+        results: bytes = future.result()
+        return results
     except killed as error:
         raise WorkerDied(
             f"a Dask worker died while it had {len(items)} item(s): {shown(items)}\n{error}", items

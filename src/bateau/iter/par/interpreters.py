@@ -67,7 +67,8 @@ class InterpreterPool:
         """On a worker thread."""
         interpreter = self._idle.pop() if self._idle else _make()
         try:
-            return interpreter.call(run, fn, items)  # type: ignore[no-any-return]
+            results: bytes = interpreter.call(run, fn, items)
+            return results
         finally:
             self._idle.append(interpreter)
             if self._closed:

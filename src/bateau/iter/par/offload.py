@@ -143,7 +143,8 @@ class Offload:
         model.learn(size, outcome.seconds)
         for trouble in outcome.troubles:
             raise trouble.error
-        return outcome.results[0]  # type: ignore[no-any-return]
+        result: T = outcome.results[0]
+        return result
 
     def decide(self, fn: Callable[..., object], *, size: float = 1.0, limit: float = INLINE_SECONDS) -> Decision:
         """Where a call of ``fn`` with this ``size`` would go now, and why. Runs nothing."""

@@ -163,11 +163,13 @@ class ParIter(Generic[T_co]):
 
     async def min(self, *, key: Callable[[T_co], Any] | None = None, default: Any = _MISSING) -> T_co:
         """The least item, the first of equals; ``default``, or ``ValueError`` without one, if there is none."""
-        return await self._extreme("min", False, key, default)  # type: ignore[no-any-return]
+        least: T_co = await self._extreme("min", False, key, default)
+        return least
 
     async def max(self, *, key: Callable[[T_co], Any] | None = None, default: Any = _MISSING) -> T_co:
         """The greatest item, the first of equals; ``default``, or ``ValueError`` without one, if there is none."""
-        return await self._extreme("max", True, key, default)  # type: ignore[no-any-return]
+        greatest: T_co = await self._extreme("max", True, key, default)
+        return greatest
 
     async def find(self, fn: Callable[[T_co], object], default: Any = None) -> T_co | None:
         """The first item (unordered: any item) for which ``fn(item)`` is true, or ``default``. The work on the others is given up."""

@@ -95,7 +95,8 @@ class Work:
         try:
             coro.send(None)
         except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
+            outcome: Outcome = stop.value
+            return outcome
         finally:
             coro.close()
             settler.close()
@@ -276,7 +277,8 @@ class Settler:
             from ...runtimes.runner import Runner
 
             self.runner = Runner(runtime=self._available())
-        return self.runner.run(_wait, awaitable)  # type: ignore[no-any-return]
+        value: T = self.runner.run(_wait, awaitable)
+        return value
 
     def _available(self) -> str | None:
         """The runtime of the program, if there is one of that name here; else the default."""

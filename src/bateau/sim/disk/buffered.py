@@ -80,11 +80,11 @@ def _made(base: Any) -> Any:
     def __new__(cls: type, world: World, *args: Any, **kwargs: Any) -> Any:  # noqa: N807  # it is one
         return base.__new__(cls)
 
-    def __init__(self: Any, world: World, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+    def __init__(self: Any, world: World, *args: Any, **kwargs: Any) -> None:  # noqa: N807  # as above
         self._turns = Turns(world)
         base.__init__(self, *args, **kwargs)
 
-    def __repr__(self: Any) -> str:  # noqa: N807
+    def __repr__(self: Any) -> str:  # noqa: N807  # as above
         return str(base.__repr__(self)).replace("<", "<_io.", 1)
 
     methods: dict[str, Any] = {name: _by_turns(getattr(base, name)) for name in _LOCKED if hasattr(base, name)}

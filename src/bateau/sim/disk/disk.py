@@ -195,7 +195,7 @@ class Disk:
                 seen.setdefault(node.number, node)
         for number, file in sorted(seen.items()):
             path = where.get(number, "a file without a name")
-            file.crash(lambda change, count, path=path: self.trouble.fate(path, change, count))  # type: ignore[misc]
+            file.crash(lambda change, count, path=path: self.trouble.fate(path, change, count))  # type: ignore[misc]  # mypy can't infer a lambda with a default
         self.names.crash(self.trouble.lost, self.journal)
         self.names.recount()
 

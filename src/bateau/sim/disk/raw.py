@@ -61,7 +61,7 @@ class SimFileIO(_io.FileIO):
         return self._closefd
 
     @property
-    def mode(self) -> str:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+    def mode(self) -> str:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]  # typeshed has an attribute
         if self._creates:
             return "xb+" if self._reads else "xb"
         if self._appends:

@@ -34,7 +34,8 @@ def mixed(world: World) -> int:
 
 def _hash(self: Any) -> int:
     try:
-        return self._bateau_hash  # type: ignore[no-any-return]
+        number: int = self._bateau_hash
+        return number
     except AttributeError:  # made outside
         return object.__hash__(self)
 
@@ -91,7 +92,7 @@ def _numbered_init(real: Any) -> Any:
 
 
 def _named_init(real: Any) -> Any:
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807  # it is the method of a class, put there by hand
         world = here.world
         if world is not None:
             self._bateau_hash = mixed(world)

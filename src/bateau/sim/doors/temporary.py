@@ -101,10 +101,10 @@ class _Cleanup:
     """Stands for ``TemporaryDirectory._cleanup``, which outlives the directory object in a finalizer: it deletes nothing afterwards."""
 
     def __get__(self, instance: Any, owner: Any) -> Callable[..., None]:
-        cleanup = real("tempfile:TemporaryDirectory", "_cleanup").__get__(instance, owner)
+        cleanup: Callable[..., None] = real("tempfile:TemporaryDirectory", "_cleanup").__get__(instance, owner)
         world = here.world
         if world is None:
-            return cleanup  # type: ignore[no-any-return]
+            return cleanup
         process = world.thread.process
 
         def in_time(*args: Any, **kwargs: Any) -> None:

@@ -26,7 +26,7 @@ def _put_in_place(module: ModuleType) -> None:
         """asyncio's loop, which ``isinstance`` takes for uvloop's."""
 
         @property  # type: ignore[misc]  # that it can be set is of no use here
-        def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # as above
             return loop
 
     base = loop.__mro__[1]

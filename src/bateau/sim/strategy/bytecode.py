@@ -198,7 +198,7 @@ class _Handler(Protocol):
 
 
 def _handlers(code: CodeType) -> list[_Handler]:
-    return list(dis._parse_exception_table(code))  # type: ignore[attr-defined]  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType, reportAttributeAccessIssue]
+    return list(dis._parse_exception_table(code))  # type: ignore[attr-defined]  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType, reportAttributeAccessIssue]  # stubs leave out what is private
 
 
 def _merged(one: Stack, other: Stack) -> Stack:

@@ -17,7 +17,7 @@ from _thread import TIMEOUT_MAX
 from _thread import RLock as _RealRLock
 from _thread import allocate_lock as _real_lock
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ...kernel.errors import PACKAGE_DIR
 from ..sites import site_of
@@ -30,6 +30,18 @@ if TYPE_CHECKING:
 
 # Real seconds after which a lock that a real thread holds is no longer thought to be held for a moment only.
 LONGEST_MOMENT = 1.0
+
+
+class _Real(Protocol):
+    """A lock of the interpreter's own. What begins with an underscore is asked of reentrant ones only."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
+    def release(self) -> None: ...
+    def locked(self) -> bool: ...
+    def _is_owned(self) -> bool: ...
+    def _recursion_count(self) -> int: ...
+    def _release_save(self) -> Any: ...
+    def _acquire_restore(self, saved: Any) -> None: ...
 
 
 class State:
@@ -60,7 +72,7 @@ class Lock:
     ) -> None:
         self._home = home
         self._state = State()
-        self._real = real
+        self._real: _Real | None = real
         self.made_at = made_at
         self.quiet = quiet
 
@@ -69,11 +81,12 @@ class Lock:
     def _make_real(self) -> Any:
         return _real_lock()
 
-    def real(self) -> Any:
+    def real(self) -> _Real:
         """The lock that threads outside any world see."""
-        if self._real is None:
-            self._real = self._make_real()
-        return self._real
+        found = self._real
+        if found is None:
+            found = self._real = self._make_real()
+        return found
 
     def state_in(self, world: World) -> State:
         """What it is to the running thread."""
@@ -108,7 +121,7 @@ class Lock:
         """As ``threading.Lock.acquire``: ``timeout`` in seconds of the host's clock, -1 for none."""
         world = here.world
         if world is None:
-            return self.real().acquire(blocking, timeout)  # type: ignore[no-any-return]
+            return self.real().acquire(blocking, timeout)
         return self._acquire(world, blocking, timeout)
 
     def _acquire(self, world: World, blocking: bool, timeout: float) -> bool:
@@ -172,7 +185,7 @@ class Lock:
         """Whether somebody holds it."""
         world = here.world
         if world is None:
-            return self.real().locked()  # type: ignore[no-any-return]
+            return self.real().locked()
         if not self.quiet:
             world.point()
         return self.state_in(world).count > 0
@@ -180,7 +193,7 @@ class Lock:
     def __enter__(self) -> bool:
         world = here.world
         if world is None:
-            return self.real().acquire()  # type: ignore[no-any-return]
+            return self.real().acquire()
         taken = self._acquire(world, True, -1)
         self.state_in(world).in_block = True
         return taken
@@ -282,7 +295,7 @@ class RLock(Lock):
     def __enter__(self) -> bool:
         world = here.world
         if world is None:
-            return self.real().acquire()  # type: ignore[no-any-return]
+            return self.real().acquire()
         taken = self._acquire(world, True, -1)
         state = self.state_in(world)
         if state.count == 1:
@@ -292,7 +305,7 @@ class RLock(Lock):
     def _is_owned(self) -> bool:
         world = here.world
         if world is None:
-            return self.real()._is_owned()  # type: ignore[no-any-return]
+            return self.real()._is_owned()
         return self.state_in(world).holder is world.thread
 
     def _release_save(self) -> Any:
@@ -315,7 +328,7 @@ class RLock(Lock):
     def _recursion_count(self) -> int:
         world = here.world
         if world is None:
-            return self.real()._recursion_count()  # type: ignore[no-any-return]
+            return self.real()._recursion_count()
         state = self.state_in(world)
         return state.count if state.holder is world.thread else 0
 

@@ -79,14 +79,14 @@ class ThreadTable:
 
     def _make(self, thread: SimThread) -> threading.Thread:
         if thread is self.process.main:
-            made: Any = _threading._MainThread.__new__(_threading._MainThread)
+            made: threading.Thread = _threading._MainThread.__new__(_threading._MainThread)
             threading.Thread.__init__(made, name="MainThread", daemon=False)
         else:
             made = _threading._DummyThread.__new__(_threading._DummyThread)
             name = f"Dummy-{self.next('Dummy-%d')}"
             threading.Thread.__init__(made, name=name, daemon=True)
         _attach(made, thread)
-        return made  # type: ignore[no-any-return]
+        return made
 
     # -- starting --------------------------------------------------------------------------------------------------------
 
