@@ -17,11 +17,9 @@ import bateau.time
 from bateau import net
 from bateau.net import unix
 from support import faulty
-from support.loops import LOOPS, Problems, Recorder, run
+from support.loops import Problems, Recorder, both, run
 from support.sockets import Hanging, free_port
 from support.waiting import until
-
-both = pytest.mark.parametrize("factory", LOOPS)
 
 # What a program prints whose server has met an accept that failed thus, and then served.
 ABORTED = [errno.ECONNABORTED, errno.EINTR, errno.EPROTO, errno.EHOSTUNREACH, errno.ENETDOWN]

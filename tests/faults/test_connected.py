@@ -17,10 +17,8 @@ import bateau.time
 from bateau import net
 from bateau.interop.asyncio import new_event_loop
 from support import faulty
-from support.loops import LOOPS, Problems, Recorder, needs_native, pair, run
+from support.loops import Problems, Recorder, both, needs_native, pair, run
 from support.waiting import until
-
-both = pytest.mark.parametrize("factory", LOOPS)
 
 BIG = bytes(8 << 20)
 

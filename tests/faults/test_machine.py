@@ -27,10 +27,9 @@ from bateau import net, subprocess
 from bateau.channel import channel
 from bateau.kernel.current import current_host
 from support import faulty
-from support.loops import LOOPS, run
+from support.loops import LOOPS, both, run
 from support.waiting import until
 
-both = pytest.mark.parametrize("factory", LOOPS)
 only_native = pytest.mark.parametrize("runtime", ["native"], indirect=True)
 
 

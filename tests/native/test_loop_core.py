@@ -1,18 +1,13 @@
-"""The native loop's scheduling, reactor and wake-ups; most of it beside asyncio's own loop."""
+"""The native loop's scheduling, and what it leaves to the collector; most of it beside asyncio's own loop."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import functools
 import gc
-import os
 import resource
-import select
-import signal
 import socket
 import sys
-import threading
 import time
 import weakref
 from contextvars import ContextVar, copy_context
@@ -21,23 +16,8 @@ from typing import Any
 import pytest
 
 from bateau.interop.asyncio import new_event_loop
-from support.loops import LOOPS, Problems, Recorder, needs_native, pair, run
+from support.loops import Problems, Recorder, both, needs_native, once, pair, run
 from support.sanitizer import UNDER_ASAN
-
-both = pytest.mark.parametrize("factory", LOOPS)
-
-
-def once(loop: asyncio.AbstractEventLoop) -> None:
-    """One iteration."""
-    loop.call_soon(loop.stop)
-    loop.run_forever()
-
-
-@pytest.fixture
-def loop() -> Any:
-    loop = new_event_loop()
-    yield loop
-    loop.close()
 
 
 @both
@@ -311,275 +291,6 @@ def test_a_destructor_that_calls_the_loop(factory: Any) -> None:
     loop.close()
 
 
-@both
-def test_readers_and_writers(factory: Any) -> None:
-    loop = factory()
-    here, there = socket.socketpair()
-    seen: list[str] = []
-    loop.add_writer(here, seen.append, "w")
-    once(loop)
-    assert seen == ["w"]
-    loop.add_reader(here, seen.append, "r")
-    loop.add_writer(here.fileno(), seen.append, "w2")
-    there.send(b"x")
-    once(loop)
-    assert seen == ["w", "r", "w2"]
-    assert loop.remove_writer(here) is True
-    assert loop.remove_writer(here) is False
-    once(loop)
-    assert seen[3:] == ["r"]
-    there.close()
-    once(loop)
-    assert seen[3:] == ["r", "r"]  # the end can be read, too
-    assert loop.remove_reader(here) is True
-    assert loop.remove_reader(here) is False
-    once(loop)
-    assert len(seen) == 5
-    here.close()
-    with pytest.raises((ValueError, OSError)):
-        loop.add_reader(here, print)
-    with open(__file__) as file, pytest.raises(PermissionError):
-        loop.add_reader(file, print)
-    loop.close()
-
-
-@needs_native
-def test_a_reader_whose_descriptor_was_closed_and_is_anothers_now(loop: Any) -> None:
-    seen: list[str] = []
-    first = socket.socketpair()
-    numbers = first[0].fileno(), first[1].fileno()
-    loop.add_reader(numbers[0], seen.append, "old")
-    first[0].close()
-    first[1].close()
-    second = socket.socketpair()
-    assert {sock.fileno() for sock in second} == set(numbers)
-    here, there = second if second[0].fileno() == numbers[0] else second[::-1]
-    there.send(b"x")
-    once(loop)
-    assert seen == []
-    loop.add_writer(here, seen.append, "new")
-    once(loop)
-    assert seen == ["new"]
-    assert loop.remove_reader(here) is False  # the old one's went with its file
-    loop.remove_writer(here)
-    here.close()
-    there.close()
-
-
-@both
-def test_too_many_open_files(factory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """EMFILE on accept is told, and accepting goes on when there are descriptors again."""
-    monkeypatch.setattr(asyncio.constants, "ACCEPT_RETRY_DELAY", 0.01)
-
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        problems = Problems()
-        loop.set_exception_handler(problems)
-        accepted: list[Recorder] = []
-
-        def make() -> Recorder:
-            accepted.append(Recorder())
-            return accepted[-1]
-
-        server = await loop.create_server(make, "127.0.0.1", 0)
-        client = socket.socket()
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (client.fileno() + 1, hard))
-        fill = []
-        try:
-            while True:
-                try:
-                    fill.append(os.dup(client.fileno()))
-                except OSError:
-                    break
-            client.setblocking(False)
-            client.connect_ex(server.sockets[0].getsockname())
-            while not problems:
-                await asyncio.sleep(0)
-            assert problems[0]["exception"].errno == errno.EMFILE
-            assert not accepted
-        finally:
-            for fd in fill:
-                os.close(fd)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        while not accepted:
-            await asyncio.sleep(0.001)
-        await accepted[0].made
-        client.close()
-        await accepted[0].lost
-        server.close()
-        await server.wait_closed()
-
-    run(factory, main())
-
-
-@needs_native
-def test_a_loop_that_can_not_be_made_leaves_nothing_behind() -> None:
-    open_before = set(os.listdir("/proc/self/fd"))
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.dup(0)
-    os.close(lowest)
-    failed = 0
-    try:
-        for room in range(4):  # an epoll set, an eventfd and two sockets
-            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + room, hard))
-            with pytest.raises(OSError) as error:
-                new_event_loop()
-            failed += error.value.errno == errno.EMFILE
-            del error
-            gc.collect()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert failed == 4
-    assert set(os.listdir("/proc/self/fd")) == open_before
-
-
-@both
-def test_threads_that_wake_the_loop(factory: Any) -> None:
-    """No wake-up is lost, and none of the calls."""
-    threads, calls = 8, 500
-
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        total = 0
-        done = asyncio.Event()
-
-        def count() -> None:
-            nonlocal total
-            total += 1
-            if total == threads * calls:
-                done.set()
-
-        def storm() -> None:
-            for i in range(calls):
-                loop.call_soon_threadsafe(count)
-                if not i % 50:
-                    time.sleep(0.0005)  # let the loop fall asleep
-
-        started = [threading.Thread(target=storm) for _ in range(threads)]
-        for thread in started:
-            thread.start()
-        await done.wait()
-        for thread in started:
-            thread.join()
-        for _ in range(200):  # one at a time: each must end a poll
-            assert await asyncio.to_thread(int, "5") == 5
-
-    run(factory, main())
-
-
-@both
-def test_signals_and_a_storm_of_them(factory: Any) -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        got = 0
-        enough = asyncio.Event()
-
-        def count() -> None:
-            nonlocal got
-            got += 1
-            enough.set()
-
-        loop.add_signal_handler(signal.SIGUSR1, count)
-        for _ in range(100):
-            enough.clear()
-            os.kill(os.getpid(), signal.SIGUSR1)
-            await enough.wait()
-        for _ in range(100):  # no more than the self-pipe of asyncio takes
-            os.kill(os.getpid(), signal.SIGUSR1)
-        while got == 100:
-            await asyncio.sleep(0)
-        assert loop.remove_signal_handler(signal.SIGUSR1)
-
-    run(factory, main())
-
-
-@both
-def test_a_python_signal_handler_runs_while_the_loop_waits(factory: Any) -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        got = asyncio.Event()
-        old = signal.signal(signal.SIGALRM, lambda *_: loop.call_soon_threadsafe(got.set))
-        signal.setitimer(signal.ITIMER_REAL, 0.005)
-        try:
-            await got.wait()
-        finally:
-            signal.signal(signal.SIGALRM, old)
-
-    run(factory, main())
-
-
-@both
-def test_ctrl_c_cancels_the_main_task(factory: Any) -> None:
-    ended = []
-
-    async def main() -> None:
-        asyncio.get_running_loop().call_later(0.001, os.kill, os.getpid(), signal.SIGINT)
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.append(True)
-
-    with pytest.raises(KeyboardInterrupt), asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(main())
-    assert ended
-
-
-@needs_native
-@pytest.mark.no_leak_check("the child ends without ceremony")
-def test_a_forked_child_leaves_the_parents_registrations_alone() -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        protocol, there = await pair()
-        child = os.fork()
-        if not child:
-            status = 1
-            try:
-                protocol.transport._stop_reading()
-                loop.remove_reader(loop._ssock)
-                loop.call_soon_threadsafe(print)
-                status = 0
-            finally:
-                os._exit(status)
-        _, status = await asyncio.to_thread(os.waitpid, child, 0)
-        assert status == 0
-        there.send(b"still heard")
-        await protocol.until(lambda: protocol.data == b"still heard")
-        protocol.transport.abort()
-        await protocol.lost
-        there.close()
-
-    run(new_event_loop, main())
-
-
-@needs_native
-@pytest.mark.no_leak_check("the child ends without ceremony")
-def test_a_forked_child_can_run_the_loop() -> None:
-    """What was registered is registered in the child, in an epoll set of its own."""
-    loop = new_event_loop()
-    here, there = socket.socketpair()
-    seen: list[int] = []
-    loop.add_reader(here, seen.append, 1)
-    child = os.fork()
-    if not child:
-        status = 1
-        try:
-            there.send(b"x")
-            once(loop)
-            threading.Timer(0.001, loop.call_soon_threadsafe, [loop.stop]).start()
-            loop.remove_reader(here)
-            loop.run_forever()
-            status = 0 if seen == [1] else 2
-        finally:
-            os._exit(status)
-    assert os.waitpid(child, 0)[1] == 0
-    once(loop)  # the byte is there for us, too: nobody has read it
-    assert seen == [1]
-    loop.close()
-    here.close()
-    there.close()
-
-
 @needs_native
 def test_garbage_collection_in_every_step() -> None:
     async def main() -> None:
@@ -674,27 +385,6 @@ def test_debug_mode(factory: Any, caplog: pytest.LogCaptureFixture) -> None:
 
 
 @needs_native
-def test_work_that_never_ends_does_not_keep_readers_out(loop: Any) -> None:
-    here, there = socket.socketpair()
-    rounds = 0
-
-    def again() -> None:
-        nonlocal rounds
-        rounds += 1
-        if rounds == 3:
-            there.send(b"x")
-        loop.call_soon(again)
-
-    loop.call_soon(again)
-    loop.add_reader(here, loop.stop)
-    loop.run_forever()
-    assert rounds < 100
-    loop.remove_reader(here)
-    here.close()
-    there.close()
-
-
-@needs_native
 def test_what_others_may_look_at(loop: Any) -> None:
     here, there = socket.socketpair()
     loop.add_reader(here, print)
@@ -710,22 +400,6 @@ def test_what_others_may_look_at(loop: Any) -> None:
     loop.remove_reader(here)
     here.close()
     there.close()
-
-
-@needs_native
-def test_thousands_of_descriptors(loop: Any) -> None:
-    """More events than one poll takes, and a table that grows."""
-    read = [os.eventfd(1, os.EFD_NONBLOCK) for _ in range(700)]
-    seen: set[int] = set()
-    for fd in read:
-        loop.add_reader(fd, seen.add, fd)
-    for _ in range(50):
-        once(loop)
-        for fd in seen & set(read):
-            loop.remove_reader(fd)
-    assert seen == set(read)
-    for fd in read:
-        os.close(fd)
 
 
 def current_size() -> int:
@@ -807,12 +481,3 @@ def test_nothing_leaks() -> None:
         assert len(gc.get_objects()) - objects < 100
         if not UNDER_ASAN:  # the address sanitizer keeps what was freed
             assert current_size() - size < 8 << 20
-
-
-@needs_native
-def test_the_epoll_set_is_closed_with_the_loop() -> None:
-    before = set(os.listdir("/proc/self/fd"))
-    loop = new_event_loop()
-    loop.close()
-    assert set(os.listdir("/proc/self/fd")) == before
-    assert select.select([], [], [], 0) == ([], [], [])

@@ -12,9 +12,7 @@ from typing import Any
 
 import pytest
 
-from support.loops import LOOPS, Problems, needs_native, pair, run
-
-both = pytest.mark.parametrize("factory", LOOPS)
+from support.loops import Problems, both, needs_native, pair, run
 
 
 def there_is(sock: socket.socket) -> bytes:

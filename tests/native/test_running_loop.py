@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 
-from support.loops import LOOPS, needs_native, run
+from support.loops import both, needs_native, run
 
 # Not in the stubs: what asyncio's queues, events and locks ask.
 _events: Any = events
 
 only_there = pytest.mark.skipif(sys.version_info >= (3, 12), reason="asyncio makes no system call there")
-both = pytest.mark.parametrize("factory", LOOPS)
 
 
 def running() -> Any:

@@ -17,6 +17,7 @@ LOOPS = [
     pytest.param(new_event_loop, id="native", marks=needs_native),
     pytest.param(asyncio.SelectorEventLoop, id="asyncio"),
 ]
+both = pytest.mark.parametrize("factory", LOOPS)
 
 
 class Problems(list[dict[str, Any]]):
@@ -24,6 +25,12 @@ class Problems(list[dict[str, Any]]):
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self.append(context)
+
+
+def once(loop: asyncio.AbstractEventLoop) -> None:
+    """One iteration."""
+    loop.call_soon(loop.stop)
+    loop.run_forever()
 
 
 def run(factory: Any, main: Coroutine[Any, Any, Any], *, debug: bool | None = None) -> Any:
