@@ -223,6 +223,10 @@ class _Watcher:
         late = max(0.0, late - (self._queued - queued))
         if self.gil is not None:
             self.gil.alive(now)
+        recorder = sys.modules.get("bateau.insight.recorder.recording")
+        recording = recorder.recording() if recorder is not None else None
+        if recording is not None:
+            recording.alive()
         for key, pulse in tuple(self._pulses.items()):
             if pulse.loop.is_over():
                 self._drop(key)

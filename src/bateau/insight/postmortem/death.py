@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sysconfig
+import time
 from typing import Any, cast
 
 from ...kernel.errors import PACKAGE_DIR
@@ -20,6 +21,8 @@ from .report import End, Happening, Report
 # How much of the time before the end is told, unless asked otherwise.
 SECONDS = 10.0
 EVENTS = 400
+# Who says how it ended without having seen when.
+UNSEEN = ("the recorder", "the interpreter")
 
 
 def report_of(recorded: Recorded, *, seconds: float = SECONDS, events: int = EVENTS, end: End | None = None) -> Report:
@@ -29,14 +32,25 @@ def report_of(recorded: Recorded, *, seconds: float = SECONDS, events: int = EVE
     """
     if end is None:
         end = _end_of(recorded)
-    snapshot = _Reader(recorded).snapshot()
+    snapshot = _Reader(recorded, end).snapshot()
     report = Report(end, snapshot, _timeline(recorded, seconds, events), fatal=recorded.fatal)
     return Report(end, snapshot, report.timeline, fatal=recorded.fatal, cluster=cluster_of(report))
 
 
 def last_sign(recorded: Recorded) -> float:
-    """When the process last did something, in seconds since the epoch."""
+    """When the process was alive for sure the last time: it did something, or its watcher saw it alive (seconds since the epoch)."""
+    return max((last_event(recorded), *(_seen_alive(ring) for ring in recorded.rings)), default=0.0)
+
+
+def last_event(recorded: Recorded) -> float:
+    """When a task last did something, in seconds since the epoch."""
     return max((ring.wall(ring.last_time()) for ring in recorded.rings), default=0.0)
+
+
+def _seen_alive(ring: RingFile) -> float:
+    """By its watcher; 0 if nobody watched, or if the word makes no sense: hot words have no checksum."""
+    when = ring.wall(ring.hot[at.HOT_ALIVE])
+    return when if when <= time.time() else 0.0
 
 
 def _end_of(recorded: Recorded) -> End:
@@ -55,7 +69,7 @@ def _end_of(recorded: Recorded) -> End:
     if recorded.rings and all(ring.closed for ring in recorded.rings):
         return End("closed", "the recording was closed in order", when, "the recorder")
     if is_alive(recorded.folder):
-        return End("running", "the process is still running", when, "the recorder")
+        return End("running", "the process is still running", max(when, time.time()), "the system")
     text = "it ended without a trace: SIGKILL (also for want of memory), os._exit, or the machine stopped"
     return End("gone", text, when, "the recorder")
 
@@ -63,14 +77,16 @@ def _end_of(recorded: Recorded) -> End:
 class _Reader:
     """Builds a snapshot of a recording."""
 
-    def __init__(self, recorded: Recorded) -> None:
+    def __init__(self, recorded: Recorded, end: End) -> None:
         self.recorded = recorded
+        # Waits are told until then. What nobody saw end went on for an unknown time after its last sign of life.
+        self.now = max(last_sign(recorded), end.at)
+        self.at_least = end.by in UNSEEN
         self.frames: dict[tuple[str, str, int], int] = {}
         self.stacks: dict[tuple[int, ...], int] = {}
         self.tasks: list[Task] = []
         self.resources: dict[int, Resource] = {}
         self.names: dict[int, str] = {}
-        self.now = last_sign(recorded)
 
     def snapshot(self) -> Snapshot:
         recorded = self.recorded
@@ -173,8 +189,9 @@ class _Reader:
     def _wait(self, ring: RingFile, slot: Slot) -> Wait:
         waited = max(0.0, self.now - ring.wall(slot.since))
         if slot.state == at.FOREIGN:
-            return Wait("something outside bateau", waited=waited, foreign=True)
-        return Wait(_words(ring.text(slot.operation), self._text_of(ring, slot)), slot.address or None, waited=waited)
+            return Wait("something outside bateau", waited=waited, at_least=self.at_least, foreign=True)
+        words = _words(ring.text(slot.operation), self._text_of(ring, slot))
+        return Wait(words, slot.address or None, waited=waited, at_least=self.at_least)
 
     def _text_of(self, ring: RingFile, slot: Slot) -> str:
         kind, label = ring.text(slot.kind) or "something", ring.text(slot.label)
@@ -276,7 +293,7 @@ def whose(file: str) -> Whose:
 
 
 def _timeline(recorded: Recorded, seconds: float, events: int) -> tuple[Happening, ...]:
-    start = last_sign(recorded) - seconds
+    start = last_event(recorded) - seconds
     found: list[Happening] = []
     for ring in recorded.rings:
         for record in ring.records[-4 * events :]:

@@ -11,7 +11,7 @@ from ..explain import explain_knot
 from ..model import Finding, Frame, Runtime, Snapshot, Task
 from ..waitgraph import find_knots
 from ..words import count, duration
-from .death import whose
+from .death import UNSEEN, whose
 from .report import Error, Report
 
 # What several may hold at once.
@@ -51,7 +51,7 @@ def tell_end(report: Report) -> list[str]:
     """How it ended and what was going on, in a few lines."""
     end, snapshot = report.end, report.snapshot
     # Of an end that nobody saw the time is not known: only when the recorder was told something last.
-    witnessed = end.by not in ("the recorder", "the interpreter")
+    witnessed = end.by not in UNSEEN
     when = _clock(end.at) if witnessed else f"last sign of life {_clock(end.at)}"
     lines = [f"{when}: {end.text}" + (f" (says {end.by})" if end.by else "")]
     if (place := fatal_place(report.fatal)) is not None:
@@ -69,9 +69,8 @@ def tell_end(report: Report) -> list[str]:
         elif runtime.ext.get("closed"):
             lines.append(f"on {thread}: the loop had ended")
         elif snapshot.source == "recorder":
-            before = (
-                f"; the last event was {duration(max(0.0, end.at - snapshot.taken_at))} before" if witnessed else ""
-            )
+            silent = end.at - (report.timeline[-1].at if report.timeline else snapshot.taken_at)
+            before = f"; the last event was {duration(silent)} before" if silent > 0.001 else ""
             lines.append(f"on {thread}: nobody was running{before}")
     return lines
 
@@ -150,7 +149,8 @@ def _finding(snapshot: Snapshot, finding: Finding) -> list[str]:
 
 def _state(task: Task) -> str:
     if task.waits is not None:
-        waited = f"had waited for {duration(task.waits.waited)}" if task.waits.waited is not None else "waited"
+        least = "at least " if task.waits.at_least else ""
+        waited = f"had waited for {least}{duration(task.waits.waited)}" if task.waits.waited is not None else "waited"
         return f"{waited}: {task.waits.operation}"
     since = task.ext.get("since")
     lasted = f" for {duration(float(since))}" if isinstance(since, (int, float)) else ""

@@ -241,6 +241,13 @@ class Recording:
         except ValueError:  # closed just now
             return None
 
+    def alive(self) -> None:
+        """Write down that the process is alive now: of one whose tasks all wait, nothing else would say so. From any thread."""
+        now = time.monotonic_ns()
+        for file in tuple(self._files.values()):
+            with suppress(ValueError):  # closed just now
+                file._word(layout.HOT_ALIVE, now)
+
     def _found(self, finding: hazard.Finding) -> None:
         """A hazard was reported, perhaps by a thread that only watches: it goes to its own thread's file, or else to the first."""
         file = self._files.get(get_ident()) or next(iter(self._files.values()), None)
