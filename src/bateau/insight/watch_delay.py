@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..kernel.errors import PACKAGE_DIR
 from ..kernel.explain import INSTALLED, STDLIB
@@ -79,6 +79,18 @@ class ThreadClock:
             self._schedstat = -1
 
 
+class Sight(NamedTuple):
+    """What a loop's thread is at: its place and step (see ``_place_of``), the user's part of its stack, and whose step it is.
+
+    ``seen`` is not asked for (None) where nothing can be told yet, or what was told last was told of the same step.
+    """
+
+    place: tuple[tuple[int, int], ...]
+    step: int
+    stack: list[tuple[str, int, str]]
+    seen: Seen | None
+
+
 class Pulse:
     """The scheduling delay of one loop.
 
@@ -93,45 +105,65 @@ class Pulse:
         # When the loop got around to it; 0 until then.
         self._answered = 0.0
         self._told: Finding | None = None
+        # What was told of it before that, at other lines; and for how long it had been held when it came to the place it is at.
+        self._earlier: list[Finding] = []
+        self._told_step = 0
+        self._told_of: Seen | None = None
+        self._held_before = 0.0
         # Until when one step was known to hold the loop.
         self.blocked_until = 0.0
         self._excused = 0.0
         # The thread's time in the queue for a processor: now, and when the outstanding call was handed over.
-        self._queued = self._queued_then = 0.0
+        self._queued = self._queued_then = self.clock.queued()
         self._used_last = self.clock.used()
         # What was seen while the outstanding call waited: the last place, and how often each step.
         self._place: tuple[tuple[int, int], ...] = ()
         self._steps: dict[int, int] = {}
 
-    def tick(self, now: float, late: float) -> None:
-        """Look at the loop's thread. The watcher itself comes ``late`` (seconds).
+    def sight(self, now: float, *, late: bool) -> Sight | None:
+        """What its thread is at; None where it waits for the world. ``late``: the GIL may have been held until just now.
 
-        Who holds a frame that returns meanwhile destroys its variables, on the wrong thread. So all that may let the GIL go (system
-        calls, telling of a finding) is done before the frame is taken, or after it was let go.
+        To be asked for before anything that may let the GIL go (a system call): until then, the thread stands where it held the GIL. Who
+        holds a frame that returns meanwhile destroys its variables, on the wrong thread; so no frame is kept.
         """
-        used, before = self.clock.used(), self._used_last
-        self._used_last = used
-        queued = self.clock.queued()
-        asleep = _stood_still(late, used, before)
         if self._answered:
             self._end()
         frame = sys._current_frames().get(self.loop.thread_id)
-        waiting = frame is None or self.loop.is_waiting(frame)
+        if frame is None or self.loop.is_waiting(frame):
+            return None
+        place, step = _place_of(frame)
+        known = step == self._told_step if self._told is not None else self.held(now) < _NOTABLE
+        return Sight(place, step, user_stack(frame), holder(self.loop, frame) if late or not known else None)
+
+    def tick(self, now: float, late: float, sight: Sight | None) -> None:
+        """The loop's thread is at what ``sight`` says. The watcher itself came ``late`` (seconds)."""
+        used, before = self.clock.used(), self._used_last
+        self._used_last = used
+        queued, queued_before = self.clock.queued(), self._queued
+        in_queue = max(0.0, queued - queued_before)
+        asleep = _stood_still(late - in_queue, used, before)
+        # For how long it ran although we were to look: the GIL was held.
+        ran = min(late, used - before) if used is not None and before is not None else late - asleep - in_queue
         asking = False
         if self._asked is not None:
             self._excused += asleep
-            if not waiting and self._told is not None and self._told is not _NOBODY and not self._answered:
+            if sight is not None and self._told is not None and self._told is not _NOBODY:
                 self._told = amend(self._told)  # it goes on
-        elif not waiting:
+        elif sight is not None:
             asking = True
-            exact = late - asleep >= sys.getswitchinterval()
             # Where the GIL was held while we were to look, the loop has been held at least since then.
-            self._ask(now - late, asleep, queued) if exact else self._ask(now, 0.0, queued)
+            if ran >= sys.getswitchinterval():
+                self._ask(now - late, asleep, queued_before)
+            else:
+                self._ask(now, 0.0, queued)
         self._queued = queued
         found: list[Finding] = []
-        if frame is not None and not waiting and self._told is None:
-            found = self._judge(now, frame, exact=late >= sys.getswitchinterval())
-        del frame
+        if sight is not None:  # (it may have gone on since, and answered: it was there all the same)
+            exact = late >= sys.getswitchinterval()
+            if self._told is None:
+                found = self._judge(now, sight, exact=exact)
+            elif self._told is not _NOBODY:
+                found = self._judge_further(now, sight, ran if exact else 0.0)
         for finding in found:
             publish(finding)
         if asking:
@@ -142,6 +174,8 @@ class Pulse:
 
     def _ask(self, since: float, excused: float, queued: float) -> None:
         self._asked, self._answered, self._told = since, 0.0, None
+        self._earlier.clear()
+        self._held_before = 0.0
         self._excused, self._queued_then = excused, queued
         self._place = ()
         self._steps.clear()
@@ -161,12 +195,13 @@ class Pulse:
         if self.held(self._answered) > _NOTABLE:
             self.blocked_until = self._answered
         if self._told is not None and self._told is not _NOBODY:
-            self._told = amend(self._told, f"it took about {duration(self.held(self._answered))} in all")
-        self._asked, self._answered, self._told = None, 0.0, None
+            for told in (*self._earlier, self._told):
+                amend(told, f"it took about {duration(self.held(self._answered))} in all")
+        self._asked, self._answered, self._told, self._told_of = None, 0.0, None, None
 
-    def _judge(self, now: float, frame: FrameType, *, exact: bool) -> list[Finding]:
+    def _judge(self, now: float, sight: Sight, *, exact: bool) -> list[Finding]:
         held = self.held(now)
-        place, step = _place_of(frame)
+        place, step = sight.place, sight.step
         # Seen twice at the same place, it is there for long. Else it may just have come there from what really took the time; but
         # a step that is seen again and again is itself what takes it, and where the GIL was handed to us, that was right there.
         sure = exact or place == self._place or self._steps.get(step, 0) >= 2
@@ -176,16 +211,44 @@ class Pulse:
             self.blocked_until = now
         if not sure or held < _NOTABLE:
             return []
-        seen = holder(self.loop, frame)
+        seen = sight.seen
         if held < SCHEDULING_DELAY.limit(seen):
             return []
-        stack = user_stack(frame)
-        self._told = _NOBODY
+        findings = self._made(seen, sight.stack, held)
+        self._told = findings[0] if findings else _NOBODY
+        self._told_step, self._told_of = step, seen
+        return findings
+
+    def _made(self, seen: Seen | None, stack: list[tuple[str, int, str]], held: float) -> list[Finding]:
+        """What is told, if anything is, of a step that is there and has held the loop for so long."""
         if not stack or is_muted(SCHEDULING_DELAY.name, seen.context if seen is not None else None):
             return []  # (without a stack it is the loop's own doing: starting, ending, importing)
         made = SCHEDULING_DELAY.check_stack(self.loop, seen, stack, held, one_step=len(self._steps) == 1)
-        findings = [found.finding for found in made]
-        self._told = findings[0] if findings else _NOBODY
+        return [found.finding for found in made]
+
+    def _judge_further(self, now: float, sight: Sight, missed: float) -> list[Finding]:
+        """It has been told, and goes on: by another call of the same step, perhaps, which wants a line of its own.
+
+        ``missed``: for how long the GIL was held while we were to look, which was at the place where the thread now is.
+        """
+        assert self._told is not None
+        self.blocked_until = now
+        held = self.held(now)
+        if sight.place != self._place:
+            self._place = sight.place
+            self._steps.setdefault(sight.step, 1)
+            self._held_before = max(0.0, held - missed)
+        lasted = held - self._held_before
+        if not self._held_before or lasted < _NOTABLE or len(self._earlier) >= _MOST_LINES:
+            return []
+        seen = self._told_of if sight.step == self._told_step else sight.seen
+        if lasted < SCHEDULING_DELAY.limit(seen):
+            return []
+        told = {(one.filename, one.lineno) for one in (*self._earlier, self._told)}
+        findings = [one for one in self._made(seen, sight.stack, lasted) if (one.filename, one.lineno) not in told]
+        if findings:
+            self._earlier.append(self._told)
+            self._told = findings[0]
         return findings
 
     def add_evidence(self, text: str) -> None:
@@ -202,6 +265,8 @@ class Pulse:
 
 # Below this (seconds) nobody can ask for a finding: a processor shared with others makes more of a delay.
 _NOTABLE = 0.01
+# Of one delay, so many lines are told besides the first: a computation is at many.
+_MOST_LINES = 3
 # Told to nobody: muted there, or no line of the user's.
 _NOBODY = Finding("", "", "", 0)
 

@@ -218,6 +218,9 @@ class _Watcher:
     def _glance(self, late: float) -> None:
         """Look at the threads of the loops. ``late``: for how long we did not run, though it was time (seconds)."""
         now = time.monotonic()
+        sights = {
+            key: pulse.sight(now, late=late >= sys.getswitchinterval()) for key, pulse in tuple(self._pulses.items())
+        }
         # What we waited for a processor says nothing of the GIL, nor of the loop.
         queued, self._queued = self._queued, self._clock.queued()
         late = max(0.0, late - (self._queued - queued))
@@ -231,7 +234,7 @@ class _Watcher:
             if pulse.loop.is_over():
                 self._drop(key)
             else:
-                pulse.tick(now, late)
+                pulse.tick(now, late, sights[key])
         if self.gil is not None and (taken := self.gil.taken()):
             for pulse in self._pulses.values():
                 pulse.add_evidence(f"the stacks meanwhile, in {self.gil.path}:\n{taken}")
