@@ -19,7 +19,8 @@ import pytest
 import bateau
 from bateau import insight
 from bateau.insight.hazards import catalogue, store
-from bateau.insight.watch_delay import _stood_still
+from bateau.insight.watch_delay import Pulse, Sight, _stood_still
+from bateau.insight.watch_loops import WatchedLoop
 
 # Limits that nothing here comes near.
 CALM = {each.name: 30.0 for each in catalogue() if each.threshold and each.unit == "seconds"}
@@ -287,3 +288,66 @@ def test_time_that_the_machine_stood_still_is_not_the_loops() -> None:
     assert _stood_still(late=2.0, used=5.0, before=5.0) == 2.0  # nobody used the processor: a laptop that slept
     assert _stood_still(late=2.0, used=7.0, before=5.0) == 0  # the loop's thread did: C code that held the GIL
     assert _stood_still(late=2.0, used=None, before=None) == 2.0  # nobody knows: in doubt, it is not the loop's
+
+
+def test_two_blocking_calls_of_one_step_are_told_at_a_line_each_and_nobody_starves() -> None:
+    async def main(sleep: Any) -> None:
+        end = time.monotonic() + PATIENCE
+        await sleep(0)
+        for wanted in (1, 2):
+            while len(insight.findings("scheduling_delay")) < wanted and time.monotonic() < end:
+                if wanted == 1:
+                    time.sleep(0.01)
+                else:
+                    time.sleep(0.01)
+
+    with insight.watch(every=0.02, **{**CALM, "scheduling_delay": 0.05, "starvation": 0.05}):
+        run_plain("asyncio", main)
+    first, second = insight.findings()
+    line = main.__code__.co_firstlineno
+    assert [(each.name, each.lineno) for each in (first, second)] == [
+        ("scheduling_delay", line + 6),
+        ("scheduling_delay", line + 8),
+    ]
+
+
+class _Clock:
+    """A thread's clocks, set by the test."""
+
+    def __init__(self) -> None:
+        self.cpu = self.waited = 0.0
+
+    def used(self) -> float:
+        return self.cpu
+
+    def queued(self) -> float:
+        return self.waited
+
+
+class _Busy(WatchedLoop):
+    """A loop whose thread never answers."""
+
+    def ping(self, answer: Callable[[], None]) -> None:
+        pass
+
+
+def test_a_busy_machine_is_taken_off_once_and_what_held_the_gil_is_told_with_its_own_time() -> None:
+    pulse = Pulse(_Busy(object(), threading.get_ident()), 0.0)
+    clock = _Clock()
+    pulse.clock.close()
+    pulse.clock = clock  # type: ignore[assignment]
+    sleeping = Sight(((1, 10),), 1, [("app.py", 13, "report")], None)
+    matching = Sight(((1, 20),), 1, [("app.py", 5, "compute"), ("app.py", 14, "report")], None)
+    sink = store.LogSink()
+    for now in (1.0, 1.1, 1.2, 1.3):
+        pulse.tick(now, 0.0, sleeping)
+    clock.cpu, clock.waited = (
+        5.0,
+        20.0,
+    )  # of 25 s the thread ran for 5; the watcher itself had no processor for some of the rest
+    pulse.tick(26.3, 14.0, matching)
+    sink.close()
+    first, second = insight.findings("scheduling_delay")
+    assert (first.lineno, second.lineno) == (13, 5)
+    assert pulse.held(26.3) == pytest.approx(5.3)
+    assert "for 5 s so far, at line 5 of compute" in second.message

@@ -193,9 +193,10 @@ def _one(snapshot: Snapshot, wanted: str) -> str:
     import difflib
 
     from ..insight.explain import explain_task
+    from ..insight.naming import id_of
     from ..insight.words import count
 
-    found = [task for task in snapshot.tasks if task.name == wanted or str(task.id) == wanted]
+    found = [task for task in snapshot.tasks if wanted in (task.name, str(task.id), id_of(task))]
     if not found:
         names = list(dict.fromkeys(task.name for task in snapshot.tasks))
         near = difflib.get_close_matches(wanted, names, 4, 0.4) or names[:4]

@@ -12,8 +12,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from ..kernel.explain import ring_of, told, who, who_helps
+from ..kernel.explain import ring_of, told, who_helps
 from .model import Event, Finding, Frame, Resource, Snapshot, Task, Wait
+from .naming import Names
 from .waitgraph import Knot, WaitGraph, find_knots, find_timed
 from .words import count, cut, duration
 
@@ -60,6 +61,7 @@ class _Teller:
         self.graph = WaitGraph(snapshot)
         self.knots = find_knots(snapshot, self.graph)
         self.timed = find_timed(snapshot, self.graph)
+        self.names = Names(snapshot)
         self._threads = {thread.id: thread for thread in snapshot.threads}
         self._runtimes = {runtime.id: runtime for runtime in snapshot.runtimes}
 
@@ -131,7 +133,7 @@ class _Teller:
                 f"{duration(knot.until)}"
             )
         elif len(ring) == 1:
-            yield f"{certain}: task {ring[0].name!r} waits for itself, and nobody else can free it"
+            yield f"{certain}: task {self.names.short(ring[0])} waits for itself, and nobody else can free it"
         else:
             yield f"{certain}: {len(ring)} tasks wait for each other, and nobody else can free them"
         for task in ring:
@@ -139,7 +141,7 @@ class _Teller:
         names: list[str] = []
         for task in ring:
             resource = self._resource(task)
-            names += [repr(task.name), *([_label(resource)] if resource is not None else [])]
+            names += [self.names.short(task), *([_label(resource)] if resource is not None else [])]
         yield "  the ring: " + ring_of([*names[:12], *(["..."] if len(names) > 12 else [])])
         if knot.behind:
             behind = [self.graph.tasks[number] for number in knot.behind]
@@ -156,7 +158,7 @@ class _Teller:
             tasks = [task for task in self.snapshot.tasks if task.state == state]
             yield ""
             yield f"{title}: {count(len(tasks), 'task')}"
-            for group in _groups(tasks, lambda task: (task.stack, task.cancelled))[:10]:
+            for group in _groups(tasks, lambda task: (task.stack, task.cancelled, task.runtime))[:10]:
                 yield from _indented(self._group(group))
                 if state == "running":
                     yield from _indented(_indented(self._stack(group[0])))
@@ -205,7 +207,9 @@ class _Teller:
         if len(group) == 1:
             yield from self._task(group[0])
             return
-        first, *more = self._task(group[0], names=f"{len(group)} tasks like {group[0].name!r}")
+        label = self.names.runtime(group[0])
+        like = f"{group[0].name!r} ({label})" if label else repr(group[0].name)
+        first, *more = self._task(group[0], names=f"{len(group)} tasks like {like}")
         yield first
         yield from more
         known = [task.memory for task in group if task.memory is not None]
@@ -216,9 +220,10 @@ class _Teller:
         """A task in a few lines; the first says who, where, and what it waits on."""
         frame = self.snapshot.place(task)
         if names is None:
-            line = who(task.name, _site(frame), task.library)
+            line = f"{'task' if task.library == 'bateau' else f'{task.library} task'} {self.names.full(task)}"
         else:
-            line = names + (f" at {_place(frame)}" if frame is not None else "")
+            line = names
+        line += f" at {_place(frame)}" if frame is not None else ""
         wait = task.waits
         if task.ran is not None and names is None:
             line += f" has run for {_lasted(task)}"
@@ -252,13 +257,13 @@ class _Teller:
         if wait.arms:
             return
         resource = self.graph.resources.get(wait.resource) if wait.resource is not None else None
-        yield from self._who(resource)
+        yield from self._who(resource, timed=wait.left is not None)
         steps = self.graph.chain(task.id)
         if len(steps) > 1 and self.graph.can_move(task.id):
             yield "so in the end it waits for: " + self._end_of(steps[-1].by, steps[-1].resource)
 
-    def _who(self, resource: Resource | None) -> Iterator[str]:
-        """Who holds it, who could free it."""
+    def _who(self, resource: Resource | None, *, timed: bool = False) -> Iterator[str]:
+        """Who holds it, who could free it. ``timed``: time does, at the latest."""
         if resource is None or resource.kind in ("the clock", "the next turn"):
             return
         others = [one for one in resource.satisfiers if one not in resource.holders]
@@ -271,7 +276,7 @@ class _Teller:
         for ident in resource.holder_threads:
             thread = self._threads.get(ident)
             yield f"held by thread {thread.name if thread else ident}{_held(resource, len(resource.holders))}"
-        if resource.freed_by == "unknown" and not resource.holders:
+        if resource.freed_by == "unknown" and not resource.holders and not timed:
             yield "who could free it is not known" + (" for sure" if others else "")
 
     def _name(self, number: int) -> str:
@@ -286,10 +291,12 @@ class _Teller:
         if task.state != "waiting" or task.waits is None:
             frame = self.snapshot.place(task)
             since = f", for {_lasted(task)}" if task.ran is not None else ""
-            return f"{task.name!r}, which is {task.state}" + (f" at {_place(frame)}" if frame else "") + since
+            return (
+                f"{self.names.short(task)}, which is {task.state}" + (f" at {_place(frame)}" if frame else "") + since
+            )
         frame = self.snapshot.place(task)
         where = f" at {_place(frame)}" if frame is not None else ""
-        return f"{task.name!r}, which waits{where}"
+        return f"{self.names.short(task)}, which waits{where}"
 
     def _holding(self, resource: Resource, at: int, number: int) -> str:
         return self._doing(number) + _held(resource, at)
@@ -325,10 +332,10 @@ class _Teller:
                 resource = self.graph.resources.get(step.resource) if step.resource is not None else None
                 what = resource.text if resource is not None else "something unknown"
                 if resource is not None and resource.kind == "the clock":
-                    yield f"  {self.graph.tasks[step.task].name!r} waits until its time has come"
+                    yield f"  {self.names.short(self.graph.tasks[step.task])} waits until its time has come"
                     continue
                 by = self._doing(step.by) if step.by is not None else "somebody outside"
-                yield f"  {self.graph.tasks[step.task].name!r} waits on {what}, which could be freed by {by}"
+                yield f"  {self.names.short(self.graph.tasks[step.task])} waits on {what}, which could be freed by {by}"
         if not self.graph.can_move(task.id):
             yield "nobody can free it any more"
 
@@ -365,7 +372,7 @@ def _alike(tasks: Iterable[Task], resources: dict[int, Resource]) -> list[list[T
         wait, stack = task.waits, task.stack
         key: Any
         if wait is None:
-            key = stack, task.state, task.cancelled
+            key = stack, task.state, task.cancelled, task.runtime
         else:
             kind = kinds.get(wait.resource)
             if kind is None:
@@ -374,7 +381,7 @@ def _alike(tasks: Iterable[Task], resources: dict[int, Resource]) -> list[list[T
                 alike = resource.kind if resource is not None else None, shared
                 kind = kinds[wait.resource] = numbers.setdefault(alike, len(numbers))
             words = _NUMBERS.sub("#", wait.operation[:60]) if stack is None else None
-            key = stack, task.library, kind, task.cancelled, words
+            key = stack, task.library, kind, task.cancelled, task.runtime, words
         group = found.get(key)
         if group is None:
             found[key] = [task]
@@ -388,10 +395,6 @@ def _groups(tasks: Iterable[Task], key: Callable[[Task], Any]) -> list[list[Task
     for task in tasks:
         found.setdefault(key(task), []).append(task)
     return list(found.values())
-
-
-def _site(frame: Frame | None) -> tuple[str, int, str] | None:
-    return (frame.file, frame.line, frame.function) if frame is not None else None
 
 
 def _place(frame: Frame) -> str:

@@ -52,6 +52,8 @@ async def main():
             scope.spawn(work, n, event, name=f"named {n}" if n % 3 else None)
             if n % 10 == 0:
                 scope.spawn(nested, n, event, lock)
+        for _ in range(20): scope.spawn(bateau.time.sleep, 3600)
+        scope.spawn(event.wait)
         scope.spawn(reads, receiver)
         scope.spawn(stubborn).cancel("because")
         await bateau.time.sleep(0.05)
@@ -132,6 +134,14 @@ def test_the_document_is_the_same(process: int, monkeypatch: pytest.MonkeyPatch)
     for table in quick:
         assert quick[table] == slow[table], table
     assert json.dumps(quick) == json.dumps(slow)  # in the same order
+
+
+@pytest.mark.parametrize("process", ["bateau", "bateau on the pure kernel"], indirect=True)
+def test_what_is_no_async_function_is_named_after_what_was_spawned(process: int) -> None:
+    names = [task.name.rpartition("-")[0] for task in read_process(process).tasks]
+    assert names.count("sleep") == 20
+    assert names.count("Event.wait") == 1
+    assert "_awaiting" not in names
 
 
 def test_most_are_read_in_c(process: int, monkeypatch: pytest.MonkeyPatch) -> None:

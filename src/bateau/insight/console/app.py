@@ -318,11 +318,16 @@ class Console(App[None]):
     def _draw_table(self, tab: str, found: Listing) -> None:
         """Cells that changed, where the rows are the same; else all of it, with the cursor on the row it was on."""
         table = self._table(tab)
+        columns = found.columns or COLUMNS[tab]
+        if [key.value for key in table.columns] != [*columns]:
+            table.clear(columns=True)
+            for column in columns:
+                table.add_column(column, key=column)
         keys = [str(row.id) for row in found.rows]
         if keys == [key.value for key in table.rows]:
             for row in found.rows:
                 key = str(row.id)
-                for column, new, old in zip(COLUMNS[tab], row.cells, table.get_row(key), strict=True):
+                for column, new, old in zip(columns, row.cells, table.get_row(key), strict=True):
                     if new != old:
                         table.update_cell(key, column, new, update_width=True)
         else:

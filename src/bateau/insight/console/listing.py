@@ -9,6 +9,7 @@ from heapq import nsmallest
 from typing import Any
 
 from ..model import Frame, Resource, Runtime, Scope, Snapshot, Task
+from ..naming import Names
 from ..words import cut, duration
 
 # Rows made of one table: more than anybody scrolls through, and few enough to redraw ten times a second.
@@ -32,6 +33,8 @@ class Listing:
     rows: tuple[Row, ...]
     matching: int
     total: int
+    # The columns, where they are not those of ``COLUMNS``.
+    columns: tuple[str, ...] = ()
 
     def caption(self, noun: str) -> str:
         """``12 tasks``; ``3 of 12 tasks``; ``500 of 100,000 tasks``, and why. ``noun`` in the plural."""
@@ -45,6 +48,7 @@ class Listing:
         return f"{shown:,} of {self.total:,} {noun}"
 
 
+RUNTIME = "runtime"  # of each task, where there is more than one
 TASK_COLUMNS = ("id", "state", "name", "busy", "sched", "idle", "wakes", "waits on", "at")
 RESOURCE_COLUMNS = ("kind", "name", "used", "waiting", "held by", "held for", "freed by", "longest wait")
 SCOPE_COLUMNS = ("kind", "name", "children", "task", "at", "left", "state")
@@ -76,13 +80,18 @@ def task_rows(snapshot: Snapshot, *, match: str = "", sort: str = "state", most:
     key = SORTS[sort]
     found = matcher(match)
     lines: dict[int | None, str] = {}
+    names = Names(snapshot)
     tasks = (
-        [task for task in snapshot.tasks if found(task_text(snapshot, task, lines))]
+        [task for task in snapshot.tasks if found(f"{task_text(snapshot, task, lines)} {names.runtime(task)}")]
         if match.strip()
         else list(snapshot.tasks)
     )
     rows = tuple(Row(task.id, _task_cells(snapshot, task)) for task in nsmallest(most, tasks, key=key))
-    return Listing(rows, len(tasks), len(snapshot.tasks))
+    if not names.several:
+        return Listing(rows, len(tasks), len(snapshot.tasks))
+    labels = {task.id: names.runtime(task) for task in tasks}
+    rows = tuple(Row(row.id, (*row.cells[:3], labels[row.id], *row.cells[3:])) for row in rows)
+    return Listing(rows, len(tasks), len(snapshot.tasks), (*TASK_COLUMNS[:3], RUNTIME, *TASK_COLUMNS[3:]))
 
 
 def task_text(snapshot: Snapshot, task: Task, lines: dict[int | None, str] | None = None) -> str:
@@ -203,6 +212,7 @@ def branches(snapshot: Snapshot, *, match: str = "", most: int = MOST_ROWS, chil
     roots, below = tree(snapshot)
     tasks = {task.id: task for task in snapshot.tasks}
     found = matcher(match)
+    names = Names(snapshot)
     nodes: list[Branch] = []
     level: list[tuple[int, int | None]] = [(number, None) for number in roots[:children]]
     while level and len(nodes) < most:
@@ -211,7 +221,8 @@ def branches(snapshot: Snapshot, *, match: str = "", most: int = MOST_ROWS, chil
             task, own = tasks[number], below.get(number, [])
             wait = f"  waits: {task.waits.operation}" if task.waits is not None else ""
             mark = "* " if match and found(task_text(snapshot, task)) else ""
-            label = f"{mark}{task.name}  ({task.state}){wait}"
+            whose = f", {names.runtime(task)}" if parent is None and names.several else ""
+            label = f"{mark}{task.name}  ({task.state}{whose}){wait}"
             nodes.append(Branch(number, parent, label, bool(own), max(0, len(own) - children)))
             following.extend((child, number) for child in own[:children])
         level = following

@@ -25,6 +25,10 @@ TASK, SCOPE, RESOURCE, HOST = (
 NATIVE_DEQUES = {"bateau._native.Deque", "bateau._native.Ring"}
 _NATIVE_SIZE = Struct("<32xq")  # behind the items and the head
 _PARKED = 1
+# The coroutine of `kernel.coroutines` that awaits whatever else was spawned, such as `time.sleep(5)`. In every CPython from 3.11 on, a coroutine has
+# its qualified name so many bytes before its frame.
+_ANY_AWAITABLE = "_awaiting"
+_BEFORE_FRAME = 40
 _ASYNCIOS = frozenset(("_asyncio.Future", "_asyncio.Task", "asyncio.futures.Future", "asyncio.tasks.Task"))
 # What is read of a task in C, in the order that it is expected: pointers, then numbers.
 _QUICK = (
@@ -260,7 +264,7 @@ class BateauTasks:
         if name:
             fields["name"] = self.objects.string(name, 1024)
         else:
-            base = self._base(chain.path) if chain is not None else "task"
+            base = self._base(chain.path, coro) if chain is not None else "task"
             fields["name"] = f"{base}-{number - self._hosts.get(host, 0)}"
         if scope:
             fields["scope"] = scope
@@ -279,12 +283,26 @@ class BateauTasks:
         draft.task(address, fields)
         return address, fields, chain, values
 
-    def _base(self, path: Path) -> str:
+    def _base(self, path: Path, coro: int) -> str:
         """What tasks without a name are called that stand there: their outermost function."""
         found = self._bases.get(path)
         if found is None:
-            found = self._bases[path] = path.links[0].code.qualname if path.links else "task"
+            found = path.links[0].code.qualname if path.links else "task"
+            if (
+                found == _ANY_AWAITABLE
+            ):  # what was spawned is no async function; its name was given to the coroutine that awaits it
+                return self._named(coro, found)
+            self._bases[path] = found
         return found
+
+    def _named(self, coro: int, otherwise: str) -> str:
+        """A coroutine's own ``__qualname__``, which need not be that of its code."""
+        try:
+            return self.objects.string(
+                self.memory.word(coro + self.objects.layout.generator_frame - _BEFORE_FRAME), 1024
+            )
+        except (Fault, UnicodeDecodeError):
+            return otherwise
 
     def _task_of(self, scope: int) -> int:
         """The id of the task whose block a scope is; 0 without one."""

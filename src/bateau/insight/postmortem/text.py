@@ -9,6 +9,7 @@ from collections import Counter
 from ...kernel.explain import who_helps
 from ..explain import explain_knot
 from ..model import Finding, Frame, Runtime, Snapshot, Task
+from ..naming import Names
 from ..waitgraph import find_knots
 from ..words import count, duration
 from .death import UNSEEN, whose
@@ -109,11 +110,12 @@ def _tasks(snapshot: Snapshot, most: int) -> list[str]:
     lines = [
         f"{count(len(alive), 'task')} {'were' if len(alive) != 1 else 'was'} alive" + (f": {summary}" if alive else "")
     ]
-    names = {task.id: task.name for task in snapshot.tasks}
+    names = Names(snapshot)
+    short = {task.id: names.short(task) for task in snapshot.tasks}
     resources = {resource.id: resource for resource in snapshot.resources}
     rank = {"running": 0, "unknown": 1, "ready": 2, "waiting": 3}
     for task in sorted(alive, key=lambda task: (rank.get(task.state, 4), task.id))[:most]:
-        lines.append(f"  {task.name!r} {_state(task)}")
+        lines.append(f"  {names.full(task)} {_state(task)}")
         if (
             task.waits is not None
             and (resource := resources.get(task.waits.resource or 0)) is not None
@@ -122,7 +124,7 @@ def _tasks(snapshot: Snapshot, most: int) -> list[str]:
             # The recorder writes one holder down; of these there may have been several.
             more = " and perhaps others" if resource.kind in _SHARED else ""
             since = f"{more} when the wait began" if resource.inferred else ""
-            held = who_helps([repr(names.get(holder, holder)) for holder in resource.holders], ())
+            held = who_helps([short.get(holder, str(holder)) for holder in resource.holders], ())
             lines += [f"      {words}{since}" for words in held]
         if task.cancelled:
             lines.append(f"      was being cancelled: {task.cancelled}")

@@ -42,7 +42,9 @@ HOT_SLOTS: Final = 5  # slots ever used
 HOT_LOST_TASKS: Final = 6  # tasks that found no slot
 HOT_LOST_TEXTS: Final = 7  # names and stacks that found no place
 HOT_STATE: Final = 8  # OPEN, or CLOSED in order
-HOT_ALIVE: Final = 9  # when the watcher saw the process alive last (0: nobody watches); its loops may all have been idle
+HOT_ALIVE: Final = (
+    9  # when the watcher saw the process alive last (0: nobody watches); its loops may all have been idle
+)
 HOT_COUNT: Final = 10
 OPEN: Final = 1
 CLOSED: Final = 2
