@@ -549,7 +549,11 @@ bateau.run(main)
         while not any("task 'waiter'" in line for line in lines):
             lines.append(program.stderr.readline())
             assert lines[-1], "the program ended"
-        while not path.exists() or path.read_text().count("has waited for at least") < 1:
+        while (
+            not path.exists()
+            or path.read_text().count("\nprocess ") < 1
+            or "has waited for at least" not in path.read_text()
+        ):
             time.sleep(0.02)
     finally:
         program.kill()
@@ -557,7 +561,7 @@ bateau.run(main)
         program.stdout.close()
         program.stderr.close()
     assert "running now: 1 task" in path.read_text()
-    assert json.dumps(path.read_text())
+    assert "\n\nprocess " in path.read_text(), "an empty line stands between two"
 
 
 def test_a_fork_after_the_agents_end_closes_nobodys_descriptors() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,25 @@ def test_github(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert out.count("\n") == 1
 
 
+def test_standard_input(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def given(raw: bytes, *arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
+        return command(["lint", "-", *arguments]), capsys.readouterr().out
+
+    status, out = given(SLEEPS.format("").encode(), "--isolated")
+    assert status == 1
+    assert out.startswith("<stdin>:5:5: scheduling_delay: ")
+    assert given(b"x = 1\n", "--isolated")[0] == 0
+    assert given("# coding: latin-1\nasync def ä(): pass\n".encode("latin-1"), "--isolated")[0] == 0
+    # With a name, the settings and the neighbours are those of its folder.
+    written(tmp_path, blocks="import time\n\n\ndef slow():\n    time.sleep(1)\n")
+    (tmp_path / "pyproject.toml").write_text('[tool.bateau.lint.per-file-ignores]\n"quiet.py" = ["scheduling_delay"]\n')
+    text = b"from blocks import slow\n\n\nasync def f():\n    slow()\n"
+    status, out = given(text, "--stdin-filename", str(tmp_path / "loud.py"))
+    assert (status, out.startswith(f"{tmp_path}/loud.py:5:5: scheduling_delay: ")) == (1, True)
+    assert given(text, "--stdin-filename", str(tmp_path / "quiet.py"))[0] == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -71,6 +92,8 @@ def test_github(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--select", "strange", "."], "no rule is called 'strange'; there are: blocking_file_call, "),
         (["--explain", "strange"], "no rule is called 'strange'"),
         (["--config", "nowhere.toml", "."], "nowhere.toml"),
+        (["-", "."], "standard input (-) is looked at by itself"),
+        (["--stdin-filename", "a.py", "."], "--stdin-filename goes with the path -"),
     ],
 )
 def test_what_can_not_be_done_is_2(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ..lint.engine import Report
     from ..lint.settings import Settings
 
 DESCRIPTION = (
@@ -21,7 +22,10 @@ DESCRIPTION = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the subcommand."""
     parser.add_argument(
-        "paths", nargs="*", metavar="PATH", help="files, and folders whose .py files are meant (default: .)"
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="files, and folders whose .py files are meant (default: .); -: standard input",
     )
     parser.add_argument(
         "--format", choices=("text", "json", "github"), default="text", help="of the findings (default: text)"
@@ -36,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ignore", action="append", default=[], metavar="NAMES", help="rules not to run")
     parser.add_argument("--config", metavar="FILE", help="a pyproject.toml (default: the nearest one with settings)")
     parser.add_argument("--isolated", action="store_true", help="without any pyproject.toml")
+    parser.add_argument(
+        "--stdin-filename",
+        metavar="PATH",
+        help="where standard input's text belongs: its settings, and the files that it imports, are those of there",
+    )
     parser.add_argument("--explain", metavar="NAME", help="what a rule finds, why, and what to write instead")
     parser.add_argument("--rules", action="store_true", help="list the rules")
 
@@ -53,7 +62,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _main(args: argparse.Namespace) -> int:
-    from ..lint import engine, output
+    from ..lint import output
     from ..lint.rules import RULES
 
     if args.rules:
@@ -72,7 +81,7 @@ def _main(args: argparse.Namespace) -> int:
     enabled = gc.isenabled()
     gc.disable()  # the trees of a project are no garbage before the end: looking for some in them takes as long as the rest
     try:
-        report = engine.check_paths(args.paths or ["."], _settings(args))
+        report = _report(args)
     finally:
         if enabled:
             gc.enable()
@@ -80,6 +89,19 @@ def _main(args: argparse.Namespace) -> int:
     if text:
         print(text)
     return 1 if report.findings else 0
+
+
+def _report(args: argparse.Namespace) -> Report:
+    from ..lint import NoSuchPath, engine
+
+    if "-" not in args.paths:
+        if args.stdin_filename is not None:
+            raise NoSuchPath("--stdin-filename goes with the path - (standard input)")
+        return engine.check_paths(args.paths or ["."], _settings(args))
+    if len(args.paths) > 1:
+        raise NoSuchPath("standard input (-) is looked at by itself: name no other path beside it")
+    raw = sys.stdin.buffer.read()
+    return engine.Report(engine.check_bytes(raw, args.stdin_filename or "<stdin>", _settings(args)), files=1)
 
 
 def _settings(args: argparse.Namespace) -> Settings:
@@ -94,7 +116,8 @@ def _settings(args: argparse.Namespace) -> Settings:
     elif args.isolated:
         found = settings.Settings()
     else:
-        found = settings.find(Path(args.paths[0]) if args.paths else Path.cwd())
+        path = args.stdin_filename if "-" in args.paths else args.paths[0] if args.paths else None
+        found = settings.find(Path(path) if path is not None else Path.cwd())
     if args.select:
         found = replace(found, select=settings.names_of(args.select))
     if args.ignore:

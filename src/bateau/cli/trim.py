@@ -7,7 +7,7 @@ import sys
 
 DESCRIPTION = (
     "Read text with tracebacks (an issue, a log) and print it with each shown as bateau shows its own: the user's "
-    "frames, groups with one part as one trace, spawn sites. Frames of bateau, asyncio, trio and anyio are left out."
+    "frames, groups with one part as one trace, spawn sites. Frames of bateau, asyncio, trio and anyio are left out, but for those of a call of yours that failed in there."
 )
 
 

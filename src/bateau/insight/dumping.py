@@ -41,6 +41,8 @@ def dump_on(signum: int, file: str | IO[str] | None = None, *, form: Format = "t
 def dump_every(seconds: float, file: str | IO[str] | None = None, *, form: Format = "text") -> Callable[[], None]:
     """Write what every task is doing, every ``seconds``, from a thread of its own. ``file`` as for ``dump_on``.
 
+    Dumps as text have an empty line between them, and each says when it was taken.
+
     Returns the function that ends it. From the second dump on each wait is told with how long it has lasted at least.
     """
     if not 0.01 <= seconds <= 1e7:
@@ -66,7 +68,7 @@ def dump_every(seconds: float, file: str | IO[str] | None = None, *, form: Forma
 def _safely(reader: LiveReader, form: Format) -> str:
     """A dump, or why there is none: it must not end the program that is being looked at."""
     try:
-        return render(reader.read(), form)
+        return render(reader.read(), form) + ("\n" if form == "text" else "")
     except Exception as error:
         return f"bateau: no dump: {type(error).__name__}: {error}\n"
 

@@ -57,9 +57,14 @@ def check_paths(paths: Iterable[str | os.PathLike[str]], settings: Settings | No
 
 def check_source(text: str, path: str = "<string>", settings: Settings | None = None) -> list[Diagnostic]:
     """Look at one text, as of a file at ``path``; its neighbours are read where it imports them. Raises ``BadSettings``."""
+    return check_bytes(text.encode(), path, settings)
+
+
+def check_bytes(raw: bytes, path: str = "<string>", settings: Settings | None = None) -> list[Diagnostic]:
+    """As ``check_source``, of a file's contents: in the encoding that they declare."""
     settings = settings or Settings()
     report, project = Report(), Project()
-    module = _parsed(Path(path), path, text.encode(), report)
+    module = _parsed(Path(path), path, raw, report)
     if module is not None:
         project.add(module)
         report.findings += _asked(module, project, [RULES[name]() for name in settings.rules()], settings)
