@@ -450,18 +450,30 @@ from bateau import sim
 from bateau.time import sleep as sleep_async
 
 sleep, kill, pid, mode = time.sleep, posix.kill, os.getpid(), sys.argv[1]
+begun, heard = [], []
 
 def interrupts():
-    for _ in range(2 if mode != "sync" else 1):
-        sleep(0.3)
-        kill(pid, signal.SIGINT)
+    # A second signal that comes before Python has seen the first one counts once, and one that comes just before a thread falls asleep is
+    # seen with the next: so each is repeated until it was heard.
+    for number in range(1, 3 if mode != "sync" else 2):
+        while not begun or len(heard) < number:
+            if begun:
+                kill(pid, signal.SIGINT)
+            sleep(0.1)
+
+def hear(signum, frame):
+    if len(heard) < (2 if mode != "sync" else 1):
+        heard.append(1)
+        raise KeyboardInterrupt
 
 def polite():
+    begun.append(1)
     while True:
         sum(range(1000))
         time.sleep(0.001)
 
 def stubborn():
+    begun.append(1)
     while True:
         sum(range(1000))
 
@@ -471,15 +483,27 @@ def sync(world):
     time.sleep(1e9)
 
 async def in_tasks(world):
-    for name in "ab":
-        world.host(name).start(polite)
-    await sleep_async(1e9)
+    own = signal.getsignal(signal.SIGINT)  # bateau's: the first asks, the second cancels
+    def count(signum, frame):
+        heard.append(1)
+        if len(heard) <= 2:
+            own(signum, frame)
+    signal.signal(signal.SIGINT, count)
+    try:
+        for name in "ab":
+            world.host(name).start(polite)
+        await sleep_async(1e9)
+    finally:
+        signal.signal(signal.SIGINT, own)
 
+if mode != "async":
+    signal.signal(signal.SIGINT, hear)
+before = signal.getsignal(signal.SIGINT)
 _thread.start_new_thread(interrupts, ())
 try:
     sim.run(in_tasks if mode == "async" else sync, max_steps=10**9)
 except KeyboardInterrupt:
-    print("interrupted", signal.getsignal(signal.SIGINT) is signal.default_int_handler, flush=True)
+    print("interrupted", signal.getsignal(signal.SIGINT) is before, flush=True)
 os._exit(0)
 """
 
@@ -490,6 +514,51 @@ def test_the_real_ctrl_c_while_others_have_the_baton(mode: str) -> None:
         [sys.executable, "-c", INTERRUPTED, mode], capture_output=True, text=True, timeout=60, env=os.environ
     )
     assert done.stdout == "interrupted True\n", done.stderr
+
+
+AT_ONCE = """
+import os, sys, time
+from bateau import sim
+
+class Baton:
+    # A signal's handler runs at the end of the call in which the signal came.
+    def __init__(self, real, moment):
+        self.real, self.moment, self.raised = real, moment, False
+    def acquire(self, *args):
+        taken = self.real.acquire(*args)
+        self.interrupt("taken")
+        return taken
+    def release(self):
+        self.real.release()
+        self.interrupt("given")
+    def interrupt(self, moment):
+        if moment == self.moment and not self.raised:
+            self.raised = True
+            raise KeyboardInterrupt
+
+def other():
+    for _ in range(5):
+        time.sleep(0.001)
+
+def scenario(world):
+    process = world.host("a").start(other)
+    thread = process.main if sys.argv[1] == "given" else world.director.main
+    thread.baton = Baton(thread.baton, sys.argv[1])
+    time.sleep(1)
+
+try:
+    sim.run(scenario)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("moment", ["given", "taken"])
+def test_a_real_ctrl_c_just_as_the_baton_changes_hands(moment: str) -> None:
+    """It was waited for the baton that had been taken already; or the world was closed while another had it."""
+    done = subprocess.run([sys.executable, "-c", AT_ONCE, moment], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")
 
 
 # -- exits, the environment, other programs ----------------------------------------------------------------------------------

@@ -313,9 +313,11 @@ class World(Timeline):
         """Give the baton to whoever is next, and come back when it is this thread's turn again."""
         following = self.ready.popleft() if chosen else self.next_thread()
         if following is not thread:
+            # In one go for every other thread: Python switches threads, and runs handlers of signals, at the end of a call at the earliest.
+            # So whoever finds itself in ``self.thread`` has been handed its baton.
             self.thread = following
-            following.baton.release()
             try:
+                following.baton.release()
                 thread.baton.acquire()
             except BaseException:
                 self._interrupted(thread)
@@ -332,17 +334,26 @@ class World(Timeline):
             raise pending
 
     def _interrupted(self, thread: SimThread) -> None:
-        """A real signal's handler has raised in ``thread``, which does not have the baton: the run can't go on.
+        """A real signal's handler has raised in ``thread`` as it gave the baton away or waited for it: the run can't go on.
 
         Whoever has the baton hands it back at its next simulated call. If that never comes, a second Ctrl-C leaves it behind.
         """
         self.over = True
-        thread.unblock()
         try:
-            thread.baton.acquire()
+            if self.thread is not thread:
+                thread.unblock()
+                thread.baton.acquire()
         except BaseException:
-            self.closed, self.stuck = True, self.thread
+            if self.thread is not thread:
+                self.closed, self.stuck = True, self.thread
+                raise
+            self._take_over_again(thread)
             raise
+        self._take_over_again(thread)
+
+    def _take_over_again(self, thread: SimThread) -> None:
+        """It has been handed its baton, and may have taken it before the handler raised."""
+        thread.baton.acquire(False)
         self.take_over(thread)
 
     def take_over(self, thread: SimThread) -> None:
