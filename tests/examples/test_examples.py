@@ -133,11 +133,13 @@ def ask(port: int, method: str, path: str, body: Any = None) -> tuple[int, Any]:
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_s01_task_scheduler(runtime: str) -> None:
     with running("task_scheduler.py", "0", "2", runtime=runtime) as (process, port):
+        began = time.monotonic()
         for n in range(2):
             assert ask(port, "POST", "/jobs", {"seconds": 1})[0] == 202, n  # the others meet busy workers
         low = ask(port, "POST", "/jobs", {"seconds": 0, "priority": -1})[1]["id"]
         high = ask(port, "POST", "/jobs", {"seconds": 0, "priority": 5})[1]["id"]
         late = ask(port, "POST", "/jobs", {"seconds": 60, "timeout": 0.05, "priority": 4})[1]["id"]
+        met_busy_workers = time.monotonic() - began < 1  # else this machine stood still, and the order is anybody's
         assert ask(port, "GET", "/jobs/99")[0] == 404
         assert ask(port, "GET", "/jobs/x")[0] == 404
         assert ask(port, "POST", "/jobs", {"seconds": "soon"})[0] == 400
@@ -148,16 +150,21 @@ def test_s01_task_scheduler(runtime: str) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         # A running job may finish after SIGTERM; a queued one is left, and told.
+        began = time.monotonic()
         for _ in range(3):
             ask(port, "POST", "/jobs", {"seconds": 1})
         process.send_signal(signal.SIGTERM)
         stdout, _ = process.communicate(timeout=15)
+        took = time.monotonic() - began
     *reports, stopped = stdout.splitlines()
     ended = [report.split(";")[0] for report in reports if not report.startswith("quiet;")]
-    assert len(ended) == 7, stdout  # each is told, the last ones too, and nothing else is
-    assert ended.index(f"job {high} done") < ended.index(f"job {low} done")
+    # Of the last three the third begins when another has ended, a second later, if it was not told to stop before; then it ends in two.
+    begun = stopped == "stopped; {'done': 7, 'timed out': 1}" and took >= 2
+    assert begun or stopped == "stopped; {'done': 6, 'timed out': 1, 'queued': 1}"
+    assert len(ended) == 7 + begun, stdout  # each is told, the last ones too, and nothing else is
     assert f"job {late} timed out" in ended
-    assert stopped == "stopped; {'done': 6, 'timed out': 1, 'queued': 1}"
+    if met_busy_workers:
+        assert ended.index(f"job {high} done") < ended.index(f"job {low} done")
     assert process.returncode == 0
 
 

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from contextlib import ExitStack
 
 import pytest
@@ -49,7 +48,16 @@ async def main():
 """
 
 DEAF = """
+import os, signal
+
 async def main():
+    own = signal.getsignal(signal.SIGINT)
+
+    def tell(signum, frame):
+        os.write(1, b"heard\\n")   # a print may be what was interrupted
+        own(signum, frame)
+
+    signal.signal(signal.SIGINT, tell)
     say("ready")
     try:
         while True:
@@ -113,9 +121,11 @@ def test_the_second_cancels(runtime, start):
 def test_the_third_raises_on_the_spot(runtime, start):
     process = start(DEAF, runtime)
     expect(process, "ready")
-    for _ in range(3):
-        time.sleep(0.1)
+    for _ in range(2):
         interrupt(process)
+        while process.stdout.readline() != "heard\n":  # the next one, sent before, might count as the same
+            assert process.poll() is None
+    process.send_signal(signal.SIGINT)
     code, out, err = finish(process)
     assert code in (-signal.SIGINT, 130)
     assert out.endswith("left\n")
@@ -150,7 +160,12 @@ SCRIPT = """
 async def wait():
     try:
         say("ready")
-        await thread.CallbackFuture()
+        future = thread.CallbackFuture()
+        while not bateau.stopping():
+            with bateau.move_on_after(0.02):
+                await future
+        say("asked")
+        await future
     finally:
         say("cleanup")
 
@@ -174,6 +189,6 @@ def test_a_script_goes_on_with_its_loop(runtime, start):
     process = start("", runtime, SCRIPT)
     expect(process, "ready")
     interrupt(process)
-    time.sleep(0.2)
+    expect(process, "asked")  # sent before that, the second might count as the first
     interrupt(process)
     assert finish(process) == (0, "cleanup\ninterrupted\n42\n", "")
