@@ -66,6 +66,9 @@ class Host:
         # Values of run-scoped variables; they live as long as this run.
         self.run_vars: dict[Any, Any] = {}
         self.thread_id = get_ident()
+        # Read at each wait and each wake, so here too and not only in the class (measured: 12 ns instead of 25).
+        self.instrument = None
+        self.resumed = None
         instrument.made(self)
 
     # -- the five ------------------------------------------------------------------------------------------------
