@@ -183,7 +183,9 @@ def test_ctrl_c_twice_cancels_and_still_reports() -> None:
         )
         wait_for_progress(process)
         interrupt(process)
-        time.sleep(1.0)  # Python has to see it: it does not tell when it has, and the second counts as the first until then
+        time.sleep(
+            1.0
+        )  # Python has to see it: it does not tell when it has, and the second counts as the first until then
         assert process.poll() is None  # stopping waits for what is in flight
         interrupt(process)
         stdout, stderr = process.communicate(timeout=30)

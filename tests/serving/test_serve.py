@@ -13,6 +13,8 @@ import time
 
 import pytest
 
+from bateau.serving.supervisor import _Slot, _Worker
+
 pytestmark = pytest.mark.real_os("it starts processes, and sends them signals")
 
 LONG = 60.0  # seconds nobody waits out
@@ -250,6 +252,13 @@ def test_workers_end_when_their_supervisor_is_killed(tmp_path):
         assert all(_is_over(pid) for pid in workers)
         with pytest.raises(ConnectionRefusedError):
             server.client()
+
+
+def test_a_worker_that_somebody_else_has_reaped_is_sent_nothing():
+    """An error here would end the supervisor in the middle of its end, and leave the other workers behind."""
+    worker = subprocess.Popen([sys.executable, "-c", "pass"])
+    worker.wait()
+    _Worker(worker.pid, _Slot(1, []), -1).tell(signal.SIGTERM)
 
 
 def _is_over(pid):

@@ -16,7 +16,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ..kernel.policy import Supervise
@@ -52,6 +52,11 @@ class _Worker:
         self.ready = False
         # Asked to end: when it is killed if it has not.
         self.kill_at: float | None = None
+
+    def tell(self, signum: signal.Signals) -> None:
+        """Send it a signal; nobody gets one if somebody else has reaped it (an ``os.wait()`` in ``on_ready``), which ``_reap`` will find."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signum)
 
     def __str__(self) -> str:
         return f"worker {self.slot.number} (process {self.pid})"
@@ -158,7 +163,7 @@ class Supervisor:
 
     def _ask_to_end(self, worker: _Worker) -> None:
         worker.kill_at = time.monotonic() + (self.job.grace if self._stopping < 2 else 0.0) + MARGIN
-        os.kill(worker.pid, signal.SIGTERM)
+        worker.tell(signal.SIGTERM)
 
     # -- workers ---------------------------------------------------------------------------------------------------------
 
@@ -293,15 +298,16 @@ class Supervisor:
             if worker.kill_at is not None and worker.kill_at <= now:
                 _log.error("%s did not end in time; it is killed", worker)
                 worker.kill_at = None if self._stopping > 1 else now + MARGIN
-                os.kill(worker.pid, signal.SIGKILL)
+                worker.tell(signal.SIGKILL)
         if self._rolling and self._next is None and not self._stopping:
             self._next = self._fork(self._rolling.popleft())
 
     def _end_all(self) -> None:
         """On the way out by an error of the supervisor's own: no worker is left behind."""
         for worker in self._workers.values():
-            os.kill(worker.pid, signal.SIGKILL)
-            os.waitpid(worker.pid, 0)
+            worker.tell(signal.SIGKILL)
+            with suppress(ChildProcessError):
+                os.waitpid(worker.pid, 0)
             self._forget_pipe(worker)
         self._workers.clear()
 
