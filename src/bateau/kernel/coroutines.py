@@ -19,7 +19,7 @@ def as_coroutine(
     if isinstance(fn, CoroutineType):
         if args:
             raise TypeError("arguments can't be given with a coroutine object; pass the function instead")
-        return fn  # pyright: ignore[reportUnknownVariableType]
+        return fn  # pyright: ignore[reportUnknownVariableType]  # whatever it returns, nobody has said
     if not callable(fn):
         if hasattr(fn, "__await__"):
             return _awaiting(fn)
@@ -30,7 +30,7 @@ def as_coroutine(
     if hasattr(result, "__await__"):
         coro: Any = _awaiting(result)
         coro.__qualname__ = getattr(fn, "__qualname__", coro.__qualname__)  # the task's name is made of it
-        return coro  # type: ignore[no-any-return]
+        return coro  # type: ignore[no-any-return]  # an Any so that its name may be set; it is a coroutine
     raise TypeError(
         f"{getattr(fn, '__qualname__', fn)!s} returned a {type(result).__name__}, not an awaitable: "
         "spawn needs an async function; for a sync one use scope.spawn_blocking(fn, ...)"

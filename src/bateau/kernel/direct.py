@@ -56,7 +56,7 @@ def resumed_directly(coro: CoroutineType[Any, Any, T]) -> Generator[Any, Any, T]
                 yield trap
                 break
             except StopIteration as stop:
-                return stop.value  # type: ignore[no-any-return]
+                return stop.value  # type: ignore[no-any-return]  # a StopIteration has no type for its value: it is coro's
             except GeneratorExit:
                 if task.aside is aside:  # all is closed from above: the inner one first
                     coro.close()
@@ -69,7 +69,7 @@ def resumed_directly(coro: CoroutineType[Any, Any, T]) -> Generator[Any, Any, T]
             _take_back(task, aside)
         if aside.error is not None:
             raise aside.error
-        return aside.value  # type: ignore[no-any-return]
+        return aside.value  # type: ignore[no-any-return]  # what coro returned, by way of the engine
     finally:
         _take_back(task, aside)
         del aside, thrown  # a frame that holds the exception that holds the frame would live until the collector comes

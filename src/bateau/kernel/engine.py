@@ -134,7 +134,7 @@ class Engine(EngineFields, Host):
         self._timers = timers.heap  # where tools that read another process's memory find how many there are
         if native is None:  # the twin keeps its own
             self.set_timer = timers.set  # type: ignore[method-assign]  # a call less for each, as with ``now``
-            self.clear_timer = timers.clear  # type: ignore[method-assign]
+            self.clear_timer = timers.clear  # type: ignore[method-assign]  # as above
         # The parked operation that last showed that another thread could still free something.
         self._beyond: Operation[Any] | None = None
         self._hungry_turns = 0

@@ -62,7 +62,7 @@ def all_tasks(roots: Iterable[CancelNode]) -> list[Task[Any]]:
     todo: list[Any] = list(roots)
     for node in todo:
         if isinstance(node, Task):
-            found.append(node)  # pyright: ignore[reportUnknownArgumentType]
+            found.append(node)  # pyright: ignore[reportUnknownArgumentType]  # a Task of whatever it returns
         todo.extend(node.children or ())
     return found
 

@@ -214,7 +214,7 @@ class Operation(OperationFields, Generic[T]):
         if self.error is not None:
             error, self.error = self.error, None
             raise error
-        return self.value  # type: ignore[no-any-return]
+        return self.value  # type: ignore[no-any-return]  # a subclass's T: `poll` or `fire` has put it there
 
     def __del__(self) -> None:
         if self.state is NEW:
@@ -282,7 +282,7 @@ def _thrown(op: Operation[Any], task: Task[Any], exc: BaseException) -> None:
     task.host.rearm(task, exc)
 
 
-keep(thrown=_thrown, operation_await=Operation.__await__)  # pyright: ignore[reportUnknownMemberType]
+keep(thrown=_thrown, operation_await=Operation.__await__)  # pyright: ignore[reportUnknownMemberType]  # an Operation of any T
 
 
 def settle_guards(task: Task[Any], shielded: bool) -> Generator[Any, Any, None]:
@@ -342,7 +342,7 @@ class RetryOperation(Operation[T]):
             if self.error is not None:
                 error, self.error = self.error, None
                 raise error
-        return self.value  # type: ignore[no-any-return]
+        return self.value  # type: ignore[no-any-return]  # a subclass's T: `poll` or `fire` has put it there
 
     def wait_hint(self, task: Task[Any]) -> Generator[Any, Any, None]:
         """Suspend until there may be something to poll for. Hosts with a better way to wait for an fd take it here."""

@@ -172,11 +172,11 @@ class Scope(ScopeFields, Cancellable, Resource):
         if type(fn) is FunctionType and not args:
             coro = fn()  # as below, for half of the price
         else:
-            coro = fn if type(fn) is CoroutineType else fn(*args) if callable(fn) else None  # pyright: ignore[reportUnknownVariableType]
+            coro = fn if type(fn) is CoroutineType else fn(*args) if callable(fn) else None  # pyright: ignore[reportUnknownVariableType]  # checked in the next line
         if type(coro) is not CoroutineType or coro is fn:
             coro = as_coroutine(fn, args, made=coro)
         task: Task[Any] = _new_task(Task)
-        task._begin(host, coro, self, name, copy_context())  # pyright: ignore[reportUnknownArgumentType]
+        task._begin(host, coro, self, name, copy_context())  # pyright: ignore[reportUnknownArgumentType]  # of any T: the overloads say which
         frame = _getframe(1)
         task._site_code = frame.f_code
         task._site_offset = frame.f_lasti

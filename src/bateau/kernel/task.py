@@ -86,7 +86,7 @@ class Outcome(Generic[T_co]):
         """The value; raises the task's error, or ``TaskCancelled``."""
         error = self.error
         if error is None:
-            return self._value  # type: ignore[no-any-return]
+            return self._value  # type: ignore[no-any-return]  # a T once it has ended, and unset before
         if self.cancelled:
             raise _as_task_cancelled("the task", error)
         raise error

@@ -51,7 +51,7 @@ def about() -> str:
 
 if TYPE_CHECKING or native is None:
     # Nothing to inherit: the fields are the ``__slots__`` of the classes themselves.
-    # ruff: noqa: D101
+    # ruff: noqa: D101  # each class below is only a name for no fields
     class _Nothing:
         __slots__ = ()
 
