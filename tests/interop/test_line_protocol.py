@@ -51,10 +51,12 @@ class Gate:
 
     def __init__(self) -> None:
         self.waiting = 0
+        self.asked: set[str] = set()
         self.event = bateau.sync.Event()
 
     async def __call__(self, text: str) -> str:
         self.waiting += 1
+        self.asked.add(text)
         try:
             await self.event.wait()
         finally:
@@ -138,7 +140,9 @@ def test_a_cancelled_requester_leaves_the_driver_alone(entry: Any) -> None:
                 async with bateau.scope() as asking:
                     patient = asking.spawn(client.ask, "gate", "patient")
                     hasty = asking.spawn(client.ask, "gate", "hasty")
-                    await until(lambda: gate.waiting == 3)
+                    await until(
+                        lambda: gate.asked >= {"patient", "hasty"}
+                    )  # the first may have been too late to be sent at all
                     hasty.cancel("changed its mind")
                     assert await client.ask("upper", "meanwhile") == "MEANWHILE"
                     gate.event.set()

@@ -73,7 +73,7 @@ def test_starlette_and_httpx():
             assert (answer.status_code, sorted(answer.content)) == (200, sorted(body))
             assert (await client.get("/thread")).text == "from a thread"
             with pytest.raises(httpx.ReadTimeout):
-                await client.get("/slow", timeout=0.05)
+                await client.get("/slow", timeout=httpx.Timeout(20, read=0.05))
             # A bateau scope cuts a request of httpx short, and the client goes on.
             with bateau.move_on_after(0.05) as scope:
                 await client.get("/slow")
