@@ -114,7 +114,11 @@ class Halves(AsyncStream):
         return self.reader.closed
 
 
-async def measure_all(size: int, rounds: int) -> None:
+Stacks = dict[str, tuple[Callable[[], Awaitable[Pair]], str | None, bool]]
+
+
+def all_stacks() -> Stacks:
+    """How a connected pair is made of each stack, the stack that its last layer lies on, and whether a write is flushed."""
     client, server = contexts()
 
     async def tls(pair: Pair) -> Pair:
@@ -145,7 +149,7 @@ async def measure_all(size: int, rounds: int) -> None:
     async def socket_tls() -> Pair:
         return await tls(await sockets())
 
-    stacks = {
+    return {
         "duplex": (bare, None, False),
         "traced": (over(bare, lambda s: traced(s, lambda event: None)), "duplex", False),
         "BufStream, flushed": (over(bare, BufStream), "duplex", True),
@@ -155,6 +159,10 @@ async def measure_all(size: int, rounds: int) -> None:
         "socketpair": (sockets, None, False),
         "TLS on socketpair": (socket_tls, "socketpair", False),
     }
+
+
+async def measure_all(size: int, rounds: int) -> None:
+    stacks = all_stacks()
     message = bytes(size)
     samples: dict[str, list[float]] = {name: [] for name in (*stacks, "BufStream.readline, buffered")}
     for _ in range(rounds):
@@ -163,10 +171,14 @@ async def measure_all(size: int, rounds: int) -> None:
             samples[name].append(await calibrated(lambda n, p=pair, f=flush: exchange(p, message, n, f)))
             for end in pair:
                 end.close()
-        pair = await over(bare, BufStream)()
+        pair = await stacks["BufStream, flushed"][0]()
         samples["BufStream.readline, buffered"].append(await calibrated(lambda n, p=pair: lines(p, message, n, True)))
         for end in pair:
             end.close()
+    show(stacks, samples)
+
+
+def show(stacks: Stacks, samples: dict[str, list[float]]) -> None:
     print(f"{'stack':32}{'write + read ns':>16}{'±':>6}{'over':>16}{'layer ns':>10}")
     middle = {name: statistics.median(values) for name, values in samples.items()}
     for name, values in samples.items():
