@@ -19,7 +19,7 @@ from bateau import checkpoint, yield_now
 from bateau.channel import channel
 from bateau.sim.doors import opened
 from bateau.sim.running import one_run
-from bateau.sim.strategy import bytecode
+from bateau.sim.strategy import bytecode, instructions
 from bateau.sim.strategy.exhaustive import Exhaustive
 from bateau.sim.strategy.knowledge import is_plain
 from bateau.sim.strategy.watching import StepWatcher
@@ -43,7 +43,7 @@ EXCEPTIONS = {"PRECALL", "RETURN_GENERATOR"} | ({"CALL"} if sys.version_info < (
 
 @pytest.mark.parametrize("module", [json.decoder, contextlib, asyncio.base_events, asyncio.tasks, textwrap, types, dis])
 def test_the_stack_has_the_depth_that_python_says(module, monkeypatch):
-    step, seen = bytecode._step, 0
+    step, seen = bytecode.step, 0
 
     def checked(instruction, stack):
         nonlocal seen
@@ -51,10 +51,10 @@ def test_the_stack_has_the_depth_that_python_says(module, monkeypatch):
         for jumps, after in stacks:
             seen += 1
             if instruction.opname not in EXCEPTIONS:
-                assert len(after) == len(stack) + bytecode._effect(instruction, jumps), instruction
+                assert len(after) == len(stack) + instructions._effect(instruction, jumps), instruction
         return action, stacks
 
-    monkeypatch.setattr(bytecode, "_step", checked)
+    monkeypatch.setattr(bytecode, "step", checked)
     with open(module.__file__) as file:
         whole = compile(file.read(), module.__file__, "exec")
     for code in code_objects(whole):

@@ -20,9 +20,9 @@ from weakref import ref
 
 from ...channel.mpmc import Receiver
 from ...kernel.twin import replaced
-from . import bytecode as code_
-from .bytecode import Action, Producer
+from . import instructions as code_
 from .footprint import Footprint
+from .instructions import Action, Producer
 from .knowledge import (
     ANY,
     APPENDING_METHODS,
