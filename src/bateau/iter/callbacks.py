@@ -19,8 +19,8 @@ from ..kernel.errors import BateauError
 from ..kernel.operation import Operation
 from ..kernel.resource import OUTSIDE, Resource
 from ..kernel.task import Task
-from .flow import END, Failure, Need
-from .handoff import stopped
+from .flow import END, Failure
+from .handoff import items_of, stopped
 from .interior import Interior
 from .stage import Stage, check_count, check_function, is_awaitable
 
@@ -239,16 +239,8 @@ class FromCallback(Stage):
     def flow(self, source: Iterator[Any], interior: Interior) -> Iterator[Any]:
         inbox = Inbox(self.describe(), self.capacity, self.overflow)
         inbox.holder = interior.spawn(hold, self.register, inbox, name=self.describe())
-        need = Need()
         try:
-            while True:
-                yield need.of(inbox.next)
-                if need.error is not None:
-                    yield Failure(need.error)
-                    continue
-                if need.value is END:
-                    return
-                yield need.value
+            yield from items_of(inbox.next)
         finally:
             inbox.finish(END)
 

@@ -10,7 +10,7 @@ A consumer that gives up its wait (a timeout) changes nothing: the demand stands
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 from ..kernel.cleanup import DEFAULT_BUDGET, Cleanup
@@ -205,11 +205,11 @@ def raised_cancelled(what: str, error: BaseException) -> TaskCancelled:
     return found
 
 
-def from_handoff(handoff: Handoff[T]) -> Iterator[Any]:
-    """The generator of a stage whose items come from a pump."""
+def items_of(take: Callable[[], Awaitable[Any]]) -> Iterator[Any]:
+    """The generator of a stage whose items come from the background, by ``take``, which gives ``END`` after the last."""
     need = Need()
     while True:
-        yield need.of(handoff.take)
+        yield need.of(take)
         if need.error is not None:
             yield Failure(need.error)
             continue
@@ -222,4 +222,4 @@ def pumped(flow: Iterator[Any], interior: Interior, label: str) -> Iterator[Any]
     """``flow``, driven by a background task on demand."""
     handoff: Handoff[Any] = Handoff(label)
     handoff.producer = interior.spawn(pump, Flow(flow), handoff, name=label)
-    yield from from_handoff(handoff)
+    yield from items_of(handoff.take)

@@ -11,7 +11,7 @@ from typing import Any, cast
 from .bodies import Body
 from .chain import Chain
 from .flow import Failure, ItemTimeout, Need
-from .handoff import Handoff, close_iterator, from_handoff
+from .handoff import Handoff, close_iterator, items_of
 from .interior import Interior
 from .stage import Stage, gives_up
 
@@ -76,7 +76,7 @@ class FromAsync(Stage):
             handoff: Handoff[Any] = Handoff(self.describe())
             body = Body(items, handoff, self.describe(), interior.site)
             handoff.producer = interior.spawn(body.run, name=self.describe())
-            yield from from_handoff(handoff)
+            yield from items_of(handoff.take)
             return
         if not resumes(items):
             interior.defer(lambda: close_iterator(items))
