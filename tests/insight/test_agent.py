@@ -439,6 +439,31 @@ def dump(*arguments, **options):
     return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
 
 
+def test_macros_are_found_where_one_stands_and_their_faults_told_in_a_line(tmp_path, capsys, monkeypatch):
+    from bateau.cli.entry import main as command
+    from bateau.insight.model import Process, Snapshot
+
+    saved = tmp_path / "saved.json"
+    saved.write_text(insight.to_json(Snapshot(0.0, Process(1))))
+    (tmp_path / "my_macros_here.py").write_text("def good(s): return [len(s.tasks)]\ndef bad(s): return 1 / 0\n")
+    (tmp_path / "my_macros_broken.py").write_text("1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", os.getcwd())])
+
+    def asked(name):
+        status = command(["dump", "--file", str(saved), "--macro", name])
+        return status, *capsys.readouterr()
+
+    assert asked("my_macros_here:good") == (0, "[\n  0\n]\n", "")
+    place = f"ZeroDivisionError: division by zero, at {tmp_path}"
+    assert asked("my_macros_here:bad") == (
+        1, "", f"bateau dump: macro 'my_macros_here:bad' failed: {place}/my_macros_here.py:2\n",
+    )  # fmt: skip
+    status, _, told = asked("my_macros_broken:good")
+    assert status == 1
+    assert told.endswith(f"importing my_macros_broken failed: {place}/my_macros_broken.py:1\n")
+
+
 def test_bateau_run_and_bateau_dump(tmp_path):
     """The two commands together: a deadlocked program, told in each form."""
     (tmp_path / "app.py").write_text(PROGRAM)

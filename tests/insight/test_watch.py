@@ -351,3 +351,39 @@ def test_a_busy_machine_is_taken_off_once_and_what_held_the_gil_is_told_with_its
     assert (first.lineno, second.lineno) == (13, 5)
     assert pulse.held(26.3) == pytest.approx(5.3)
     assert "for 5 s so far, at line 5 of compute" in second.message
+
+
+def test_a_muted_step_says_nothing_of_the_next_tasks_which_the_loop_runs_before_it_answers() -> None:
+    async def blocks() -> None:
+        end = time.monotonic() + PATIENCE
+        for _ in range(20):
+            if insight.findings() or time.monotonic() > end:
+                return
+            time.sleep(0.01)
+
+    async def main() -> None:
+        end = time.monotonic() + PATIENCE
+        while not insight.findings() and time.monotonic() < end:
+            async with bateau.scope() as scope:
+                with insight.muted("scheduling_delay"):
+                    scope.spawn(blocks, name="muted")
+                scope.spawn(blocks, name="told")
+
+    with insight.watch(every=0.02, **{**CALM, "scheduling_delay": 0.05}):
+        bateau.run(main, runtime="native")
+    (found,) = insight.findings()
+    assert found.task == "told"
+
+
+def test_what_held_the_gil_while_nothing_was_asked_has_held_the_loop_for_what_its_thread_ran() -> None:
+    pulse = Pulse(_Busy(object(), threading.get_ident()), 0.0)
+    clock = _Clock()
+    pulse.clock.close()
+    pulse.clock = clock  # type: ignore[assignment]
+    sink = store.LogSink()
+    pulse.tick(1.0, 0.0, None)
+    clock.cpu, clock.waited = 1.0, 3.5  # and the watcher had no processor for most of it
+    pulse.tick(6.0, 2.3, Sight(((1, 20),), 1, [("app.py", 5, "compute")], None))
+    sink.close()
+    (found,) = insight.findings("scheduling_delay")
+    assert "for 1 s so far, at line 5 of compute" in found.message

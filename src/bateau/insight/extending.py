@@ -62,7 +62,7 @@ def macro(name: str) -> Callable[[F], F]:
 
 
 def run_macro(name: str, snapshot: Snapshot) -> Any:
-    """Call a macro by name, or by ``module:function``. Raises ``InsightError`` if there is none of that name."""
+    """Call a macro by name, or by ``module:function``. Raises ``InsightError`` if there is none of that name, or it fails."""
     found = _macros.get(name)
     if found is None and ":" in name:
         from importlib import import_module
@@ -72,6 +72,8 @@ def run_macro(name: str, snapshot: Snapshot) -> Any:
             found = getattr(import_module(module), attribute)
         except (ImportError, AttributeError) as error:
             raise InsightError(f"no macro {name!r}: {error}") from error
+        except Exception as error:
+            raise InsightError(f"no macro {name!r}: importing {module} failed: {_failure(error)}") from error
     if found is None:
         from importlib.metadata import entry_points
 
@@ -80,7 +82,21 @@ def run_macro(name: str, snapshot: Snapshot) -> Any:
             known = ", ".join(sorted({*_macros, *points})) or "none"
             raise InsightError(f"no macro {name!r}; known: {known}; or name a function as module:function")
         found = cast("Callable[[Snapshot], Any]", points[name].load())
-    return found(snapshot)
+    try:
+        return found(snapshot)
+    except InsightError:
+        raise
+    except Exception as error:
+        raise InsightError(f"macro {name!r} failed: {_failure(error)}") from error
+
+
+def _failure(error: Exception) -> str:
+    """An error of somebody else's code in a line: what it is, and the innermost line that it came through."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    place = f", at {at.tb_frame.f_code.co_filename}:{at.tb_lineno}" if at is not None else ""
+    return f"{type(error).__name__}: {error}{place}"
 
 
 def note(text: str, **data: Any) -> None:

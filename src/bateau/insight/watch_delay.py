@@ -82,7 +82,7 @@ class ThreadClock:
 class Sight(NamedTuple):
     """What a loop's thread is at: its place and step (see ``_place_of``), the user's part of its stack, and whose step it is.
 
-    ``seen`` is not asked for (None) where nothing can be told yet, or what was told last was told of the same step.
+    ``seen`` is not asked for (None) where nothing can be told yet, or the thread is at the place it was at.
     """
 
     place: tuple[tuple[int, int], ...]
@@ -107,7 +107,7 @@ class Pulse:
         self._told: Finding | None = None
         # What was told of it before that, at other lines; and for how long it had been held when it came to the place it is at.
         self._earlier: list[Finding] = []
-        self._told_step = 0
+        # Whose step it was at the place it is at, where that was asked for.
         self._told_of: Seen | None = None
         self._held_before = 0.0
         # Until when one step was known to hold the loop.
@@ -132,8 +132,11 @@ class Pulse:
         if frame is None or self.loop.is_waiting(frame):
             return None
         place, step = _place_of(frame)
-        known = step == self._told_step if self._told is not None else self.held(now) < _NOTABLE
-        return Sight(place, step, user_stack(frame), holder(self.loop, frame) if late or not known else None)
+        if self._told is None:
+            asked_for = self.held(now) >= _NOTABLE
+        else:
+            asked_for = self._told is _NOBODY or place != self._place
+        return Sight(place, step, user_stack(frame), holder(self.loop, frame) if late or asked_for else None)
 
     def tick(self, now: float, late: float, sight: Sight | None) -> None:
         """The loop's thread is at what ``sight`` says. The watcher itself came ``late`` (seconds)."""
@@ -152,10 +155,7 @@ class Pulse:
         elif sight is not None:
             asking = True
             # Where the GIL was held while we were to look, the loop has been held at least since then.
-            if ran >= sys.getswitchinterval():
-                self._ask(now - late, asleep, queued_before)
-            else:
-                self._ask(now, 0.0, queued)
+            self._ask(now - ran if ran >= sys.getswitchinterval() else now, queued)
         self._queued = queued
         found: list[Finding] = []
         if sight is not None:  # (it may have gone on since, and answered: it was there all the same)
@@ -164,6 +164,9 @@ class Pulse:
                 found = self._judge(now, sight, exact=exact)
             elif self._told is not _NOBODY:
                 found = self._judge_further(now, sight, ran if exact else 0.0)
+            elif _key(sight.seen) != _key(self._told_of):  # another task's step follows, which may be told of
+                self._told, self._held_before = None, self.held(now)
+                self._steps.clear()
         for finding in found:
             publish(finding)
         if asking:
@@ -172,11 +175,11 @@ class Pulse:
             except RuntimeError:
                 self._asked = None
 
-    def _ask(self, since: float, excused: float, queued: float) -> None:
+    def _ask(self, since: float, queued: float) -> None:
         self._asked, self._answered, self._told = since, 0.0, None
         self._earlier.clear()
         self._held_before = 0.0
-        self._excused, self._queued_then = excused, queued
+        self._excused, self._queued_then = 0.0, queued
         self._place = ()
         self._steps.clear()
 
@@ -200,7 +203,7 @@ class Pulse:
         self._asked, self._answered, self._told, self._told_of = None, 0.0, None, None
 
     def _judge(self, now: float, sight: Sight, *, exact: bool) -> list[Finding]:
-        held = self.held(now)
+        held = self.held(now) - self._held_before
         place, step = sight.place, sight.step
         # Seen twice at the same place, it is there for long. Else it may just have come there from what really took the time; but
         # a step that is seen again and again is itself what takes it, and where the GIL was handed to us, that was right there.
@@ -216,7 +219,7 @@ class Pulse:
             return []
         findings = self._made(seen, sight.stack, held)
         self._told = findings[0] if findings else _NOBODY
-        self._told_step, self._told_of = step, seen
+        self._told_of = seen
         return findings
 
     def _made(self, seen: Seen | None, stack: list[tuple[str, int, str]], held: float) -> list[Finding]:
@@ -235,13 +238,13 @@ class Pulse:
         self.blocked_until = now
         held = self.held(now)
         if sight.place != self._place:
-            self._place = sight.place
+            self._place, self._told_of = sight.place, sight.seen
             self._steps.setdefault(sight.step, 1)
             self._held_before = max(0.0, held - missed)
         lasted = held - self._held_before
         if not self._held_before or lasted < _NOTABLE or len(self._earlier) >= _MOST_LINES:
             return []
-        seen = self._told_of if sight.step == self._told_step else sight.seen
+        seen = self._told_of
         if lasted < SCHEDULING_DELAY.limit(seen):
             return []
         told = {(one.filename, one.lineno) for one in (*self._earlier, self._told)}
@@ -269,6 +272,10 @@ _NOTABLE = 0.01
 _MOST_LINES = 3
 # Told to nobody: muted there, or no line of the user's.
 _NOBODY = Finding("", "", "", 0)
+
+
+def _key(seen: Seen | None) -> int:
+    return seen.key if seen is not None else 0
 
 
 def holder(loop: WatchedLoop, frame: FrameType | None) -> Seen | None:
