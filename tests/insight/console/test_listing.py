@@ -195,3 +195,11 @@ def test_histogram():
         "  ≤    4us  ████ 4",
     ]
     assert histogram({"busy": 1.0}) == []
+
+
+def test_a_hazards_explanation_has_its_line_and_what_to_do_and_a_strange_one_is_told_all_the_same() -> None:
+    frames = (Frame("app.py", 7, ""),)
+    found = [Finding("self_wakes", "it polls", 0), Finding("of_another_version", "something", 0)]
+    strange, known = find_problems(Snapshot(0.0, Process(1), frames=frames, findings=tuple(found)))
+    assert known.text.startswith("it polls\n  at app.py:7\n  what to do: wait for what it polls for")
+    assert strange.text == "something\n  at app.py:7"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ...kernel.explain import told
 from ..drawing import to_dot, to_mermaid
 from ..explain import evidence, explain_knot, is_told, seen
 from ..model import Finding, Snapshot
@@ -60,16 +61,27 @@ def _knot(snapshot: Snapshot, knot: Knot) -> Problem:
     )
 
 
+def _remedy(finding: Finding) -> list[str]:
+    """What to do: a finding may say so itself, else its hazard does."""
+    from ..hazards import by_name  # only where there is a finding
+
+    try:
+        remedy = by_name(finding.hazard).remedy
+    except ValueError:  # another version's, another tool's
+        return []
+    return [f"what to do: {remedy}"] if remedy and remedy not in finding.message else []
+
+
 def _found(snapshot: Snapshot, finding: Finding) -> Problem:
     frame = snapshot.frame(finding.site)
-    where = f"\n  at {frame.file}:{frame.line} in {frame.function}" if frame is not None else ""
+    where = f"\n  at {told((frame.file, frame.line, frame.function))}" if frame is not None else ""
     when = seen(finding)
     return Problem(
         finding.hazard,
         "found",
         finding.hazard,
         f"{finding.message}{where}"
-        + "".join(f"\n  {line}" for line in ([f"seen {when}"] if when else []) + evidence(finding)),
+        + "".join(f"\n  {line}" for line in ([f"seen {when}"] if when else []) + evidence(finding) + _remedy(finding)),
         f"{CHAPTERS}#{finding.hazard}",
         finding.tasks,
         when,
