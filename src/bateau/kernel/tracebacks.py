@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
@@ -153,7 +153,8 @@ def _trace(error: BaseException, words: TracebackException, seen: set[int]) -> t
     _take_spawn(trace)
     if isinstance(error, BaseExceptionGroup):
         parts = cast("BaseExceptionGroup[BaseException]", error).exceptions
-        for part, told in zip(parts, words.exceptions or [None] * len(parts), strict=True):
+        told_of: Sequence[TracebackException | None] = words.exceptions or (None,) * len(parts)
+        for part, told in zip(parts, told_of, strict=True):
             if id(part) not in seen:
                 chain, inside = _chain(part, told, seen)
                 trace.parts.append(chain)
