@@ -137,7 +137,7 @@ test-asan: env
 	  $(BIN)/python -m pytest -n $(JOBS) -o faulthandler_timeout=600 $(or $(T),tests)
 
 # An interpreter built with Py_DEBUG aborts where C calls it with an exception set, gives it an object that was freed, or counts a reference
-# twice. Debian has one (python3.11-dbg, python3.11-venv); the environment is made once, without what such a build has no wheels for.
+# twice. Debian has one (python3.11-dbg, python3.11-venv), which loads what was built for the plain one: no wheel is missing.
 NEAR_TO_C := $(addprefix tests/,native faults kernel laws sync channel net io runtimes)
 DEBUG_PYTHON ?= python3.11-dbg
 DEBUG_LIB := build/debug/lib
@@ -150,7 +150,7 @@ test-debug: .venv-debug/.stamp
 .venv-debug/.stamp:
 	@$(DEBUG_PYTHON) -c 'import sys; sys.exit(0 if hasattr(sys, "gettotalrefcount") else "DEBUG_PYTHON is no debug build of Python")'
 	@$(DEBUG_PYTHON) -W ignore -m venv .venv-debug
-	@.venv-debug/bin/python -W ignore -m pip --quiet install 'setuptools>=77' pytest hypothesis trio sniffio anyio h11 rich textual
+	@.venv-debug/bin/python -W ignore -m pip --quiet install --editable '.[test]'
 	@touch $@
 
 soak: env native

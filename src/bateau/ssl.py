@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from .io import guard
 from .io.abc import DEFAULT_SIZE, READ, WRITE, AsyncStream, ReadableBuffer
-from .io.tls import WANTS, TLSEngine
+from .io.tls import WANTS, TLSEngine, is_cut_off
 from .kernel.errors import Broken, Unsupported, WouldBlock
 from .kernel.flow import checkpoint
 
@@ -93,16 +93,15 @@ class TLSStream(TLSEngine):
             return b""
         except _ssl.SSLZeroReturnError:
             self._read_end = b""
-        except _ssl.SSLEOFError as error:
-            self._read_end = b""
-            if not self.suppress_ragged_eofs:
+        except _ssl.SSLError as error:
+            cut_off = is_cut_off(error)
+            self._read_end = b"" if cut_off else error
+            if cut_off and not self.suppress_ragged_eofs:
                 self._read_end = Broken(
                     f"{self.describe()} ended without a close_notify: the data may have been cut off on the way. If the "
                     "protocol above knows where its messages end, wrap(..., suppress_ragged_eofs=True) takes this as an end"
                 )
                 self._read_end.__cause__ = error
-        except _ssl.SSLError as error:
-            self._read_end = error
         return b""
 
     async def read(self, n: int = DEFAULT_SIZE, /) -> bytes:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+from support.debug_build import needs_optimised_python
 from support.sanitizer import needs_plain_speed
 
 # What a program that only wanted a lock or a scope should never pay for. `_thread` is enough for locks and idents.
@@ -40,6 +41,7 @@ def test_import_loads_nothing_heavy() -> None:
 
 
 @needs_plain_speed
+@needs_optimised_python
 def test_import_is_fast() -> None:
     # Not a stopwatch around a process: the interpreter's own account of the import, the best of many tries. Noise only adds.
     best = min(_import_ms() for _ in range(TRIES))

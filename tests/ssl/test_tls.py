@@ -297,6 +297,26 @@ def test_a_truncated_stream_is_not_an_end(entry, shaken, suppress) -> None:
     entry.run(main)
 
 
+def test_what_ends_without_a_goodbye_is_cut_off_whatever_the_context_says(
+    runtime, contexts, shaken, monkeypatch
+) -> None:
+    """The contexts of Python up to 3.11.2 have OpenSSL 3 take a cut for an end. The user's context stays as it is."""
+    ignores = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    monkeypatch.setattr(contexts.server, "options", contexts.server.options | ignores)
+    before = contexts.server.options
+
+    async def main() -> None:
+        client, server = await shaken()
+        client.raw.close()
+        with pytest.raises(bateau.Broken, match="cut off"):
+            await server.read()
+        client.close()
+        server.close()
+
+    runtime.run(main)
+    assert contexts.server.options == before
+
+
 def test_unwrap_goes_on_in_plain_text(entry, shaken) -> None:
     async def main() -> None:
         client, server = await shaken()

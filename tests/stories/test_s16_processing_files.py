@@ -78,7 +78,7 @@ def test_a_bounded_map_over_a_tree(entry, tree, few_descriptors):
 
     async def main():
         peak = Peak()
-        found = await files_under(root).map(lambda path: digest(path, peak)).buffered_unordered(AT_ONCE).collect()
+        found = await files_under(root).map(lambda path: digest(path, peak, 0.02)).buffered_unordered(AT_ONCE).collect()
         assert dict(found) == tree
         assert AT_ONCE // 2 <= peak.most <= AT_ONCE
 

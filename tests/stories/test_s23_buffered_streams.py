@@ -87,11 +87,16 @@ def test_the_bound_is_exact(entry, n):
     async def main():
         under_way: set[int] = set()
         most = claimed = taken = 0
+        full = sync.Event()
 
         async def work(item):
             nonlocal most
             under_way.add(item)
             most = max(most, len(under_way))
+            if most == n:
+                full.set()
+            with bateau.timeout(20):
+                await full.wait()  # else the first could be done before the last of the first n begins
             await time.sleep(0.001)
             under_way.discard(item)
             return item

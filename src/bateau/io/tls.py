@@ -13,6 +13,38 @@ from .abc import DEFAULT_SIZE, READ, WRITE, AsyncStream, AsyncWrite
 
 WANTS = (_ssl.SSLWantReadError, _ssl.SSLWantWriteError)
 
+_IGNORE_EOF = getattr(_ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+
+
+def _wrap_bio(
+    context: _ssl.SSLContext,
+    incoming: _ssl.MemoryBIO,
+    outgoing: _ssl.MemoryBIO,
+    server_side: bool,
+    server_hostname: str | None,
+    session: _ssl.SSLSession | None,
+) -> _ssl.SSLObject:
+    """An engine that tells data that was cut off from data that ended.
+
+    Every context of Python up to 3.11.2 has OpenSSL 3 take the one for the other. An engine copies the options of its context, which
+    gets them back: it is the user's. ``suppress_ragged_eofs`` is how to ask for that here.
+    """
+    ignores = context.options & _IGNORE_EOF
+    if ignores:
+        context.options &= ~_IGNORE_EOF
+    try:
+        return context.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+    finally:
+        if ignores:
+            context.options |= _IGNORE_EOF
+
+
+def is_cut_off(error: OSError) -> bool:
+    """Whether ``error`` says that the ciphertext ended without a close_notify. Python up to 3.11.2 has no class for what OpenSSL 3 says."""
+    return isinstance(error, _ssl.SSLEOFError) or (
+        isinstance(error, _ssl.SSLError) and error.reason == "UNEXPECTED_EOF_WHILE_READING"
+    )
+
 
 class TLSEngine(AsyncStream):
     """The base of ``bateau.ssl.TLSStream``: its state, filling, draining, the handshake."""
@@ -58,7 +90,7 @@ class TLSEngine(AsyncStream):
     ) -> None:
         self._in = _ssl.MemoryBIO()
         self._out = _ssl.MemoryBIO()
-        self.ssl_object = context.wrap_bio(self._in, self._out, server_side, server_hostname, session)
+        self.ssl_object = _wrap_bio(context, self._in, self._out, server_side, server_hostname, session)
         self.raw = raw
         self.suppress_ragged_eofs = suppress_ragged_eofs
         self._pending = b""
@@ -187,7 +219,7 @@ class TLSEngine(AsyncStream):
                 except OSError as error:
                     self._failure = error
                     self._answer()  # the alert that tells the peer why
-                    if isinstance(error, _ssl.SSLEOFError):
+                    if is_cut_off(error):
                         raise Broken(f"the other side of {self.describe()} ended it in mid-handshake") from error
                     raise
                 else:
