@@ -340,3 +340,54 @@ async def main():
 bateau.run(main, runtime="native")
 """)
     assert out == "True whole\n"
+
+
+EACH_CALL = """
+import runpy
+sys.path[:0] = [{tests!r}]
+from support.drift import Token
+
+token = Token()
+make, _ = runpy.run_path({path!r}, run_name="calls")["calls"]._makers[{name!r}]
+call = make(token)
+
+def refuse(n):
+    _testcapi.set_nomemory(n, n + 1)
+    try:
+        call()
+    except MemoryError:
+        return True
+    except SystemError as error:  # 3.11's own, of a frame that it has no memory for
+        assert "without" in str(error), error
+        return True
+    finally:
+        _testcapi.remove_mem_hooks()
+        call()  # whole again
+    return False
+
+def each():
+    n = quiet = refused = 0
+    while quiet < 30:
+        quiet = 0 if refuse(n) else quiet + 1
+        refused += not quiet
+        n += 1
+    return refused
+
+each()
+gc.collect()
+before = sys.getallocatedblocks(), sys.getrefcount(token)
+refused = each()
+gc.collect()
+print(refused, sys.getallocatedblocks() - before[0], sys.getrefcount(token) - before[1])
+"""
+
+
+@pytest.mark.parametrize("name", ["memory", "ring", "rows", "stacks"])
+def test_what_looks_at_tasks_and_memory_can_be_refused_memory(name: str) -> None:
+    """The calls of ``calls/test_insight.py``: an answer or an error, never another answer; and nothing stays."""
+    here = Path(__file__).parent
+    code = EACH_CALL.format(tests=str(here.parent), path=str(here / "calls" / "test_insight.py"), name=name)
+    refused, blocks, references = map(int, run_alone(code).split())
+    assert refused > 20
+    assert references == 0
+    assert blocks < refused, f"{blocks} blocks are left over by {refused} refusals"
