@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 
@@ -43,13 +42,11 @@ def test_import_loads_nothing_heavy() -> None:
 @needs_plain_speed
 @needs_optimised_python
 def test_import_is_fast() -> None:
-    # Not a stopwatch around a process: the interpreter's own account of the import, the best of many tries. Noise only adds.
+    # The processor's time, and the best of many tries: a machine that has other things to do only adds to the clock's.
     best = min(_import_ms() for _ in range(TRIES))
     assert best < BUDGET_MS, f"`import bateau` took {best:.1f} ms at best; see python -X importtime -c 'import bateau'"
 
 
 def _import_ms() -> float:
-    report = python("-I", "-X", "importtime", "-c", "import bateau").stderr
-    line = re.search(r"^import time:\s*\d+ \|\s*(\d+) \|\s*bateau$", report, re.MULTILINE)
-    assert line, f"no line for bateau in:\n{report}"
-    return int(line[1]) / 1000
+    script = "import time; began = time.process_time(); import bateau; print(time.process_time() - began)"
+    return float(python("-I", "-c", script).stdout) * 1000
