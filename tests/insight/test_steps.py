@@ -267,3 +267,27 @@ def test_a_torn_time_is_none(torn):
     assert steps.shorter([steps.Lasted(torn), None]) is None
     assert steps.shorter([steps.Lasted(torn, at_most=True), steps.Lasted(2.0, at_most=True)]) == (2.0, True)
     assert aged(torn, torn, 1.0) == {}
+
+
+def test_who_is_busy_has_counters_in_a_snapshot_though_it_waits_for_nothing() -> None:
+    found: dict[str, Task] = {}
+
+    async def spins() -> None:
+        while True:
+            await bateau.yield_now()
+
+    async def main() -> None:
+        async with bateau.scope() as scope:
+            scope.spawn(spins, name="spinner")
+            await bateau.time.sleep(0.01)
+            found.update((task.name, task) for task in insight.snapshot().tasks)
+            scope.cancel()
+
+    stop = count()
+    try:
+        bateau.run(main, runtime="native")
+    finally:
+        stop()
+    assert found["spinner"].state == "ready"
+    assert found["spinner"].stats["steps"] > 1
+    assert found["spinner"].stats["busy"] > 0

@@ -358,7 +358,8 @@ class _Collection:
                 if known is not None:
                     fields["waits"].__dict__.update(waited=known[0], at_least=known[1])
         if stats_sources:
-            for fields, task, _ in self.kernel.waits:
+            every: list[tuple[dict[str, Any], Any]] = [(fields, task) for fields, task, _ in self.kernel.waits]
+            for fields, task in (*every, *self.kernel.elsewhere):  # who is busy waits for nothing
                 for stats in stats_sources:
                     counters = stats(task)
                     if counters:
