@@ -15,7 +15,8 @@ import time
 from _thread import get_ident
 from collections.abc import Callable, Iterable
 from functools import partial
-from operator import attrgetter
+from itertools import compress
+from operator import attrgetter, itemgetter
 from typing import Any, cast
 
 from ..kernel import hazard
@@ -31,7 +32,7 @@ from .holding import HoldTimes
 from .model import Snapshot, Want, make
 from .pausing import collector_paused
 from .steps import step_of
-from .tables import Tables, steady, steady_copy, thread_names
+from .tables import Tables, native_part, steady, steady_copy, thread_names
 
 # Rows of a runtime's timers and descriptors that are listed; their number is always told.
 MOST_LISTED = 1000
@@ -40,6 +41,10 @@ MOST_LISTED = 1000
 stats_sources: list[Callable[[Task[Any]], dict[str, float] | None]] = []
 # Asked once: observations that hold as of now, beside the findings that were reported.
 finding_sources: list[Callable[[Tables], Iterable[model.Finding]]] = []
+
+
+# Of each task that waits: its fields, the task, and what it waits on.
+Waits = tuple[tuple[dict[str, Any], Any, Any], ...]
 
 
 class LiveReader:
@@ -67,26 +72,40 @@ class LiveReader:
             finally:
                 collection.let_go()
 
-    def _dated(self, waits: Iterable[tuple[dict[str, Any], Any, Any]], tables: Tables) -> None:
+    def _date(self, waits: Waits, tables: Tables) -> None:
         """Say for how long each has been waiting, and each holder holding, at least."""
-        now, before, times = time.monotonic(), self._seen, self._since
-        seen: dict[int, Any] = {}
-        since: dict[int, float] = {}
-        for fields, _, what in waits:
-            if len(seen) >= self._remember:
-                break
-            number = fields["id"]
-            seen[number] = what
-            if before.get(number) is what:
-                at = since[number] = times[number]
-                wait: dict[str, Any] = fields["waits"].__dict__
-                if wait.get("waited") is None:
-                    wait["waited"] = round(now - at, 3)
-                    wait["at_least"] = True
-            else:
-                since[number] = now
-        self._seen, self._since = seen, since
+        now = time.monotonic()
+        self._seen, self._since = _dated(waits, self._seen, self._since, now, self._remember)
         self._hold_times.note(tables.resources, tables.tasks, now)
+
+
+def dated_in_python(
+    waits: Waits, before: dict[int, Any], times: dict[int, float], now: float, most: int
+) -> tuple[dict[int, Any], dict[int, float]]:
+    """What at most ``most`` tasks wait on, and since when they were seen to, each by the task's number; given the same of the look before.
+    Who has been seen at it then is told to have waited since.
+
+    This is the definition; ``_native/look.c`` does the same.
+    """
+    seen: dict[int, Any] = {}
+    since: dict[int, float] = {}
+    for fields, _, what in waits:
+        if len(seen) >= most:
+            break
+        number = fields["id"]
+        seen[number] = what
+        if before.get(number) is what:
+            at = since[number] = times[number]
+            wait: dict[str, Any] = fields["waits"].__dict__
+            if wait.get("waited") is None:
+                wait["waited"] = round(now - at, 3)
+                wait["at_least"] = True
+        else:
+            since[number] = now
+    return seen, since
+
+
+_dated = native_part("dated") or dated_in_python
 
 
 def snapshot(want: Want | None = None) -> Snapshot:
@@ -307,7 +326,7 @@ class _Collection:
 
     def _drop_idle(self, hosts: list[Any]) -> None:
         """Hosts of runs that are over: nothing of theirs is left but the object."""
-        used = {fields.get("runtime") for fields in self.tables.tasks.values()}
+        used = set(map(itemgetter("runtime"), self.tables.tasks.values()))
         for host in hosts:
             if id(host) not in used:
                 self.tables.runtimes.pop(id(host), None)
@@ -318,8 +337,9 @@ class _Collection:
         self._part("notes on tasks", lambda: extending.add_notes(self.tables))
         self._recorded()
         every = (*self.kernel.waits, *self.asyncio.waits, *self.trio.waits)
-        self.reader._dated(every, self.tables)
-        running = [fields for fields in self.tables.tasks.values() if fields["state"] == "running"]
+        self.reader._date(every, self.tables)
+        states = map(itemgetter("state"), self.tables.tasks.values())
+        running = list(compress(self.tables.tasks.values(), map("running".__eq__, states)))
         for fields in running:
             alone = sum(one["runtime"] == fields["runtime"] for one in running) == 1
             self._part("what runs", partial(self._running, fields, alone))

@@ -15,10 +15,12 @@ from ..kernel.resource import Resource
 from ..kernel.task import Task
 from . import model
 from .model import make
-from .tables import MOST_WAITERS, Tables, describe, failed_description, steady, steady_copy
+from .tables import MOST_WAITERS, Tables, describe, failed_description, native_part, steady, steady_copy
 
 # What an operation says of itself unless its class says otherwise.
 _DESCRIBE: Any = Operation.__dict__["describe"]
+# Chooses, in C, which waits `look_again` has to look at; or None.
+_unsteady = native_part("unsteady")
 
 
 class KernelCollector:
@@ -38,28 +40,39 @@ class KernelCollector:
         self._nows: dict[int, float] = {}
         # What plain operations say of themselves: the same of all that wait for the same.
         self._texts: dict[tuple[type[Any], int], str] = {}
-        # The C form of `_fields`, which answers None where it leaves a task to that; or None.
-        self._look = tables.native_look()
+        # The C form of `task`, which leaves the unusual to that; or None.
+        self._look = tables.native_look(self._now)
 
     # -- the tree ------------------------------------------------------------------------------------------------------
 
     def read_tree(self, roots: Iterable[CancelNode]) -> None:
         """Every node below ``roots``, parents first. Iterative: a tree may be deep."""
         todo: list[CancelNode] = list(roots)
-        seen = self.seen
+        look, tasks, seen = self._look, self.tables.tasks, self.seen
         while todo:
             batch, todo = todo, []
-            for node in batch:
-                if id(node) in seen:
-                    continue
-                seen.add(id(node))
-                if isinstance(node, Task):
-                    self.task(node)  # pyright: ignore[reportUnknownArgumentType]  # of whatever
-                elif node.task is not None:
-                    self.scope(node)
-                children = node.children
-                if children:
-                    todo.extend(steady_copy(children))
+            at = 0
+            while at < len(batch):
+                if look is not None:
+                    at = look.read(batch, at, tasks, seen, self.waits, todo)
+                    if at == len(batch):
+                        break
+                # Where it stopped: there is more to tell of this one, or it is the others' turn to have the interpreter.
+                self._node(batch[at], todo)
+                at += 1
+
+    def _node(self, node: CancelNode, todo: list[CancelNode]) -> None:
+        """One node of the tree, whose children are for ``todo``."""
+        if id(node) in self.seen:
+            return
+        self.seen.add(id(node))
+        if isinstance(node, Task):
+            self.task(node)  # pyright: ignore[reportUnknownArgumentType]  # of whatever
+        elif node.task is not None:
+            self.scope(node)
+        children = node.children
+        if children:
+            todo.extend(steady_copy(children))
 
     def scope(self, node: Any) -> None:
         """A scope, timeout, shield or cleanup block."""
@@ -104,7 +117,7 @@ class KernelCollector:
         """One task. None if it has ended."""
         look = self._look
         coro = task.coro
-        fields: dict[str, Any] | None = look(task) if look is not None else None
+        fields: dict[str, Any] | None = look.task(task) if look is not None else None
         if fields is None:
             if task.ended:
                 return None
@@ -196,6 +209,9 @@ class KernelCollector:
         if known["kind"] == "select":
             fields["operation"] = "select"
             fields["arms"] = self._arms(resource)
+        elif self._look is not None:
+            outside = number in self._outside or (False if "freed_by" in known else None)
+            self._look.learn(kind, resource, number, self._texts.get((kind, number)), outside)
         return make(model.Wait, fields)
 
     def _arms(self, select: Any) -> tuple[model.Arm, ...]:
@@ -279,13 +295,14 @@ class KernelCollector:
 
     def let_go(self) -> None:
         """Forget the program's objects."""
+        self._look = None
         self.waits.clear()
         self.elsewhere.clear()
 
     def look_again(self) -> bool:
         """Mark who went on while the others were being read. Whether anybody did."""
         moved = False
-        for fields, task, op in self.waits:
+        for fields, task, op in self.waits if _unsteady is None else _unsteady(self.waits):
             if task.waiting is not op or (op.state == PARKED) is not (fields["state"] == "waiting"):
                 fields["moved"] = moved = True
         return moved

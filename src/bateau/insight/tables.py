@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
+from itertools import repeat
 from types import (
     BuiltinMethodType,
     CellType,
@@ -58,7 +59,7 @@ def whose(filename: str) -> Whose:
 _NOT_KNOWN = -2
 
 
-def _native(name: str) -> Any:
+def native_part(name: str) -> Any:
     """A part of the C module; None where it was not built, or ``BATEAU_PURE`` is 1."""
     if os.environ.get("BATEAU_PURE") == "1":
         return None
@@ -70,7 +71,7 @@ def _native(name: str) -> Any:
 
 def native_stacks() -> Any:
     """What reads stacks in C, without frame objects; None where there is none."""
-    made = _native("Stacks")
+    made = native_part("Stacks")
     return made(_OPERATIONS) if made is not None else None
 
 
@@ -248,10 +249,12 @@ class Tables:
             awaited = inner
         return self.stack_id(indices)
 
-    def native_look(self) -> Callable[[Any], dict[str, Any] | None] | None:
-        """What reads a task of the native kernel in C; None where there is none."""
-        made = _native("Look")
-        return made(self._fast, self._fast_ids, self.stack_of, self.point).task if made is not None else None
+    def native_look(self, clock: Callable[[Any], float]) -> Any:
+        """What reads tasks of the native kernel in C; None where there is none. ``clock``: the time of a host."""
+        made = native_part("Look")
+        return (
+            made(self._fast, self._fast_ids, self.stack_of, self.point, model.Wait, clock) if made is not None else None
+        )
 
     def _is_waiting(self, code: CodeType) -> bool:
         """Whether this is how an operation of bateau's waits: what it waits for is told by the operation, in better words, and no
@@ -277,7 +280,7 @@ class Tables:
     def table(self, name: str, cls: type[Any]) -> tuple[Any, ...]:
         """One of the tables by id, as objects."""
         found = cast("dict[int, dict[str, Any]]", getattr(self, name))
-        return tuple(make(cls, fields) for fields in found.values())
+        return tuple(map(make, repeat(cls), found.values()))
 
 
 def describe(thing: Any, otherwise: str = "") -> str:
