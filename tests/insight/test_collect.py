@@ -7,12 +7,13 @@ import contextlib
 import gc
 import threading
 import types
+from dataclasses import replace
 
 import pytest
 
 import bateau
 from bateau import insight
-from bateau.insight import LiveReader, from_json, to_json
+from bateau.insight import LiveReader, collect, collect_kernel, from_json, to_json
 from bateau.insight.explain import explain
 from bateau.insight.waitgraph import find_knots, find_timed
 from support.entries import on_asyncio_family, on_native, on_trio
@@ -444,6 +445,63 @@ def test_stacks_are_the_same_read_in_c(deep, monkeypatch):
         assert not [one for one in gc.get_referrers(down.__code__) if isinstance(one, types.FrameType)]
         coro.close()
         assert reader.of(coro) == -1 and reader.of(None) == -1 and reader.of(object()) == -1
+
+
+@on_native
+def test_many_tasks_that_wait_are_the_same_read_in_c(entry, monkeypatch):
+    """More than are read at once: asleep, at an event, for a lock that somebody holds, with children, and dated at the second look."""
+
+    async def at(event, lock, number):
+        if number % 3 == 0:
+            await bateau.time.sleep(1e6)
+        elif number % 3 == 1:
+            await event.wait()
+        else:
+            async with lock:
+                await event.wait()
+
+    async def above(event, lock):
+        async with bateau.scope() as scope:
+            for number in range(2400):
+                scope.spawn(at, event, lock, number)
+            await event.wait()
+
+    async def main():
+        async with bateau.scope() as scope:
+            event, lock = bateau.sync.Event(), bateau.sync.Lock()
+            below = [scope.spawn(above, event, lock), scope.spawn(at, event, lock, 0)]
+            await parked(*below)
+            for _ in range(3):
+                await bateau.yield_now()
+            found = []
+            for pure in ("1", "0"):
+                monkeypatch.setenv("BATEAU_PURE", pure)
+                with monkeypatch.context() as patch:
+                    if pure == "1":
+                        patch.setattr(collect, "_dated", collect.dated_in_python)
+                        patch.setattr(collect_kernel, "_unsteady", None)
+                    reader = LiveReader()
+                    found.append([reader.read(), reader.read()])
+            scope.cancel()
+        return found
+
+    def timeless(task):
+        wait = task.waits
+        if wait is None:
+            return replace(task, ran=None)
+        assert wait.left is None or 9e5 < wait.left <= 1e6
+        assert wait.waited is None or (wait.at_least and 0 <= wait.waited < 1000)
+        return replace(task, waits=replace(wait, left=wait.left is not None, waited=wait.waited is not None))
+
+    pure, native = entry.run(main)
+    for one, other in zip(pure, native, strict=True):
+        assert one.scopes == other.scopes
+        assert [replace(each, held=()) for each in one.resources] == [
+            replace(each, held=()) for each in other.resources
+        ]
+        assert list(map(timeless, one.tasks)) == list(map(timeless, other.tasks))
+        assert len(other.tasks) == 2403 and not any(task.moved for task in other.tasks)
+    assert sum(task.waits is not None and task.waits.at_least for task in native[1].tasks) == 2402
 
 
 @on_native

@@ -319,13 +319,13 @@ tell_left(Look *self, PyObject *fields, PyObject *op, PyObject *host)
         put(self->timed, host);
         self->now = seconds;
     }
-    return set(fields, key_left, thousandths(at - self->now));
+    return set_field(fields, key_left, thousandths(at - self->now));
 }
 
 static int
 fill_wait(Look *self, PyObject *fields, Operation *op, PyObject *host, PyObject *number, PyObject *text, int freed)
 {
-    if (set(fields, key_operation, text != NULL ? Py_NewRef(text) : PyObject_CallMethodNoArgs((PyObject *)op, key_describe)) < 0 ||
+    if (set_field(fields, key_operation, text != NULL ? Py_NewRef(text) : PyObject_CallMethodNoArgs((PyObject *)op, key_describe)) < 0 ||
         PyDict_SetItem(fields, key_resource, number) < 0 ||
         (freed == FROM_OUTSIDE && tell_left(self, fields, (PyObject *)op, host) < 0)) {
         return -1;
@@ -607,7 +607,7 @@ date(PyObject *row, PyObject *before, PyObject *times, PyObject *now, PyObject *
         status = PyErr_Occurred() ? -1
                  : known != NULL && known != Py_None
                      ? 0
-                     : (set(values, key_waited, thousandths(PyFloat_AsDouble(now) - PyFloat_AsDouble(at))) < 0 ||
+                     : (set_field(values, key_waited, thousandths(PyFloat_AsDouble(now) - PyFloat_AsDouble(at))) < 0 ||
                         PyDict_SetItem(values, key_at_least, Py_True) < 0)
                            ? -1
                            : 0;

@@ -14,6 +14,7 @@ import pytest
 
 import bateau
 import bateau.time
+from bateau.insight.model import Wait
 from bateau.kernel import twin
 from bateau.kernel.current import current_task
 from support.drift import ROUNDS, Calls, Token, only_native
@@ -99,7 +100,7 @@ def stacks(token: Token) -> Callable[[], object]:
     return call
 
 
-@calls.go_through(rounds=ROUNDS // 20, Look="task", module="make")
+@calls.go_through(rounds=ROUNDS // 20, Look="task learn read", module="make dated unsteady")
 def look(token: Token) -> Callable[[], object]:
     class Row:
         pass
@@ -126,13 +127,32 @@ def look(token: Token) -> Callable[[], object]:
                     if fields is not None:
                         native.make(Row, fields)
             known.clear()
+            reader = native.Look(tables, known, stack_of, lambda code, offset: offset, Wait, lambda host: 0.0)
+            for outside in (True, False, None):
+                for text in ("asleep", None):
+                    op = tasks[0].waiting
+                    reader.learn(type(op), op.resource, 7, text, outside)
+                    found: dict[int, dict[str, object]] = {}
+                    rows: list[tuple[dict[str, object], object, object]] = []
+                    read = reader.read([*tasks, token], 0, found, set(), rows, [])
+                    assert read == len(rows) == len(found)
+                    # A task that has a counterpart of asyncio's is left to Python, where that may have a timeout around it.
+                    assert read == 2 or outside is False
+                    assert native.unsteady(rows) == []
+                    seen, since = native.dated(tuple(rows), {}, {}, 1.0, 9)
+                    native.dated(tuple(rows), seen, since, 2.0, 9)
             failing = native.Look(None, known, token, token)
             for broken in (
                 lambda: failing.task(tasks[0]),
                 lambda: native.make(int, {}),
                 lambda: native.make(Row, token),
+                lambda: failing.read(tasks, 0, {}, set(), [], []),
+                lambda: failing.learn(token, token, token, token, token),
+                lambda: native.unsteady(token),
+                lambda: native.dated((token,), {}, {}, 1.0, 9),
+                lambda: native.Look(None, known, token, token, token),
             ):
-                with contextlib.suppress(TypeError):
+                with contextlib.suppress(TypeError, ValueError):
                     broken()
             with contextlib.suppress(TypeError):
                 native.Look(token, known, token, token)
