@@ -404,6 +404,8 @@ def test_wrong_sizes(size) -> None:
     for kind in (BufReader, BufWriter, BufStream):
         with pytest.raises(ValueError, match="at least 1 byte"):
             kind(a, size)
+        with pytest.raises(TypeError, match="must be a number of bytes, not float"):
+            kind(a, 1.5)
     with pytest.raises(ValueError, match="at least 1 byte"):
         duplex(size)
 

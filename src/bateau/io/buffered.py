@@ -37,6 +37,8 @@ _REFUSED = (WouldBlock, Unsupported)
 
 
 def _check_buffer_size(size: int) -> int:
+    if isinstance(size, bool) or not isinstance(size, int):  # pyright: ignore[reportUnnecessaryIsInstance]  # users are not type-checked
+        raise TypeError(f"a buffer's size must be a number of bytes, not {type(size).__name__}")
     if size < 1:
         raise ValueError(f"a buffer's size must be at least 1 byte, not {size!r}")
     return size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from ..kernel.errors import Broken
 from ..kernel.operation import ABORTED
@@ -15,14 +15,25 @@ from ._stream import SocketStream, StreamWriting
 BLOCK = 1 << 20
 
 
+class Wrapping(Protocol):
+    """A file of ``bateau.fs``, opened in binary mode: what is needed of it."""
+
+    @property
+    def wrapped(self) -> IO[bytes]:
+        """The sync file object behind it."""
+        ...
+
+
 class SendFile(StreamWriting[int]):
     """See ``SocketStream.sendfile``. Between two attempts ``sent`` bytes are out; giving up then breaks the stream."""
 
     __slots__ = ("count", "file", "offset", "sent")
 
-    def __init__(self, stream: SocketStream, file: IO[bytes], offset: int, count: int | None) -> None:
+    def __init__(self, stream: SocketStream, file: IO[bytes] | Wrapping, offset: int, count: int | None) -> None:
         self.state = ABORTED  # until it is whole
         given: Any = file
+        # The own ``seek`` of such a file is awaited, and the end of a sendfile is where nothing can be.
+        given = getattr(given, "wrapped", given)
         try:
             info = os.fstat(given.fileno())
         except (AttributeError, OSError, ValueError) as error:
@@ -32,7 +43,7 @@ class SendFile(StreamWriting[int]):
         self.offset = check_count(offset, "offset")
         rest = max(0, info.st_size - offset)
         self.count = rest if count is None else min(rest, check_count(count, "count"))
-        self.file = file
+        self.file: IO[bytes] = given
         self.sent = 0
         super().__init__(stream)
 

@@ -35,6 +35,7 @@ from ._socket import SocketOwner
 
 if TYPE_CHECKING:
     from ..io.abc import ReadableBuffer, WritableBuffer
+    from ._sendfile import Wrapping
 
 T = TypeVar("T")
 
@@ -109,11 +110,11 @@ class SocketStream(SocketStreamFields, SocketOwner, AsyncStream):
     def write_eof(self) -> _WriteEof:
         return _WriteEof(self)
 
-    def sendfile(self, file: IO[bytes], offset: int = 0, count: int | None = None) -> FdOperation[int]:
+    def sendfile(self, file: IO[bytes] | Wrapping, offset: int = 0, count: int | None = None) -> FdOperation[int]:
         """Await it: send ``count`` bytes (None: all) of ``file`` from ``offset`` on; returns how many that were.
 
-        As Python's ``socket.sendfile``: ``file`` is a regular file opened in binary mode, and stands after the last byte sent when
-        this ends, however it ends. The kernel copies, so what is not in its page cache is read from the disk meanwhile. A
+        As Python's ``socket.sendfile``: ``file`` is a regular file opened in binary mode, by ``open`` or by ``fs.open``, and stands
+        after the last byte sent when this ends, however it ends. The kernel copies, so what is not in its page cache is read from the disk meanwhile. A
         cancellation point; cancelled in the middle, the stream is broken as after a cancelled ``write``. Raises ``TypeError`` for
         what has no such descriptor, ``ValueError`` for negative numbers, else like ``write``.
         """
