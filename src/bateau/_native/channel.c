@@ -255,9 +255,12 @@ make_operation(End *end, int which, PyObject *item)
     if (op == NULL) {
         return NULL;
     }
-    put(op->op.resource, end->state);
-    put(op->end, end);
-    put(op->item, item);
+    op->op.resource = Py_XNewRef(end->state); /* all its fields were empty */
+    op->end = Py_NewRef((PyObject *)end);
+    op->item = Py_XNewRef(item);
+    if (item != NULL && PyType_IS_GC(Py_TYPE(item))) { /* it may lead back to the operation */
+        operation_show((PyObject *)op);
+    }
     return (PyObject *)op;
 }
 

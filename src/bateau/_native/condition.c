@@ -223,6 +223,7 @@ wait_first(Wait *self, PyObject *arg, PyObject **result)
 static PySendResult
 wait_rest(Operation *self, PyObject *thrown, PyObject **result)
 {
+    operation_show((PyObject *)self); /* it waits in the generator from here on */
     PyObject *generator = PyObject_CallFunctionObjArgs(kept[K_CONDITION_REST], (PyObject *)self, thrown, NULL);
     if (generator == NULL) {
         return sync_failed(self, result);

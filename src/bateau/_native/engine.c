@@ -8,7 +8,7 @@
    Ownership: the Ring owns the tasks in it; the loop owns the one that it steps. Nothing borrowed is held over a step. */
 #include "bridge.h"
 #include "context.h"
-#include "kernel.h"
+#include "operation.h"
 #include "recorder.h"
 
 static int
@@ -623,6 +623,7 @@ engine_turn(Engine *self, PyObject *const *args, Py_ssize_t nargs)
         status = -1;
     }
     put(running->task, outer);
+    show_last(); /* the system may be waited for next */
     observe(self, str_idle, NULL);
     if (status < 0) {
         PyObject *error = take_raised();

@@ -265,6 +265,9 @@ attempt(Operation *self, attempt_function here)
 static void
 leave(Operation *self, Task *task)
 {
+    if (self->unshown) {
+        operation_note_unshown(self);
+    }
     task->budget = STEP_BUDGET;
     put(task->waiting, NULL);
 }
@@ -314,6 +317,7 @@ park(Operation *self, Task *task, PyObject **result)
     }
     put(task->waiting, self);
     self->phase = SUSPENDED;
+    operation_hide(self, task);
     Engine *engine = plain_engine(task);
     if (engine != NULL) {
         observe(engine, str_park, task);
@@ -433,6 +437,7 @@ fd_step(Operation *self, PyObject *arg, PyObject **result)
 static void
 give_up(Operation *self)
 {
+    operation_show((PyObject *)self);
     if (self->task != NULL && is_a(self->task, &TaskType, &seen[SEEN_TASK])) {
         leave(self, (Task *)self->task);
     }

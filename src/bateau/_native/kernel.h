@@ -206,6 +206,7 @@ typedef struct Operation {
     char bound; /* parked, and not to be taken back any more: see condition.c */
     signed char which; /* of a final class: its number in `known` (see wait.c), else 0 */
     char finalized; /* its finaliser has run, so the collector will not run it again */
+    char unshown; /* it is out of the collector's lists; only of a final class, see wait.c */
 } Operation;
 
 /* bateau.kernel.resource.WaitQueue: the operations parked on one resource, first in, first out. */
@@ -593,6 +594,7 @@ PyObject *task_await(PyObject *task);
 PyObject *task_join(PyObject *task, PyObject *ignored);
 int task_tell_joiners(Task *task);                     /* task._tell_joiners() */
 int operation_fire(Operation *op, PyObject *value);    /* op.fire(value) */
+void operation_show(PyObject *op);                     /* to the collector, if it was kept from it */
 
 int node_join(Node *parent, Node *child); /* parent.children[child] = None: 0, or -1 with an exception */
 void node_leave(Node *child);             /* wherever it is; may drop the last reference to it */

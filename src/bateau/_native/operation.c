@@ -505,8 +505,7 @@ make_yield(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     if (nargs != 0) {
         return PyErr_Format(PyExc_TypeError, "yield_now() takes no arguments (%zd given)", nargs);
     }
-    struct Pool *pool = &final_pools[C_YIELD];
-    return LIKELY(pool->count > 0) ? pool->free[--pool->count] : (PyObject *)final_new(C_YIELD); /* the former is `final_new` written out */
+    return (PyObject *)final_new(C_YIELD);
 }
 
 static PyObject *

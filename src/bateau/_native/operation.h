@@ -73,16 +73,71 @@ PySendResult operation_continue(Operation *self, PyObject *arg, PyObject **resul
 PyObject *parked_throw(Operation *self, PyObject *const *args, Py_ssize_t nargs);
 PyObject *parked_close(Operation *self, PyObject *ignored);
 
-/* Free objects of the final classes, as `final_new` hands them out: all fields empty, one reference, known to the collector (which finds nothing
-   in them). What was let go of is brought back to that where its last reference is dropped: it costs less than to be made and unmade. */
+/* Free objects of the final classes, as `final_new` hands them out: all fields empty, one reference, unknown to the collector (but for a
+   yield, which it knows). What was let go of is brought back to that where its last reference is dropped: it costs less than to be made and
+   unmade. */
 #define FREE_AT_MOST 64
 struct Pool {
     PyObject *free[FREE_AT_MOST];
     int count;
 };
 extern struct Pool final_pools[C_COUNT];
-Operation *final_new(int which);
+Operation *final_made(int which);
 int is_final(Operation *self);
+
+/* The one operation that is in nobody's hands but those of who runs, and unknown to the collector: handed out last, or gone on last; or NULL.
+   Borrowed: it is reset where that one is shown, parks, or ends. wait.c has the theory. */
+extern Operation *last_unshown;
+
+/* `last_unshown`, if any, becomes one that the collector knows. */
+static inline void
+show_last(void)
+{
+    if (last_unshown != NULL) {
+        last_unshown->unshown = 0;
+        PyObject_GC_Track(last_unshown);
+        last_unshown = NULL;
+    }
+}
+
+/* It is `last_unshown` from here on. */
+static inline void
+operation_note_unshown(Operation *op)
+{
+    if (last_unshown != op) {
+        show_last();
+        last_unshown = op;
+    }
+}
+
+/* A new object of the final class `which`, or NULL with an exception. */
+static inline Operation *
+final_new(int which)
+{
+    if (!LIKELY(final_pools[which].count > 0)) {
+        return final_made(which);
+    }
+    Operation *op = (Operation *)final_pools[which].free[--final_pools[which].count];
+    if (which != C_YIELD) { /* which refers to a task only while that lets others run, and stays in the collector's lists */
+        operation_note_unshown(op);
+    }
+    return op;
+}
+
+/* It waits in `task` from here on: unknown to the collector as that is, or shown. */
+static inline void
+operation_hide(Operation *op, Task *task)
+{
+    if (op->unshown) {
+        if (last_unshown == op) {
+            last_unshown = NULL;
+        }
+        if (!task->hidden) {
+            op->unshown = 0;
+            PyObject_GC_Track(op);
+        }
+    }
+}
 
 /* Whether to let go of `object` can't go deep, nor look at what holds it: others have it too, or it is a plain value. */
 static inline int
@@ -92,9 +147,23 @@ is_shallow(PyObject *object)
            PyBytes_CheckExact(object);
 }
 
-/* Of a read or write, see socket.c: as `is_soon_empty` in wait.c, and what is done then. */
-int stream_is_soon_empty(Operation *self);
-void stream_let_go(Operation *self);
+/* Empty a field, if what is in it is shallow. Whether the field is empty now. */
+static inline int
+empty_field(PyObject **field)
+{
+    PyObject *object = *field;
+    if (object != NULL) {
+        if (!is_shallow(object)) {
+            return 0;
+        }
+        *field = NULL;
+        Py_DECREF(object);
+    }
+    return 1;
+}
+
+/* Of a read or write, see socket.c: as `end_let_go` in wait.c. */
+int stream_let_go(Operation *op);
 
 int sleep_forget_timer(Operation *sleep); /* of a Sleep itself: what its `unregister` does; 0: its timer is another host's */
 

@@ -75,9 +75,6 @@ sleep_first(Sleep *self, PyObject *arg, PyObject **result)
     if (operation_park(&self->op, task, NULL) < 0) {
         return sleep_failed(&self->op, result);
     }
-    if (task->hidden) { /* as its task is, while it waits; the task owns it, as what it waits for */
-        PyObject_GC_UnTrack(self);
-    }
     return operation_parked(result);
 }
 

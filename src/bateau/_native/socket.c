@@ -45,28 +45,15 @@ OBJECT_METHODS(stream, Stream, STREAM_OBJECTS, owner, owner.weakrefs)
 
 OBJECT_METHODS(stream_operation, StreamOperation, STREAM_OPERATION_OBJECTS, fd_operation, base.op.weakrefs)
 
-/* Whether this is a read or write as one usually ends: its stream lives on, nobody has asked for more. */
+/* Empty a read or write that has ended as one usually does: its stream lives on, nobody has asked for more. Whether it is empty; if not, some
+   of its fields are. */
 int
-stream_is_soon_empty(Operation *op)
-{
-    StreamOperation *self = (StreamOperation *)op;
-    return ((uintptr_t)op->weakrefs | (uintptr_t)op->sub) == 0 && !is_set(op->error) && !is_set(op->watcher) &&
-           is_shallow(op->resource) && is_shallow(op->task) && is_shallow(op->value) && is_shallow(self->base.side) &&
-           is_shallow(self->stream) && is_shallow(self->data);
-}
-
-void
 stream_let_go(Operation *op)
 {
     StreamOperation *self = (StreamOperation *)op;
-    Py_CLEAR(op->error); /* None, if anything */
-    Py_CLEAR(op->watcher);
-    Py_CLEAR(op->resource);
-    Py_CLEAR(op->task);
-    Py_CLEAR(op->value);
-    Py_CLEAR(self->base.side);
-    Py_CLEAR(self->stream);
-    Py_CLEAR(self->data);
+    return ((uintptr_t)op->weakrefs | (uintptr_t)op->sub) == 0 && !is_set(op->error) && !is_set(op->watcher) && empty_field(&op->error) &&
+           empty_field(&op->watcher) && empty_field(&op->resource) && empty_field(&op->task) && empty_field(&op->value) && empty_field(&self->base.side) &&
+           empty_field(&self->stream) && empty_field(&self->data);
 }
 
 /* -- attempts ---------------------------------------------------------------------------------------------------------------------- */

@@ -79,6 +79,9 @@ show_parts(Task *self)
     if (self->context != NULL && PyContext_CheckExact(self->context)) {
         show(self->context);
     }
+    if (is_set(self->waiting)) {
+        operation_show(self->waiting);
+    }
 }
 
 void
@@ -359,9 +362,6 @@ track(PyObject *module, PyObject *thing)
     if (PyObject_TypeCheck(thing, &TaskType)) {
         Task *task = (Task *)thing;
         task_track(task);
-        if (is_set(task->waiting)) {
-            show(task->waiting);
-        }
     }
     Py_RETURN_NONE;
 }

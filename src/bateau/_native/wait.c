@@ -8,7 +8,15 @@
    stepped, `operation_continue` sees what has become of it.
 
    Final classes. The classes of hot operations are written in Python, over C fields. `finish` derives one class of each
-   that has no Python between it and its memory: its objects come from a free list. */
+   that has no Python between it and its memory: its objects come from a free list.
+
+   The collector. Most of those objects are made, awaited and let go of at once, or wait in a task that is alive, which is itself out of the
+   collector's lists (task.c): to put each into them and take it out again would be a tenth of its cost, and would touch its neighbours there,
+   which are other connections' and in nobody's cache. So one is `unshown` in the free list, and stays that as long as it is (1) the last one
+   that was handed out or went on (`last_unshown`), or (2) parked in a task whose parts are hidden. Whatever ends that shows it: the next one
+   of (1), and the end of an engine's turn; for (2) the task's being shown, as what it waits for, while going on makes it one of (1).
+   So no object that may be in a cycle is kept from the collector for longer than that (a send of what may be in one itself not at all); one in the free list, which gc.freeze() would have
+   set aside for ever, never was in its lists. */
 #include "operation.h"
 
 /* -- WaitQueue ------------------------------------------------------------------------------------------------------------ */
@@ -317,6 +325,7 @@ operation_park(Operation *self, Task *task, WaitQueue *queue)
     }
     put(task->waiting, self);
     self->phase = SUSPENDED;
+    operation_hide(self, task);
     Engine *engine = plain_engine(task);
     if (engine != NULL) {
         observe(engine, str_park, task);
@@ -422,8 +431,8 @@ operation_leave_wait(Operation *self)
 {
     self->phase = OVER;
     self->guest = 0;
-    if (Py_TYPE(self) == known[C_SLEEP] && !PyObject_GC_IsTracked((PyObject *)self)) { /* it was hidden while it waited */
-        PyObject_GC_Track(self);
+    if (self->unshown) {
+        operation_note_unshown(self);
     }
     if (self->task != NULL && is_a(self->task, &TaskType, &seen[SEEN_TASK])) {
         Task *task = (Task *)self->task;
@@ -597,7 +606,36 @@ operation_fire(Operation *op, PyObject *value)
 
 struct Pool final_pools[C_COUNT];
 
+Operation *last_unshown;
+
 static void final_dealloc(Operation *self);
+
+void
+operation_show(PyObject *object)
+{
+    if (!PyObject_TypeCheck(object, &OperationType) || !((Operation *)object)->unshown) {
+        return;
+    }
+    Operation *op = (Operation *)object;
+    op->unshown = 0;
+    if (last_unshown == op) {
+        last_unshown = NULL;
+    }
+    PyObject_GC_Track(op);
+}
+
+/* The opposite, of one that ends. */
+static inline void
+unshow(Operation *op)
+{
+    if (last_unshown == op) {
+        last_unshown = NULL;
+    }
+    if (!op->unshown) {
+        PyObject_GC_UnTrack(op);
+        op->unshown = 1;
+    }
+}
 
 int
 is_final(Operation *self)
@@ -605,19 +643,10 @@ is_final(Operation *self)
     return Py_TYPE(self)->tp_dealloc == (destructor)final_dealloc;
 }
 
+/* The same, where none is free. */
 Operation *
-final_new(int which)
+final_made(int which)
 {
-    if (final_pools[which].count > 0) {
-        PyObject *op = final_pools[which].free[--final_pools[which].count];
-        if (which != C_YIELD) { /* which refers to a task only while that lets others run */
-            /* Among the collector's young again: where a program has called gc.freeze(), those in the pool were set aside as well, and
-               a cycle through one would never be found. */
-            PyObject_GC_UnTrack(op);
-            PyObject_GC_Track(op);
-        }
-        return (Operation *)op;
-    }
     PyTypeObject *type = known[which];
     if (type == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "this class of bateau has not been imported");
@@ -629,7 +658,12 @@ final_new(int which)
     }
     memset((char *)op + sizeof(PyObject), 0, (size_t)type->tp_basicsize - sizeof(PyObject));
     ((Operation *)op)->which = (signed char)which;
-    PyObject_GC_Track(op); /* at once: an arm of a select, or what a traceback's frame holds, can be part of a cycle */
+    if (which == C_YIELD) {
+        PyObject_GC_Track(op);
+    } else {
+        ((Operation *)op)->unshown = 1;
+        operation_note_unshown((Operation *)op);
+    }
     return (Operation *)op;
 }
 
@@ -662,14 +696,14 @@ is_empty(Operation *self)
     return ((uintptr_t)self->weakrefs OPERATION_OBJECTS(OR_FIELD)) == 0;
 }
 
-/* Whether this is a send or receive as one usually ends: its end and channel live on, nobody has asked for more. */
+/* Empty a send or receive that has ended as one usually does: its end and channel live on, nobody has asked for more. Whether it is empty;
+   if not, some of its fields are. */
 static inline int
-is_soon_empty(EndOperation *self)
+end_let_go(EndOperation *self)
 {
     Operation *op = &self->op;
     return ((uintptr_t)op->weakrefs | (uintptr_t)op->error | (uintptr_t)op->watcher | (uintptr_t)op->sub) == 0 &&
-           is_shallow(op->resource) && is_shallow(op->task) && is_shallow(op->value) && is_shallow(self->end) &&
-           is_shallow(self->item);
+           empty_field(&op->resource) && empty_field(&op->task) && empty_field(&op->value) && empty_field(&self->end) && empty_field(&self->item);
 }
 
 /* Into the pool if there is room: an emptied one, with the reference that it is found with there. */
@@ -685,14 +719,6 @@ final_keep(Operation *self, int which)
     return 1;
 }
 
-/* There was no room for it: on with its end. */
-static int
-final_keep_not(Operation *self)
-{
-    Py_SET_REFCNT(self, 0);
-    return 0;
-}
-
 /* Those that leave nothing to be dropped but a few references, and may be used again as they are. */
 static inline int
 final_keep_quickly(Operation *self, PyTypeObject *type)
@@ -704,35 +730,30 @@ final_keep_quickly(Operation *self, PyTypeObject *type)
     if (known[which] != type || self->state == NEW || self->finalized) {
         return 0;
     }
-    /* The reference count: alive from there on. It is in the collector's lists, and two of its fields may be the last two to refer to
-       something. */
     switch (which) {
     case C_SEND:
     case C_RECV:
     case C_NEXT:
-        if (!is_soon_empty((EndOperation *)self)) {
+        if (!end_let_go((EndOperation *)self)) {
             return 0;
         }
-        Py_SET_REFCNT(self, 1);
-        Py_CLEAR(self->resource);
-        Py_CLEAR(self->task);
-        Py_CLEAR(self->value);
-        Py_CLEAR(((EndOperation *)self)->end);
-        Py_CLEAR(((EndOperation *)self)->item);
         break;
     case C_STREAM_READ:
     case C_STREAM_READINTO:
     case C_STREAM_WRITE:
-        if (!stream_is_soon_empty(self)) {
+        if (!stream_let_go(self)) {
             return 0;
         }
-        Py_SET_REFCNT(self, 1);
-        stream_let_go(self);
         break;
     default:
         return 0;
     }
-    return final_keep(self, which) || final_keep_not(self);
+    if (!LIKELY(final_keep(self, which))) {
+        return 0;
+    }
+    unshow(self);
+    Py_SET_REFCNT(self, 1);
+    return 1;
 }
 
 /* Apart from what is common, which needs less of the stack. */
@@ -749,13 +770,14 @@ final_dealloc_slowly(Operation *self)
         self->finalized = 0; /* not by the collector */
         if (Py_REFCNT(op) > 1) { /* somebody has kept it */
             self->state = ABORTED;
+            operation_show(op);
             Py_DECREF(op);
             return;
         }
         Py_SET_REFCNT(op, 0);
         self->state = ABORTED; /* said once, also if the trashcan brings it here again */
     }
-    PyObject_GC_UnTrack(self);
+    unshow(self);
     self->finalized = 1; /* not the quick way, if the trashcan brings it here again: the collector does not know it any more */
     Py_TRASHCAN_BEGIN(self, final_dealloc) /* its item may be another operation, and so on */
     self->finalized = 0;
@@ -770,7 +792,10 @@ final_dealloc_slowly(Operation *self)
 #else
         Py_SET_REFCNT(op, 1);
 #endif
-        PyObject_GC_Track(op);
+        if (which == C_YIELD) {
+            self->unshown = 0;
+            PyObject_GC_Track(op);
+        }
     }
     else {
         PyObject_GC_Del(self);

@@ -124,12 +124,12 @@ class _Owners:
 
     def __init__(self, coros: Iterable[tuple[int, Any]]) -> None:
         self.tasks: dict[int, int] = {}
-        # Those that the collector does not know of, as the native kernel's tasks have them: these have to be asked one by one.
+        # Those that the collector does not know of, as the native kernel's tasks have them, and what these wait in: to be asked one by one.
         self.unknown: list[Any] = []
         for number, coro in coros:
             for link in chain_of(coro):
                 self.tasks[id(link)] = number
-                if isinstance(link, _COROUTINES) and not gc.is_tracked(link):
+                if not gc.is_tracked(link):
                     self.unknown.append(link)
 
 
