@@ -522,14 +522,7 @@ class CancelScope(CancelScopeFields, Cancellable):
     __slots__ = ()
 
     def __enter__(self) -> CancelScope:
-        # ``_enter`` written out for what is usual, a call less.
-        task = tls.running.task
-        relative = self.relative
-        if task is None or relative is None:
-            self._enter()
-        else:
-            self.deadline_at = when = task.host.now() + relative
-            enter(self, task, when if 0 < relative < _FOREVER else None)
+        self._enter()
         return self
 
     def __exit__(
