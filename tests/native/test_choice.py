@@ -2,11 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import bateau
 from bateau.kernel import twin
 
 ABOUT = "from bateau.kernel import twin; print(twin.about())"
@@ -41,6 +44,36 @@ def test_pure_where_nothing_was_built(tmp_path):
     assert ask(hidden) == (
         "pure Python: the C extension was not built (a C compiler is needed when bateau is installed) 3"
     )
+
+
+def test_why_the_build_failed_is_told(tmp_path):
+    """Installers hide what it prints. Where the folder of bateau was installed to, a copy of its Python part is enough."""
+    root = Path(bateau.__file__).parents[2]
+    if not (root / "setup.py").exists():
+        pytest.skip("bateau's sources are not here")
+    build = [
+        sys.executable,
+        "setup.py",
+        "-q",
+        "build_ext",
+        "--build-lib",
+        str(tmp_path),
+        "--build-temp",
+        str(tmp_path / "temp"),
+    ]
+    failed = subprocess.run(
+        build, cwd=root, env={**os.environ, "CC": "false"}, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert failed.returncode == 0, failed.stderr
+    shutil.copytree(
+        root / "src" / "bateau",
+        tmp_path / "bateau",
+        dirs_exist_ok=True,
+        ignore=shutil.ignore_patterns("_native*", "__pycache__"),
+    )
+    answer = ask(ABOUT, PYTHONPATH=str(tmp_path), BATEAU_PURE="")
+    assert answer.startswith("pure Python: building the C extension failed: ")
+    assert "false" in answer
 
 
 def test_pure_where_the_build_is_of_other_sources():

@@ -10,6 +10,7 @@ Chosen once, when the kernel is imported. ``BATEAU_PURE=1`` keeps the twin out.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +19,17 @@ C = TypeVar("C", bound=type)
 
 _WANTED = 17  # the version of what is agreed between these files and those in C; see ``kernel.c``
 _NOT_BUILT = "the C extension was not built (a C compiler is needed when bateau is installed)"
+# What setup.py wrote beside it, where it tried.
+_FAILURE = f"_native.{sys.implementation.cache_tag}.failed.txt"
+
+
+def _why_not_built() -> str:
+    try:
+        with open(os.path.join(os.path.dirname(os.path.dirname(__file__)), _FAILURE), encoding="utf-8") as file:
+            why = " ".join(file.read().split())
+    except OSError:
+        return _NOT_BUILT
+    return f"building the C extension failed: {why} (installing bateau again with `pip install -v` shows what the compiler said)"
 
 
 def _load() -> tuple[Any, str]:
@@ -27,11 +39,11 @@ def _load() -> tuple[Any, str]:
     try:
         module: Any = import_module("bateau._native")
     except ModuleNotFoundError:
-        return None, _NOT_BUILT
+        return None, _why_not_built()
     except ImportError as error:
         return None, f"the C extension can't be loaded ({error})"
     if not hasattr(module, "claim"):  # a folder of sources without a build imports as an empty namespace package
-        return None, _NOT_BUILT
+        return None, _why_not_built()
     if module.VERSION != _WANTED:
         return None, "the C extension was built from other sources than these; build it again"
     try:
