@@ -303,7 +303,8 @@ class KernelCollector:
         """Mark who went on while the others were being read. Whether anybody did."""
         moved = False
         for fields, task, op in self.waits if _unsteady is None else _unsteady(self.waits):
-            if task.waiting is not op or (op.state == PARKED) is not (fields["state"] == "waiting"):
+            parked = op.state == PARKED
+            if task.waiting is not op or parked is not (fields["state"] == "waiting"):
                 fields["moved"] = moved = True
         return moved
 
