@@ -238,7 +238,7 @@ CORO, TASK, OPERATION, NUMBER, ASYNCIO_TASK, WAITER, NAME = (
     SIZE + at for at in (64, 1536, 2048, 2200, 2560, 2816, 1024)
 )
 THINGS = {
-    64: (1, GENERATOR, 0, 0, 100, 200, SIZE + 256),
+    64: (1, GENERATOR, 0, 0, 100, 200, SIZE + 256, SIZE + 1024),
     256: (1, GENERATOR, 0, 0, 300, 400, SIZE + 512),
     512: (1, END, 0, 5),
     1024: (1, TEXT, 5, 0, 0x60, int.from_bytes(b"hello", "little")),
@@ -286,10 +286,11 @@ def test_tasks_of_damaged_memory_are_some_or_none(seed: int) -> None:
         chains = native.Chains(window, root, ROLES, Found, STATE, CODE, INSTRUCTION, LOCALS, False)
         tasks: dict[int, Any] = {}
         tables = (
-            tasks, {}, {5000: (1 << 63) - 1}, {second: "work"}, {6000: 9}, {(7000, 3): 2}, {88: (16, chance.choice((24, -1, 4000)), 32)},
+            tasks, {}, {5000: (1 << 63) - 1}, {second: chance.choice(("work", None))}, {6000: 9}, {(7000, 3): 2}, {88: (16, chance.choice((24, -1, 4000)), 32)},
             {(88, 9000): ("words", 9000, True)}, {9000: []}, {5000: 1.5},
         )  # fmt: skip
-        plain = native.PlainTasks(chains, 77, 0, 99, tuple(its_layout), tables, Wait)
+        name_at = chance.choice((56, 56, 8, 4096))
+        plain = native.PlainTasks(chains, 77, 0, 99, tuple(its_layout), tables, Wait, TEXT, text_at, name_at)
         fields = plain.task(TASK)
         entered += fields is not None
         waits += plain.wait(TASK, fields if fields is not None else {"id": 1})

@@ -2,7 +2,7 @@
 #include "kernel.h"
 
 /* Raised whenever something agreed with kernel/twin.py changes, so that an old build is not used with new sources. */
-#define KERNEL_VERSION 17
+#define KERNEL_VERSION 18
 
 PyObject *kept[K_COUNT];
 PyTypeObject *known[C_COUNT];

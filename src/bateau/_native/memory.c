@@ -697,7 +697,8 @@ static PyTypeObject ChainsType = {
 enum { T_CHILDREN, T_HOST, T_CORO, T_NAME, T_SCOPE, T_NODE, T_EFFECTIVE, T_STOPPING, T_SITE, T_WAITING, T_ID, T_OFFSET, T_ENDED, T_BACKGROUND, T_ALL };
 
 /* The tables that this shares with Python's side, which fills them, in this order. All are dictionaries:
- * tasks: address -> fields; ids: address -> id; hosts: address -> first id; bases: place -> what nameless tasks there are called; scopes:
+ * tasks: address -> fields; ids: address -> id; hosts: address -> first id; bases: place -> what nameless tasks there are called (None: as
+ * their coroutine is, which has a name of its own); scopes:
  * address -> id of its task, or 0; sites: (address, offset) -> index of a frame, or None; operations: type -> where it has its resource, its
  * time (-1: nowhere) and its state; texts: (type, resource) -> words, resource, whether shielded; waiting: resource -> list of ids;
  * clocks: host -> what its clock says now. */
@@ -709,8 +710,9 @@ typedef struct {
     Chains *chains;
     PyObject *tables[TABLES]; /* dicts */
     PyObject *wait;           /* the class of a wait */
-    uint64_t type, none, real; /* of the target: the type of its tasks, None, float */
+    uint64_t type, none, real, str; /* of the target: the type of its tasks, None, float, str */
     uint64_t size;
+    uint32_t text_at, qualname_at; /* where a compact string's characters are; where a coroutine has its name */
     uint32_t offsets[T_ALL];
     char kinds[T_ALL];
 } Plain;
@@ -789,12 +791,24 @@ describe_task(Plain *self, PyObject *fields, const int64_t values[T_ALL], PyObje
                                                                                        : 0;
 }
 
+/* What a nameless task is called whose coroutine goes through a place: new; NULL without an exception: Python has to look. */
+static PyObject *
+base_of(Plain *self, PyObject *path, uint64_t coro)
+{
+    PyObject *base = PyDict_GetItemWithError(self->tables[BASES], path);
+    if (base != Py_None) {
+        return base != NULL && PyUnicode_Check(base) ? Py_NewRef(base) : NULL;
+    }
+    const char *place = at(self->chains->window, coro + self->qualname_at, 8);
+    return place != NULL ? short_text(self->chains->window, word_at(place), self->str, self->text_at) : NULL;
+}
+
 static PyObject *
 plain_task(Plain *self, PyObject *number)
 {
     uint64_t address, inmost, leaf;
     int64_t values[T_ALL];
-    PyObject *path, *fields = NULL, *index = NULL, *running = NULL, *base, *parent = NULL, *site = NULL;
+    PyObject *path, *fields = NULL, *index = NULL, *running = NULL, *base = NULL, *parent = NULL, *site = NULL;
     if (!as_address(number, &address)) {
         return NULL;
     }
@@ -813,11 +827,11 @@ plain_task(Plain *self, PyObject *number)
         known = PyErr_Occurred() ? -1 : at_stack >= 0 && running == Py_False;
     }
     if (known == 1) {
-        base = PyDict_GetItemWithError(self->tables[BASES], path);
+        base = base_of(self, path, (uint64_t)values[T_CORO]);
         parent = values[T_SCOPE] != 0 && base != NULL ? entry(self->tables[SCOPES], (uint64_t)values[T_SCOPE]) : NULL;
         site = values[T_SITE] != 0 && base != NULL ? entry_of_two(self, SITES, (uint64_t)values[T_SITE], values[T_OFFSET]) : NULL;
         known = PyErr_Occurred() ? -1
-                                 : base != NULL && PyUnicode_Check(base) && (values[T_SCOPE] == 0 || parent != NULL) &&
+                                 : base != NULL && (values[T_SCOPE] == 0 || parent != NULL) &&
                                        (values[T_SITE] == 0 || site != NULL);
     }
     if (known == 1) {
@@ -831,6 +845,7 @@ plain_task(Plain *self, PyObject *number)
     }
     Py_XDECREF(index);
     Py_XDECREF(running);
+    Py_XDECREF(base);
     if (known == 1) {
         return fields;
     }
@@ -937,13 +952,14 @@ static PyObject *
 plain_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
 {
     PyObject *chains, *layout, *tables, *wait;
-    unsigned long long task, none, real;
-    if (!PyArg_ParseTuple(args, "O!KKKO!O!O!", &ChainsType, &chains, &task, &none, &real, &PyTuple_Type, &layout, &PyTuple_Type, &tables,
-                          &PyType_Type, &wait)) {
+    unsigned long long task, none, real, str;
+    unsigned int text_at, qualname_at;
+    if (!PyArg_ParseTuple(args, "O!KKKO!O!O!KII", &ChainsType, &chains, &task, &none, &real, &PyTuple_Type, &layout, &PyTuple_Type, &tables,
+                          &PyType_Type, &wait, &str, &text_at, &qualname_at)) {
         return NULL;
     }
     PyTypeObject *made = (PyTypeObject *)wait;
-    if (PyTuple_GET_SIZE(layout) != T_ALL || PyTuple_GET_SIZE(tables) != TABLES || made->tp_new != PyBaseObject_Type.tp_new ||
+    if (PyTuple_GET_SIZE(layout) != T_ALL || PyTuple_GET_SIZE(tables) != TABLES || text_at < 36 || text_at > 4096 || qualname_at > 4096 || made->tp_new != PyBaseObject_Type.tp_new ||
         made->tp_base != &PyBaseObject_Type || !(made->tp_flags & Py_TPFLAGS_HEAPTYPE)) {
         PyErr_Format(PyExc_ValueError, "Plain takes %d fields, %d tables and a plain class", T_ALL, TABLES);
         return NULL;
@@ -979,6 +995,9 @@ plain_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
     self->type = task;
     self->none = none;
     self->real = real;
+    self->str = str;
+    self->text_at = text_at;
+    self->qualname_at = qualname_at;
     self->wait = Py_NewRef(wait);
     self->chains = (Chains *)Py_NewRef(chains);
     return (PyObject *)self;
@@ -1018,7 +1037,7 @@ static PyMethodDef plain_methods[] = {
 static PyTypeObject PlainType = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "bateau._native.PlainTasks",
-    .tp_doc = "PlainTasks(chains, type, none, float, layout, tables, wait)\n--\n\n"
+    .tp_doc = "PlainTasks(chains, type, none, float, layout, tables, wait, str, text, qualname)\n--\n\n"
               "Reads tasks that have nothing rare about them. See bateau.insight.memory.bateau_tasks.",
     .tp_basicsize = sizeof(Plain),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,

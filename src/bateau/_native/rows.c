@@ -146,7 +146,8 @@ put_value(Rows *rows, PyObject *value, int depth)
     if (most == NULL || depth >= DEEPEST) {
         return PyErr_Occurred() ? -1 : put_dumped(rows, value);
     }
-    return put_object(rows, value, PyLong_AsSsize_t(most), depth + 1);
+    Py_ssize_t fields = PyLong_AsSsize_t(most);
+    return fields == -1 && PyErr_Occurred() ? -1 : put_object(rows, value, fields, depth + 1);
 }
 
 /* An object of the snapshot's, which has at most so many fields. */

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 C = TypeVar("C", bound=type)
 
-_WANTED = 17  # the version of what is agreed between these files and those in C; see ``kernel.c``
+_WANTED = 18  # the version of what is agreed between these files and those in C; see ``kernel.c``
 _NOT_BUILT = "the C extension was not built (a C compiler is needed when bateau is installed)"
 # What setup.py wrote beside it, where it tried.
 _FAILURE = f"_native.{sys.implementation.cache_tag}.failed.txt"

@@ -146,12 +146,15 @@ def test_what_is_no_async_function_is_named_after_what_was_spawned(process: int)
 
 def test_most_are_read_in_c(process: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the test above would say nothing."""
-    read: list[object] = []
+    read: list[tuple[Any, ...]] = []
     for module, name in ((bateau_tasks.BateauTasks, "_task"), (asyncio_tasks.AsyncioTasks, "_read")):
         plain = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *args, _plain=plain: (read.append(args), _plain(*args))[1])
     found = read_process(process)
     assert len(found.tasks) > 800
     assert len(read) < len(found.tasks)
+    slowly = {args[2][10] for args in read if isinstance(args[0], bateau_tasks.BateauTasks)}
+    sleepers = {task.id for task in found.tasks if task.name.startswith("sleep-")}  # spawned as `bateau.time.sleep`
+    assert len(slowly & sleepers) <= 1
     for wait in (task.waits for task in found.tasks if task.waits is not None):  # 3.13.0 may look for them elsewhere
         assert {name: getattr(wait, name) for name in vars(wait)} == vars(wait)

@@ -178,6 +178,9 @@ def rows(token: Token) -> Callable[[], object]:
     def call() -> None:
         assert native.rows(things, 0, 2, {Row: 10}, lean, lambda value: '"..."').count(b'"..."') == 5
         assert native.rows(things, 2, 1, fields, lean, repr) == b""
+        for wrong in ("ten", 1 << 70, token):  # no number of fields: it is told, whatever the objects are
+            with pytest.raises((TypeError, OverflowError)):
+                native.rows(things, 0, 1, {Row: wrong}, lean, repr)
         for broken in (
             lambda: native.rows(things, 0, 3, fields, lean, repr), lambda: native.rows(things, 0, 2, {Row: 0}, token, repr),
             lambda: native.rows((float("inf"),), 0, 1, {}, lean, repr), lambda: native.rows((token,), 0, 1, {}, lean, lambda value: token),
@@ -203,6 +206,7 @@ def memory(token: Token) -> Callable[[], object]:
 
     put(64, 1, 1, 0, 100, 200)  # references, type, state, code, instruction
     put(64 + 40, size + 256)  # its first variable
+    put(64 + 56, size + 1024)  # its name
     put(256, 1, 1, 0, 300, 400)
     put(256 + 40, size + 512)
     put(512, 1, 2)
@@ -250,7 +254,11 @@ def memory(token: Token) -> Callable[[], object]:
             tasks, {}, {5000: 10}, {second: "work"}, {6000: 9}, {(7000, 3): 2}, {88: (16, 24, 32)},
             {(88, 9000): ("words", 9000, True)}, {9000: []}, {5000: 1.5},
         )  # fmt: skip
-        plain = native.PlainTasks(chains, 77, 0, 99, layout, tables, Wait)
+        plain = native.PlainTasks(chains, 77, 0, 99, layout, tables, Wait, 9, 40, 56)
+        named = native.PlainTasks(
+            chains, 77, 0, 99, layout, (*tables[:3], {second: None}, *tables[4:]), Wait, 9, 40, 56
+        )
+        assert named.task(size + 1536)["name"] == "hello-32"  # as its coroutine is
         fields = plain.task(size + 1536)
         assert fields["name"] == "work-32" and fields["spawned"] == 2 and tasks[size + 1536] is fields
         assert plain.wait(size + 1536, fields) is True and vars(fields["waits"])["left"] == -1.5
@@ -264,8 +272,8 @@ def memory(token: Token) -> Callable[[], object]:
             assert usual.task(size + 2688) is True and tasks[size + 2688]["name"] is token
             assert usual.task(size + 64) is False
         for broken in (
-            lambda: native.PlainTasks(chains, 77, 0, 99, layout, tables, int), lambda: native.PlainTasks(chains, 77, 0, 99, (), tables, Wait),
-            lambda: native.PlainTasks(chains, 77, 0, 99, layout, (token,) * 10, Wait), lambda: plain.wait(token, fields), lambda: plain.task(token),
+            lambda: native.PlainTasks(chains, 77, 0, 99, layout, tables, int, 9, 40, 56), lambda: native.PlainTasks(chains, 77, 0, 99, (), tables, Wait, 9, 40, 56),
+            lambda: native.PlainTasks(chains, 77, 0, 99, layout, (token,) * 10, Wait, 9, 40, 56), lambda: plain.wait(token, fields), lambda: plain.task(token),
             lambda: native.UsualTasks(chains, 9, 99, 4, 0, 1.0, offsets, usual_tables, Wait, token), lambda: usual.task(token),
             lambda: native.UsualTasks(chains, 9, 99, 40, 0, 1.0, offsets, (token,) * 8, Wait, token), lambda: usual.task(3 * size),
         ):  # fmt: skip

@@ -59,7 +59,8 @@ class BateauTasks:
         self.runtimes: list[Runtime] = []
         self._hosts: dict[int, int] = {}
         self._scope_tasks: dict[int, int] = {}
-        self._bases: dict[Path, str] = {}
+        # None: each has a name of its own.
+        self._bases: dict[Path, str | None] = {}
         self._sites: dict[tuple[int, int], int | None] = {}
         self._texts: dict[tuple[int, int], tuple[str, int, bool]] = {}
         self._fields = Fields(
@@ -77,6 +78,7 @@ class BateauTasks:
         # type of operation where its resource, its time (-1: nowhere) and its state are, for that.
         self._quick: Any = None
         self._looked_for_quick = False
+        self._qualname_at = self.objects.layout.generator_frame - _BEFORE_FRAME
         self._places: dict[int, tuple[int, int, int]] = {}
 
     # -- where they are ------------------------------------------------------------------------------------------------
@@ -231,13 +233,16 @@ class BateauTasks:
             draft.tasks, draft.ids, self._hosts, self._bases, self._scope_tasks, self._sites, self._places, self._texts,
             draft.waiting, self._clocks,
         )  # fmt: skip
-        self._quick = made(chains, kind, self.objects.none, self._float(), tuple(layout), tables, Wait)
+        self._quick = made(
+            chains, kind, self.objects.none, self._builtin("float"), tuple(layout), tables, Wait, self._builtin("str"),
+            self.objects.layout.string_ascii_size, self._qualname_at,
+        )  # fmt: skip
         return self._quick.task
 
-    def _float(self) -> int:
-        """Where the type of numbers with a fraction is; 0 if it can't be told."""
+    def _builtin(self, name: str) -> int:
+        """Where that type is; 0 if it can't be told."""
         try:
-            return self.draft.python.module_dict(self.modules["builtins"])["float"]
+            return self.draft.python.module_dict(self.modules["builtins"])[name]
         except (Fault, KeyError):
             return 0
 
@@ -288,9 +293,9 @@ class BateauTasks:
         found = self._bases.get(path)
         if found is None:
             found = path.links[0].code.qualname if path.links else "task"
-            if (
-                found == _ANY_AWAITABLE
-            ):  # what was spawned is no async function; its name was given to the coroutine that awaits it
+            if found == _ANY_AWAITABLE:
+                # What was spawned is no async function; its name was given to the coroutine that awaits it.
+                self._bases[path] = None
                 return self._named(coro, found)
             self._bases[path] = found
         return found
@@ -298,9 +303,7 @@ class BateauTasks:
     def _named(self, coro: int, otherwise: str) -> str:
         """A coroutine's own ``__qualname__``, which need not be that of its code."""
         try:
-            return self.objects.string(
-                self.memory.word(coro + self.objects.layout.generator_frame - _BEFORE_FRAME), 1024
-            )
+            return self.objects.string(self.memory.word(coro + self._qualname_at), 1024)
         except (Fault, UnicodeDecodeError):
             return otherwise
 
