@@ -128,3 +128,18 @@ def test_whose_frame_it_is():
     stack.callback(lambda: here.append(interrupts.in_the_loop(sys._getframe(1))))
     stack.close()  # the standard library, called from a program
     assert here == [False]
+
+
+def test_one_that_comes_while_the_one_before_is_handled_is_found_where_that_was():
+    """On its way to the loop, the handler is in bateau's files, and in asyncio's."""
+    found = []
+
+    def handler(depth, frame):
+        if depth:
+            handler(depth - 1, sys._getframe())
+        else:
+            found.append(interrupts.found_at(frame, handler.__code__))
+
+    handler(2, sys._getframe())
+    handler(0, sys._getframe())
+    assert found == [sys._getframe()] * 2

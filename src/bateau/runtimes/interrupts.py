@@ -9,7 +9,7 @@ and the program ends in order.
 from __future__ import annotations
 
 import os
-from types import FrameType
+from types import CodeType, FrameType
 
 from ..kernel.cancellation import CancelNode
 from ..kernel.errors import CancelRecord
@@ -37,6 +37,19 @@ def in_the_loop(frame: FrameType | None) -> bool:
             return False
         frame = frame.f_back
     return False
+
+
+def found_at(frame: FrameType | None, handler: CodeType) -> FrameType | None:
+    """Where the thread was when it was interrupted, if ``handler`` runs for a signal that came while it ran for another.
+
+    Else what it does itself (it wakes a loop) would count as the loop's.
+    """
+    at = frame
+    while at is not None:
+        if at.f_code is handler:
+            frame = at.f_back
+        at = at.f_back
+    return frame
 
 
 def break_shields(top: CancelNode) -> None:

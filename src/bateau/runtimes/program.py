@@ -122,6 +122,8 @@ class Program:
 
     def _interrupted(self, signum: int, frame: Any) -> None:
         self.interrupts += 1
+        if self.interrupts == 3:
+            frame = interrupts.found_at(frame, Program._interrupted.__code__)
         if self.interrupts > 3 or (self.interrupts == 3 and not interrupts.in_the_loop(frame)):
             raise KeyboardInterrupt
         try:
