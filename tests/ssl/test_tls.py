@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
+import time
 
 import pytest
 
@@ -315,6 +317,35 @@ def test_what_ends_without_a_goodbye_is_cut_off_whatever_the_context_says(
 
     runtime.run(main)
     assert contexts.server.options == before
+
+
+def test_threads_that_share_a_context_each_get_an_engine_that_tells_a_cut() -> None:
+    """While one of them has taken the option off, another must not see that as the user's, nor have it put back before its turn."""
+    ignores = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    made: list[int] = []
+
+    class Context(ssl.SSLContext):
+        def wrap_bio(self, *args, **kwargs):
+            time.sleep(0)  # another thread's turn
+            made.append(self.options & ignores)
+            return super().wrap_bio(*args, **kwargs)
+
+    shared = Context(ssl.PROTOCOL_TLS_CLIENT)
+    shared.options |= ignores
+    first, _second = duplex()
+
+    def make() -> None:
+        for _ in range(100):
+            bateau.ssl.TLSStream(first, shared, False, HOST, False, None)
+
+    threads = [threading.Thread(target=make) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 300
+    assert not any(made)
+    assert shared.options & ignores == ignores
 
 
 def test_unwrap_goes_on_in_plain_text(entry, shaken) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ssl as _ssl
+from _thread import allocate_lock
 
 from ..kernel.errors import Broken, Unsupported, WouldBlock
 from . import guard
@@ -14,6 +15,8 @@ from .abc import DEFAULT_SIZE, READ, WRITE, AsyncStream, AsyncWrite
 WANTS = (_ssl.SSLWantReadError, _ssl.SSLWantWriteError)
 
 _IGNORE_EOF = getattr(_ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+# Held while a context is not as its user has it: loops of several threads may share one.
+_changing = allocate_lock()
 
 
 def _wrap_bio(
@@ -29,14 +32,15 @@ def _wrap_bio(
     Every context of Python up to 3.11.2 has OpenSSL 3 take the one for the other. An engine copies the options of its context, which
     gets them back: it is the user's. ``suppress_ragged_eofs`` is how to ask for that here.
     """
-    ignores = context.options & _IGNORE_EOF
-    if ignores:
-        context.options &= ~_IGNORE_EOF
-    try:
-        return context.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
-    finally:
+    with _changing:
+        ignores = context.options & _IGNORE_EOF
         if ignores:
-            context.options |= _IGNORE_EOF
+            context.options &= ~_IGNORE_EOF
+        try:
+            return context.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+        finally:
+            if ignores:
+                context.options |= _IGNORE_EOF
 
 
 def is_cut_off(error: OSError) -> bool:

@@ -86,11 +86,10 @@ def task_rows(snapshot: Snapshot, *, match: str = "", sort: str = "state", most:
         if match.strip()
         else list(snapshot.tasks)
     )
-    rows = tuple(Row(task.id, _task_cells(snapshot, task)) for task in nsmallest(most, tasks, key=key))
+    shown = [(task, _task_cells(snapshot, task)) for task in nsmallest(most, tasks, key=key)]
     if not names.several:
-        return Listing(rows, len(tasks), len(snapshot.tasks))
-    labels = {task.id: names.runtime(task) for task in tasks}
-    rows = tuple(Row(row.id, (*row.cells[:3], labels[row.id], *row.cells[3:])) for row in rows)
+        return Listing(tuple(Row(task.id, cells) for task, cells in shown), len(tasks), len(snapshot.tasks))
+    rows = tuple(Row(task.id, (*cells[:3], names.runtime(task), *cells[3:])) for task, cells in shown)
     return Listing(rows, len(tasks), len(snapshot.tasks), (*TASK_COLUMNS[:3], RUNTIME, *TASK_COLUMNS[3:]))
 
 
