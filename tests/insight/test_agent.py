@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import json
 import os
 import random
@@ -462,6 +463,15 @@ def test_macros_are_found_where_one_stands_and_their_faults_told_in_a_line(tmp_p
     status, _, told = asked("my_macros_broken:good")
     assert status == 1
     assert told.endswith(f"importing my_macros_broken failed: {place}/my_macros_broken.py:1\n")
+    installed = importlib.metadata.EntryPoint("broken", "my_macros_broken:good", "bateau.macros")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: importlib.metadata.EntryPoints([installed]))
+    status, _, told = asked("broken")
+    assert status == 1
+    assert f"loading my_macros_broken:good failed: {place}" in told
+    (gone := tmp_path / "gone").mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert asked("operator:truth")[:2] == (0, "true\n")
 
 
 def test_bateau_run_and_bateau_dump(tmp_path):

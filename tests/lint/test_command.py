@@ -83,6 +83,9 @@ def test_standard_input(tmp_path: Path, capsys: pytest.CaptureFixture[str], monk
     status, out = given(text, "--stdin-filename", str(tmp_path / "loud.py"))
     assert (status, out.startswith(f"{tmp_path}/loud.py:5:5: scheduling_delay: ")) == (1, True)
     assert given(text, "--stdin-filename", str(tmp_path / "quiet.py"))[0] == 0
+    monkeypatch.setattr(sys, "stdin", None)  # as in a process that was started without one
+    assert command(["lint", "-"]) == 2
+    assert "there is no standard input" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

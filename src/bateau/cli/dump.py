@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -180,8 +181,10 @@ def _show(args: argparse.Namespace, snapshot: Snapshot) -> str:
 
         from ..insight.extending import run_macro
 
-        if ":" in args.macro and os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())  # as Python does it for a module that it runs
+        if ":" in args.macro:
+            with contextlib.suppress(FileNotFoundError):  # the directory has been deleted
+                if os.getcwd() not in sys.path:
+                    sys.path.insert(0, os.getcwd())  # as Python does it for a module that it runs
         found = run_macro(args.macro, snapshot)
         return found if isinstance(found, str) else json.dumps(found, indent=2, default=str) + "\n"
     if args.task is not None:

@@ -100,6 +100,8 @@ def _report(args: argparse.Namespace) -> Report:
         return engine.check_paths(args.paths or ["."], _settings(args))
     if len(args.paths) > 1:
         raise NoSuchPath("standard input (-) is looked at by itself: name no other path beside it")
+    if sys.stdin is None:  # as in a process that was started without one
+        raise NoSuchPath("there is no standard input (-): it is closed")
     raw = sys.stdin.buffer.read()
     return engine.Report(engine.check_bytes(raw, args.stdin_filename or "<stdin>", _settings(args)), files=1)
 

@@ -81,7 +81,10 @@ def run_macro(name: str, snapshot: Snapshot) -> Any:
         if name not in points:
             known = ", ".join(sorted({*_macros, *points})) or "none"
             raise InsightError(f"no macro {name!r}; known: {known}; or name a function as module:function")
-        found = cast("Callable[[Snapshot], Any]", points[name].load())
+        try:
+            found = cast("Callable[[Snapshot], Any]", points[name].load())
+        except Exception as error:
+            raise InsightError(f"no macro {name!r}: loading {points[name].value} failed: {_failure(error)}") from error
     try:
         return found(snapshot)
     except InsightError:
