@@ -5,7 +5,8 @@ Whatever it had opened has been closed, and whatever it ran has ended, when the 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import inspect
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -230,3 +231,33 @@ def test_cancelled_at_every_suspension_point(entry: Entry, build: Build) -> None
             assert turns
 
     entry.run(main)
+
+
+def test_what_was_not_begun_is_closed_with_the_scope_and_not_by_finalisers() -> None:
+    """A cancelled consumer's first call was made, and its pipeline was still opening. In a cycle, a coroutine may be finalised before
+    the iterator that would have closed it, and complain: seen when the collector ran at odd moments.
+    """
+    made: list[Coroutine[Any, Any, int]] = []
+
+    async def now(x: int) -> int:
+        return x
+
+    def work(x: int) -> Coroutine[Any, Any, int]:
+        coro = now(x)
+        made.append(coro)
+        return coro
+
+    async def main() -> list[str]:
+        it = bateau.iter(range(9)).map(work)
+        async with bateau.scope() as scope:
+            scope.spawn(it.next)
+            while not made:
+                await bateau.yield_now()
+            scope.cancel()
+        states = [inspect.getcoroutinestate(each) for each in made]
+        with pytest.raises(bateau.ScopeError, match="has ended"):
+            await it.next()
+        return states
+
+    assert bateau.run(main, runtime="native") == [inspect.CORO_CLOSED]
+    assert len(made) == 1

@@ -17,7 +17,8 @@ The rule for a stage: hand every ``Signal`` on as it is; hold an item until its 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from ..kernel.current import current_task, tls
@@ -85,6 +86,13 @@ class Need(Signal):
         self.again = again
         self.first = first
         return self
+
+
+class Over:
+    """In the place of what was thrown away: who asks for it after all hears that the pipeline has ended."""
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        raise ScopeError("the pipeline has ended: the scope in which it was first driven is over")
 
 
 class ItemTimeout(TimeoutError):
@@ -220,7 +228,11 @@ class Flow(Generic[T]):
 
             errands = self.errands = Errands(interior)
         if interior.scope is None:
-            await interior.keep()
+            try:
+                await interior.keep()
+            except Cancelled:
+                interior.when_ended(partial(self._nobody_comes_back, need))
+                raise
         first = need.first
         assert first is not None
         try:
@@ -289,6 +301,15 @@ class Flow(Generic[T]):
         # Left from within one of its own functions, it ends when that returns.
         if not getattr(gen, "gi_running", False):
             gen.close()
+
+    @classmethod
+    def _nobody_comes_back(cls, need: Need) -> None:
+        """The scope around has ended while ``need.first`` was not begun, since the wait for it was given up. It is not left to
+        finalisers: where a cycle is collected, a coroutine's may come before that of the iterator, and would complain.
+        """
+        if need.first is not None:
+            cls._throw_away(need)
+            need.first = Over()
 
     @staticmethod
     def _throw_away(need: Need) -> None:

@@ -48,6 +48,7 @@ class Interior(Resource):
     """The inside of one running pipeline. See the module's head."""
 
     __slots__ = (
+        "_at_end",
         "_context",
         "_deferred",
         "_heard",
@@ -78,6 +79,8 @@ class Interior(Resource):
         self._context: Context | None = None
         # The keeper's start, while it is under way or its end has not been heard.
         self._opening: Starting[None] | None = None
+        # What is to be done at the keeper's end: see ``when_ended``.
+        self._at_end: Callable[[], None] | None = None
         # Whether somebody will wait for the keeper's end, and so hear of its errors.
         self._owed = True
         # Whether that one is waiting now, to raise them itself: what they are, if any. Else the scope around the keeper does.
@@ -256,8 +259,18 @@ class Interior(Resource):
                 raise
             self._heard.append(error)
 
+    def when_ended(self, fn: Callable[[], None]) -> None:
+        """Call ``fn`` when the keeper has ended, at once if it has; in the place of the one that was given before."""
+        if self.keeper is not None and self.keeper.ended:
+            fn()
+        else:
+            self._at_end = fn
+
     def _kept_ended(self, keeper: Task[None]) -> None:
         _roots.pop(keeper, None)
+        fn, self._at_end = self._at_end, None
+        if fn is not None:
+            fn()
         keeper.children = None  # its listener leads back to it
         status, error = keeper.starting, keeper._error
         if status is not None and not status.is_started and keeper.scope is None:
